@@ -1,0 +1,43 @@
+"""What all commands share: where words go, how errors end, how JSON leaves."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from ferkit.errors import FerkitError
+
+# Standard output belongs to results; notes, progress and errors go here.
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+output = Console(highlight=False)
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document and nothing else to standard output."""
+    json.dump(document, sys.stdout, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def fail(message: str) -> None:
+    """Print an error the way every command does: one line on standard error, without markup."""
+    notes.print(f"ferkit: {' '.join(message.split())}", style="red", markup=False)
+
+
+def run(app: Callable[[], Any]) -> None:
+    """Run the command line; a `FerkitError` becomes one line and its exit code, never a traceback."""
+    # TensorFlow's start-up chatter is C++ logging; only an application may silence it, so it is done here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app()
+    except FerkitError as error:
+        fail(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        fail("Interrupted.")
+        sys.exit(130)
+    except BrokenPipeError:  # `ferkit predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)

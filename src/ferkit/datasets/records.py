@@ -1,0 +1,130 @@
+"""What a data set is in memory: faces, their labels, and how they are split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.errors import DatasetError
+
+Faces = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+# The names FER-2013 was published with, and what everyone else calls those parts.
+SPLIT_ALIASES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Labelled faces of one split.
+
+    images: uint8 (N, height, width, channels), channels 1 or 3 (RGB); may be memory-mapped and read-only.
+    labels: int64 (N,), index into `classes`.
+    classes: class names in model order.
+    name: name of the split as published, e.g. "PublicTest".
+    votes: float32 (N, len(classes)) soft targets whose rows sum to 1, or None.
+    duplicate: bool (N,), True where the same pixels already stand in another split that comes first (Training before
+        PublicTest before PrivateTest) or earlier in this one: the faces left out of a score "without duplicates".
+    """
+
+    images: Faces
+    labels: Labels
+    classes: tuple[str, ...]
+    name: str
+    votes: npt.NDArray[np.float32] | None = None
+    duplicate: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.images)
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise DatasetError(
+                f"images must be uint8 (N, height, width, channels). Received: {self.images.dtype} {self.images.shape}."
+            )
+        if self.labels.shape != (n,):
+            raise DatasetError(f"{n} images need labels of shape ({n},). Received: {self.labels.shape}.")
+        if n and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise DatasetError(f"labels must be 0 to {len(self.classes) - 1}. Received: {np.unique(self.labels)}.")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Faces per class."""
+        counted = np.bincount(self.labels, minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counted, strict=True)}
+
+    def select(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64], name: str | None = None) -> "FaceSet":
+        """The faces that a mask or an index array picks."""
+        return replace(
+            self,
+            images=self.images[which],
+            labels=self.labels[which],
+            name=name or self.name,
+            votes=None if self.votes is None else self.votes[which],
+            duplicate=None if self.duplicate is None else self.duplicate[which],
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Faces by split, with what a reader of the figures must know.
+
+    splits: split name as published -> faces, in order Training, PublicTest, PrivateTest (or train, val, test).
+    source: where it came from, for people.
+    fingerprint: SHA-256 over pixels, labels and split of all faces, hex: same data, same print.
+    notes: sentences about what was done or is missing, e.g. that there is no PrivateTest.
+    """
+
+    splits: Mapping[str, FaceSet]
+    classes: tuple[str, ...]
+    source: str
+    fingerprint: str
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    def split(self, name: str) -> FaceSet:
+        """One split by its published name or by train, val, test, all; a `DatasetError` names those there are.
+
+        `test` of a set without PrivateTest is its held-out validation split (the notes say so).
+        """
+        if name == "all":
+            return concatenate(list(self.splits.values()), "all")
+        wanted = SPLIT_ALIASES.get(name, name)
+        aliases = {alias: published for alias, published in SPLIT_ALIASES.items()}
+        for candidate in (name, wanted):
+            if candidate in self.splits:
+                return self.splits[candidate]
+        for alias, published in aliases.items():
+            if name == published and alias in self.splits:
+                return self.splits[alias]
+        if name == "test":
+            return self.split("val")
+        raise DatasetError(f"{self.source} has no split {name!r}. It has: {', '.join([*self.splits, 'all'])}.")
+
+    @property
+    def train(self) -> FaceSet:
+        return self.split("train")
+
+    @property
+    def val(self) -> FaceSet:
+        return self.split("val")
+
+    @property
+    def test(self) -> FaceSet:
+        """PrivateTest or `test`; where there is none, the validation split."""
+        return self.split("test")
+
+
+def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
+    """One set of all faces of several, in order."""
+    with_votes = all(one.votes is not None for one in sets)
+    marked = all(one.duplicate is not None for one in sets)
+    return FaceSet(
+        images=np.concatenate([one.images for one in sets]),
+        labels=np.concatenate([one.labels for one in sets]),
+        classes=sets[0].classes,
+        name=name,
+        votes=np.concatenate([one.votes for one in sets if one.votes is not None]) if with_votes else None,
+        duplicate=np.concatenate([one.duplicate for one in sets if one.duplicate is not None]) if marked else None,
+    )

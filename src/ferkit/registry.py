@@ -1,0 +1,58 @@
+"""Named choices: a dict with a decorator and a helpful error.
+
+Models, detectors, readers, recipes, schedules and sinks register themselves; the command line, the docs and the
+contract tests read the registries, so a list of options is never typed twice.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from ferkit.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """A read-only mapping of name to choice, filled by the decorator `register`.
+
+    >>> shapes = Registry("shape")
+    >>> @shapes.register("square")
+    ... def square(): ...
+    >>> list(shapes)
+    ['square']
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._choices: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        def keep(choice: T) -> T:
+            if name in self._choices:
+                raise UsageError(f"The {self.kind} {name!r} is registered already.")
+            self._choices[name] = choice
+            return choice
+
+        return keep
+
+    def __getitem__(self, name: str) -> T:
+        if name in self._choices:
+            return self._choices[name]
+        near = difflib.get_close_matches(name, self._choices, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"Unknown {self.kind} {name!r}. {hint}Choices: {', '.join(self._choices)}.")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._choices
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._choices)
+
+    def __len__(self) -> int:
+        return len(self._choices)
+
+
+def describe(choice: object) -> str:
+    """First line of a choice's docstring: what lists of choices show."""
+    return (choice.__doc__ or "").strip().split("\n")[0]

@@ -1,0 +1,27 @@
+"""What tests share: where the development data lies, and small faces made on the spot."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = Path(os.environ.get("FERKIT_SHARED") or Path(__file__).parents[1] / ".." / "shared").resolve()
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no development data at {folder}; set FERKIT_SHARED")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Tests neither read nor fill the user's cache, and never touch the network."""
+    monkeypatch.setenv("FERKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("FERKIT_OFFLINE", "1")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
