@@ -194,7 +194,7 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.N
     scaled = _log(probabilities) / temperature
     scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     scaled /= scaled.sum(axis=1, keepdims=True)
-    return scaled.astype(np.float32)
+    return np.asarray(scaled, np.float32)
 
 
 def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
