@@ -1,5 +1,6 @@
 """Say how good a classifier is on labelled faces: run it, measure it, keep what pictures and pages need."""
 
+import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ferkit import metrics
 from ferkit.datasets.records import Faces, FaceSet
@@ -110,36 +115,39 @@ class Report:
         }
 
     def __str__(self) -> str:
-        low, high = self.accuracy_ci95
-        return (
-            f"{self.model} on {self.n:,} faces of {self.split}: accuracy {self.accuracy:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%}), macro-F1 {self.macro_f1:.3f}"
-        )
+        plain = Console(file=io.StringIO(), width=100, color_system=None)
+        with plain.capture() as capture:
+            plain.print(self)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def __rich__(self) -> Group:
+        views = f", {self.tta} views" if self.tta else ""
+        title = f"{self.model} on {self.split}: {self.n:,} faces, {self.faces_per_second:,.0f} faces/s{views}"
+        parts: list[RenderableType] = [Text(title, style="bold"), "", _figures(self), "", _per_class(self)]
+        if len(self.classes) <= _WIDEST_CONFUSION:
+            parts += ["", _confusion(self)]
+        return Group(*parts)
 
 
 def evaluate(classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None) -> Report:
     """Run a classifier (or the model at a path, or "default") on labelled faces and measure the answers.
 
     tta: name of a test-time augmentation in `TTA`, or None. Calibrated confidences are averaged over its views.
-    Raises `ModelError` if the model's classes are not those of the data, `DatasetError` if there is no face or the faces
-    have another size than the model takes, `UsageError` for an unknown `tta`.
+    Raises `ModelError` if the model's classes are not those of the data, `DatasetError` if there is no face or the
+    faces have another size than the model takes, `UsageError` for an unknown `tta`.
 
         dataset = ferkit.load_dataset("fer2013.csv")
         print(ferkit.evaluate("my_model", dataset.test, tta="flip"))
     """
-    views = TTA[tta] if tta else lambda images: (images,)
-    if isinstance(classifier, (str, Path)):
-        from ferkit.classifier import EmotionClassifier
-
-        classifier = EmotionClassifier.load(classifier)
-    columns = _columns(classifier, faces)
-    _check_faces(classifier, faces)
+    views = TTA[tta](faces.images) if tta is not None else (faces.images,)
+    model = _load(classifier) if isinstance(classifier, str | Path) else classifier
+    columns = _columns(model, faces)
+    _check_faces(model, faces)
 
     start = time.perf_counter()
-    predicted = [classifier.predict_proba(view) for view in views(faces.images)]
+    probabilities = np.mean([model.predict_proba(view) for view in views], axis=0)
     seconds = time.perf_counter() - start
-    probabilities = np.mean(predicted, axis=0, dtype=np.float32)[:, columns]
-    return measure(probabilities, faces, model=classifier.name, seconds=seconds, tta=tta)
+    return measure(probabilities[:, columns], faces, model=model.name, seconds=seconds, tta=tta)
 
 
 def measure(
@@ -170,6 +178,13 @@ def measure(
         faces=faces,
         probabilities=probabilities,
     )
+
+
+def _load(path: str | Path) -> Classifier:
+    # Here, because measuring a model in memory needs no runtime to load one from disk.
+    from ferkit.classifier import EmotionClassifier
+
+    return EmotionClassifier.load(path)
 
 
 def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) -> DistinctScores | None:
@@ -203,3 +218,54 @@ def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
             f"The model {classifier.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; "
             f"the data has {height}x{width}x{channels}. Load it with load_dataset(..., size=, channels=)."
         )
+
+
+_WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the report page does
+
+
+def _figures(report: Report) -> Table:
+    low, high = report.accuracy_ci95
+    distinct = report.without_duplicates
+    rows = [
+        ("accuracy", f"{report.accuracy:.1%}", f"95 % interval {low:.1%} to {high:.1%}"),
+        ("  of the surest 80 %", f"{report.accuracy_at_coverage(0.8):.1%}", "the 20 % least confident faces left out"),
+        *([("  without duplicates", f"{distinct.accuracy:.1%}", f"{distinct.n:,} distinct faces")] if distinct else []),
+        ("balanced accuracy", f"{report.balanced_accuracy:.1%}", "every class counts the same"),
+        ("macro-F1", f"{report.macro_f1:.3f}", f"without duplicates {distinct.macro_f1:.3f}" if distinct else ""),
+        ("log loss (nll)", f"{report.nll:.3f}", f"an even guess costs {np.log(len(report.classes)):.3f}"),
+        ("calibration error (ECE)", f"{report.ece:.1%}", "mean gap between confidence and accuracy"),
+    ]
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right", style="bold")
+    table.add_column(style="dim")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _per_class(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("class")
+    for heading in ("faces", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right")
+    for name, one in report.per_class.items():
+        scores = ((one.precision, "{:.1%}"), (one.recall, "{:.1%}"), (one.f1, "{:.3f}"))
+        cells = ("-" if score is None else style.format(score) for score, style in scores)
+        # The name comes from the data: as Text, its brackets are no markup.
+        table.add_row(Text(name), f"{one.n:,}", *cells)
+    return table
+
+
+def _confusion(report: Report) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("true \\ predicted")
+    for name in report.classes:
+        table.add_column(Text(name), justify="right")
+    for row, name in enumerate(report.classes):
+        cells = [
+            Text(f"{count:,}", style="bold" if row == column else "" if count else "dim")
+            for column, count in enumerate(report.confusion[row].tolist())
+        ]
+        table.add_row(Text(name), *cells)
+    return table

@@ -1,0 +1,52 @@
+"""`ferkit evaluate`: how good a model is on labelled faces."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferkit.cli.console import notes, output, print_json
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Model folder, .keras, .h5 or .onnx file, or 'default'.")],
+    data: Annotated[str, typer.Argument(help="Labelled faces: whatever `ferkit data` reads.")],
+    split: Annotated[
+        str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
+    ] = "test",
+    tta: Annotated[
+        str | None, typer.Option(help="Test-time augmentation: 'flip' averages face and mirror image, twice the work.")
+    ] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for a page with figures and plots.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Measure a model on labelled faces: accuracy, calibration, what it confuses.
+
+    Example: ferkit evaluate default fer2013.csv --split PublicTest --report report/
+    """
+    from ferkit import evaluation
+    from ferkit.classifier import EmotionClassifier
+    from ferkit.datasets import load_dataset
+
+    if tta is not None:
+        evaluation.TTA[tta]  # a wrong name is said before minutes of loading
+    classifier = EmotionClassifier.load(model)
+    takes = classifier.face_input
+    dataset = load_dataset(
+        data, votes=votes, skip_broken=skip_broken, size=(takes.height, takes.width), channels=takes.channels
+    )
+    for note in dataset.notes:
+        notes.print(f"Note: {note}", markup=False)
+    faces = dataset.split(split)
+    result = evaluation.evaluate(classifier, faces, tta=tta)
+    if report is not None:
+        from ferkit.report import write_report
+
+        page = write_report(result, report, card=classifier.card)
+        notes.print(f"Report: {page}", markup=False)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        output.print(result)
