@@ -68,6 +68,34 @@ class FaceSet:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """One row or picture that cannot be used.
+
+    where: "row 17" as an editor numbers lines, or the path of a picture.
+    reason: what came and what was expected.
+    """
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is repeated in a data set.
+
+    within: split name -> faces whose pixels stand earlier in the same split.
+    across: (earlier split, later split) -> faces of the later one whose pixels stand in the earlier one.
+    redundant: faces that repeat an earlier one of the whole set.
+    conflicts: groups of identical faces that carry more than one label; each is a list of (split, class name) pairs.
+    """
+
+    within: Mapping[str, int]
+    across: Mapping[tuple[str, str], int]
+    redundant: int
+    conflicts: Sequence[Sequence[tuple[str, str]]]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Faces by split, with what a reader of the figures must know.
 
@@ -75,6 +103,8 @@ class Dataset:
     source: where it came from, for people.
     fingerprint: SHA-256 over pixels, labels and split of all faces, hex: same data, same print.
     notes: sentences about what was done or is missing, e.g. that there is no PrivateTest.
+    broken: rows or pictures left out because they could not be read.
+    findings: duplicates and conflicting labels; None for a set that was not searched for them.
     """
 
     splits: Mapping[str, FaceSet]
@@ -82,6 +112,8 @@ class Dataset:
     source: str
     fingerprint: str
     notes: Sequence[str] = field(default_factory=tuple)
+    broken: Sequence[Broken] = ()
+    findings: Findings | None = None
 
     def split(self, name: str) -> FaceSet:
         """One split by its published name or by train, val, test, all; a `DatasetError` names those there are.
