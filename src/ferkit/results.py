@@ -1,0 +1,192 @@
+"""What recognition returns: boxes, faces, emotions, pictures. Frozen records that check themselves."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.errors import FerkitError
+
+# The label of a face whose best class stays below the confidence that the user asked for.
+UNCERTAIN = "uncertain"
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle in absolute pixels: columns x1 to x2 and rows y1 to y2, the last ones excluded."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.x1 < self.x2 and 0 <= self.y1 < self.y2):
+            raise FerkitError(f"A box needs 0 <= x1 < x2 and 0 <= y1 < y2. Received: {self.to_list()}.")
+
+    @classmethod
+    def inside(cls, corners: Sequence[float], width: int, height: int) -> "Box | None":
+        """The part of x1, y1, x2, y2 that lies in a picture, on whole pixels; None where nothing does.
+
+        >>> Box.inside((-3.2, 4.6, 10.4, 99), width=20, height=20)
+        Box(x1=0, y1=5, x2=10, y2=20)
+        """
+        x1, y1, x2, y2 = (round(corner) for corner in corners)
+        x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+        return cls(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+    @property
+    def width(self) -> int:
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> int:
+        return self.y2 - self.y1
+
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0 to 1."""
+        wide = min(self.x2, other.x2) - max(self.x1, other.x1)
+        high = min(self.y2, other.y2) - max(self.y1, other.y1)
+        shared = max(wide, 0) * max(high, 0)
+        return shared / (self.width * self.height + other.width * other.height - shared)
+
+    def to_list(self) -> list[int]:
+        return [self.x1, self.y1, self.x2, self.y2]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that a detector found.
+
+    detection_score: 0 to 1; ranks the faces of one detector, and is no probability.
+    landmarks: (x, y) in pixels of the person's right eye, left eye, nose tip, right and left corner of the mouth; None
+        from a detector that gives none.
+    """
+
+    box: Box
+    detection_score: float
+    landmarks: tuple[Point, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.detection_score <= 1:
+            raise FerkitError(f"detection_score must be 0 to 1. Received: {self.detection_score}.")
+        if self.landmarks is not None and len(self.landmarks) != 5:
+            raise FerkitError(f"landmarks must be 5 points. Received: {len(self.landmarks)}.")
+
+
+@dataclass(frozen=True)
+class FaceEmotion:
+    """A face and the emotion it is perceived to show.
+
+    label: the most probable class, or `uncertain`.
+    confidence: probability of the most probable class, also where the label is `uncertain`.
+    probabilities: class -> probability in the model's class order; they sum to 1.
+    """
+
+    face: Face
+    label: str
+    confidence: float
+    probabilities: Mapping[str, float] = field(hash=False)
+
+    def __post_init__(self) -> None:
+        values = list(self.probabilities.values())
+        # Not "any(p < 0)": comparisons with NaN are false, and NaN must not pass.
+        if not values or not all(0 <= p <= 1 for p in values) or abs(sum(values) - 1) > 1e-3:
+            raise FerkitError(f"probabilities must be 0 to 1 and sum to 1. Received: {dict(self.probabilities)}.")
+        if self.label not in self.probabilities and self.label != UNCERTAIN:
+            raise FerkitError(f"The label {self.label!r} is none of the classes {', '.join(self.probabilities)}.")
+        object.__setattr__(self, "probabilities", dict(self.probabilities))
+
+    @classmethod
+    def from_probabilities(
+        cls, face: Face, classes: Sequence[str], values: npt.NDArray[np.floating[Any]], min_confidence: float = 0.0
+    ) -> "FaceEmotion":
+        """The emotion that one row of a classifier's output means; below `min_confidence` it is `uncertain`."""
+        probabilities = {name: float(p) for name, p in zip(classes, values, strict=True)}
+        label = max(probabilities, key=lambda name: probabilities[name])
+        confidence = probabilities[label]
+        return cls(face, label if confidence >= min_confidence else UNCERTAIN, confidence, probabilities)
+
+    @property
+    def box(self) -> Box:
+        return self.face.box
+
+    @property
+    def detection_score(self) -> float:
+        return self.face.detection_score
+
+    @property
+    def landmarks(self) -> tuple[Point, ...] | None:
+        return self.face.landmarks
+
+    def top(self, count: int | None = None) -> list[tuple[str, float]]:
+        """The most probable classes, best first; all of them without a count."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The face as the JSON of `ferkit predict` has it."""
+        return {
+            "box": self.box.to_list(),
+            "detection_score": round(self.detection_score, 6),
+            "label": self.label,
+            "confidence": round(self.confidence, 6),
+            "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
+        }
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """What was found in one picture; iterating gives its faces, from left to right.
+
+    source: path or name of the picture.
+    width, height: pixels after EXIF orientation; 0 where the picture could not be read.
+    error: why the picture could not be read, else None. A picture without a face is no error.
+    pixels: RGB uint8 (height, width, 3) where they were asked for, for drawing; not part of `to_dict`.
+    """
+
+    source: str
+    width: int
+    height: int
+    faces: tuple[FaceEmotion, ...] = ()
+    error: str | None = None
+    pixels: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for face in self.faces:
+            if face.box.x2 > self.width or face.box.y2 > self.height:
+                raise FerkitError(
+                    f"The box {face.box.to_list()} is not inside the picture {self.source} "
+                    f"of {self.width}x{self.height} pixels; a detector must clip its boxes (Box.inside does)."
+                )
+
+    @classmethod
+    def failed(cls, source: str, error: str) -> "PictureResult":
+        """The result of a picture that could not be read."""
+        return cls(source, 0, 0, error=error)
+
+    def __iter__(self) -> Iterator[FaceEmotion]:
+        return iter(self.faces)
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def __getitem__(self, index: int) -> FaceEmotion:
+        return self.faces[index]
+
+    def without_pixels(self) -> "PictureResult":
+        """The same result holding no picture: small enough to keep by the million."""
+        return replace(self, pixels=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """One object of the JSON of `ferkit predict`."""
+        return {
+            "source": self.source,
+            "width": self.width,
+            "height": self.height,
+            "faces": [face.to_dict() for face in self.faces],
+            "error": self.error,
+        }
