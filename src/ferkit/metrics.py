@@ -181,6 +181,12 @@ def accuracy_at_coverage(probabilities: Probabilities, labels: Labels, coverage:
     return float(hits / coverage)
 
 
+def confident_mistakes(probabilities: Probabilities, labels: Labels, count: int) -> npt.NDArray[np.int64]:
+    """Indices of the wrong predictions with the highest confidence, surest first: int64 (at most `count`,)."""
+    wrong = np.flatnonzero(~_hits(probabilities, labels))
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+
+
 def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
     """Soften (temperature > 1) or sharpen (< 1) probabilities: softmax(log p / temperature), float32 (N, K).
 

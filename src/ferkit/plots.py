@@ -1,0 +1,326 @@
+"""Pictures of what a model learned: each function takes data and a target path, and draws nothing on any screen.
+
+The suffix of the path chooses the format (.png, .svg, .pdf). Figures are built from `matplotlib.figure.Figure`, never
+through pyplot, so drawing changes no global state and works in threads and servers. Colours of emotions come from
+`ferkit.palette`; everything else is ink, gray and one accent. Numbers come from `ferkit.metrics`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from ferkit import metrics
+from ferkit.datasets.records import FaceSet
+from ferkit.errors import FerkitError
+from ferkit.files import write_atomically
+from ferkit.palette import color_of
+
+_DPI = 200  # sharp on a display with two pixels per point, at the widths below
+_WIDTH = 6.0  # inches; narrow, so that text stays readable when a phone shrinks the picture
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of everything that is not an emotion, as `#RRGGBB`."""
+
+    paper: str
+    ink: str
+    muted: str
+    faint: str
+    accent: str
+
+
+LIGHT = Theme(paper="#FFFFFF", ink="#1B1F27", muted="#667085", faint="#E4E7EC", accent="#4A3AA7")
+DARK = Theme(paper="#181B22", ink="#E9ECF2", muted="#9AA4B5", faint="#323845", accent="#A99BF5")
+
+
+def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme: Theme = LIGHT) -> None:
+    """Loss, accuracy and learning rate by epoch; the best validation epoch is marked.
+
+    history: one mapping per epoch with epoch, loss, accuracy and learning_rate; val_loss, val_accuracy where the run
+        was validated. Accuracies are fractions, losses in nats.
+    """
+    if not history:
+        raise FerkitError("Training curves need at least one epoch. Received an empty history.")
+    figure = _figure(theme, height=6.6)
+    loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(5, 5, 2))
+    epochs = _series(history, "epoch")
+    best = _best_epoch(history)
+    for axes, name, title in ((loss, "loss", "Loss (nats)"), (accuracy, "accuracy", "Accuracy")):
+        _style(axes, theme, title)
+        axes.plot(epochs, _series(history, name), color=theme.muted, lw=1.6, label="training")
+        if any(f"val_{name}" in row for row in history):
+            values = _series(history, f"val_{name}")
+            axes.plot(epochs, values, color=theme.accent, lw=2.2, label="validation")
+            if best is not None:
+                axes.plot(epochs[best], values[best], "o", color=theme.accent, ms=7, mec=theme.paper, mew=1.5, zorder=5)
+    if best is not None:
+        value = history[best]["val_accuracy"]
+        # Below the curve and to the left of the point: the corner that a rising curve leaves free.
+        accuracy.annotate(
+            f"best {value:.1%}\nepoch {epochs[best]:.0f}",
+            (epochs[best], value),
+            xytext=(0, -34),
+            textcoords="offset points",
+            ha="right" if best > len(history) / 2 else "left",
+            va="top",
+            color=theme.accent,
+            arrowprops={"arrowstyle": "-", "color": theme.accent, "lw": 0.8, "shrinkB": 5},
+        )
+    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _legend(loss, theme, "upper right")
+    _style(rate, theme, "Learning rate")
+    rate.plot(epochs, _series(history, "learning_rate"), color=theme.muted, lw=1.6, drawstyle="steps-mid")
+    rate.set_ylim(bottom=0)
+    peak = float(np.nanmax(_series(history, "learning_rate")))
+    rate.set_yticks([0, peak], ["0", f"{peak:.2g}"])
+    rate.set_xlabel("Epoch")
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rate.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    _save(figure, path)
+
+
+def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path: Path, *, theme: Theme = LIGHT) -> None:
+    """Share of each true class by prediction, with counts: int (K, K), rows true; no faces, empty row."""
+    import seaborn  # only here: it brings pandas, a second of start-up
+
+    k = len(classes)
+    totals = confusion.sum(axis=1, keepdims=True)
+    rates = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
+    side = max(_WIDTH, 1.6 + 0.62 * k)
+    figure = _figure(theme, width=side, height=side * 0.94)
+    axes = figure.subplots()
+    shades = LinearSegmentedColormap.from_list("share", [theme.paper, theme.accent])
+    seaborn.heatmap(
+        rates, ax=axes, cmap=shades, vmin=0, vmax=1, cbar=False, square=True, linewidths=1.5, linecolor=theme.paper
+    )
+    for row in range(k):
+        for column in range(k):
+            if totals[row, 0] == 0:
+                continue
+            rate = float(rates[row, column])
+            # The accent contrasts with the paper as ink does: where it fills the cell, text takes the paper's colour.
+            color = theme.paper if rate > 0.62 else theme.ink if rate >= 0.005 else theme.muted
+            weight = "bold" if row == column else "normal"
+            axes.text(column + 0.5, row + 0.44, f"{rate:.0%}", ha="center", va="center", color=color, weight=weight)
+            axes.text(
+                column + 0.5, row + 0.74, f"{confusion[row, column]:,}", ha="center", va="center", color=color, size=7.5
+            )
+    names = [_plain(name) for name in classes]
+    axes.set_xticks(np.arange(k) + 0.5, names, rotation=0 if k <= 8 else 90, color=theme.ink)
+    axes.set_yticks(
+        np.arange(k) + 0.5,
+        [f"{name}\n{total:,}" for name, total in zip(names, totals[:, 0], strict=True)],
+        rotation=0,
+        color=theme.ink,
+    )
+    axes.tick_params(length=0, labelsize=9)
+    axes.set_xlabel("Predicted", color=theme.muted, labelpad=8)
+    axes.set_ylabel("True class and its faces", color=theme.muted, labelpad=8)
+    _save(figure, path)
+
+
+def reliability_diagram(
+    probabilities: metrics.Probabilities, labels: metrics.Labels, path: Path, *, theme: Theme = LIGHT
+) -> None:
+    """Accuracy against stated confidence in 15 bins, and how many faces each bin holds (Guo et al. 2017)."""
+    table = metrics.reliability(probabilities, labels)
+    figure = _figure(theme, height=5.8)
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1.2))
+    width = np.diff(table.edges)
+    left = table.edges[:-1]
+    gap = table.confidence - table.accuracy
+    _style(axes, theme, "Accuracy")
+    axes.set_title(
+        f"ECE {metrics.ece(probabilities, labels):.1%}", loc="right", size=10.5, weight="bold", color=theme.ink
+    )
+    axes.bar(left, table.accuracy, width, align="edge", color=theme.accent, ec=theme.paper, lw=1.5, label="accuracy")
+    axes.bar(left, gap, width, bottom=table.accuracy, align="edge", color=theme.accent, alpha=0.2, label="gap")
+    # Outlined in paper, so that the mark stays visible where it falls on a bar.
+    halo = [Stroke(linewidth=4, foreground=theme.paper), Normal()]
+    axes.hlines(
+        table.confidence,
+        left + 0.15 * width,
+        left + 0.85 * width,
+        color=theme.ink,
+        lw=2,
+        path_effects=halo,
+        label="stated confidence",
+    )
+    axes.plot([0, 1], [0, 1], color=theme.muted, lw=1.2, ls=(0, (4, 3)), label="perfectly calibrated")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _legend(axes, theme, "upper left")
+    _style(counts, theme, "Faces")
+    counts.bar(left, table.counts, width, align="edge", color=theme.muted, ec=theme.paper, lw=1.5)
+    for x, count in zip(left + width / 2, table.counts, strict=True):
+        if count:
+            counts.annotate(
+                f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", size=7.5, color=theme.muted
+            )
+    counts.set_ylim(0, table.counts.max() * 1.25)
+    counts.set_yticks([])
+    counts.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    counts.set_xlabel("Confidence")
+    _save(figure, path)
+
+
+def coverage_curve(
+    probabilities: metrics.Probabilities, labels: metrics.Labels, path: Path, *, theme: Theme = LIGHT
+) -> None:
+    """Accuracy when only the most confident share of faces is answered; half, 80 % and all are marked."""
+    curve = metrics.coverage_curve(probabilities, labels)
+    # Among a handful of faces accuracy is noise that would set the scale of the whole picture.
+    steady = curve.coverage * len(labels) >= min(30, len(labels))
+    figure = _figure(theme, height=4.2)
+    axes = figure.subplots()
+    _style(axes, theme, "Accuracy among the answered")
+    axes.plot(curve.coverage[steady], curve.accuracy[steady], color=theme.accent, lw=2.2)
+    for share in (0.5, 0.8, 1.0):
+        value = metrics.accuracy_at_coverage(probabilities, labels, share)
+        axes.plot(share, value, "o", color=theme.accent, ms=7, mec=theme.paper, mew=1.5, zorder=5, clip_on=False)
+        axes.annotate(
+            f"{value:.1%}", (share, value), (6, 4), textcoords="offset points", weight="bold", color=theme.ink
+        )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(top=min(1.0, axes.get_ylim()[1]) + 0.02)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("Share of faces answered, most confident first")
+    _save(figure, path)
+
+
+def probability_bars(
+    probabilities: Mapping[str, float],
+    path: Path,
+    face: npt.NDArray[np.uint8] | None = None,
+    *,
+    theme: Theme = LIGHT,
+) -> None:
+    """One face's probabilities as bars, the likeliest on top, beside the face if it is given.
+
+    probabilities: class -> fraction 0 to 1. face: uint8 (H, W), (H, W, 1) or RGB (H, W, 3).
+    """
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    figure = _figure(theme, width=_WIDTH + (0 if face is None else 2.4), height=0.7 + 0.4 * len(ranked))
+    if face is None:
+        axes = figure.subplots()
+    else:
+        picture, axes = figure.subplots(1, 2, width_ratios=(1, 1.7))
+        _show(picture, face, theme)
+    values = [value for _, value in ranked]
+    axes.barh(range(len(ranked)), 1, height=0.66, color=theme.faint, alpha=0.5)  # what certainty would look like
+    axes.barh(range(len(ranked)), values, height=0.66, color=[color_of(name) for name, _ in ranked])
+    for row, value in enumerate(values):
+        axes.annotate(
+            f"{value:.1%}",
+            (1, row),
+            (46, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center_baseline",
+            weight="bold" if row == 0 else "normal",
+            color=theme.ink,
+        )
+    axes.set_yticks(range(len(ranked)), [_plain(name) for name, _ in ranked], color=theme.ink)
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def mistakes_gallery(
+    faces: FaceSet,
+    probabilities: metrics.Probabilities,
+    path: Path,
+    *,
+    count: int = 24,
+    theme: Theme = LIGHT,
+) -> None:
+    """The mistakes a model was surest of: each face with its label, the prediction in its colour and the confidence."""
+    wrong = metrics.confident_mistakes(probabilities, faces.labels, count)
+    columns = 6
+    rows = max(1, -(-len(wrong) // columns))
+    figure = _figure(theme, width=8.4, height=1.86 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, index in zip(grid.flat, wrong, strict=False):
+        _show(axes, faces.images[index], theme)
+        true = faces.classes[int(faces.labels[index])]
+        predicted = faces.classes[int(probabilities[index].argmax())]
+        # A strip of the predicted emotion's colour; the words stay in ink, which is readable on any paper.
+        axes.add_patch(
+            Rectangle((0, -0.045), 1, 0.045, transform=axes.transAxes, color=color_of(predicted), clip_on=False)
+        )
+        caption = f"{_plain(true)} \N{RIGHTWARDS ARROW} {_plain(predicted)}"
+        axes.text(0.5, -0.08, caption, transform=axes.transAxes, ha="center", va="top", size=9, color=theme.ink)
+        confidence = f"{probabilities[index].max():.0%} sure"
+        axes.text(0.5, -0.23, confidence, transform=axes.transAxes, ha="center", va="top", size=8.5, color=theme.muted)
+    if not len(wrong):
+        grid[0, 0].text(0, 0.5, "No mistakes.", color=theme.ink)
+    _save(figure, path)
+
+
+def _figure(theme: Theme, *, width: float = _WIDTH, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0, hspace=0)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with write_atomically(Path(path)) as draft:
+        figure.savefig(draft, facecolor=figure.get_facecolor())
+
+
+def _style(axes: Axes, theme: Theme, title: str) -> None:
+    """Horizontal hair lines, no box, the quantity's name above its axis where it is read first."""
+    axes.set_facecolor(theme.paper)
+    axes.set_title(title, loc="left", size=10.5, weight="bold", color=theme.ink)
+    axes.grid(axis="y", color=theme.faint, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, color=theme.faint)
+    axes.tick_params(length=0, colors=theme.muted, labelsize=9.5)
+    axes.xaxis.label.set_color(theme.muted)
+
+
+def _legend(axes: Axes, theme: Theme, place: Literal["upper left", "upper right"]) -> None:
+    axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=9.5)
+
+
+def _show(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:
+    gray = face.ndim == 2 or face.shape[2] == 1
+    axes.imshow(
+        face.squeeze() if gray else face, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="bicubic"
+    )
+    axes.set_axis_off()
+
+
+def _series(history: Sequence[Mapping[str, float]], name: str) -> npt.NDArray[np.float64]:
+    """One figure by epoch; NaN, which plots as a gap, where an epoch lacks it."""
+    return np.array([row.get(name, np.nan) for row in history], np.float64)
+
+
+def _best_epoch(history: Sequence[Mapping[str, float]]) -> int | None:
+    values = _series(history, "val_accuracy")
+    return None if np.isnan(values).all() else int(np.nanargmax(values))
+
+
+def _plain(name: str) -> str:
+    """A name from the data, with nothing in it that Matplotlib would typeset as a formula."""
+    return name.replace("$", r"\$")
