@@ -1,0 +1,131 @@
+"""Random geometry as one affine transform per face, photometry as one multiply-add: drawn first, then applied.
+
+It runs as a layer in front of the network, inside the compiled training step, on whichever device and backend Keras
+uses. Rotation, shear, zoom, shift and flip are multiplied into one matrix, so each face is interpolated once.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ferkit.errors import UsageError
+from ferkit.keras_backend import load_keras
+
+if TYPE_CHECKING:
+    import keras
+
+    Tensor = Any
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far faces are varied in training. Every range is symmetric; 0 switches that part off.
+
+    rotation: degrees, uniform in [-rotation, rotation].
+    shear: degrees, likewise (the `shear_range` of Keras' ImageDataGenerator is in degrees too).
+    zoom: each axis is scaled on its own, uniform in [1 - zoom, 1 + zoom].
+    shift: fraction of height and of width.
+    flip: whether half of the faces are mirrored.
+    contrast: factor around the face's mean, uniform in [1 - contrast, 1 + contrast].
+    brightness: added grey levels as a fraction of 255.
+    Outside the picture the nearest edge pixel is repeated.
+    """
+
+    rotation: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    flip: bool = False
+    contrast: float = 0.0
+    brightness: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 0:
+                raise UsageError(f"{name} must not be negative. Received: {value}.")
+        if self.zoom >= 1:
+            raise UsageError(f"zoom must be below 1, or faces shrink to nothing. Received: {self.zoom}.")
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.rotation or self.shear or self.zoom or self.shift or self.flip)
+
+    @property
+    def lights(self) -> bool:
+        return bool(self.contrast or self.brightness)
+
+
+def affine_transforms(
+    rotation: "Tensor", shear: "Tensor", zoom: "Tensor", shift: "Tensor", flip: "Tensor", height: int, width: int
+) -> "Tensor":
+    """Matrices that map each output pixel to where it is read, (N, 8) float32 as `keras.ops.image.affine_transform` wants.
+
+    rotation, shear: radians, (N,). zoom: (N, 2) for x and y. shift: (N, 2) in pixels. flip: (N,), -1 mirrors, 1 does not.
+    Composed about the centre as rotation x shift x shear x zoom, the order of Keras' ImageDataGenerator.
+    """
+    ops = load_keras().ops
+    cos, sin = ops.cos(rotation), ops.sin(rotation)
+    # rotation x shear, written out: a 2x2 product per face is cheaper as arithmetic than as a batched matmul.
+    shear_x, shear_y = -ops.sin(shear), ops.cos(shear)
+    a, b = cos, cos * shear_x - sin * shear_y
+    c, d = sin, sin * shear_x + cos * shear_y
+    offset_x = cos * shift[:, 0] - sin * shift[:, 1]
+    offset_y = sin * shift[:, 0] + cos * shift[:, 1]
+    a, b = a * zoom[:, 0] * flip, b * zoom[:, 1]
+    c, d = c * zoom[:, 0] * flip, d * zoom[:, 1]
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    offset_x = offset_x + center_x - a * center_x - b * center_y
+    offset_y = offset_y + center_y - c * center_x - d * center_y
+    none = ops.zeros_like(a)
+    return ops.stack([a, b, offset_x, c, d, offset_y, none, none], axis=1)
+
+
+def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
+    """A layer that varies faces while training and passes them on, as float32, otherwise.
+
+    Input: pixels 0..255, (N, height, width, channels). Output: float32 of the same shape, still 0..255.
+    """
+    keras = load_keras()
+    ops, random = keras.ops, keras.random
+
+    class Augmenter(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__(name="augmentation")
+            self.seed = random.SeedGenerator(seed)
+
+        def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+            return input_shape
+
+        def call(self, faces: "Tensor", training: bool = False) -> "Tensor":
+            faces = ops.cast(faces, "float32")
+            if not training:
+                return faces
+            if augmentation.moves:
+                transforms = self.draw_transforms(ops.shape(faces)[0], *faces.shape[1:3])
+                faces = ops.image.affine_transform(faces, transforms, interpolation="bilinear", fill_mode="nearest")
+            if augmentation.lights:
+                factor, offset = self.draw_light(ops.shape(faces)[0])
+                mean = ops.mean(faces, axis=(1, 2, 3), keepdims=True)
+                faces = ops.clip((faces - mean) * factor + mean + offset, 0, 255)
+            return faces
+
+        def draw_transforms(self, n: Any, height: int, width: int) -> "Tensor":
+            # One draw for all seven numbers of a face: random calls cost more than the arithmetic.
+            draw = random.uniform((n, 7), -1.0, 1.0, seed=self.seed)
+            radians = 3.141592653589793 / 180
+            return affine_transforms(
+                rotation=draw[:, 0] * (augmentation.rotation * radians),
+                shear=draw[:, 1] * (augmentation.shear * radians),
+                zoom=1 + draw[:, 2:4] * augmentation.zoom,
+                shift=draw[:, 4:6] * ops.convert_to_tensor([[augmentation.shift * width, augmentation.shift * height]]),
+                flip=ops.where(draw[:, 6] < 0, -1.0, 1.0) if augmentation.flip else ops.ones_like(draw[:, 6]),
+                height=height,
+                width=width,
+            )
+
+        def draw_light(self, n: Any) -> tuple["Tensor", "Tensor"]:
+            draw = random.uniform((n, 2), -1.0, 1.0, seed=self.seed)
+            factor = 1 + draw[:, 0] * augmentation.contrast
+            offset = draw[:, 1] * (augmentation.brightness * 255)
+            return ops.reshape(factor, (-1, 1, 1, 1)), ops.reshape(offset, (-1, 1, 1, 1))
+
+    return Augmenter()

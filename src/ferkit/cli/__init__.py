@@ -1,0 +1,41 @@
+"""The command line: parse, call, print. Each command is a thin module of this package."""
+
+import importlib.metadata
+from typing import Annotated
+
+import typer
+
+from ferkit.cli import console
+from ferkit.cli.data import data
+from ferkit.cli.evaluate import evaluate
+from ferkit.cli.lists import detectors, models, recipes
+from ferkit.cli.predict import predict
+from ferkit.cli.train import train
+
+app = typer.Typer(
+    name="ferkit",
+    help="Facial emotion recognition: predict, train, evaluate. Perceived expression, not what a person feels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (predict, train, evaluate, data, models, detectors, recipes):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.output.print(f"ferkit {importlib.metadata.version('ferkit')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Entry point of the `ferkit` command."""
+    console.run(app)

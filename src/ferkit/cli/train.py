@@ -1,0 +1,74 @@
+"""`ferkit train`: labelled faces in, a model folder out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferkit.cli.console import notes
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")],
+    recipe: Annotated[str, typer.Option(help="How to train; see: ferkit recipes.")] = "tutorial",
+    model: Annotated[str | None, typer.Option(help="Architecture; see: ferkit models.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training faces.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Faces per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="constant, step, plateau or cosine.")] = None,
+    activation: Annotated[str | None, typer.Option(help="relu, leaky_relu, gelu, or any other of Keras.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one.")] = None,
+    split: Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")] = "official",
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
+    ] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")] = False,
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) as soft targets for training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
+    init: Annotated[str | None, typer.Option(help="A model to start from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/RECIPE, numbered if taken.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the card of the finished model as JSON.")] = False,
+) -> None:
+    """Train a network on labelled faces; ends with a model folder that predict and evaluate take.
+
+    Interrupted, even by kill -9, it goes on with --resume from its last whole epoch.
+
+    Example: ferkit train fer2013.csv --recipe better --out runs/better
+    """
+    from ferkit.recipes import RECIPES
+
+    # Values are checked before minutes are spent on data.
+    changes = {
+        "model": model,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "schedule": schedule,
+        "activation": activation,
+        "patience": patience,
+        "seed": seed,
+    }
+    RECIPES[recipe].config.changed(**changes)
+
+    from ferkit.datasets import load_dataset
+
+    dataset = load_dataset(data, split=split, drop_duplicates=drop_duplicates, votes=votes, skip_broken=skip_broken)
+    for note in dataset.notes:
+        notes.print(f"note: {note}", markup=False)
+
+    from ferkit.training import train as run_training
+
+    run = run_training(dataset, recipe, out=out, resume=resume, init=init, **changes)
+    if json_:
+        from ferkit.cli.console import print_json
+
+        print_json({"folder": str(run.folder), **run.classifier.card})
+        return
+    scores = run.classifier.card["metrics"]
+    low, high = scores["accuracy_ci95"]
+    notes.print(
+        f"Best epoch: {100 * scores['accuracy']:.2f} % of {scores['split']} right "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), macro-F1 {scores['macro_f1']:.3f}."
+    )
+    notes.print(f"Model folder: {run.folder}\nNext: ferkit evaluate {run.folder} {data}", markup=False)

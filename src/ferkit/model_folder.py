@@ -1,0 +1,177 @@
+"""The model folder: network, serving copy and card, and what may be read from a file that somebody else made.
+
+A model is a folder with `model.keras`, `model.onnx` and `card.json`; the card knows classes, `FaceInput`, temperature,
+origin, figures and the SHA-256 of the other files. Nothing here needs Keras.
+"""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+import zipfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from ferkit.errors import ModelError
+from ferkit.files import write_atomically
+from ferkit.images import FaceInput
+
+KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "card.json"
+DEFAULT = "default"
+
+INTENDED_USE = (
+    "Recognises the expression that people perceive in a face, not what a person feels. "
+    "Not for decisions about people; inferring emotions at work and in education is prohibited in the European Union "
+    "(Regulation (EU) 2024/1689, Art. 5(1)(f)); people exposed to it must be told (Art. 50(3))."
+)
+
+# Layers that run code or load files of the author's choice when a model is opened.
+_CODE_LAYERS = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+
+
+def find(model: str | Path) -> Path:
+    """Path of a model: a folder, a bare file, or the one that the package carries (`"default"`).
+
+    Raises:
+        ModelError: nothing there, or a training run that has not been finished.
+    """
+    if str(model) == DEFAULT:
+        path = Path(str(resources.files("ferkit"))) / "default_model"
+    else:
+        path = Path(model)
+    if not path.exists():
+        raise ModelError(
+            f"No model at {path}. Expected {DEFAULT!r}, a model folder with {CARD_FILE}, or a .keras or .h5 file."
+        )
+    if path.is_dir() and not (path / CARD_FILE).is_file():
+        if (path / "checkpoints").is_dir():
+            raise ModelError(f"The run in {path} is not finished. Go on with: ferkit train DATA --out {path} --resume")
+        raise ModelError(f"{path} is not a model folder: it has no {CARD_FILE}.")
+    return path
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a model folder, checked for what the classifier needs."""
+    path = folder / CARD_FILE
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        face_input = FaceInput(**card["face_input"])
+        classes, temperature = card["classes"], float(card["temperature"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
+    names_ok = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
+    if not names_ok or len(set(classes)) != len(classes):
+        raise ModelError(f"{path}: classes must be at least two different names. Received: {classes!r}.")
+    if not temperature > 0:
+        raise ModelError(f"{path}: temperature must be above 0. Received: {temperature}.")
+    if face_input.channels not in (1, 3) or face_input.height < 1 or face_input.width < 1:
+        raise ModelError(f"{path}: face_input must be positive pixels and 1 or 3 channels. Received: {face_input}.")
+    return dict(card)
+
+
+def write_card(
+    folder: Path, *, classes: tuple[str, ...], face_input: FaceInput, temperature: float, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write `card.json` for the files that lie in the folder, last of all, so that a card never promises too much."""
+    card = {
+        "format": 1,
+        "classes": list(classes),
+        "face_input": dataclasses.asdict(face_input),
+        "temperature": temperature,
+        **details,
+        "intended_use": INTENDED_USE,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "sha256": {name: sha256(folder / name) for name in (KERAS_FILE, ONNX_FILE) if (folder / name).is_file()},
+    }
+    with write_atomically(folder / CARD_FILE, ModelError) as draft:
+        draft.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return card
+
+
+def check_sum(folder: Path, name: str, card: Mapping[str, Any]) -> Path:
+    """Path of a file of the folder after comparing it with the card: a truncated or swapped network is refused."""
+    path = folder / name
+    expected = card.get("sha256", {}).get(name)
+    if not path.is_file():
+        raise ModelError(f"{folder} lacks {name}, which its card promises. Copy the whole folder again.")
+    if sha256(path) != expected:
+        raise ModelError(f"{path} is not the file its card describes (SHA-256 differs). Copy the whole folder again.")
+    return path
+
+
+def refuse_code(path: Path) -> None:
+    """Look into a `.keras` or `.h5` file, without opening it as a model, for layers that would run its author's code.
+
+    Raises:
+        ModelError: it asks for code, or it is not such a file.
+    """
+    for part in _parts(_network_config(path)):
+        name, module = part.get("class_name"), part.get("module")
+        foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
+        if name in _CODE_LAYERS or name == "__lambda__" or foreign:
+            raise ModelError(
+                f"{path} asks to run code of its own (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
+                "does that: rebuild the network from standard layers and save it again."
+            )
+
+
+def _network_config(path: Path) -> Any:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        import h5py  # comes with Keras
+
+        with h5py.File(path, "r") as file:
+            return json.loads(file.attrs["model_config"])
+    except ImportError as problem:
+        raise ModelError(f"Reading {path} needs Keras: pip install 'ferkit[train]'.") from problem
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise ModelError(
+            f"{path} is not a Keras model (.keras, or .h5 with architecture and weights), or it is damaged."
+        ) from problem
+
+
+def _parts(config: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(config, dict):
+        if "class_name" in config:
+            yield config
+        for value in config.values():
+            yield from _parts(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _parts(value)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what has a say in the numbers."""
+    found = {"python": platform.python_version()}
+    for package in ("ferkit", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "onnxruntime"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the ferkit checkout that runs, with "+changes" if it is not clean; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        ask = ["git", "-C", str(here), "rev-parse", "HEAD"]
+        commit = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603
+        ask = ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"]
+        dirty = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+changes" if dirty else commit

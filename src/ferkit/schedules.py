@@ -1,0 +1,78 @@
+"""How the learning rate changes during training.
+
+A schedule sees nothing but the step and the history so far, so a resumed run goes on at the rate it would have had.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ferkit.keras_backend import load_keras
+from ferkit.registry import Registry
+
+History = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a schedule is stretched over. All in optimizer steps; `peak` is the configured learning rate."""
+
+    peak: float
+    warmup: int
+    total: int
+
+
+# By step: a number or a Keras schedule that the optimizer evaluates inside the compiled step.
+Schedule = Callable[[Span], Any]
+SCHEDULES: Registry[Schedule] = Registry("schedule")
+
+
+@SCHEDULES.register("constant")
+def constant(span: Span) -> Any:
+    """The same rate from first to last step."""
+    return span.peak
+
+
+@SCHEDULES.register("step")
+def step(span: Span) -> Any:
+    """A tenth of the rate after half of the steps, a hundredth after three quarters (He et al. 2016)."""
+    keras = load_keras()
+    return keras.optimizers.schedules.PiecewiseConstantDecay(
+        [span.total // 2, span.total * 3 // 4], [span.peak, span.peak / 10, span.peak / 100]
+    )
+
+
+@SCHEDULES.register("cosine")
+def cosine(span: Span) -> Any:
+    """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
+    keras = load_keras()
+    if span.warmup == 0:
+        return keras.optimizers.schedules.CosineDecay(span.peak, span.total)
+    return keras.optimizers.schedules.CosineDecay(
+        span.peak / 100, max(span.total - span.warmup, 1), warmup_target=span.peak, warmup_steps=span.warmup
+    )
+
+
+@SCHEDULES.register("plateau")
+def plateau(span: Span) -> Any:
+    """Halved whenever the validation loss has not fallen for 4 epochs, down to a thousandth of the start."""
+    return span.peak
+
+
+def plateau_rate(peak: float, history: History, *, factor: float = 0.5, patience: int = 4) -> float:
+    """The rate of the next epoch under `plateau`, worked out from all epochs so far.
+
+    >>> plateau_rate(0.1, [{"val_loss": 2.0}, {"val_loss": 1.9}])
+    0.1
+    >>> plateau_rate(0.1, [{"val_loss": 1.0}] * 5)
+    0.05
+    """
+    rate, best, waited = peak, float("inf"), 0
+    for epoch in history:
+        if epoch["val_loss"] < best - 1e-4:
+            best, waited = epoch["val_loss"], 0
+            continue
+        waited += 1
+        if waited == patience:
+            rate, waited = max(rate * factor, peak / 1000), 0
+    return rate

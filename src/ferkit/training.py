@@ -1,0 +1,404 @@
+"""Train a network on a data set: `train` reads top to bottom from set-up to model folder.
+
+A run lives in one folder: `config.json`, `environment.json`, `history.csv`, `curves.png`, `tensorboard/`,
+`checkpoints/last.npz` and `best.npz`, and at the end the model folder's own files. Killed at any moment, a run goes on
+from its last whole epoch and ends at the same weights, because everything random starts from the seed and the state in
+the checkpoint.
+"""
+
+import csv
+import importlib.util
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit import checkpoints, export, metrics, model_folder, plots
+from ferkit.augmentation import augmenter
+from ferkit.classifier import EmotionClassifier, keras_network
+from ferkit.datasets.records import Dataset, FaceSet
+from ferkit.errors import FerkitError, TrainingError
+from ferkit.files import write_atomically
+from ferkit.images import FaceInput
+from ferkit.keras_backend import load_keras
+from ferkit.models import ARCHITECTURES
+from ferkit.progress import TrainingProgress
+from ferkit.recipes import RECIPES, TrainConfig
+from ferkit.schedules import SCHEDULES, Span, plateau_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Held-out faces are measured in batches of this size; it changes speed, not figures.
+_VAL_BATCH = 256
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    folder: run and model folder in one. config: what was done. history: one dict per epoch with epoch, loss, accuracy,
+    val_loss, val_accuracy, learning_rate, seconds, faces_per_second (loss and accuracy are taken in training, over
+    augmented faces and with dropout, so they lie below what the network can do).
+    """
+
+    folder: Path
+    config: TrainConfig
+    history: History
+
+    @cached_property
+    def classifier(self) -> EmotionClassifier:
+        """The network of the best epoch."""
+        return EmotionClassifier.load(self.folder)
+
+
+def train(
+    dataset: Dataset,
+    recipe: str | TrainConfig = "tutorial",
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    init: str | Path | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> Run:
+    """Train a network and leave a model folder.
+
+    Args:
+        dataset: faces with a training and a validation split, from `load_dataset`.
+        recipe: name of a recipe, or a `TrainConfig`.
+        out: run folder; None picks `runs/<recipe>`, numbered if taken.
+        resume: go on with the run in `out` (with None: the newest of this recipe) from its last whole epoch.
+        init: a model to start from: weights of layers with the same name and shape are taken over.
+        quiet: no progress on standard error.
+        **changes: values of `TrainConfig` to change, e.g. `epochs=10`.
+
+    Raises:
+        UsageError: a choice or value that makes no sense.
+        TrainingError: the folder is taken or unwritable, or there is nothing to resume. The last checkpoint survives.
+    """
+    # Set-up: what to do and where.
+    base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
+    config = base.changed(**changes)
+    folder = _run_folder(out, recipe if isinstance(recipe, str) else "custom", resume)
+    resuming = resume and (folder / "config.json").is_file()
+    if resuming:
+        config = _stored_config(folder, dataset, changes)
+    faces, val = dataset.train, dataset.val
+    batch_size = min(config.batch_size, len(faces))
+    steps = len(faces) // batch_size
+    if not resuming:
+        _write_json(folder / "config.json", {**config.to_dict(), "data": _about(dataset)})
+    _write_json(folder / "environment.json", _environment())
+
+    # Network and optimizer. All initial weights and random states follow from the seed.
+    keras = load_keras()
+    keras.utils.set_random_seed(config.seed)
+    shape = faces.images.shape[1:]
+    network = ARCHITECTURES[config.model](len(dataset.classes), input_shape=shape, activation=config.activation)
+    if init is not None and not resuming:
+        _take_weights(network, init)
+    model = _training_model(network, config, steps)
+    model.compile(
+        optimizer=_optimizer(config, steps),
+        loss="categorical_crossentropy",
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        # On the CPU XLA makes TensorFlow slower (docs/performance.md); JAX is always compiled.
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
+    )
+
+    # State: from the checkpoint, or from the beginning.
+    last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
+    history: History = []
+    if resuming and last.is_file():
+        checkpoint = checkpoints.load(last)
+        checkpoints.put(checkpoint, model)
+        history = checkpoint.history
+    batches = _batches(faces, batch_size, config)
+    targets = np.eye(len(dataset.classes), dtype=np.float32)[val.labels]
+
+    # Loop over epochs.
+    board = _TensorBoard(folder / "tensorboard")
+    with TrainingProgress(config.epochs, steps, batch_size, quiet=quiet) as progress:
+        if history:
+            progress.say(f"Resuming {folder} after epoch {len(history)}.")
+        while len(history) < config.epochs and not _out_of_patience(history, config.patience):
+            epoch = len(history) + 1
+            if config.schedule == "plateau":
+                model.optimizer.learning_rate = plateau_rate(config.learning_rate, history)
+            rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+            batches.shuffle(epoch)
+            progress.epoch_begins(epoch)
+            started = time.perf_counter()
+            show = _ShowSteps(progress, epoch).callback()
+            logs = model.fit(batches, epochs=1, verbose=0, callbacks=[show]).history
+            seconds = time.perf_counter() - started
+            val_loss, val_accuracy = model.evaluate(val.images, targets, batch_size=_VAL_BATCH, verbose=0)
+            if not np.isfinite(logs["loss"][0]):
+                raise TrainingError(
+                    f"The loss became {logs['loss'][0]} in epoch {epoch}: the learning rate is too high. "
+                    f"{folder} keeps the state before; start again with a lower --learning-rate."
+                )
+            row = {
+                "epoch": epoch,
+                "loss": float(logs["loss"][0]),
+                "accuracy": float(logs["accuracy"][0]),
+                "val_loss": float(val_loss),
+                "val_accuracy": float(val_accuracy),
+                "learning_rate": rate,
+                "seconds": seconds,
+                "faces_per_second": steps * batch_size / seconds,
+            }
+            is_best = row["val_accuracy"] > max((old["val_accuracy"] for old in history), default=-1.0)
+            history.append(row)
+            state = checkpoints.take(model, history)
+            # Best before last: if the process dies between the two, the epoch is done again and nothing is lost.
+            if is_best:
+                checkpoints.save(state, best)
+            checkpoints.save(state, last)
+            _write_history(folder / "history.csv", history)
+            board.add(row)
+            progress.epoch_ended(row, is_best)
+
+    # The best epoch becomes the model.
+    checkpoints.put(checkpoints.load(best), model)
+    _finish(folder, network, dataset, config, history, val)
+    return Run(folder, config, history)
+
+
+def _training_model(network: Any, config: TrainConfig, steps: int) -> Any:
+    """The network with the augmentation in front of it: one compiled step takes bytes and does all the rest."""
+    keras = load_keras()
+    pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
+    return keras.Model(pixels, network(augmenter(config.augmentation, config.seed)(pixels)), name="training")
+
+
+def _optimizer(config: TrainConfig, steps: int) -> Any:
+    keras = load_keras()
+    warmup = round(config.warmup_epochs * steps)
+    rate = SCHEDULES[config.schedule](Span(config.learning_rate, warmup, config.epochs * steps))
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None)
+    if config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+        # Decay is for kernels: on biases and batch normalisation it only hurts (Loshchilov & Hutter use the same).
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
+
+
+def _batches(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
+    """Batches as a Keras `PyDataset`: uint8 faces and float32 targets, in an order that the seed and epoch decide."""
+    keras = load_keras()
+    classes = len(faces.classes)
+    targets = np.eye(classes, dtype=np.float32)[faces.labels] if faces.votes is None else faces.votes
+    # Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
+    targets = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.order = np.arange(len(faces))
+
+        def __len__(self) -> int:
+            return len(faces) // batch_size
+
+        def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+            chosen = self.order[index * batch_size : (index + 1) * batch_size]
+            return faces.images[chosen], targets[chosen]
+
+        def shuffle(self, epoch: int) -> None:
+            self.order = np.random.default_rng([config.seed, epoch]).permutation(len(faces))
+
+    return Batches()
+
+
+class _ShowSteps:
+    """Passes the steps of an epoch on to the progress bar."""
+
+    def __init__(self, progress: TrainingProgress, epoch: int) -> None:
+        self.progress, self.epoch = progress, epoch
+
+    def callback(self) -> Any:
+        def on_batch_end(batch: int, logs: dict[str, float] | None) -> None:
+            # Reading the logs waits for the device, so it is done now and then only.
+            if logs and batch % 20 == 0:
+                self.progress.step_ended(self.epoch, batch + 1, {name: float(value) for name, value in logs.items()})
+
+        return load_keras().callbacks.LambdaCallback(on_train_batch_end=on_batch_end)
+
+
+class _TensorBoard:
+    """Scalars for TensorBoard, written with its own writer: Keras' callback needs TensorFlow on every backend."""
+
+    def __init__(self, folder: Path) -> None:
+        self.writer: Any = None
+        if importlib.util.find_spec("tensorboard"):
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            self.writer = EventFileWriter(str(folder))
+
+    def add(self, row: dict[str, float]) -> None:
+        if self.writer is None:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
+        step = int(row["epoch"])
+        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self.writer.flush()
+
+
+def _finish(
+    folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet
+) -> None:
+    """Write the model folder: network, serving copy, and the card last."""
+    shape = network.input_shape
+    face_input = FaceInput(height=shape[1], width=shape[2], channels=shape[3])
+    with write_atomically(folder / model_folder.KERAS_FILE, TrainingError) as draft:
+        network.save(draft)
+    serving: dict[str, Any] = {}
+    try:
+        serving["onnx_max_difference"] = export.to_onnx(network, face_input, folder / model_folder.ONNX_FILE)
+    except FerkitError as problem:
+        # Without TensorFlow there is no way to ONNX; the Keras file alone is a working model.
+        (folder / model_folder.ONNX_FILE).unlink(missing_ok=True)
+        serving["onnx_missing"] = str(problem)
+
+    # Calibration and figures on the split that the best epoch was chosen on: the card says so.
+    run = keras_network(network)
+    raw = np.concatenate([run(val.images[i : i + _VAL_BATCH]) for i in range(0, len(val), _VAL_BATCH)])
+    temperature = metrics.fit_temperature(raw, val.labels)
+    calibrated = metrics.apply_temperature(raw, temperature)
+    confusion = metrics.confusion_matrix(raw, val.labels)
+    hits = int(np.trace(confusion))
+    model_folder.write_card(
+        folder,
+        classes=dataset.classes,
+        face_input=face_input,
+        temperature=temperature,
+        details={
+            "architecture": config.model,
+            "parameters": int(network.count_params()),
+            "training": {
+                "data": _about(dataset),
+                "recipe": config.to_dict(),
+                "epochs_done": len(history),
+                "best_epoch": int(max(history, key=lambda row: row["val_accuracy"])["epoch"]),
+                "seconds": round(sum(row["seconds"] for row in history), 1),
+                "backend": load_keras().backend.backend(),
+                "commit": model_folder.git_commit(),
+            },
+            "metrics": {
+                "split": val.name,
+                "n": len(val),
+                "accuracy": hits / len(val),
+                "accuracy_ci95": list(metrics.wilson_interval(hits, len(val))),
+                "macro_f1": metrics.macro_f1(confusion),
+                "nll": metrics.nll(calibrated, val.labels),
+                "ece": metrics.ece(calibrated, val.labels),
+                "ece_uncalibrated": metrics.ece(raw, val.labels),
+                "note": f"Epoch and temperature were chosen on {val.name}, so expect a little less on unseen faces.",
+            },
+            "serving": serving,
+        },
+    )
+    plots.training_curves(history, folder / "curves.png")
+
+
+def _run_folder(out: str | Path | None, recipe: str, resume: bool) -> Path:
+    if out is not None:
+        folder = Path(out)
+        if not resume and (folder / "config.json").is_file():
+            raise TrainingError(f"{folder} holds a run already. Go on with --resume, or choose another --out.")
+        return folder
+    taken = [Path("runs") / recipe]
+    while (taken[-1] / "config.json").is_file():
+        taken.append(Path("runs") / f"{recipe}-{len(taken) + 1}")
+    if resume:
+        if len(taken) == 1:
+            raise TrainingError(f"No run of {recipe!r} under runs: nothing to resume. Name its folder with --out.")
+        return taken[-2]
+    return taken[-1]
+
+
+def _stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> TrainConfig:
+    """The config of the run to resume; a change that would make it another run is refused."""
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        about = stored.pop("data")
+        config = TrainConfig.from_dict(stored)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise TrainingError(f"{folder / 'config.json'} cannot be read ({problem}). Start a new run.") from problem
+    if about["fingerprint"] != dataset.fingerprint:
+        raise TrainingError(f"{folder} was trained on other data ({about['source']}). Resume with the same data.")
+    wanted = config.changed(**changes)
+    if wanted != config:
+        differing = [n for n, value in wanted.to_dict().items() if value != config.to_dict()[n]]
+        raise TrainingError(
+            f"{folder} was started with other values of {', '.join(differing)}. Resume without them, or start a new run."
+        )
+    return config
+
+
+def _take_weights(network: Any, init: str | Path) -> None:
+    source = {layer.name: layer.get_weights() for layer in export.open_network(init).layers}
+    taken = 0
+    for layer in network.layers:
+        weights = source.get(layer.name)
+        if weights and [w.shape for w in weights] == [w.shape for w in layer.get_weights()]:
+            layer.set_weights(weights)
+            taken += 1
+    if taken == 0:
+        raise TrainingError(f"No layer of {init} fits the network {network.name!r}: choose the --model it was trained as.")
+
+
+def _about(dataset: Dataset) -> dict[str, Any]:
+    counts = {name: len(faces) for name, faces in dataset.splits.items()}
+    return {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "faces": counts}
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "versions": model_folder.versions(),
+        "backend": load_keras().backend.backend(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "commit": model_folder.git_commit(),
+    }
+
+
+def _has_accelerator() -> bool:
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+def _out_of_patience(history: "Sequence[dict[str, float]]", patience: int | None) -> bool:
+    if patience is None or not history:
+        return False
+    best = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])
+    return len(history) - 1 - best >= patience
+
+
+def _write_json(path: Path, document: Any) -> None:
+    with write_atomically(path, TrainingError) as draft:
+        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_history(path: Path, history: History) -> None:
+    # Written whole each time: a table of a few hundred rows, never half a row, and no row twice after a resume.
+    with write_atomically(path, TrainingError) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)

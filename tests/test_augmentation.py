@@ -1,0 +1,96 @@
+"""Augmentation: the arithmetic against SciPy-free references, the layer against its promises."""
+
+import numpy as np
+import pytest
+
+from ferkit.augmentation import Augmentation, affine_transforms, augmenter
+from ferkit.errors import UsageError
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.keras
+
+
+def one(rotation=0.0, shear=0.0, zoom=(1.0, 1.0), shift=(0.0, 0.0), flip=1.0, height=48, width=48):
+    numbers = [np.array([value], np.float32) for value in (rotation, shear, zoom, shift, flip)]
+    return np.asarray(affine_transforms(*numbers, height=height, width=width))[0]
+
+
+def reference(rotation=0.0, shear=0.0, zoom=(1.0, 1.0), shift=(0.0, 0.0), flip=1.0, height=48, width=48):
+    """The same as a product of textbook 3x3 matrices about the centre."""
+    cos, sin = np.cos(rotation), np.sin(rotation)
+    center = np.array([[1, 0, (width - 1) / 2], [0, 1, (height - 1) / 2], [0, 0, 1]])
+    product = (
+        center
+        @ np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        @ np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+        @ np.array([[1, -np.sin(shear), 0], [0, np.cos(shear), 0], [0, 0, 1]])
+        @ np.diag([zoom[0] * flip, zoom[1], 1])
+        @ np.linalg.inv(center)
+    )
+    return np.append(product[:2].ravel(), [0, 0])
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param({}, id="identity"),
+        pytest.param({"rotation": 0.5}, id="rotation"),
+        pytest.param({"shear": 0.3}, id="shear"),
+        pytest.param({"zoom": (0.8, 1.2)}, id="zoom"),
+        pytest.param({"shift": (3.0, -5.0)}, id="shift"),
+        pytest.param({"flip": -1.0}, id="flip"),
+        pytest.param({"rotation": -0.4, "shear": 0.2, "zoom": (1.1, 0.9), "shift": (2.0, 1.0), "flip": -1.0}, id="all"),
+        pytest.param({"rotation": 0.4, "flip": -1.0, "height": 20, "width": 31}, id="not-square"),
+    ],
+)
+def test_matrix_is_the_product_of_its_parts(numbers):
+    np.testing.assert_allclose(one(**numbers), reference(**numbers), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        pytest.param({"flip": -1.0}, lambda face: face[:, ::-1], id="flip-mirrors"),
+        pytest.param({"rotation": np.pi / 2}, lambda face: np.rot90(face), id="quarter-turn"),
+        pytest.param({"shift": (2.0, 0.0)}, lambda face: face[:, [2, 3, 4, 5, 6, 7, 7, 7]], id="shift-repeats-the-edge"),
+    ],
+)
+def test_transform_moves_pixels(rng, numbers, expected):
+    face = rng.integers(0, 256, (8, 8, 1)).astype(np.float32)
+    transform = one(**numbers, height=8, width=8)[None]
+    moved = keras.ops.image.affine_transform(face[None], transform, interpolation="bilinear", fill_mode="nearest")
+    np.testing.assert_allclose(np.asarray(moved)[0], expected(face), atol=1e-2)
+
+
+def test_layer_varies_each_face_on_its_own_in_training_only(rng):
+    face = rng.integers(0, 256, (12, 12, 1), dtype=np.uint8)
+    faces = np.repeat(face[None], 6, axis=0)
+    layer = augmenter(Augmentation(rotation=20, shift=0.1, contrast=0.3, brightness=0.1), seed=1)
+    np.testing.assert_array_equal(np.asarray(layer(faces, training=False)), faces.astype(np.float32))
+    varied = np.asarray(layer(faces, training=True))
+    assert len(np.unique(varied.reshape(6, -1), axis=0)) == 6
+    assert varied.min() >= 0
+    assert varied.max() <= 255
+
+
+def test_same_seed_same_faces(rng):
+    faces = rng.integers(0, 256, (4, 12, 12, 1), dtype=np.uint8)
+    first, second = (np.asarray(augmenter(Augmentation(rotation=20), seed=3)(faces, training=True)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    other = np.asarray(augmenter(Augmentation(rotation=20), seed=4)(faces, training=True))
+    assert (other != first).any()
+
+
+def test_flip_mirrors_about_half(rng):
+    faces = np.repeat(rng.integers(0, 256, (1, 8, 8, 1), dtype=np.uint8), 400, axis=0)
+    varied = np.asarray(augmenter(Augmentation(flip=True), seed=0)(faces, training=True))
+    mirrored = np.isclose(varied, faces[:, :, ::-1], atol=1e-2).all(axis=(1, 2, 3))
+    untouched = np.isclose(varied, faces, atol=1e-2).all(axis=(1, 2, 3))
+    assert (mirrored | untouched).all()
+    assert 150 < mirrored.sum() < 250
+
+
+@pytest.mark.parametrize("values", [{"rotation": -1}, {"zoom": 1.0}])
+def test_senseless_ranges_are_refused(values):
+    with pytest.raises(UsageError, match="Received"):
+        Augmentation(**values)
