@@ -1,0 +1,146 @@
+"""Pictures in, emotions of every face out: a detector and a classifier put together."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.classifier import EmotionClassifier
+from ferkit.detection import FaceDetector, checked_faces, load_detector
+from ferkit.errors import ImageError, UsageError
+from ferkit.images import FaceInput, cut_face, read_image
+from ferkit.results import Face, FaceEmotion, PictureResult
+from ferkit.sources import Source, name_of
+
+# Faces that go through the network together: ONNX Runtime gains little beyond.
+_BATCH_FACES = 64
+# What may wait for a full batch. Pixels are kept only for drawing; a quarter gigabyte is a few photos.
+_WAITING_PICTURES = 32
+_WAITING_BYTES = 1 << 28
+
+
+class Classifier(Protocol):
+    """What the recognizer needs of a classifier; `EmotionClassifier` is one."""
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def face_input(self) -> FaceInput: ...
+
+    def predict_proba(self, faces: npt.NDArray[np.uint8], /) -> npt.NDArray[np.floating[Any]]: ...
+
+
+class EmotionRecognizer:
+    """Recognises the perceived emotion of every face in a picture. One recognizer belongs to one thread.
+
+    Args:
+        model: "default", a model folder or file, or a classifier.
+        detector: a name from `ferkit.detection.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`.
+        min_confidence: below it a face is labelled `uncertain`.
+
+    Example:
+        recognizer = EmotionRecognizer()
+        for face in recognizer("photo.jpg"):
+            print(face.label, face.confidence, face.box)
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Classifier = "default",
+        detector: str | FaceDetector = "auto",
+        *,
+        min_confidence: float = 0.0,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise UsageError(f"min_confidence must be 0 to 1. Received: {min_confidence}.")
+        self.min_confidence = min_confidence
+        self.detector: FaceDetector = load_detector(detector)
+        self.classifier: Classifier = EmotionClassifier.load(model) if isinstance(model, str | Path) else model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The emotions that this recognizer tells apart, in model order."""
+        return tuple(self.classifier.classes)
+
+    @overload
+    def __call__(self, source: list[Source] | tuple[Source, ...]) -> list[PictureResult]: ...
+
+    @overload
+    def __call__(self, source: Source) -> PictureResult: ...
+
+    def __call__(self, source: Source | list[Source] | tuple[Source, ...]) -> PictureResult | list[PictureResult]:
+        """Recognise one picture, or many whose faces share batches.
+
+        One picture that cannot be read raises `ImageError`; in a list its result has an `error` and the others go on.
+        The result of one picture keeps its `pixels`, for drawing; those of a list do not.
+        """
+        if isinstance(source, list | tuple):
+            return list(self.stream(source))
+        found = self._find_faces(source)
+        if found.error:
+            raise found.error
+        return next(self._classify([found]))
+
+    def stream(self, sources: Iterable[Source], *, keep_pixels: bool = False) -> Iterator[PictureResult]:
+        """Recognise pictures one after another, in order, as they come; memory stays bounded however many there are.
+
+        keep_pixels: whether results carry the decoded picture.
+        """
+        waiting: list[_Found] = []
+        for found in map(self._find_faces, sources):
+            waiting.append(found if keep_pixels else found.without_pixels())
+            if (
+                sum(len(one.faces) for one in waiting) >= _BATCH_FACES
+                or len(waiting) >= _WAITING_PICTURES
+                or sum(one.result.pixels.nbytes for one in waiting if one.result.pixels is not None) > _WAITING_BYTES
+            ):
+                yield from self._classify(waiting)
+                waiting = []
+        yield from self._classify(waiting)
+
+    def _find_faces(self, source: Source) -> "_Found":
+        """Everything before the network: the part that may run on other threads, each with its own detector."""
+        name = name_of(source)
+        face_input = self.classifier.face_input
+        try:
+            image = read_image(source)
+        except ImageError as error:
+            return _Found(PictureResult.failed(name, str(error)), [], _no_faces(face_input), error)
+        faces = checked_faces(self.detector(image))
+        cut = [cut_face(image, face, face_input) for face in faces]
+        result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
+        return _Found(result, faces, np.stack(cut) if cut else _no_faces(face_input))
+
+    def _classify(self, waiting: Sequence["_Found"]) -> Iterator[PictureResult]:
+        cut = [found.cut for found in waiting if found.faces]
+        rows = iter(self.classifier.predict_proba(np.concatenate(cut)) if cut else ())
+        for found in waiting:
+            emotions = tuple(
+                FaceEmotion.from_probabilities(face, self.classes, next(rows), self.min_confidence)
+                for face in found.faces
+            )
+            yield replace(found.result, faces=emotions)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A picture between detection and classification.
+
+    cut: uint8 (len(faces), height, width, channels).
+    """
+
+    result: PictureResult
+    faces: list[Face]
+    cut: npt.NDArray[np.uint8]
+    error: ImageError | None = None
+
+    def without_pixels(self) -> "_Found":
+        return replace(self, result=self.result.without_pixels())
+
+
+def _no_faces(face_input: FaceInput) -> npt.NDArray[np.uint8]:
+    return np.empty((0, face_input.height, face_input.width, face_input.channels), np.uint8)
