@@ -1,0 +1,50 @@
+# Two commands matter: `make demo` and `make test`. Both do all their set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# uv from the machine, else brought through pip into .tools (works where the system Python is managed by Debian).
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+INSTALL = $(UV) pip install --quiet --python $(BIN)/python
+
+.PHONY: demo test check lint requirements benchmarks clean help
+
+help: ## Show the targets.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: $(VENV)/base.stamp ## Find the face in a sample picture, name its emotion, draw both. Offline once installed.
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/dev.stamp ## Run the tests.
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp ## Check style and types.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test ## What CI runs: style, types, tests, snippets of the docs.
+
+$(VENV)/base.stamp: requirements/base.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes --requirements requirements/base.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes --requirements requirements/dev.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/base.stamp
+
+$(BIN)/python: | $(UV)
+	$(UV) venv --quiet --no-python-downloads --python $(PYTHON) --allow-existing $(VENV)
+
+.tools/bin/uv:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
+
+requirements: | $(UV) ## Write the exact versions anew after a change of pyproject.toml.
+	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
+		--group build pyproject.toml --output-file requirements/base.txt
+	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
+		--constraints requirements/base.txt --extra train --extra jax --group build --group dev pyproject.toml --output-file requirements/dev.txt
+
+clean: ## Remove what the other targets made.
+	rm -rf $(VENV) .tools demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
