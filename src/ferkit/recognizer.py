@@ -46,6 +46,7 @@ class EmotionRecognizer:
         recognizer = EmotionRecognizer()
         for face in recognizer("photo.jpg"):
             print(face.label, face.confidence, face.box)
+
     """
 
     def __init__(

@@ -1,0 +1,210 @@
+"""Where results go: tables with a row per face, and annotated pictures. Each is written as results come.
+
+A sink is a context manager that takes the results of pictures one at a time. Tables are written to a draft that takes
+its name when the block ends well, so a reader never meets half of one.
+"""
+
+import csv
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeAlias
+
+import PIL.Image
+
+from ferkit.errors import FerkitError, UsageError
+from ferkit.files import write_atomically
+from ferkit.registry import Registry
+from ferkit.results import PictureResult
+
+Row: TypeAlias = Mapping[str, str | int | float | None]
+
+# What says where a face is from: in pictures their source. Videos have other keys, and the same columns after them.
+PICTURE_KEYS: Mapping[str, type] = {"source": str}
+_FACE_COLUMNS: Mapping[str, type] = {
+    "x1": int,
+    "y1": int,
+    "x2": int,
+    "y2": int,
+    "detection_score": float,
+    "label": str,
+    "confidence": float,
+}
+
+
+def table_columns(classes: Sequence[str], keys: Mapping[str, type] = PICTURE_KEYS) -> dict[str, type]:
+    """Columns of every table of faces, in order, with their types."""
+    columns = {**keys, **_FACE_COLUMNS, **dict.fromkeys(classes, float), "error": str}
+    if len(columns) != len(keys) + len(_FACE_COLUMNS) + len(classes) + 1:
+        raise UsageError(f"Classes named like columns cannot go into a table. Received: {', '.join(classes)}.")
+    return columns
+
+
+def face_rows(result: PictureResult) -> Iterator[Row]:
+    """A row per face; a picture without a face, or with an error, has one row with an empty label."""
+    for face in result:
+        found = face.to_dict()
+        x1, y1, x2, y2 = found.pop("box")
+        probabilities = found.pop("probabilities")
+        yield {"source": result.source, "x1": x1, "y1": y1, "x2": x2, "y2": y2, **found, **probabilities}
+    if not result.faces:
+        yield {"source": result.source, "label": "", "error": result.error}
+
+
+class Sink(Protocol):
+    """What takes results: used in a `with` block, `write` once per picture."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *trouble: Any) -> None: ...
+
+    def write(self, result: PictureResult, /) -> None: ...
+
+
+class SinkFactory(Protocol):
+    """Make a sink from the place it writes to and the classes of the model."""
+
+    def __call__(self, target: Path, classes: Sequence[str], /) -> Sink: ...
+
+
+SINKS: Registry[SinkFactory] = Registry("sink")
+
+
+class Table(ABC):
+    """A table file that grows by rows and appears when it is complete.
+
+    target: the file. classes: those of the model. keys: columns that stand before those of the face.
+    """
+
+    def __init__(self, target: Path, classes: Sequence[str], /, *, keys: Mapping[str, type] = PICTURE_KEYS) -> None:
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder. Expected a file to write.")
+        self.target = target
+        self.columns = table_columns(classes, keys)
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            self._start(opening.enter_context(write_atomically(self.target)), opening)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(self, *trouble: Any) -> None:
+        self._open.__exit__(*trouble)
+
+    def write(self, result: PictureResult, /) -> None:
+        self.write_rows(face_rows(result))
+
+    @abstractmethod
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        """Append rows; columns that a row lacks stay empty."""
+
+    @abstractmethod
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        """Open the draft; what must happen before it is renamed goes on the stack."""
+
+
+@SINKS.register("csv")
+class CsvTable(Table):
+    """Comma-separated values, UTF-8, one line per face."""
+
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        file = opening.enter_context(draft.open("w", encoding="utf-8", newline=""))
+        self._writer = csv.DictWriter(file, list(self.columns), restval="", lineterminator="\n")
+        self._writer.writeheader()
+
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        self._writer.writerows(rows)
+
+
+@SINKS.register("jsonl")
+class JsonLinesTable(Table):
+    """One JSON object per line and face, null for what is not there."""
+
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        self._file = opening.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
+
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            full = {name: row.get(name) for name in self.columns}
+            self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@SINKS.register("parquet")
+class ParquetTable(Table):
+    """Apache Parquet, typed, null for what is not there."""
+
+    # Rows in memory at once: one row group.
+    group = 8192
+
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        types = {str: pa.string(), int: pa.int32(), float: pa.float32()}
+        self._schema = pa.schema([(name, types[kind]) for name, kind in self.columns.items()])
+        self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
+        self._rows: list[Row] = []
+        opening.callback(self._flush)
+
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        self._rows.extend(rows)
+        if len(self._rows) >= self.group:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist([dict(row) for row in self._rows], self._schema))
+            self._rows = []
+
+
+@SINKS.register("pictures")
+class AnnotatedPictures:
+    """A folder of annotated pictures, named as their sources; PNG stays PNG, all else becomes JPEG.
+
+    Needs results that carry `pixels`. Two sources of one name become `face.jpg` and `face-2.jpg`.
+    """
+
+    def __init__(self, target: Path, classes: Sequence[str], /, *, top: int | None = None) -> None:
+        if target.exists() and not target.is_dir():
+            raise UsageError(f"{target} is a file. Expected a folder for annotated pictures.")
+        self.folder = target
+        self.top = top
+        self._used: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *trouble: Any) -> None: ...
+
+    def write(self, result: PictureResult, /) -> None:
+        from ferkit.drawing import annotate
+
+        if result.error is not None:
+            return
+        if result.pixels is None:
+            raise FerkitError("Annotated pictures need results with pixels; ask for them with keep_pixels=True.")
+        target = self._target(Path(result.source))
+        picture = PIL.Image.fromarray(annotate(result.pixels, result, top=self.top))
+        with write_atomically(target) as draft:
+            # 4:4:4: coloured lines and letters smear with halved colour resolution.
+            picture.save(draft, quality=92, subsampling=0)
+
+    def _target(self, source: Path) -> Path:
+        stem = {"-": "stdin", "": "picture"}.get(source.stem, source.stem)
+        suffix = ".png" if source.suffix.lower() == ".png" else ".jpg"
+        name, count = stem + suffix, 1
+        while name.lower() in self._used:  # lower: two of them are one file on some systems
+            count += 1
+            name = f"{stem}-{count}{suffix}"
+        self._used.add(name.lower())
+        target = self.folder / name
+        if source.is_file() and source.parent.resolve() == self.folder.resolve():
+            raise UsageError(
+                f"{source} lies in {self.folder}, where annotated pictures would replace it. Take another."
+            )
+        return target
