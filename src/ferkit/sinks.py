@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeAlias
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias
 
 import PIL.Image
 
@@ -58,7 +59,13 @@ class Sink(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *trouble: Any) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
     def write(self, result: PictureResult, /) -> None: ...
 
@@ -91,8 +98,14 @@ class Table(ABC):
             self._open = opening.pop_all()
         return self
 
-    def __exit__(self, *trouble: Any) -> None:
-        self._open.__exit__(*trouble)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def write(self, result: PictureResult, /) -> None:
         self.write_rows(face_rows(result))
@@ -179,7 +192,13 @@ class AnnotatedPictures:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *trouble: Any) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
 
     def write(self, result: PictureResult, /) -> None:
         from ferkit.drawing import annotate

@@ -1,0 +1,181 @@
+"""`ferkit predict`: the emotion of every face in pictures."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferkit.cli.console import fail, notes, output
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ferkit.results import FaceEmotion, PictureResult
+
+_BAR = 12  # letters of a full bar
+
+
+def predict(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Pictures, folders, globs, or - (stdin).")],
+    model: Annotated[str, typer.Option(help="Model folder, .keras or .h5 file, or 'default'.")] = "default",
+    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table, one row per face.")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the same table as Parquet.")] = None,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures into this folder.")] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Show only the K most probable emotions; files and JSON have all.")
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
+    ] = 0.0,
+) -> None:
+    """Recognise the perceived emotion of every face in pictures.
+
+    A picture that cannot be read is reported, the others go on, and the exit code is 1 at the end.
+
+    Example: ferkit predict photo.jpg holidays/ --save annotated/ --csv faces.csv
+    """
+    import warnings
+
+    from ferkit.recognizer import EmotionRecognizer
+    from ferkit.sinks import SINKS, AnnotatedPictures
+    from ferkit.sources import expand_sources
+
+    # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
+    warnings.filterwarnings("ignore", module="PIL")
+    recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
+    _say_detector(recognizer.detector)
+    pictures = list(expand_sources(sources))
+    unread = faces = 0
+    with ExitStack() as opened:
+        writers: list[Callable[[PictureResult], None]] = []
+        for name, target in (("csv", csv), ("parquet", parquet)):
+            if target is not None:
+                writers.append(opened.enter_context(SINKS[name](target, recognizer.classes)).write)
+        if save is not None:
+            writers.append(opened.enter_context(AnnotatedPictures(save, recognizer.classes, top=top)).write)
+        as_table = not (as_json or csv or parquet)
+        if as_json:
+            writers.append(opened.enter_context(_json_list()))
+        elif as_table:
+            writers.append(_TablePrinter(pictures, recognizer.classes, top))
+        advance = opened.enter_context(_progress(len(pictures), as_table))
+        for result in recognizer.stream(pictures, keep_pixels=save is not None):
+            if result.error is not None:
+                fail(result.error)
+            unread += result.error is not None
+            faces += len(result)
+            for write in writers:
+                write(result)
+            advance()
+    if len(pictures) > 1:
+        notes.print(f"{len(pictures) - unread} pictures, {faces} faces; {unread} could not be read.")
+    for written in (csv, parquet, save):
+        if written is not None:
+            notes.print(f"Wrote {written}", markup=False)
+    if unread:
+        raise typer.Exit(1)
+
+
+def _say_detector(detector: object) -> None:
+    from ferkit.detection import AutoDetector
+
+    if isinstance(detector, AutoDetector):
+        notes.print(f"Detector: {detector.name}: {detector.reason}.", markup=False)
+
+
+@contextmanager
+def _json_list() -> "Iterator[Callable[[PictureResult], None]]":
+    """Write results as the items of one JSON list, each as it comes: memory stays flat."""
+    import json
+    import sys
+
+    between = "["
+
+    def write(result: "PictureResult") -> None:
+        nonlocal between
+        sys.stdout.write(between + json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
+        between = ",\n"
+
+    yield write
+    sys.stdout.write("[]\n" if between == "[" else "]\n")
+
+
+@contextmanager
+def _progress(total: int, as_table: bool) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, when there is much to do and no table already shows how far we are."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if total < 2 or not notes.is_terminal or (as_table and output.is_terminal):
+        yield lambda: None
+        return
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+class _TablePrinter:
+    """Prints the faces of one picture after another as the rows of one table."""
+
+    def __init__(self, pictures: Sequence[str], classes: Sequence[str], top: int | None) -> None:
+        self.top = top
+        self.name_width = max(len(name) for name in classes)
+        self.label_width = max(self.name_width, len("uncertain"))
+        others = 4 + self.label_width + 10 + (self.name_width + _BAR + 8) + 4 * 2
+        longest = max((len(picture) for picture in pictures), default=0)
+        self.source_width = max(12, min(longest, output.width - others))
+        self.blocks = output.encoding.lower().startswith("utf")
+        self.first = True
+
+    def __call__(self, result: "PictureResult") -> None:
+        from rich.text import Text
+
+        if result.error is not None:
+            return
+        table = self._table()
+        source = Text(result.source)
+        for number, face in enumerate(result, start=1):
+            table.add_row(
+                source if number == 1 else "",
+                str(number),
+                Text(face.label),
+                f"{face.confidence:.1%}",
+                self._bars(face),
+            )
+        if not result.faces:
+            table.add_row(source, "-", "no face", "", "")
+        output.print(table)
+        self.first = False
+
+    def _table(self) -> "Table":
+        from rich.table import Table
+
+        table = Table(box=None, show_header=self.first, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column("source", width=self.source_width, overflow="fold")
+        table.add_column("face", width=4, justify="right")
+        table.add_column("emotion", width=self.label_width)
+        table.add_column("confidence", width=10, justify="right")
+        table.add_column("probabilities", width=self.name_width + _BAR + 8, no_wrap=True)
+        return table
+
+    def _bars(self, face: "FaceEmotion") -> "Text":
+        from rich.text import Text
+
+        from ferkit.palette import color_of
+
+        text = Text()
+        for place, (name, p) in enumerate(face.top(self.top)):
+            text.append("\n" if place else "").append(f"{name:<{self.name_width}} ")
+            text.append(f"{self._bar(p):<{_BAR}}", style=color_of(name)).append(f" {p:>6.1%}")
+        return text
+
+    def _bar(self, p: float) -> str:
+        if not self.blocks:
+            return "#" * round(p * _BAR)
+        whole, eighths = divmod(round(p * _BAR * 8), 8)
+        return "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
