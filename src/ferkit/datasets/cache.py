@@ -61,6 +61,7 @@ def _load(folder: Path) -> FaceTable | None:
                 rows=columns["rows"],
                 prints=columns["prints"],
                 classes=tuple(meta["classes"]),
+                form=meta["form"],
                 broken=tuple(Broken(*one) for one in meta["broken"]),
                 notes=tuple(meta["notes"]),
             )
@@ -124,6 +125,7 @@ def _store(folder: Path, reading: Reading, progress: Progress | None) -> None:
     meta = {
         "faces": images.count,
         "classes": reading.classes,
+        "form": reading.form,
         "split_names": list(columns.split_index),
         "broken": [[one.where, one.reason] for one in columns.broken],
         "notes": reading.notes,
@@ -170,6 +172,7 @@ def _in_memory(reading: Reading, progress: Progress | None, why: str) -> FaceTab
         images=np.concatenate(parts) if parts else np.zeros((0, 48, 48, 1), np.uint8),
         split_names=tuple(columns.split_index),
         classes=reading.classes,
+        form=reading.form,
         broken=tuple(columns.broken),
         notes=(*reading.notes, note),
         **_arrays(columns),

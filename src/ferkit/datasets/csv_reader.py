@@ -1,9 +1,9 @@
 """The FER-2013 CSV: one face per row, its pixels as numbers in text. Parsed with whole-array operations.
 
 271 MB of text hold 74 million numbers; a Python loop over rows that splits strings takes most of a minute. Here a block
-of a quarter megabyte (it stays in the processor cache) is turned into pixels by a dozen array operations: a number ends where a digit is followed by
-something else, and its value is the digit there plus ten and a hundred times the digits before. Only a block in which
-something is wrong is gone through row by row, to name the row.
+of a quarter megabyte, which stays in the processor's cache, is turned into pixels by a dozen array operations: a number
+ends where a digit is followed by something else, and its value is the digit there plus ten and a hundred times the
+digits before. Only a block in which something is wrong is gone through row by row, to name the row.
 """
 
 import math
@@ -161,10 +161,15 @@ def _fields(line: bytes, columns: Columns) -> tuple[int, str, bytes, str]:
     split = ""
     if columns.usage is not None:
         usage = _text(fields[columns.usage])
-        split = _USAGES.get(usage.lower(), "")
+        split = usage_name(usage)
         if not split:
             return 0, "", b"", f"Usage {usage!r}, expected Training, PublicTest or PrivateTest"
     return label, split, fields[columns.pixels].strip(b' "\r\t'), ""
+
+
+def usage_name(text: str) -> str:
+    """The published name of a split as a Usage column has it, "" for any other text."""
+    return _USAGES.get(text.strip().lower(), "")
 
 
 def _text(field: bytes) -> str:
@@ -221,7 +226,8 @@ def _decode_one(text: bytes, pixels: int) -> npt.NDArray[np.uint8] | str:
     """The pixels of one row, or the reason why it has none."""
     quick = decode_pixels([text], pixels)
     if quick is not None:
-        return quick[0]
+        face: npt.NDArray[np.uint8] = quick[0]
+        return face
     tokens = text.decode("utf-8", "replace").split()
     for position, token in enumerate(tokens, 1):
         if not re.fullmatch(r"0*[0-9]{1,3}", token, re.ASCII) or int(token) > 255:

@@ -122,14 +122,10 @@ class Dataset:
         """
         if name == "all":
             return concatenate(list(self.splits.values()), "all")
-        wanted = SPLIT_ALIASES.get(name, name)
-        aliases = {alias: published for alias, published in SPLIT_ALIASES.items()}
-        for candidate in (name, wanted):
+        published_as = {published: alias for alias, published in SPLIT_ALIASES.items()}
+        for candidate in (name, SPLIT_ALIASES.get(name, name), published_as.get(name, name)):
             if candidate in self.splits:
                 return self.splits[candidate]
-        for alias, published in aliases.items():
-            if name == published and alias in self.splits:
-                return self.splits[alias]
         if name == "test":
             return self.split("val")
         raise DatasetError(f"{self.source} has no split {name!r}. It has: {', '.join([*self.splits, 'all'])}.")

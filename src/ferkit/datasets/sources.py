@@ -1,44 +1,206 @@
-"""Where faces lie: one file, plain or gzip. Opened as a stream, recognised by content."""
+"""Where faces lie: a file, a folder or an archive, recognised by content and never unpacked to disk."""
 
+import bz2
 import difflib
 import gzip
 import hashlib
+import io
+import lzma
+import os
+import stat
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from ferkit.errors import DatasetError
 
-GZIP_MAGIC = b"\x1f\x8b"
+DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".parquet")
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".pgm", ".ppm")
+
+# No photograph of a face is larger; what claims to be would only fill the memory.
+LARGEST_PICTURE_BYTES = 64 << 20
+# Rows of numbers pack about 3 to 1, pictures hardly at all; a bomb packs about 1,000 to 1.
+LARGEST_RATIO, RATIO_FREE_BYTES = 100, 64 << 20
+
+_UNPACKERS: dict[bytes, Callable[[BinaryIO], object]] = {
+    b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+class Tree(Protocol):
+    """Named files of a folder or an archive. Names are relative, with `/` between their parts."""
+
+    def names(self) -> Sequence[str]:
+        """Files in reading order, without links and without what systems leave behind (`.DS_Store`, `__MACOSX`)."""
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Name and content of each, in reading order; a `str` instead of bytes is the reason why it cannot be read."""
+
+    def open(self, name: str) -> AbstractContextManager[tuple[BinaryIO, Callable[[], int]]]:
+        """One file as a stream, and how many bytes of the source are read so far."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that holds many faces, itself the source or inside one.
+
+    open: context manager that yields the unpacked stream and how far the packed bytes are read.
+    size: packed bytes in all.
+    path: where it lies on disk as it is, or None if it is packed or inside an archive.
+    """
+
+    name: str
+    open: Callable[[], AbstractContextManager[tuple[BinaryIO, Callable[[], int]]]]
+    size: int
+    path: Path | None = None
+
+    def head(self, count: int = 1 << 16) -> bytes:
+        with self.open() as (stream, _):
+            return stream.read(count)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What readers look at: the files that may hold many faces, and the single pictures."""
+
+    name: str
+    size: int
+    files: Sequence[DataFile]
+    tree: Tree | None = None
+    pictures: Sequence[str] = ()
+
+
+class Guarded(io.RawIOBase):
+    """A stream that refuses to unpack to far more than was packed: a decompression bomb."""
+
+    def __init__(self, stream: BinaryIO, packed_bytes: int, name: str) -> None:
+        self._stream, self._name = stream, name
+        self._left = max(RATIO_FREE_BYTES, packed_bytes * LARGEST_RATIO)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        if self._left < 0:
+            raise DatasetError(
+                f"{self._name} unpacks to more than {LARGEST_RATIO} times its size, so it is refused as a "
+                "decompression bomb. Unpack it yourself if you trust it."
+            )
+        return len(data)
 
 
 @contextmanager
-def open_stream(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
-    """Open a file, unpacking gzip on the way; yields the stream and a function that says how far the file is read.
-
-    A damaged or cut-off file, or one that cannot be read, becomes a `DatasetError` of one line.
-    """
+def reading(name: object) -> Iterator[None]:
+    """Turn what a damaged file or an unreadable disk causes into a `DatasetError` of one line."""
     try:
-        with path.open("rb") as raw:
-            packed = raw.read(2) == GZIP_MAGIC
-            raw.seek(0)
-            yield (cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if packed else raw), raw.tell
-    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
-        what = "ends in the middle" if isinstance(problem, EOFError) else f"is damaged ({problem})"
-        raise DatasetError(f"{path} {what}: the gzip data is incomplete. Download or copy it again.") from problem
+        yield
+    except _DAMAGED as problem:
+        what = (
+            "is cut off: its packed data ends too early" if isinstance(problem, EOFError) else f"is damaged ({problem})"
+        )
+        raise DatasetError(f"{name} {what}. Download or copy it again.") from problem
     except OSError as problem:
-        raise DatasetError(f"Cannot read {path}: {problem.strerror or problem}.") from problem
+        raise DatasetError(f"Cannot read {name}: {problem.strerror or problem}.") from problem
+
+
+@contextmanager
+def unpacked(raw: BinaryIO, size: int, name: str) -> Iterator[BinaryIO]:
+    """The stream as it is, or unpacked if its first bytes say gzip, bzip2 or xz. `raw` must be at its start."""
+    magic = raw.read(8)
+    raw.seek(0)
+    for start, opener in _UNPACKERS.items():
+        if magic.startswith(start):
+            yield cast(BinaryIO, io.BufferedReader(Guarded(cast(BinaryIO, opener(raw)), size, name), 1 << 18))
+            return
+    yield raw
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
+    """A file on disk, unpacked on the way, and how far it is read."""
+    with reading(path), path.open("rb") as raw, unpacked(raw, path.stat().st_size, str(path)) as stream:
+        yield stream, raw.tell
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file is something that systems leave behind, not data."""
+    parts = name.split("/")
+    return "__MACOSX" in parts or any(part.startswith(".") for part in parts) or parts[-1].lower() == "thumbs.db"
+
+
+class Folder:
+    """A folder on disk as a `Tree`; links are followed, each folder once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._names: list[str] | None = None
+
+    def names(self) -> Sequence[str]:
+        if self._names is None:
+            with reading(self.path):
+                self._names = sorted(self._walk())
+        return self._names
+
+    def _walk(self) -> Iterator[str]:
+        def refuse(problem: OSError) -> None:
+            raise problem
+
+        seen: set[str] = set()
+        for top, folders, files in os.walk(self.path, onerror=refuse, followlinks=True):
+            if (real := os.path.realpath(top)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            inside = Path(top).relative_to(self.path).as_posix()
+            for file in files:
+                name = file if inside == "." else f"{inside}/{file}"
+                if not is_junk(name):
+                    yield name
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        for name in names:
+            try:
+                status = (self.path / name).stat()
+                if not stat.S_ISREG(status.st_mode):
+                    yield name, "not a regular file"
+                elif status.st_size > LARGEST_PICTURE_BYTES:
+                    yield name, f"{status.st_size:,} bytes, expected at most {LARGEST_PICTURE_BYTES:,}"
+                else:
+                    yield name, (self.path / name).read_bytes()
+            except OSError as problem:
+                yield name, f"cannot be read: {problem.strerror or problem}"
+
+    def open(self, name: str) -> AbstractContextManager[tuple[BinaryIO, Callable[[], int]]]:
+        return open_file(self.path / name)
+
+    def checksum(self) -> str:
+        """SHA-256 over names, sizes and times of change: what is in the files is not read."""
+        digest = hashlib.sha256()
+        with reading(self.path):
+            for name in self.names():
+                try:
+                    status = (self.path / name).stat()
+                except FileNotFoundError:  # a dangling link, which the reader will report
+                    continue
+                digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file's content, hex."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as problem:
-        raise DatasetError(f"Cannot read {path}: {problem.strerror or problem}.") from problem
+    """SHA-256 of a file's content, or of a folder's listing with sizes and times of change; hex."""
+    if path.is_dir():
+        return Folder(path).checksum()
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def missing(path: Path) -> DatasetError:
@@ -51,5 +213,5 @@ def missing(path: Path) -> DatasetError:
     elif near:
         hint = f"Did you mean {' or '.join(str(folder / name) for name in near)}?"
     else:
-        hint = "Give the path of a CSV, Parquet file, archive or folder of pictures."
+        hint = "Expected a CSV or Parquet file, an archive or a folder of pictures."
     return DatasetError(f"There is no {path}. {hint}")

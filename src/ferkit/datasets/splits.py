@@ -91,8 +91,8 @@ def _official(table: FaceTable, notes: list[str], seed: int) -> dict[str, Indice
         parts[name], held_out = stratified(parts[name], table.labels, HELD_OUT_OF_TRAINING, seed)
         parts = {name: parts[name], "val": held_out, **parts}
         notes.append(
-            f"There is no validation split: {len(held_out):,} faces ({HELD_OUT_OF_TRAINING:.0%} of each class of {name}, "
-            f"seed {seed}) are held out as val."
+            f"There is no validation split: {len(held_out):,} faces ({HELD_OUT_OF_TRAINING:.0%} of each class of "
+            f"{name}, seed {seed}) are held out as val."
         )
     elif "train" in has and "test" not in has:
         untouched = SPLIT_ALIASES["test"] if has["val"] == SPLIT_ALIASES["val"] else "test"
@@ -107,8 +107,8 @@ def _random(table: FaceTable, notes: list[str], seed: int) -> dict[str, Indices]
     leaked = int(np.isin(table.prints[val], table.prints[train]).sum())
     share = f" ({leaked / len(val):.1%} of val)" if leaked else ""
     notes.append(
-        f"Split at random: {len(train):,} faces train, {len(val):,} val ({HELD_OUT_OF_ALL:.0%} of each class, seed {seed}). "
-        f"It leaks {leaked:,} exact duplicates from train into val{share}."
+        f"Split at random: {len(train):,} faces train, {len(val):,} val ({HELD_OUT_OF_ALL:.0%} of each class, seed "
+        f"{seed}). It leaks {leaked:,} exact duplicates from train into val{share}."
     )
     return {"train": train, "val": val}
 
@@ -139,8 +139,8 @@ def _without_leaks(table: FaceTable, parts: dict[str, Indices], notes: list[str]
     leaks = np.isin(training, np.concatenate(held_out)) if held_out else np.zeros(len(training), bool)
     again = repeats(training) & ~leaks
     notes.append(
-        f"Dropped {int((leaks | again).sum()):,} duplicates from {name}: {int(leaks.sum()):,} that also stand in a held-out "
-        f"split, {int(again.sum()):,} that repeat an earlier face of {name}."
+        f"Dropped {int((leaks | again).sum()):,} duplicates from {name}: {int(leaks.sum()):,} that also stand in a "
+        f"held-out split, {int(again.sum()):,} that repeat an earlier face of {name}."
     )
     return {**parts, name: parts[name][~(leaks | again)]}
 

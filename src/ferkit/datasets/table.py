@@ -34,11 +34,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Reading:
-    """A source being read: its classes, and its faces as they come.
+    """A source being read: its form (a name of `READERS`), its classes, and its faces as they come.
 
     `notes` may grow while the batches are drawn.
     """
 
+    form: str
     classes: tuple[str, ...]
     batches: Iterable[Batch]
     total: int
@@ -54,6 +55,7 @@ class FaceTable:
     splits: int64 (N,), index into `split_names` ("" is a source without splits).
     rows: int64 (N,), position in the source, broken ones counted.
     prints: uint64 (N,), `pixel_prints` of the images.
+    form: name of the reader, e.g. "csv".
     """
 
     images: Faces
@@ -63,6 +65,7 @@ class FaceTable:
     rows: npt.NDArray[np.int64]
     prints: npt.NDArray[np.uint64]
     classes: tuple[str, ...]
+    form: str
     broken: tuple[Broken, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -1,0 +1,95 @@
+"""`load_dataset`: any source of labelled faces, in one call."""
+
+from pathlib import Path
+
+from ferkit.datasets.cache import cached_table
+from ferkit.datasets.pictures import Shaper
+from ferkit.datasets.readers import READERS, read_source
+from ferkit.datasets.records import Dataset
+from ferkit.datasets.sources import checksum, missing
+from ferkit.datasets.splits import SPLITS, make_dataset
+from ferkit.datasets.table import FaceTable, Progress
+from ferkit.datasets.votes import join_votes
+from ferkit.errors import DatasetError, UsageError
+
+
+def load_dataset(
+    source: str | Path,
+    *,
+    split: str = "official",
+    drop_duplicates: bool = False,
+    votes: str | Path | None = None,
+    skip_broken: bool = False,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    seed: int = 42,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load labelled faces; a second load of the same source comes from the cache, memory-mapped.
+
+    source: FER-2013 CSV (plain or .gz), folder of class folders with or without train, val and test above, Parquet
+        with encoded pictures, or a .zip or .tar(.gz) of one of them, read without unpacking to disk.
+    split: "official" keeps the published splits (a set without any is split at random); "random" is 80 % train and
+        20 % val over all faces, in each class.
+    drop_duplicates: leave out training faces whose pixels also stand in a held-out split, and all but the first of
+        identical training faces.
+    votes: FER+ votes CSV, one row per row of a FER-2013 CSV in the same order; fills `FaceSet.votes`.
+    skip_broken: leave out rows or pictures that cannot be read (`Dataset.broken` lists them) instead of raising.
+    size: (height, width) in pixels. Without it a CSV keeps its own; pictures keep the size that they share if it is
+        at most 224, else become 48x48.
+    channels: 1 gray (the default) or 3 RGB.
+    seed: for random splits.
+    progress: called now and then with what is being done, how much is done and how much there is.
+
+    Raises `DatasetError` naming the file, the row or picture, what came and what was expected.
+
+    >>> dataset = ferkit.load_dataset("fer2013.csv")  # doctest: +SKIP
+    >>> dataset.train.images.shape, dataset.train.classes[3]  # doctest: +SKIP
+    ((28709, 48, 48, 1), 'happy')
+    """
+    if split not in SPLITS:
+        raise UsageError(f"Unknown split {split!r}. Choices: {', '.join(SPLITS)}.")
+    if channels not in (None, 1, 3):
+        raise UsageError(f"channels must be 1 (gray) or 3 (RGB). Received: {channels}.")
+    if size is not None and not (len(size) == 2 and all(1 <= side <= 2048 for side in size)):
+        raise UsageError(f"size must be (height, width), each from 1 to 2048 pixels. Received: {size}.")
+    path = Path(source).expanduser()
+    table = load_table(path, size=size, channels=channels, progress=progress)
+    if table.broken and not skip_broken:
+        raise broken_error(path, table)
+    soft, notes = None, []
+    if votes is not None:
+        soft, note = join_votes(table, Path(votes).expanduser(), str(source))
+        notes.append(note)
+    if table.broken:
+        notes.append(f"{len(table.broken):,} broken rows or pictures were left out.")
+    return make_dataset(
+        table, str(source), split=split, drop_duplicates=drop_duplicates, votes=soft, notes=notes, seed=seed
+    )
+
+
+def load_table(
+    path: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    progress: Progress | None = None,
+) -> FaceTable:
+    """All faces of a source before splitting, from the cache if it was read before."""
+    if not path.exists():
+        raise missing(path)
+    versions = ",".join(f"{name}{reader.version}" for name, reader in READERS.items())
+    # A folder is known by its listing only, so the same listing elsewhere may hold other pictures.
+    where = path.resolve() if path.is_dir() else ""
+    key = f"{checksum(path)}:{where}:{versions}:{size}:{channels}"
+    return cached_table(key, lambda: read_source(path, Shaper.of(size, channels)), progress)
+
+
+def broken_error(path: Path, table: FaceTable) -> DatasetError:
+    """The error for a table with broken rows: names the first, counts the others."""
+    first = table.broken[0]
+    more = f" ({len(table.broken) - 1:,} more are broken)" if len(table.broken) > 1 else ""
+    return DatasetError(
+        f"{path}, {first.where}: {first.reason}{more}. Repair it, or leave it out with --skip-broken "
+        "(skip_broken=True)."
+    )
