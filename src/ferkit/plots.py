@@ -52,7 +52,7 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
     """
     if not history:
         raise FerkitError("Training curves need at least one epoch. Received an empty history.")
-    figure = _figure(theme, height=6.6)
+    figure = _figure(theme, height=6.2)
     loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(5, 5, 2))
     epochs = _series(history, "epoch")
     best = _best_epoch(history)
@@ -183,7 +183,7 @@ def coverage_curve(
     curve = metrics.coverage_curve(probabilities, labels)
     # Among a handful of faces accuracy is noise that would set the scale of the whole picture.
     steady = curve.coverage * len(labels) >= min(30, len(labels))
-    figure = _figure(theme, height=4.2)
+    figure = _figure(theme, height=5.0)
     axes = figure.subplots()
     _style(axes, theme, "Accuracy among the answered")
     axes.plot(curve.coverage[steady], curve.accuracy[steady], color=theme.accent, lw=2.2)

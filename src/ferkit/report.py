@@ -1,0 +1,313 @@
+"""An evaluation as one web page that explains its own figures: no script, no other host, readable on a phone."""
+
+import base64
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from html import escape
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ferkit import metrics, plots
+from ferkit.datasets.records import SPLIT_ALIASES
+from ferkit.errors import FerkitError
+from ferkit.evaluation import Report
+from ferkit.files import write_atomically
+from ferkit.labels import EMOTIONS
+from ferkit.model_folder import INTENDED_USE
+from ferkit.palette import color_of
+
+History = Sequence[Mapping[str, float]]
+
+_MISTAKES = 24
+# The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(
+    report: Report, folder: Path, history: History | None = None, card: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `index.html`, which holds everything, with `report.json` and the plots in `figures/` for use elsewhere.
+
+    history: the training run, one mapping per epoch as `plots.training_curves` takes it. card: the model's card.
+    Returns the path of the page. Raises `FerkitError` if the folder cannot be written.
+    """
+    folder = Path(folder)
+    labels, probabilities = report.faces.labels, report.probabilities
+    draw: dict[str, Callable[[Path, plots.Theme], None]] = {
+        "confusion": lambda path, theme: plots.confusion_matrix(report.confusion, report.classes, path, theme=theme),
+        "reliability": lambda path, theme: plots.reliability_diagram(probabilities, labels, path, theme=theme),
+        "coverage": lambda path, theme: plots.coverage_curve(probabilities, labels, path, theme=theme),
+    }
+    if history:
+        draw["curves"] = lambda path, theme: plots.training_curves(history, path, theme=theme)
+    pictures = {name: _draw(folder / "figures", name, plot) for name, plot in draw.items()}
+    plots.mistakes_gallery(report.faces, probabilities, folder / "figures" / "mistakes.png", count=_MISTAKES)
+
+    page = "\n".join(_page(report, pictures, history, card))
+    with write_atomically(folder / "report.json") as draft:
+        draft.write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with write_atomically(folder / "index.html") as draft:
+        draft.write_text(page, encoding="utf-8")
+    return folder / "index.html"
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs of a run from its `history.csv`; empty fields are left out."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as problem:
+        raise FerkitError(f"{path} is no history of a training run: {problem}.") from problem
+
+
+def _page(
+    report: Report, pictures: Mapping[str, str], history: History | None, card: Mapping[str, Any] | None
+) -> Iterator[str]:
+    title = escape(f"{report.model} on {report.split}")
+    style = (resources.files("ferkit") / "report.css").read_text(encoding="utf-8")
+    views = f", each seen with {escape(report.tta)}" if report.tta else ""
+    yield f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{title} - ferkit report</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+<p>{report.n:,} faces{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page.</p>
+</header>
+<main>"""
+    yield _section("In short", "", _tiles(report), wide=True)
+    yield _section("Faces it may have seen before", *_duplicates(report))
+    yield _section("What it may be used for", escape(INTENDED_USE), "", kind="notice")
+    yield _section("Each class", _PER_CLASS, _per_class(report), wide=True)
+    yield _section("What is taken for what", _confusion_text(report), pictures["confusion"] + _counts(report))
+    yield _section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
+    yield _section("What if it may stay silent?", _coverage_text(report), pictures["coverage"], wide=not history)
+    if history:
+        yield _section("How it was trained", _CURVES, pictures["curves"])
+    yield _section("The mistakes it was surest of", _MISTAKES_TEXT, _mistakes(report), wide=True)
+    if card:
+        yield _section("Model card", "What the model folder says about itself.", _card(card), wide=True)
+    yield "</main>\n<footer><p>Written by ferkit.</p></footer>\n</body>\n</html>"
+
+
+_PER_CLASS = (
+    "Precision: of the faces called so, the share that is labelled so. Recall: of the faces labelled so, the share "
+    "that was found. F1 is their harmonic mean; it is high only when both are."
+)
+_MISTAKES_TEXT = (
+    "Label, then answer; the strip has the answer's colour. Some of these faces are mislabelled or show more than one "
+    "expression: look before you blame the model."
+)
+_CURVES = (
+    "Each epoch shows every training face once. Validation faces are never trained on: where their curve stops "
+    "improving while training goes on, the network learns its faces by heart. The mark is the epoch that was kept."
+)
+
+
+def _tiles(report: Report) -> str:
+    low, high = report.accuracy_ci95
+    commonest = max(report.classes, key=lambda name: report.per_class[name].n)
+    always = report.per_class[commonest].n / report.n
+    tiles = [
+        (
+            "Accuracy",
+            f"{report.accuracy:.1%}",
+            f"of the faces get the label they carry. 95% interval: {low:.1%} to {high:.1%}. "
+            f"Always answering {escape(commonest)} would score {always:.1%}.",
+        ),
+        (
+            "Balanced accuracy",
+            f"{report.balanced_accuracy:.1%}",
+            f"is the mean recall when rare classes count as much as common ones. A guess: {1 / _present(report):.1%}.",
+        ),
+        (
+            "Macro-F1",
+            f"{report.macro_f1:.3f}",
+            "is the mean F1 of the classes: 1 is perfect. Rare classes count in full.",
+        ),
+        (
+            "Calibration error",
+            f"{report.ece:.1%}",
+            "is the mean gap between stated confidence and accuracy (ECE, 15 bins). "
+            f"Log loss: {report.nll:.3f} nats; an even guess costs {np.log(len(report.classes)):.3f}.",
+        ),
+    ]
+    cells = "\n".join(
+        f"<div><dt>{name}</dt><dd><strong>{value}</strong><small>{text}</small></dd></div>"
+        for name, value, text in tiles
+    )
+    context = ""
+    if report.classes == EMOTIONS and report.split in SPLIT_ALIASES.values():
+        context = (
+            '<p class="context">People agree with the labels of FER-2013 on 65 &plusmn; 5% of the faces '
+            "(Goodfellow et al. 2013). A figure well above that deserves a second look at the data.</p>"
+        )
+    return f'<dl class="tiles">{cells}</dl>{context}'
+
+
+def _present(report: Report) -> int:
+    return sum(one.n > 0 for one in report.per_class.values())
+
+
+def _per_class(report: Report) -> str:
+    rows = []
+    for row, (name, one) in enumerate(report.per_class.items()):
+        others = report.confusion[row].copy()
+        others[row] = 0
+        most = int(others.argmax())
+        taken = f"{escape(report.classes[most])} ({others[most] / one.n:.0%})" if others[most] else "-"
+        scores = "".join(f"<td>{_show(score)}</td>" for score in (one.precision, one.recall, one.f1))
+        rows.append(
+            f'<tr><th scope="row">{_name(name)}</th><td>{one.n:,}</td>{scores}<td class="words">{taken}</td></tr>'
+        )
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("Class", "Faces", "Precision", "Recall", "F1"))
+    return _table(f'{head}<th scope="col" style="text-align:left">Most often taken for</th>', rows)
+
+
+def _counts(report: Report) -> str:
+    """The matrix as a table, for those who cannot see the picture or want to copy the numbers."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in report.classes)
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{count:,}</td>" for count in counts) + "</tr>"
+        for name, counts in zip(report.classes, report.confusion.tolist(), strict=True)
+    ]
+    table = _table(f'<th scope="col">True \\ predicted</th>{head}', rows)
+    return f"<details><summary>The counts as a table</summary>{table}</details>"
+
+
+def _confusion_text(report: Report) -> str:
+    return (
+        "Each row holds the faces of one label and says what they were called, in per cent and in faces; the diagonal "
+        f"is right. In all, {int(np.trace(report.confusion)):,} of {report.n:,} are."
+    )
+
+
+def _reliability_text(report: Report) -> str:
+    mean = float(report.probabilities.max(axis=1).mean())
+    side = "more" if mean > report.accuracy else "less"
+    return (
+        "Bars are the accuracy of faces grouped by stated confidence; of answers given with 80%, 80% should be right. "
+        f"On average it states {mean:.1%} and is right on {report.accuracy:.1%}: {side} confident than it should be."
+    )
+
+
+def _coverage_text(report: Report) -> str:
+    return (
+        "Leave out the faces it is least sure of, and the rest is answered better: without the least confident 20%, "
+        f"accuracy is {report.accuracy_at_coverage(0.8):.1%} instead of {report.accuracy:.1%}."
+    )
+
+
+def _duplicates(report: Report) -> tuple[str, str]:
+    distinct = report.without_duplicates
+    if distinct is None:
+        return "It was not looked for pictures that occur twice, so there is no figure without them.", ""
+    text = (
+        f"{report.n - distinct.n:,} of the faces stand, pixel for pixel, in an earlier split or earlier in this one. "
+        "A model can know these by heart, so the honest figure is the one without them."
+    )
+    rows = [
+        f'<tr><th scope="row">{name}</th><td>{n:,}</td><td>{accuracy:.1%}</td><td>{f1:.3f}</td></tr>'
+        for name, n, accuracy, f1 in (
+            ("All faces", report.n, report.accuracy, report.macro_f1),
+            ("Without duplicates", distinct.n, distinct.accuracy, distinct.macro_f1),
+        )
+    ]
+    head = "".join(f'<th scope="col">{text}</th>' for text in ("", "Faces", "Accuracy", "Macro-F1"))
+    return text, _table(head, rows)
+
+
+def _mistakes(report: Report) -> str:
+    tiles = []
+    for index in metrics.confident_mistakes(report.probabilities, report.faces.labels, _MISTAKES):
+        true = escape(report.classes[int(report.faces.labels[index])])
+        answer = report.classes[int(report.probabilities[index].argmax())]
+        confidence = f"{report.probabilities[index].max():.0%}"
+        alt = f"Face labelled {true}, called {escape(answer)} with {confidence}"
+        tiles.append(
+            f'<li><figure><img alt="{alt}" src="{_inline(_png(report.faces.images[index]))}" '
+            f'style="border-color:{color_of(answer)}"><figcaption>{true} &rarr; {escape(answer)}'
+            f"<small>{confidence} sure</small></figcaption></figure></li>"
+        )
+    return f'<ul class="faces">{"".join(tiles)}</ul>' if tiles else "<p>There are none.</p>"
+
+
+def _card(card: Mapping[str, Any]) -> str:
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _flat(card))
+    return f'<details><summary>All entries</summary><dl class="card">{rows}</dl></details>'
+
+
+def _flat(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in entry.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}: ")
+        elif isinstance(value, list | tuple):
+            yield name, ", ".join(map(str, value))
+        else:
+            yield name, str(value)
+
+
+def _section(title: str, text: str, body: str, *, wide: bool = False, kind: str = "") -> str:
+    classes = " ".join(filter(None, ("wide" if wide else "", kind)))
+    paragraph = f"<p>{text}</p>" if text else ""
+    return f'<section class="{classes}"><h2>{title}</h2>{paragraph}{body}</section>'
+
+
+def _table(head: str, rows: Sequence[str]) -> str:
+    # Focusable, because a wide table scrolls sideways and a keyboard must be able to do it.
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _name(name: str) -> str:
+    return f'<span class="dot" style="background:{color_of(name)}"></span>{escape(name)}'
+
+
+def _show(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+_ALT = {
+    "confusion": "Confusion matrix; the same counts stand in the table below it.",
+    "reliability": "Reliability diagram: accuracy against stated confidence, with the number of faces per bin.",
+    "coverage": "Accuracy against the share of faces answered.",
+    "curves": "Loss, accuracy and learning rate by epoch.",
+}
+
+
+def _draw(folder: Path, name: str, plot: Callable[[Path, plots.Theme], None]) -> str:
+    """Draw for light and for dark pages; the reader's system picks."""
+    light, dark = folder / f"{name}.png", folder / f"{name}-dark.png"
+    plot(light, plots.LIGHT)
+    plot(dark, plots.DARK)
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_inline(dark.read_bytes())}">'
+        f'<img alt="{_ALT[name]}" src="{_inline(light.read_bytes())}"></picture>'
+    )
+
+
+def _png(face: npt.NDArray[np.uint8]) -> bytes:
+    stream = BytesIO()
+    Image.fromarray(face.squeeze(-1) if face.shape[-1] == 1 else face).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _inline(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
