@@ -54,14 +54,14 @@ def load_detector(choice: str | FaceDetector) -> FaceDetector:
 
 @DETECTORS.register("auto")
 class AutoDetector:
-    """YuNet where its weight file is there, else the Haar cascade; says which and why."""
+    """YuNet where its weight file is, else the Haar cascade."""
 
-    licence = "that of the one taken"
+    licence = "of the one taken"
 
     def __init__(self) -> None:
         problem = YunetDetector.problem()
         self.name = "haar" if problem else "yunet"
-        self.reason = problem or "its weight file is there"
+        self.reason = problem or "yunet's weight file is there"
         self._detector = DETECTORS[self.name]()
 
     def __call__(self, image: RgbImage, /) -> list[Face]:
@@ -74,7 +74,9 @@ class AutoDetector:
 
 @DETECTORS.register("yunet")
 class YunetDetector:
-    """YuNet network (Wu et al. 2023): fast, few false faces, five landmarks; needs a weight file of 0.2 MB.
+    """YuNet network: fast, almost no false faces, five landmarks; needs a weight file of 0.2 MB.
+
+    Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector".
 
     The file is the one in `FERKIT_YUNET`, else the one in the cache folder, whose checksum must be right.
     """
@@ -125,9 +127,12 @@ class YunetDetector:
 
 @DETECTORS.register("haar")
 class HaarDetector:
-    """Haar cascade that comes with OpenCV (Lienhart et al. 2003): needs no file, misses turned faces."""
+    """Haar cascade that comes with OpenCV: needs no file, misses turned and half-hidden faces.
 
-    licence = "Intel License Agreement (BSD-like)"
+    Viola & Jones 2001; this cascade: Lienhart et al. 2003.
+    """
+
+    licence = "Intel (BSD-like)"
     # Of OpenCV's four cascades "alt2" separates faces from what is none best: on our scenes it finds 20 of 22 with no
     # false one, where "default" finds 20 with 9 false ones (see the shared tests).
     cascade = "haarcascade_frontalface_alt2.xml"
@@ -168,9 +173,9 @@ class HaarDetector:
 
 @DETECTORS.register("none")
 class WholePicture:
-    """No detection: the whole picture is one face, for pictures that are cut already."""
+    """No detection: the whole picture is one face that was cut before."""
 
-    licence = "part of ferkit"
+    licence = "Apache-2.0"
 
     def __call__(self, image: RgbImage, /) -> list[Face]:
         height, width = image.shape[:2]
@@ -228,7 +233,7 @@ def _yunet_file() -> tuple[Path, str | None]:
         return Path(own), None if Path(own).is_file() else f"FERKIT_YUNET is {own}, where no file is"
     path = cache_folder() / "models" / YUNET_FILE
     if not path.is_file():
-        return path, f"its weight file {path} is not there; put {YUNET_FILE} there or its path in FERKIT_YUNET"
+        return path, f"no {YUNET_FILE} in FERKIT_YUNET or {path.parent}"
     if hashlib.sha256(path.read_bytes()).hexdigest() != YUNET_SHA256:
         return path, f"{path} has not the checksum of {YUNET_FILE}; delete it and put the right one there"
     return path, None

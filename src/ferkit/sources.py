@@ -108,18 +108,18 @@ def open_source(source: Source) -> IO[bytes]:
 
 def _open_path(path: Path) -> IO[bytes]:
     try:
-        if path.is_dir():
-            inside = next(_pictures_below(path), None)
-            if inside is None:
-                raise ImageError(f"The folder {path} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
-            raise ImageError(f"{path} is a folder. Expected a picture, such as {inside}.")
-        return path.open("rb")
+        if not path.is_dir():
+            return path.open("rb")
     except FileNotFoundError as problem:
         if glob.has_magic(str(path)):
             raise ImageError(f"No picture matches {path}.") from problem
         raise ImageError(f"There is no file {path}.{_near(path)}") from problem
     except (OSError, ValueError) as problem:  # ValueError: a null character in the path
         raise ImageError(f"Cannot read {path}: {getattr(problem, 'strerror', None) or problem}.") from problem
+    inside = next(_pictures_below(path), None)
+    if inside is None:
+        raise ImageError(f"The folder {path} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).")
+    raise ImageError(f"{path} is a folder. Expected a picture, such as {inside}.")
 
 
 def _near(path: Path) -> str:

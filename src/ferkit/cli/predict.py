@@ -10,7 +10,6 @@ import typer
 from ferkit.cli.console import fail, notes, output
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
     from ferkit.results import FaceEmotion, PictureResult
@@ -19,7 +18,7 @@ _BAR = 12  # letters of a full bar
 
 
 def predict(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE...", help="Pictures, folders, globs, or - (stdin).")],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders, globs, or - (stdin).")],
     model: Annotated[str, typer.Option(help="Model folder, .keras or .h5 file, or 'default'.")] = "default",
     detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")] = False,
@@ -85,7 +84,7 @@ def _say_detector(detector: object) -> None:
     from ferkit.detection import AutoDetector
 
     if isinstance(detector, AutoDetector):
-        notes.print(f"Detector: {detector.name}: {detector.reason}.", markup=False)
+        notes.print(f"Detector: {detector.name} ({detector.reason}).", markup=False)
 
 
 @contextmanager
@@ -120,59 +119,56 @@ def _progress(total: int, as_table: bool) -> Iterator[Callable[[], None]]:
 
 
 class _TablePrinter:
-    """Prints the faces of one picture after another as the rows of one table."""
+    """Prints the faces of one picture after another as the rows of one table.
+
+    Not a table of Rich: that needs all rows before it prints the first.
+    """
 
     def __init__(self, pictures: Sequence[str], classes: Sequence[str], top: int | None) -> None:
         self.top = top
         self.name_width = max(len(name) for name in classes)
         self.label_width = max(self.name_width, len("uncertain"))
-        others = 4 + self.label_width + 10 + (self.name_width + _BAR + 8) + 4 * 2
-        longest = max((len(picture) for picture in pictures), default=0)
-        self.source_width = max(12, min(longest, output.width - others))
+        others = len("  face  ") + self.label_width + len("  confidence  ") + self.name_width + _BAR + len("  100.0%")
+        longest = max([len("source"), *map(len, pictures)])
+        # A person sees the end of a long path; a pipe gets all of it.
+        self.source_width = min(longest, max(16, output.width - others)) if output.is_terminal else longest
         self.blocks = output.encoding.lower().startswith("utf")
         self.first = True
 
     def __call__(self, result: "PictureResult") -> None:
-        from rich.text import Text
-
         if result.error is not None:
             return
-        table = self._table()
-        source = Text(result.source)
-        for number, face in enumerate(result, start=1):
-            table.add_row(
-                source if number == 1 else "",
-                str(number),
-                Text(face.label),
-                f"{face.confidence:.1%}",
-                self._bars(face),
-            )
+        if self.first:
+            self._line("source", "face", "emotion", "confidence", "probabilities")
+            self.first = False
         if not result.faces:
-            table.add_row(source, "-", "no face", "", "")
-        output.print(table)
-        self.first = False
+            self._line(result.source, "-", "no face", "", "")
+        for number, face in enumerate(result, start=1):
+            first, *others = self._bars(face)
+            self._line(result.source if number == 1 else "", str(number), face.label, f"{face.confidence:.1%}", first)
+            for bar in others:
+                self._line("", "", "", "", bar)
 
-    def _table(self) -> "Table":
-        from rich.table import Table
+    def _line(self, source: str, face: str, label: str, confidence: str, bar: "str | Text") -> None:
+        from rich.text import Text
 
-        table = Table(box=None, show_header=self.first, padding=(0, 2, 0, 0), pad_edge=False)
-        table.add_column("source", width=self.source_width, overflow="fold")
-        table.add_column("face", width=4, justify="right")
-        table.add_column("emotion", width=self.label_width)
-        table.add_column("confidence", width=10, justify="right")
-        table.add_column("probabilities", width=self.name_width + _BAR + 8, no_wrap=True)
-        return table
+        if len(source) > self.source_width:
+            source = "…" + source[1 - self.source_width :]
+        head = f"{source:<{self.source_width}}  {face:>4}  {label:<{self.label_width}}  {confidence:>10}  "
+        line = Text(head).append(bar)
+        line.rstrip()
+        output.print(line, soft_wrap=True)
 
-    def _bars(self, face: "FaceEmotion") -> "Text":
+    def _bars(self, face: "FaceEmotion") -> "list[Text]":
+        """A line per class: its name, its probability as a bar in its colour, and as a number."""
         from rich.text import Text
 
         from ferkit.palette import color_of
 
-        text = Text()
-        for place, (name, p) in enumerate(face.top(self.top)):
-            text.append("\n" if place else "").append(f"{name:<{self.name_width}} ")
-            text.append(f"{self._bar(p):<{_BAR}}", style=color_of(name)).append(f" {p:>6.1%}")
-        return text
+        return [
+            Text.assemble(f"{name:<{self.name_width}} ", (f"{self._bar(p):<{_BAR}}", color_of(name)), f" {p:>6.1%}")
+            for name, p in face.top(self.top)
+        ]
 
     def _bar(self, p: float) -> str:
         if not self.blocks:
