@@ -2,7 +2,6 @@
 
 import io
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,16 +19,7 @@ from ferkit.errors import DatasetError, ModelError
 from ferkit.images import FaceInput
 from ferkit.labels import canonical
 from ferkit.metrics import ClassScores
-from ferkit.registry import Registry
-
-# A view is one look at the same faces; the answer is the mean over the views.
-TTA: Registry[Callable[[Faces], Sequence[Faces]]] = Registry("test-time augmentation")
-
-
-@TTA.register("flip")
-def flip(faces: Faces) -> Sequence[Faces]:
-    """Mean of each face and its mirror image; twice the work."""
-    return faces, faces[:, :, ::-1]
+from ferkit.tta import TTA
 
 
 class Classifier(Protocol):
@@ -132,7 +122,7 @@ class Report:
 def evaluate(classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None) -> Report:
     """Run a classifier (or the model at a path, or "default") on labelled faces and measure the answers.
 
-    tta: name of a test-time augmentation in `TTA`, or None. Calibrated confidences are averaged over its views.
+    tta: name of a test-time augmentation in `ferkit.tta.TTA`, or None. Calibrated confidences are averaged over its views.
     Raises `ModelError` if the model's classes are not those of the data, `DatasetError` if there is no face or the
     faces have another size than the model takes, `UsageError` for an unknown `tta`.
 
@@ -227,8 +217,8 @@ def _figures(report: Report) -> Table:
     low, high = report.accuracy_ci95
     distinct = report.without_duplicates
     rows = [
-        ("accuracy", f"{report.accuracy:.1%}", f"95 % interval {low:.1%} to {high:.1%}"),
-        ("  of the surest 80 %", f"{report.accuracy_at_coverage(0.8):.1%}", "the 20 % least confident faces left out"),
+        ("accuracy", f"{report.accuracy:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
+        ("  of the surest 80%", f"{report.accuracy_at_coverage(0.8):.1%}", "the 20% least confident faces left out"),
         *([("  without duplicates", f"{distinct.accuracy:.1%}", f"{distinct.n:,} distinct faces")] if distinct else []),
         ("balanced accuracy", f"{report.balanced_accuracy:.1%}", "every class counts the same"),
         ("macro-F1", f"{report.macro_f1:.3f}", f"without duplicates {distinct.macro_f1:.3f}" if distinct else ""),

@@ -112,9 +112,11 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
             # The accent contrasts with the paper as ink does: where it fills the cell, text takes the paper's colour.
             color = theme.paper if rate > 0.62 else theme.ink if rate >= 0.005 else theme.muted
             weight = "bold" if row == column else "normal"
-            axes.text(column + 0.5, row + 0.44, f"{rate:.0%}", ha="center", va="center", color=color, weight=weight)
             axes.text(
-                column + 0.5, row + 0.74, f"{confusion[row, column]:,}", ha="center", va="center", color=color, size=7.5
+                column + 0.5, row + 0.44, f"{rate:.0%}", ha="center", va="center", color=color, weight=weight, size=11.5
+            )
+            axes.text(
+                column + 0.5, row + 0.74, f"{confusion[row, column]:,}", ha="center", va="center", color=color, size=9
             )
     names = [_plain(name) for name in classes]
     axes.set_xticks(np.arange(k) + 0.5, names, rotation=0 if k <= 8 else 90, color=theme.ink)
@@ -124,7 +126,7 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
         rotation=0,
         color=theme.ink,
     )
-    axes.tick_params(length=0, labelsize=9)
+    axes.tick_params(length=0, labelsize=10)
     axes.set_xlabel("Predicted", color=theme.muted, labelpad=8)
     axes.set_ylabel("True class and its faces", color=theme.muted, labelpad=8)
     _save(figure, path)
@@ -142,7 +144,7 @@ def reliability_diagram(
     gap = table.confidence - table.accuracy
     _style(axes, theme, "Accuracy")
     axes.set_title(
-        f"ECE {metrics.ece(probabilities, labels):.1%}", loc="right", size=10.5, weight="bold", color=theme.ink
+        f"ECE {metrics.ece(probabilities, labels):.1%}", loc="right", size=11.5, weight="bold", color=theme.ink
     )
     axes.bar(left, table.accuracy, width, align="edge", color=theme.accent, ec=theme.paper, lw=1.5, label="accuracy")
     axes.bar(left, gap, width, bottom=table.accuracy, align="edge", color=theme.accent, alpha=0.2, label="gap")
@@ -167,7 +169,7 @@ def reliability_diagram(
     for x, count in zip(left + width / 2, table.counts, strict=True):
         if count:
             counts.annotate(
-                f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", size=7.5, color=theme.muted
+                f"{count:,}", (x, count), (0, 2), textcoords="offset points", ha="center", size=8, color=theme.muted
             )
     counts.set_ylim(0, table.counts.max() * 1.25)
     counts.set_yticks([])
@@ -290,17 +292,17 @@ def _save(figure: Figure, path: Path) -> None:
 def _style(axes: Axes, theme: Theme, title: str) -> None:
     """Horizontal hair lines, no box, the quantity's name above its axis where it is read first."""
     axes.set_facecolor(theme.paper)
-    axes.set_title(title, loc="left", size=10.5, weight="bold", color=theme.ink)
+    axes.set_title(title, loc="left", size=11.5, weight="bold", color=theme.ink)
     axes.grid(axis="y", color=theme.faint, lw=0.8)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
     axes.spines["bottom"].set(visible=True, color=theme.faint)
-    axes.tick_params(length=0, colors=theme.muted, labelsize=9.5)
+    axes.tick_params(length=0, colors=theme.muted, labelsize=10.5)
     axes.xaxis.label.set_color(theme.muted)
 
 
 def _legend(axes: Axes, theme: Theme, place: Literal["upper left", "upper right"]) -> None:
-    axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=9.5)
+    axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=10.5)
 
 
 def _show(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:

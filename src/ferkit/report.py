@@ -198,10 +198,11 @@ def _confusion_text(report: Report) -> str:
 
 def _reliability_text(report: Report) -> str:
     mean = float(report.probabilities.max(axis=1).mean())
-    side = "more" if mean > report.accuracy else "less"
+    gap = mean - report.accuracy
+    verdict = "as it should be" if abs(gap) < 0.01 else "too sure of itself" if gap > 0 else "better than it says"
     return (
-        "Bars are the accuracy of faces grouped by stated confidence; of answers given with 80%, 80% should be right. "
-        f"On average it states {mean:.1%} and is right on {report.accuracy:.1%}: {side} confident than it should be."
+        "Bars are the accuracy of faces grouped by stated confidence; of answers given with 80% confidence, 80% should "
+        f"be right. On average it states {mean:.1%} and is right on {report.accuracy:.1%}: {verdict}."
     )
 
 

@@ -6,6 +6,10 @@ from typing import Annotated
 import typer
 
 from ferkit.cli.console import notes, output, print_json
+from ferkit.registry import describe
+from ferkit.tta import TTA
+
+_TTA = " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
 
 
 def evaluate(
@@ -14,9 +18,7 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
     ] = "test",
-    tta: Annotated[
-        str | None, typer.Option(help="Test-time augmentation: 'flip' averages face and mirror image, twice the work.")
-    ] = None,
+    tta: Annotated[str | None, typer.Option(help=f"Test-time augmentation. {_TTA}")] = None,
     votes: Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")] = None,
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with figures and plots.")] = None,
@@ -31,7 +33,7 @@ def evaluate(
     from ferkit.datasets import load_dataset
 
     if tta is not None:
-        evaluation.TTA[tta]  # a wrong name is said before minutes of loading
+        TTA[tta]  # a wrong name is said before minutes of loading
     classifier = EmotionClassifier.load(model)
     takes = classifier.face_input
     dataset = load_dataset(
@@ -42,9 +44,12 @@ def evaluate(
     faces = dataset.split(split)
     result = evaluation.evaluate(classifier, faces, tta=tta)
     if report is not None:
-        from ferkit.report import write_report
+        from ferkit.report import read_history, write_report
 
-        page = write_report(result, report, card=classifier.card)
+        # A run's folder is a model folder too, and knows how it was trained.
+        epochs = Path(model) / "history.csv"
+        history = read_history(epochs) if epochs.is_file() else None
+        page = write_report(result, report, history=history, card=classifier.card)
         notes.print(f"Report: {page}", markup=False)
     if as_json:
         print_json(result.to_dict())
