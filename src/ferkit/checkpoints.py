@@ -31,8 +31,8 @@ class Checkpoint:
 def take(model: Any, history: list[dict[str, float]]) -> Checkpoint:
     """Copy the state out of a compiled Keras model."""
     return Checkpoint(
-        model=[np.array(variable) for variable in model.variables],
-        optimizer=[np.array(variable) for variable in model.optimizer.variables],
+        model=[variable.numpy() for variable in model.variables],
+        optimizer=[variable.numpy() for variable in model.optimizer.variables],
         history=list(history),
     )
 

@@ -7,6 +7,7 @@ the checkpoint.
 """
 
 import csv
+import difflib
 import importlib.util
 import json
 import os
@@ -24,7 +25,7 @@ from ferkit import checkpoints, export, metrics, model_folder, plots
 from ferkit.augmentation import augmenter
 from ferkit.classifier import EmotionClassifier, keras_network
 from ferkit.datasets.records import Dataset, FaceSet
-from ferkit.errors import FerkitError, TrainingError
+from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.keras_backend import load_keras
@@ -102,6 +103,7 @@ def train(
 
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras = load_keras()
+    _check_activation(config.activation)
     keras.utils.set_random_seed(config.seed)
     shape = faces.images.shape[1:]
     network = ARCHITECTURES[config.model](len(dataset.classes), input_shape=shape, activation=config.activation)
@@ -140,7 +142,8 @@ def train(
             progress.epoch_begins(epoch)
             started = time.perf_counter()
             show = _ShowSteps(progress, epoch).callback()
-            logs = model.fit(batches, epochs=1, verbose=0, callbacks=[show]).history
+            # shuffle=False: the order is ours. Keras would shuffle the batches from Python's global random state.
+            logs = model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[show]).history
             seconds = time.perf_counter() - started
             val_loss, val_accuracy = model.evaluate(val.images, targets, batch_size=_VAL_BATCH, verbose=0)
             if not np.isfinite(logs["loss"][0]):
@@ -173,6 +176,17 @@ def train(
     checkpoints.put(checkpoints.load(best), model)
     _finish(folder, network, dataset, config, history, val)
     return Run(folder, config, history)
+
+
+def _check_activation(name: str) -> None:
+    keras = load_keras()
+    try:
+        keras.activations.get(name)
+    except ValueError as problem:
+        choices = [n for n in dir(keras.activations) if not n.startswith("_") and n not in ("get", "serialize", "deserialize")]
+        near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
 
 
 def _training_model(network: Any, config: TrainConfig, steps: int) -> Any:

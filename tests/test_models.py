@@ -1,0 +1,58 @@
+"""One contract for every registered architecture."""
+
+import numpy as np
+import pytest
+
+from ferkit.errors import UsageError
+from ferkit.models import ARCHITECTURES, tutorial
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.keras
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+@pytest.mark.parametrize(
+    ("classes", "shape"),
+    [pytest.param(7, (48, 48, 1), id="fer2013"), pytest.param(3, (48, 48, 3), id="own-classes-rgb")],
+)
+def test_architecture_contract(name, classes, shape, rng, tmp_path):
+    keras.utils.set_random_seed(1)
+    network = ARCHITECTURES[name](classes, input_shape=shape)
+    faces = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
+    probabilities = network.predict(faces, verbose=0)
+    assert probabilities.shape == (4, classes)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert len(np.unique(probabilities[:, 0])) == 4, "different faces must give different answers"
+    # The scale is the network's own business: bytes and the same numbers as float mean the same face.
+    np.testing.assert_allclose(network.predict(faces.astype(np.float32), verbose=0), probabilities, atol=1e-6)
+    network.save(tmp_path / "model.keras")
+    copy = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_allclose(copy.predict(faces, verbose=0), probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_activation_reaches_the_network(name, rng):
+    faces = rng.integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
+    answers = []
+    for activation in ("relu", "leaky_relu"):
+        keras.utils.set_random_seed(1)
+        answers.append(ARCHITECTURES[name](activation=activation).predict(faces, verbose=0))
+    assert np.abs(answers[0] - answers[1]).max() > 1e-6
+
+
+def test_tutorial_is_the_tutorials_network():
+    network = tutorial()
+    assert network.count_params() == 684_935
+    kinds = [type(layer).__name__ for layer in network.layers]
+    block = ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D", "Dropout"]
+    dense = ["Flatten", "Dense", "BatchNormalization", "Activation", "Dropout", "Dense"]
+    assert kinds == ["InputLayer", "Rescaling", *block * 3, *dense]
+    assert [layer.filters for layer in network.layers if isinstance(layer, keras.layers.Conv2D)] == [32, 64, 128]
+    rates = [layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+    assert rates == [0.25, 0.25, 0.25, 0.5]
+
+
+def test_unknown_model_suggests_the_nearest():
+    with pytest.raises(UsageError, match="Did you mean 'tutorial'"):
+        ARCHITECTURES["tutoral"]

@@ -1,0 +1,244 @@
+"""Training: runs learn, resume exactly, survive, and refuse nonsense in one line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faces import small_dataset
+
+from ferkit.classifier import EmotionClassifier
+from ferkit.errors import FerkitError, TrainingError, UsageError
+from ferkit.recipes import RECIPES, TrainConfig
+from ferkit.schedules import SCHEDULES, Span, plateau_rate
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.keras
+
+
+def train(*arguments, **options):
+    from ferkit.training import train
+
+    return train(*arguments, quiet=True, **options)
+
+
+def variables(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files if name != "meta"}
+
+
+def assert_same_state(first: Path, second: Path) -> None:
+    one, two = variables(first), variables(second)
+    assert one.keys() == two.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run of four epochs with everything switched on, shared by the tests that only look."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return train(small_dataset(), "better", out=folder, epochs=4, batch_size=16)
+
+
+def test_a_run_learns_and_leaves_a_model_folder(finished):
+    assert finished.history[-1]["loss"] < finished.history[0]["loss"]
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names >= {"model.keras", "model.onnx", "card.json", "config.json", "environment.json", "history.csv", "curves.png"}
+    card = json.loads((finished.folder / "card.json").read_text())
+    assert card["classes"][0] == "angry"
+    assert card["face_input"] == {"height": 48, "width": 48, "channels": 1, "margin": 0.0, "align": False}
+    assert card["training"]["best_epoch"] == 1 + int(np.argmax([row["val_accuracy"] for row in finished.history]))
+    with (finished.folder / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
+    assert any(path.stat().st_size > 200 for path in (finished.folder / "tensorboard").iterdir())
+
+
+def test_the_served_copy_gives_the_same_answers(finished):
+    faces = small_dataset().val
+    onnx = EmotionClassifier.load(finished.folder, engine="onnx").predict_proba(faces.images)
+    with_keras = EmotionClassifier.load(finished.folder, engine="keras").predict_proba(faces.images)
+    np.testing.assert_allclose(onnx, with_keras, atol=1e-4)
+    accuracy = float((onnx.argmax(axis=1) == faces.labels).mean())
+    assert accuracy == pytest.approx(finished.classifier.card["metrics"]["accuracy"])
+
+
+def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
+    """`kill -9` in the middle of an epoch costs that epoch and changes nothing."""
+    folder = tmp_path / "killed"
+    script = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from faces import small_dataset
+        from ferkit.training import train
+        train(small_dataset(), "better", out={str(folder)!r}, epochs=4, batch_size=16)
+    """)
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ, stderr=subprocess.DEVNULL)
+    history = folder / "history.csv"
+    deadline = time.monotonic() + 90
+    while not (history.is_file() and len(history.read_text().splitlines()) >= 3):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(history.read_text().splitlines()) - 1
+    assert 2 <= done < 4, "killed too late to show anything"
+    resumed = train(small_dataset(), "better", out=folder, resume=True)
+    assert_same_state(finished.folder / "checkpoints" / "last.npz", folder / "checkpoints" / "last.npz")
+    assert_same_state(finished.folder / "checkpoints" / "best.npz", folder / "checkpoints" / "best.npz")
+    assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in finished.history]
+
+
+def test_plateau_and_early_stopping_resume_too(tmp_path):
+    options = {"schedule": "plateau", "patience": 3, "learning_rate": 1e-3, "batch_size": 16}
+    whole = train(small_dataset(), "tutorial", out=tmp_path / "whole", epochs=6, **options)
+    parts = tmp_path / "parts"
+    train(small_dataset(), "tutorial", out=parts, epochs=3, **options)
+    config = json.loads((parts / "config.json").read_text())
+    (parts / "config.json").write_text(json.dumps({**config, "epochs": 6}))
+    train(small_dataset(), out=parts, resume=True)
+    assert_same_state(whole.folder / "checkpoints" / "last.npz", parts / "checkpoints" / "last.npz")
+
+
+def test_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch):
+    from ferkit import checkpoints
+
+    folder, saved = tmp_path / "run", []
+    write = np.savez
+
+    def savez(file, **arrays):
+        if len(saved) >= 4:  # best and last of two epochs
+            file.write(b"half a file")
+            raise OSError(28, "No space left on device")
+        saved.append(file)
+        write(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", savez)
+    with pytest.raises(TrainingError, match="No space left on device"):
+        train(small_dataset(), "better", out=folder, epochs=4, batch_size=16)
+    monkeypatch.undo()
+    assert not list((folder / "checkpoints").glob(".*")), "half-written files must go"
+    assert len(checkpoints.load(folder / "checkpoints" / "last.npz").history) >= 2
+    train(small_dataset(), out=folder, resume=True)
+    assert_same_state(finished.folder / "checkpoints" / "last.npz", folder / "checkpoints" / "last.npz")
+
+
+def test_own_classes_and_sizes(tmp_path):
+    data = small_dataset(classes=("cat", "dog"), size=32)
+    run = train(data, "tutorial", out=tmp_path / "run", epochs=1, batch_size=8)
+    assert run.classifier.classes == ("cat", "dog")
+    assert run.classifier.predict_proba(data.val.images).shape == (28, 2)
+
+
+def test_init_takes_the_weights_that_fit(finished, tmp_path):
+    data = small_dataset(classes=("bar", "no bar", "two bars"))
+    run = train(data, "tutorial", out=tmp_path / "run", init=finished.folder, epochs=1, learning_rate=1e-12)
+    source = keras.saving.load_model(finished.folder / "model.keras", compile=False)
+    network = keras.saving.load_model(run.folder / "model.keras", compile=False)
+    np.testing.assert_allclose(network.get_layer("conv1").kernel, source.get_layer("conv1").kernel, atol=1e-6)
+    assert network.output_shape == (None, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        pytest.param({"recipe": "tutoriel"}, UsageError, "Did you mean 'tutorial'", id="recipe"),
+        pytest.param({"epochs": 0}, UsageError, "epochs must be at least 1. Received: 0", id="epochs"),
+        pytest.param({"batch_size": -4}, UsageError, "batch_size must be at least 1", id="batch-size"),
+        pytest.param({"learning_rate": 0.0}, UsageError, "learning_rate must be above 0", id="rate-zero"),
+        pytest.param({"learning_rate": float("nan")}, UsageError, "learning_rate must be above 0", id="rate-nan"),
+        pytest.param({"schedule": "cosin"}, UsageError, "Did you mean 'cosine'", id="schedule"),
+        pytest.param({"model": "resnet999"}, UsageError, "Unknown model", id="model"),
+        pytest.param({"activation": "rellu"}, UsageError, "Did you mean 'relu'", id="activation"),
+        pytest.param({"colour": 1}, UsageError, "Unknown training option 'colour'", id="option"),
+        pytest.param({"init": "nowhere"}, FerkitError, "No model at nowhere", id="init"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(options, error, words, tmp_path):
+    with pytest.raises(error) as caught:
+        train(small_dataset(), out=tmp_path / "run", **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        pytest.param({}, "holds a run already", id="taken"),
+        pytest.param({"resume": True, "epochs": 9}, "other values of epochs", id="other-values"),
+    ],
+)
+def test_a_taken_folder_is_not_overwritten(finished, options, words):
+    with pytest.raises(TrainingError, match=words):
+        train(small_dataset(), "better", out=finished.folder, **options)
+
+
+def test_resume_refuses_other_data(finished):
+    with pytest.raises(TrainingError, match="trained on other data"):
+        train(small_dataset(train=70), "better", out=finished.folder, resume=True)
+
+
+def test_nothing_to_resume(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match="nothing to resume"):
+        train(small_dataset(), "tutorial", resume=True)
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="Cannot write"):
+        train(small_dataset(), out=tmp_path / "file" / "run", epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        pytest.param("constant", {0: 1.0, 50: 1.0, 99: 1.0}, id="constant"),
+        pytest.param("step", {0: 1.0, 50: 1.0, 60: 0.1, 99: 0.01}, id="step"),
+        pytest.param("cosine", {0: 0.01, 10: 1.0, 55: 0.5, 100: 0.0}, id="cosine"),
+    ],
+)
+def test_schedules(name, rates):
+    schedule = SCHEDULES[name](Span(peak=1.0, warmup=10, total=100))
+    for step, rate in rates.items():
+        value = float(schedule(step)) if callable(schedule) else schedule
+        assert value == pytest.approx(rate, abs=1e-3), f"step {step}"
+
+
+def test_plateau_halves_after_waiting():
+    falling = [{"val_loss": loss} for loss in (2.0, 1.5, 1.6, 1.6, 1.6)]
+    assert plateau_rate(0.1, falling) == 0.1
+    assert plateau_rate(0.1, [*falling, {"val_loss": 1.5}]) == pytest.approx(0.05)
+    assert plateau_rate(0.1, [{"val_loss": 1.0}] * 1000) == pytest.approx(0.0001)
+
+
+def test_the_tutorial_recipe_is_the_tutorials():
+    config = RECIPES["tutorial"].config
+    assert (config.optimizer, config.learning_rate, config.batch_size, config.epochs) == ("adam", 1e-4, 64, 50)
+    shape = config.augmentation
+    assert (shape.rotation, shape.zoom, shape.shear, shape.flip, shape.shift) == (30, 0.2, 0.2, True, 0)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_tiny_run_on_jax(tmp_path):
+    """The same code on the other backend, in its own process because Keras chooses once."""
+    pytest.importorskip("jax")
+    script = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from faces import small_dataset
+        from ferkit.training import train
+        run = train(small_dataset(), "better", out={str(tmp_path / "run")!r}, epochs=2, batch_size=16, quiet=True)
+        assert run.history[1]["loss"] < run.history[0]["loss"], run.history
+        print(run.classifier.card["training"]["backend"], sorted(run.classifier.card["sha256"]))
+    """)
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "jax ['model.keras', 'model.onnx']"
