@@ -34,8 +34,7 @@ def cached_table(key: str, read: Callable[[], Reading], progress: Progress | Non
 
     An unwritable cache folder costs time, never the job: the table then stays in memory and a note says so.
     """
-    name = hashlib.sha256(f"{FORMAT_VERSION}:{key}".encode()).hexdigest()[:32]
-    folder = cache_folder() / "datasets" / name
+    folder = _folder(key)
     kept = _load(folder)
     if kept is not None:
         return kept
@@ -45,6 +44,16 @@ def cached_table(key: str, read: Callable[[], Reading], progress: Progress | Non
     except _CacheError as problem:
         return _in_memory(read(), progress, str(problem))
     return kept or _in_memory(read(), progress, f"{folder} was changed while it was written.")
+
+
+def load_cached(key: str) -> FaceTable | None:
+    """The table of that key if it is in the cache."""
+    return _load(_folder(key))
+
+
+def _folder(key: str) -> Path:
+    name = hashlib.sha256(f"{FORMAT_VERSION}:{key}".encode()).hexdigest()[:32]
+    return cache_folder() / "datasets" / name
 
 
 def _load(folder: Path) -> FaceTable | None:

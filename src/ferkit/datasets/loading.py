@@ -1,11 +1,12 @@
 """`load_dataset`: any source of labelled faces, in one call."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from ferkit.datasets.cache import cached_table
+from ferkit.datasets.cache import cached_table, load_cached
 from ferkit.datasets.pictures import Shaper
 from ferkit.datasets.readers import READERS, read_source
-from ferkit.datasets.records import Dataset
+from ferkit.datasets.records import Broken, Dataset
 from ferkit.datasets.sources import checksum, missing
 from ferkit.datasets.splits import SPLITS, make_dataset
 from ferkit.datasets.table import FaceTable, Progress
@@ -56,7 +57,7 @@ def load_dataset(
     path = Path(source).expanduser()
     table = load_table(path, size=size, channels=channels, progress=progress)
     if table.broken and not skip_broken:
-        raise broken_error(path, table)
+        raise broken_error(path, table.broken)
     soft, notes = None, []
     if votes is not None:
         soft, note = join_votes(table, Path(votes).expanduser(), str(source))
@@ -81,14 +82,20 @@ def load_table(
     versions = ",".join(f"{name}{reader.version}" for name, reader in READERS.items())
     # A folder is known by its listing only, so the same listing elsewhere may hold other pictures.
     where = path.resolve() if path.is_dir() else ""
-    key = f"{checksum(path)}:{where}:{versions}:{size}:{channels}"
+    key = f"{checksum(path)}:{where}:{versions}:{channels or 1}"
+    if size is not None:
+        # A model asks for its own size, which mostly is the one that the source has anyway.
+        native = load_cached(key)
+        if native is not None and native.images.shape[1:3] == tuple(size):
+            return native
+        key += f":{size[0]}x{size[1]}"
     return cached_table(key, lambda: read_source(path, Shaper.of(size, channels)), progress)
 
 
-def broken_error(path: Path, table: FaceTable) -> DatasetError:
-    """The error for a table with broken rows: names the first, counts the others."""
-    first = table.broken[0]
-    more = f" ({len(table.broken) - 1:,} more are broken)" if len(table.broken) > 1 else ""
+def broken_error(path: Path, broken: Sequence[Broken]) -> DatasetError:
+    """The error for a source with broken rows: names the first, counts the others."""
+    first = broken[0]
+    more = f" ({len(broken) - 1:,} more are broken)" if len(broken) > 1 else ""
     return DatasetError(
         f"{path}, {first.where}: {first.reason}{more}. Repair it, or leave it out with --skip-broken "
         "(skip_broken=True)."

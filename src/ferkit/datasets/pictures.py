@@ -1,7 +1,7 @@
 """Single pictures as faces of one size: decoded and resized by `ferkit.images`, as they will be in use."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,15 +26,13 @@ class Shaper:
     height: int | None = None
     width: int | None = None
     channels: int = 1
-    asked_gray: bool = False
     resized: int = 0
     coloured: int = 0
-    sizes: set[tuple[int, int]] = field(default_factory=set)
 
     @classmethod
     def of(cls, size: tuple[int, int] | None, channels: int | None) -> "Shaper":
         height, width = size or (None, None)
-        return cls(height, width, channels or 1, asked_gray=channels is not None)
+        return cls(height, width, channels or 1)
 
     def settle(self, samples: Iterable[bytes | str]) -> None:
         """Without a size asked for: the one that all samples share if it is no larger than 224, else 48x48."""
@@ -71,7 +69,7 @@ class Shaper:
                 f"{self.resized:,} pictures were resized to {target.width}x{target.height}; aspect is not kept "
                 "(size= chooses another size)."
             )
-        if self.coloured and not self.asked_gray:
+        if self.coloured:
             yield "Colour pictures were turned gray (channels=3 keeps colours)."
 
 

@@ -39,7 +39,9 @@ def make_dataset(
     if split not in SPLITS:
         raise UsageError(f"Unknown split {split!r}. Choices: {', '.join(SPLITS)}.")
     if not len(table.images):
-        raise DatasetError(f"{source} holds no usable face. Expected at least one row or picture with a label.")
+        broken = table.broken
+        first = f" {len(broken):,} are broken; {broken[0].where}: {broken[0].reason}." if broken else ""
+        raise DatasetError(f"{source} holds no usable face.{first} Expected at least one row or picture with a label.")
     said = [*table.notes, *notes]
     parts = _random(table, said, seed) if split == "random" else _official(table, said, seed)
     if drop_duplicates:

@@ -1,0 +1,155 @@
+"""`ferkit data`: what is in a data set, before anything is trained on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ferkit.cli.console import notes, output, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ferkit.datasets import Dataset
+
+# A terminal page of them says enough; --json lists all.
+_SHOWN = 20
+
+
+def data(
+    source: Annotated[
+        Path, typer.Argument(metavar="DATA", help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")
+    ],
+    split: Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")] = "official",
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) to join to a FER-2013 CSV.")] = None,
+    drop_duplicates: Annotated[
+        bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
+    ] = False,
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Broken rows are reported but are no failure.")
+    ] = False,
+    sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet: some faces of every class.")] = Path(
+        "contact_sheet.png"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Show what is in a data set: counts per class and split, duplicates, conflicts, broken rows, a contact sheet.
+
+    With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given.
+
+    Example: ferkit data fer2013.csv --sheet faces.png
+    """
+    from ferkit.cli.progress import reading_bar
+    from ferkit.datasets import load_dataset
+    from ferkit.datasets.contact_sheet import check_target, write_contact_sheet
+    from ferkit.datasets.loading import broken_error
+
+    check_target(sheet)
+    with reading_bar() as progress:
+        dataset = load_dataset(
+            source, split=split, votes=votes, drop_duplicates=drop_duplicates, skip_broken=True, progress=progress
+        )
+    if as_json:
+        print_json({**to_dict(dataset), "contact_sheet": str(sheet)})
+    else:
+        _print(dataset)
+    write_contact_sheet(dataset, sheet)
+    notes.print(f"Contact sheet: {sheet}", markup=False)
+    if dataset.broken and not skip_broken:
+        raise broken_error(source, dataset.broken)
+
+
+def to_dict(dataset: "Dataset") -> dict[str, Any]:
+    """The report as JSON has it."""
+    first = next(iter(dataset.splits.values()))
+    found = dataset.findings
+    return {
+        "source": dataset.source,
+        "n": sum(len(one) for one in dataset.splits.values()),
+        "classes": list(dataset.classes),
+        "image": dict(zip(("height", "width", "channels"), first.images.shape[1:], strict=True)),
+        "splits": {name: {"n": len(one), "counts": one.counts} for name, one in dataset.splits.items()},
+        "duplicates": found
+        and {
+            "within": dict(found.within),
+            "across": [{"in": a, "also_in": b, "n": n} for (a, b), n in found.across.items()],
+            "redundant": found.redundant,
+        },
+        "conflicts": found and [[{"split": s, "label": c} for s, c in group] for group in found.conflicts],
+        "broken": [{"where": one.where, "reason": one.reason} for one in dataset.broken],
+        "notes": list(dataset.notes),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def _print(dataset: "Dataset") -> None:
+    from rich.markup import escape
+
+    first = next(iter(dataset.splits.values()))
+    height, width, channels = first.images.shape[1:]
+    n = sum(len(one) for one in dataset.splits.values())
+    kind = "gray" if channels == 1 else "colour"
+    output.print(
+        f"[bold]{escape(dataset.source)}[/]: {n:,} faces, {len(dataset.classes)} classes, {width}x{height} {kind}"
+    )
+    output.print(_counts(dataset))
+    _print_duplicates(dataset)
+    if dataset.broken:
+        output.print(f"\n[bold]Broken[/]: {len(dataset.broken):,}, left out of the counts")
+        for one in dataset.broken[:_SHOWN]:
+            output.print(f"  {one.where}: {one.reason}", markup=False, soft_wrap=True)
+        if len(dataset.broken) > _SHOWN:
+            output.print(f"  and {len(dataset.broken) - _SHOWN:,} more (--json lists all)")
+    output.print("\n[bold]Notes[/]" if dataset.notes else "", end="\n" if dataset.notes else "")
+    for note in dataset.notes:
+        output.print(f"  - {note}", markup=False, soft_wrap=True)
+
+
+def _counts(dataset: "Dataset") -> "Table":
+    from rich.markup import escape
+    from rich.table import Table
+
+    total = sum(len(one) for one in dataset.splits.values())
+    columns = [(name, one.counts, len(one)) for name, one in dataset.splits.items()]
+    whole = {label: sum(counts[label] for _, counts, _ in columns) for label in dataset.classes}
+    columns.append(("all", whole, total))
+    table = Table()
+    table.add_column("class")
+    for name, _, _ in columns:
+        table.add_column(escape(name), justify="right")
+    for label in dataset.classes:
+        table.add_row(escape(label), *(_share(counts[label], n) for _, counts, n in columns))
+    table.add_section()
+    table.add_row("all", *(_share(n, total) for _, _, n in columns))
+    return table
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count:,} {f'{count / max(total, 1):.1%}':>7}"
+
+
+def _print_duplicates(dataset: "Dataset") -> None:
+    found = dataset.findings
+    if found is None:
+        return
+    output.print(
+        f"\n[bold]Duplicates[/] (identical pixels): {found.redundant:,} faces repeat an earlier one", soft_wrap=True
+    )
+    for name, count in found.within.items():
+        if count:
+            output.print(f"  {count:,} within {name}", markup=False, soft_wrap=True)
+    for (earlier, later), count in found.across.items():
+        output.print(f"  {count:,} of {later} also in {earlier}", markup=False, soft_wrap=True)
+    output.print(
+        f"[bold]Conflicts[/]: {len(found.conflicts):,} groups of identical faces carry more than one label",
+        soft_wrap=True,
+    )
+    kinds: dict[tuple[str, ...], int] = {}
+    for group in found.conflicts:
+        labels = {label for _, label in group}
+        kind = tuple(one for one in dataset.classes if one in labels)
+        kinds[kind] = kinds.get(kind, 0) + 1
+    common = sorted(kinds.items(), key=lambda item: -item[1])[:5]
+    if common:
+        listed = ", ".join(f"{' / '.join(kind)} ({count})" for kind, count in common)
+        output.print(f"  most often: {listed}", markup=False, soft_wrap=True)
