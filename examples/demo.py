@@ -1,0 +1,37 @@
+"""Find the face in a picture, print its emotion, write an annotated picture and a bar chart. Works offline.
+
+Run it with `make demo`, or with a picture of your own: `python examples/demo.py me.jpg`.
+"""
+
+import sys
+from pathlib import Path
+
+import PIL.Image
+
+from ferkit.drawing import annotate
+from ferkit.files import write_atomically
+from ferkit.images import cut_face
+from ferkit.plots import probability_bars
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.samples import sample_picture
+
+picture = Path(sys.argv[1]) if len(sys.argv) > 1 else sample_picture()
+folder = Path("demo")
+
+# A recognizer finds faces, cuts them out, and asks a network which emotion each is perceived to show.
+recognizer = EmotionRecognizer()
+result = recognizer(picture)
+print(f"{picture.name}: {result.width}x{result.height} pixels, {len(result)} face(s)")
+
+for number, face in enumerate(result, start=1):
+    print(f"\nface {number}: {face.label} ({face.confidence:.1%})")
+    for emotion, probability in face.top():
+        print(f"  {emotion:<9} {probability:>6.1%}  {'#' * round(probability * 40)}")
+    name = "probabilities" if number == 1 else f"probabilities_{number}"
+    cut = cut_face(result.pixels, face.face, recognizer.classifier.face_input)
+    probability_bars(face.probabilities, folder / f"{picture.stem}_{name}.png", face=cut)
+
+with write_atomically(folder / f"{picture.stem}.jpg") as draft:
+    PIL.Image.fromarray(annotate(result.pixels, result)).save(draft, quality=92)
+
+print("\nWritten:", *sorted(folder.glob(f"{picture.stem}*")), sep="\n  ")
