@@ -18,7 +18,7 @@ RgbImage = npt.NDArray[np.uint8]
 # Above this, Pillow itself refuses a picture. 108-megapixel photos pass; half a gigabyte of pixels is the most we hold.
 MAX_PIXELS = 2 * 89_478_485
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "PPM", "MPO")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP", "PPM")
 _EXPECTED = "a picture (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF)"
 
 

@@ -52,13 +52,16 @@ def _pictures_below(folder: Path) -> Iterator[str]:
 
 
 def _pictures_matching(pattern: str) -> Iterator[str]:
-    for match in sorted(glob.glob(pattern, recursive=True), key=natural_key):  # noqa: PTH207 - the pattern may be absolute
-        # "**" matches files and their folders: folders would count every picture twice.
-        if Path(match).is_dir():
-            if "**" not in pattern:
-                yield from _pictures_below(Path(match))
-        elif match.lower().endswith(PICTURE_SUFFIXES):
-            yield match
+    matches: dict[str, str] = {}
+    # "**" follows links, even in a circle: of the many names of one file the shortest is kept.
+    for match in sorted(glob.glob(pattern, recursive=True), key=len):  # noqa: PTH207 - the pattern may be absolute
+        matches.setdefault(os.path.realpath(match), match)
+    for match in sorted(matches.values(), key=natural_key):
+        if not Path(match).is_dir():
+            if match.lower().endswith(PICTURE_SUFFIXES):
+                yield match
+        elif "**" not in pattern:  # which matches the files of folders itself
+            yield from _pictures_below(Path(match))
 
 
 def natural_key(text: str) -> list[tuple[int, str]]:

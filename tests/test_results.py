@@ -1,0 +1,138 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from ferkit.errors import FerkitError
+from ferkit.labels import EMOTIONS
+from ferkit.results import UNCERTAIN, Box, Face, FaceEmotion, PictureResult
+from recognition import RIGHT_EYE_TO_MOUTH, emotion, face_at
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        pytest.param((-1, 0, 5, 5), id="left of the picture"),
+        pytest.param((0, -1, 5, 5), id="above the picture"),
+        pytest.param((5, 0, 5, 5), id="no width"),
+        pytest.param((0, 6, 5, 5), id="upside down"),
+    ],
+)
+def test_box_refuses(corners):
+    with pytest.raises(FerkitError, match="Received"):
+        Box(*corners)
+
+
+@pytest.mark.parametrize(
+    ("corners", "expected"),
+    [
+        pytest.param((2, 3, 8, 9), (2, 3, 8, 9), id="inside"),
+        pytest.param((-4, -4, 30, 30), (0, 0, 20, 10), id="all around"),
+        pytest.param((1.6, 2.4, 5.5, 6.6), (2, 2, 6, 7), id="rounded"),
+        pytest.param((25, 0, 30, 5), None, id="outside"),
+        pytest.param((3.1, 3.1, 3.2, 3.2), None, id="less than a pixel"),
+    ],
+)
+def test_box_inside(corners, expected):
+    box = Box.inside(corners, width=20, height=10)
+    assert (box and tuple(box.to_list())) == expected
+
+
+def test_overlap():
+    assert Box(0, 0, 10, 10).overlap(Box(0, 0, 10, 10)) == 1
+    assert Box(0, 0, 10, 10).overlap(Box(5, 0, 15, 10)) == pytest.approx(1 / 3)
+    assert Box(0, 0, 10, 10).overlap(Box(10, 0, 20, 10)) == 0
+
+
+@pytest.mark.parametrize(
+    ("score", "landmarks"),
+    [
+        pytest.param(1.1, None, id="score above 1"),
+        pytest.param(float("nan"), None, id="score NaN"),
+        pytest.param(0.5, RIGHT_EYE_TO_MOUTH[:3], id="three landmarks"),
+    ],
+)
+def test_face_refuses(score, landmarks):
+    with pytest.raises(FerkitError, match="Received"):
+        Face(Box(0, 0, 1, 1), score, landmarks)
+
+
+@pytest.mark.parametrize(
+    ("label", "probabilities"),
+    [
+        pytest.param("happy", {"happy": 0.5, "sad": 0.4}, id="do not sum to 1"),
+        pytest.param("happy", {"happy": 1.5, "sad": -0.5}, id="negative"),
+        pytest.param("happy", {"happy": float("nan"), "sad": 0.5}, id="NaN"),
+        pytest.param("happy", {}, id="none"),
+        pytest.param("calm", {"happy": 0.5, "sad": 0.5}, id="label is no class"),
+    ],
+)
+def test_face_emotion_refuses(label, probabilities):
+    with pytest.raises(FerkitError):
+        FaceEmotion(face_at(0, 0, 1, 1), label, 0.5, probabilities)
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "label"),
+    [
+        pytest.param(0.0, "sad", id="no limit"),
+        pytest.param(0.6, "sad", id="at"),
+        pytest.param(0.61, UNCERTAIN, id="below"),
+    ],
+)
+def test_uncertain_keeps_the_confidence(min_confidence, label):
+    values = np.array([0.1, 0.0, 0.1, 0.1, 0.6, 0.1, 0.0])
+    face = FaceEmotion.from_probabilities(face_at(0, 0, 9, 9), EMOTIONS, values, min_confidence)
+    assert (face.label, face.confidence) == (label, 0.6)
+    assert list(face.probabilities) == list(EMOTIONS)
+    assert face.top(1) == [("sad", 0.6)]
+
+
+def test_picture_result_is_its_faces():
+    result = PictureResult("a.jpg", 100, 80, (emotion("happy"), emotion("sad")))
+    assert [face.label for face in result] == ["happy", "sad"]
+    assert len(result) == 2
+    assert result[1].box == Box(10, 10, 50, 60)
+
+
+def test_picture_result_refuses_boxes_outside():
+    with pytest.raises(FerkitError, match="not inside the picture"):
+        PictureResult("a.jpg", 40, 80, (emotion(),))
+
+
+def test_json_is_the_contract():
+    document = PictureResult("a.jpg", 100, 80, (emotion("happy", 0.7),)).to_dict()
+    assert json.loads(json.dumps(document)) == {
+        "source": "a.jpg",
+        "width": 100,
+        "height": 80,
+        "faces": [
+            {
+                "box": [10, 10, 50, 60],
+                "detection_score": 0.9,
+                "label": "happy",
+                "confidence": 0.7,
+                "probabilities": {name: 0.7 if name == "happy" else 0.05 for name in EMOTIONS},
+            }
+        ],
+        "error": None,
+    }
+    assert list(document["faces"][0]["probabilities"]) == list(EMOTIONS)
+
+
+def test_failed_result():
+    assert PictureResult.failed("b.jpg", "gone").to_dict() == {
+        "source": "b.jpg",
+        "width": 0,
+        "height": 0,
+        "faces": [],
+        "error": "gone",
+    }
+
+
+def test_results_travel_between_processes():
+    result = PictureResult("a.jpg", 100, 80, (emotion(),), pixels=np.zeros((80, 100, 3), np.uint8))
+    copy = pickle.loads(pickle.dumps(result))  # noqa: S301
+    assert copy == result
+    assert result.without_pixels().pixels is None
