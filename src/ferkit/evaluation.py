@@ -122,7 +122,7 @@ class Report:
 def evaluate(classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None) -> Report:
     """Run a classifier (or the model at a path, or "default") on labelled faces and measure the answers.
 
-    tta: name of a test-time augmentation in `ferkit.tta.TTA`, or None. Calibrated confidences are averaged over its views.
+    tta: name of a test-time augmentation in `ferkit.tta.TTA`, or None; the mean is taken of calibrated probabilities.
     Raises `ModelError` if the model's classes are not those of the data, `DatasetError` if there is no face or the
     faces have another size than the model takes, `UsageError` for an unknown `tta`.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from ferkit.cli.console import notes, output, print_json
 from ferkit.registry import describe
@@ -13,8 +14,8 @@ _TTA = " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, .keras, .h5 or .onnx file, or 'default'.")],
-    data: Annotated[str, typer.Argument(help="Labelled faces: whatever `ferkit data` reads.")],
+    model: Annotated[str, typer.Argument(help="Model folder, .keras or .h5 file, or 'default'.")],
+    data: Annotated[str, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")],
     split: Annotated[
         str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
     ] = "test",
@@ -36,13 +37,15 @@ def evaluate(
         TTA[tta]  # a wrong name is said before minutes of loading
     classifier = EmotionClassifier.load(model)
     takes = classifier.face_input
-    dataset = load_dataset(
-        data, votes=votes, skip_broken=skip_broken, size=(takes.height, takes.width), channels=takes.channels
-    )
+    with notes.status(f"Reading {escape(data)}"):
+        dataset = load_dataset(
+            data, votes=votes, skip_broken=skip_broken, size=(takes.height, takes.width), channels=takes.channels
+        )
     for note in dataset.notes:
         notes.print(f"Note: {note}", markup=False)
     faces = dataset.split(split)
-    result = evaluation.evaluate(classifier, faces, tta=tta)
+    with notes.status(f"Looking at {len(faces):,} faces"):
+        result = evaluation.evaluate(classifier, faces, tta=tta)
     if report is not None:
         from ferkit.report import read_history, write_report
 
