@@ -13,7 +13,7 @@ EMOTION_COLORS: dict[str, str] = {
     "happy": "#E69F00",
     "sad": "#0072B2",
     "surprise": "#56B4E9",
-    "neutral": "#7F7F7F",
+    "neutral": "#888888",
 }
 
 # For classes of one's own data: Paul Tol's "muted" scheme, colour-blind-safe as well.

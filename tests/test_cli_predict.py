@@ -1,0 +1,198 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pyarrow.parquet
+import pytest
+import typer
+
+from ferkit import classifier
+from ferkit.cli import console
+from ferkit.cli.predict import predict
+from ferkit.labels import EMOTIONS
+from ferkit.samples import sample_picture
+from recognition import BrightnessClassifier
+
+app = typer.Typer(add_completion=False)
+app.command()(predict)
+
+
+@pytest.fixture
+def ferkit_predict(monkeypatch, capsys):
+    """Run the command in this process as the console script does: exit code, standard output, standard error."""
+    monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model: BrightnessClassifier())
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["ferkit predict", *map(str, words)])
+        try:
+            console.run(app)
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    PIL.Image.new("RGB", (60, 40), "black").save(folder / "1.png")
+    PIL.Image.new("RGB", (60, 40), "white").save(folder / "10.jpg")
+    (folder / "2.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def test_json_is_the_contract_and_nothing_else(ferkit_predict, pictures):
+    code, out, err = ferkit_predict(pictures, "--detector", "none", "--json")
+    black, broken, white = json.loads(out)
+    assert code == 1
+    assert list(black) == ["source", "width", "height", "faces", "error"]
+    assert (black["width"], black["height"], black["error"]) == (60, 40, None)
+    (face,) = black["faces"]
+    assert list(face) == ["box", "detection_score", "label", "confidence", "probabilities"]
+    assert (face["box"], face["label"], list(face["probabilities"])) == ([0, 0, 60, 40], "angry", list(EMOTIONS))
+    assert white["faces"][0]["label"] == "neutral"
+    assert broken["faces"] == []
+    assert "not a picture" in broken["error"]
+    assert "2.jpg" in err
+
+
+def test_table(ferkit_predict, pictures):
+    code, out, err = ferkit_predict(pictures / "1.png", pictures / "10.jpg", "--detector", "none")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split() == ["source", "face", "emotion", "confidence", "probabilities"]
+    assert lines[1].split()[:5] == [str(pictures / "1.png"), "1", "angry", "70.0%", "angry"]
+    assert len(lines) == 1 + 2 * 7
+    assert "█" in out
+    assert "2 pictures, 2 faces" in err
+
+
+def test_top_shortens_the_table_only(ferkit_predict, pictures):
+    assert len(ferkit_predict(pictures / "1.png", "--detector", "none", "--top", 2)[1].splitlines()) == 3
+    _, out, _ = ferkit_predict(pictures / "1.png", "--detector", "none", "--top", 2, "--json")
+    assert len(json.loads(out)[0]["faces"][0]["probabilities"]) == 7
+
+
+def test_no_face(ferkit_predict, pictures):
+    code, out, err = ferkit_predict(pictures / "1.png", "--detector", "haar")
+    assert code == 0
+    assert "no face" in out
+    assert "Detector:" not in err
+
+
+def test_auto_says_what_it_took(ferkit_predict):
+    code, out, err = ferkit_predict(sample_picture(), "--json")
+    assert (code, len(json.loads(out)[0]["faces"])) == (0, 1)
+    assert err.count("Detector: haar (no face_detection_yunet") == 1
+
+
+def test_files(ferkit_predict, pictures, tmp_path):
+    paths = {"--csv": tmp_path / "o" / "f.csv", "--parquet": tmp_path / "o" / "f.parquet", "--save": tmp_path / "drawn"}
+    code, out, err = ferkit_predict(pictures, "--detector", "none", *(word for pair in paths.items() for word in pair))
+    assert (code, out) == (1, "")
+    with paths["--csv"].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["angry", "", "neutral"]
+    assert pyarrow.parquet.read_table(paths["--parquet"]).column("label").to_pylist() == ["angry", "", "neutral"]
+    assert sorted(path.name for path in paths["--save"].iterdir()) == ["1.png", "10.jpg"]
+    assert all(str(path) in err for path in paths.values())
+
+
+def test_standard_input(ferkit_predict, pictures, monkeypatch):
+    data = (pictures / "10.jpg").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    code, out, _ = ferkit_predict("-", "--detector", "none", "--json")
+    assert (code, json.loads(out)[0]["source"]) == (0, "-")
+
+
+def test_min_confidence(ferkit_predict, pictures):
+    _, out, _ = ferkit_predict(pictures / "1.png", "--detector", "none", "--json", "--min-confidence", 0.8)
+    (face,) = json.loads(out)[0]["faces"]
+    assert (face["label"], face["confidence"]) == ("uncertain", 0.7)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        pytest.param([], 2, "Missing argument", id="nothing"),
+        pytest.param(["x.jpg", "--top", "0"], 2, "--top", id="top 0"),
+        pytest.param(["x.jpg", "--min-confidence", "2"], 2, "--min-confidence", id="confidence 2"),
+        pytest.param(["x.jpg", "--min-confidence", "nan"], 2, "confidence", id="confidence NaN"),
+        pytest.param(["x.jpg", "--detector", "harr"], 2, "Did you mean 'haar'", id="unknown detector"),
+        pytest.param(["x.jpg", "--detector", "yunet"], 1, "--detector haar", id="no yunet"),
+        pytest.param(["x.jpg", "--detector", "none"], 1, "no file x.jpg", id="missing file"),
+        pytest.param(["*.xyz", "--detector", "none"], 1, "No picture matches", id="glob without match"),
+        pytest.param([".", "--detector", "none"], 1, "holds no pictures", id="folder without pictures"),
+        pytest.param(["x.jpg", "--detector", "none", "--csv", "."], 2, "is a folder", id="csv is a folder"),
+        pytest.param(["x.jpg", "--detector", "none", "--csv", "/proc/x/f.csv"], 1, "Cannot write", id="unwritable"),
+    ],
+)
+def test_bad_usage_is_one_line_and_an_exit_code(ferkit_predict, tmp_path, monkeypatch, words, code, said):
+    monkeypatch.chdir(tmp_path)
+    got, out, err = ferkit_predict(*words)
+    assert (got, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_saving_over_the_source_is_refused(ferkit_predict, pictures):
+    before = (pictures / "10.jpg").read_bytes()
+    code, _, err = ferkit_predict(pictures / "10.jpg", "--detector", "none", "--save", pictures)
+    assert (code, (pictures / "10.jpg").read_bytes()) == (2, before)
+    assert "would replace" in err
+
+
+def onnx_model(folder):
+    """A model folder whose network is one matrix."""
+    onnx = pytest.importorskip("onnx")
+    from ferkit import model_folder
+    from ferkit.images import FaceInput
+
+    make, kinds = onnx.helper, onnx.TensorProto
+    weights = np.random.default_rng(0).normal(0, 1e-4, (48 * 48, 7)).astype(np.float32)
+    graph = make.make_graph(
+        [
+            make.make_node("Cast", ["pixels"], ["floats"], to=kinds.FLOAT),
+            make.make_node("Flatten", ["floats"], ["row"]),
+            make.make_node("MatMul", ["row", "weights"], ["logits"]),
+            make.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "one matrix",
+        [make.make_tensor_value_info("pixels", kinds.UINT8, ["n", 48, 48, 1])],
+        [make.make_tensor_value_info("probabilities", kinds.FLOAT, ["n", 7])],
+        [onnx.numpy_helper.from_array(weights, "weights")],
+    )
+    folder.mkdir()
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9), folder / "model.onnx")
+    model_folder.write_card(folder, classes=EMOTIONS, face_input=FaceInput(), temperature=1.0, details={})
+    return folder
+
+
+def test_a_model_folder_is_served_without_a_training_framework(tmp_path):
+    code = (
+        "import sys, typer\n"
+        "from ferkit.cli.console import run\n"
+        "from ferkit.cli.predict import predict\n"
+        "app = typer.Typer()\n"
+        "app.command()(predict)\n"
+        "try:\n"
+        "    run(app)\n"
+        "finally:\n"
+        "    heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'seaborn', 'pandas'}\n"
+        "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    words = [str(sample_picture()), "--model", str(onnx_model(tmp_path / "model")), "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+    (face,) = json.loads(done.stdout)[0]["faces"]
+    assert face["label"] in EMOTIONS

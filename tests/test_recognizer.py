@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from ferkit.errors import FerkitError, ImageError, ModelError, UsageError
+from ferkit.labels import EMOTIONS
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.results import UNCERTAIN
+from ferkit.samples import sample_picture
+from recognition import BrightnessClassifier, face_at
+
+
+def gray(value: int, width: int = 60, height: int = 40) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_one_picture():
+    recognizer = EmotionRecognizer(BrightnessClassifier(), "none")
+    result = recognizer(gray(255))
+    assert [face.label for face in result] == ["neutral"]
+    assert (result.source, result.width, result.height) == ("array", 60, 40)
+    assert np.array_equal(result.pixels, gray(255))
+    assert recognizer.classes == EMOTIONS
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_real_picture_and_detector(channels):
+    (face,) = EmotionRecognizer(BrightnessClassifier(channels), "haar")(sample_picture())
+    assert sum(face.probabilities.values()) == pytest.approx(1)
+    assert face.box.width > 80
+
+
+def test_a_list_keeps_order_and_goes_on_after_errors(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    sources = [gray(0), tmp_path / "broken.jpg", gray(255), "gone.jpg", gray(130)]
+    results = EmotionRecognizer(BrightnessClassifier(), "none")(sources)
+    assert [[face.label for face in result] for result in results] == [["angry"], [], ["neutral"], [], ["happy"]]
+    assert [bool(result.error) for result in results] == [False, True, False, True, False]
+    assert results[1].source == str(tmp_path / "broken.jpg")
+    assert all(result.pixels is None for result in results)
+
+
+def test_one_picture_that_cannot_be_read_raises():
+    with pytest.raises(ImageError, match=r"no file gone\.jpg"):
+        EmotionRecognizer(BrightnessClassifier(), "none")("gone.jpg")
+
+
+def test_no_face_is_an_empty_result():
+    classifier = BrightnessClassifier()
+    result = EmotionRecognizer(classifier, lambda image: [])(gray(9))
+    assert (len(result), result.error) == (0, None)
+    assert classifier.batches == []
+
+
+def test_faces_of_many_pictures_share_batches():
+    classifier = BrightnessClassifier()
+    boxes = [face_at(0, 0, 10, 10), face_at(20, 0, 30, 10), face_at(40, 0, 50, 10)]
+    image = gray(0)
+    image[:, 20:30], image[:, 40:50] = 130, 255
+    results = EmotionRecognizer(classifier, lambda image: boxes)([image] * 50)
+    assert all([face.label for face in result] == ["angry", "happy", "neutral"] for result in results)
+    assert sum(classifier.batches) == 150
+    assert max(classifier.batches) <= 66
+    assert len(classifier.batches) <= 3
+
+
+def test_stream_is_lazy_and_bounded():
+    asked = 0
+
+    def endless():
+        nonlocal asked
+        while True:
+            asked += 1
+            yield gray(0)
+
+    stream = EmotionRecognizer(BrightnessClassifier(), "none").stream(endless(), keep_pixels=True)
+    assert asked == 0
+    for _ in range(100):
+        assert next(stream).pixels is not None
+    assert asked <= 200
+
+
+def test_large_pictures_with_pixels_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr("ferkit.recognizer._WAITING_BYTES", 3 * gray(0).nbytes - 1)
+    asked = []
+    stream = EmotionRecognizer(BrightnessClassifier(), "none").stream(
+        (asked.append(1) or gray(0) for _ in range(50)), keep_pixels=True
+    )
+    next(stream)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "label"), [pytest.param(0.5, "angry", id="sure"), pytest.param(0.8, UNCERTAIN, id="not sure")]
+)
+def test_min_confidence(min_confidence, label):
+    (face,) = EmotionRecognizer(BrightnessClassifier(), "none", min_confidence=min_confidence)(gray(0))
+    assert (face.label, round(face.confidence, 3)) == (label, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        pytest.param({"min_confidence": 1.5}, UsageError, id="confidence above 1"),
+        pytest.param({"min_confidence": float("nan")}, UsageError, id="confidence NaN"),
+        pytest.param({"detector": "yunit"}, UsageError, id="unknown detector"),
+        pytest.param({"model": "no/such/model", "detector": "none"}, ModelError, id="no model"),
+    ],
+)
+def test_refuses(arguments, error):
+    with pytest.raises(error):
+        EmotionRecognizer(**{"model": BrightnessClassifier(), **arguments})
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        pytest.param([(0, 0, 5, 5)], id="plain boxes"),
+        pytest.param(None, id="None"),
+        pytest.param([face_at(0, 0, 500, 500)], id="outside the picture"),
+    ],
+)
+def test_a_detector_that_breaks_its_contract_is_named(found):
+    with pytest.raises(FerkitError, match="detector"):
+        EmotionRecognizer(BrightnessClassifier(), lambda image: found)(gray(0))

@@ -1,0 +1,142 @@
+import csv
+import json
+
+import numpy as np
+import PIL.Image
+import pyarrow.parquet
+import pytest
+
+from ferkit.errors import FerkitError, UsageError
+from ferkit.labels import EMOTIONS
+from ferkit.results import PictureResult
+from ferkit.sinks import SINKS, CsvTable, face_rows, table_columns
+from recognition import emotion
+
+COLUMNS = ["source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence", *EMOTIONS, "error"]
+TABLES = ("csv", "jsonl", "parquet")
+
+
+@pytest.fixture
+def results():
+    pixels = np.full((80, 100, 3), 90, np.uint8)
+    return [
+        PictureResult("a.jpg", 100, 80, (emotion("happy"), emotion("sad")), pixels=pixels),
+        PictureResult('b, "c"\n.png', 100, 80, pixels=pixels),
+        PictureResult.failed("d.jpg", "cut off"),
+    ]
+
+
+def read(kind, path):
+    if kind == "csv":
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+    if kind == "jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    return pyarrow.parquet.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_have_a_row_per_face(kind, results, tmp_path):
+    target = tmp_path / "new" / f"faces.{kind}"
+    with SINKS[kind](target, EMOTIONS) as sink:
+        for result in results:
+            sink.write(result)
+        assert not target.exists()
+    rows = read(kind, target)
+    assert [list(row) for row in rows] == [COLUMNS] * 4
+    assert [row["source"] for row in rows] == ["a.jpg", "a.jpg", 'b, "c"\n.png', "d.jpg"]
+    assert [row["label"] for row in rows] == ["happy", "sad", "", ""]
+    assert [str(row["x1"]) for row in rows] == ["10", "10"] + (["", ""] if kind == "csv" else ["None", "None"])
+    assert [row["error"] or None for row in rows] == [None, None, None, "cut off"]
+    assert float(rows[0]["happy"]) == pytest.approx(0.7)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_an_interrupted_table_leaves_the_old_one(kind, results, tmp_path):
+    target = tmp_path / f"faces.{kind}"
+    target.write_text("old")
+
+    def interrupted():
+        with SINKS[kind](target, EMOTIONS) as sink:
+            sink.write(results[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_an_empty_table_has_its_columns(kind, tmp_path):
+    target = tmp_path / f"faces.{kind}"
+    with SINKS[kind](target, EMOTIONS):
+        pass
+    if kind == "csv":
+        assert target.read_text() == ",".join(COLUMNS) + "\n"
+    assert read(kind, target) == []
+
+
+def test_parquet_is_typed_and_grows_by_groups(results, tmp_path, monkeypatch):
+    monkeypatch.setattr("ferkit.sinks.ParquetTable.group", 3)
+    target = tmp_path / "faces.parquet"
+    with SINKS["parquet"](target, EMOTIONS) as sink:
+        for result in results * 2:
+            sink.write(result)
+    file = pyarrow.parquet.ParquetFile(target)
+    assert (file.metadata.num_rows, file.metadata.num_row_groups) == (8, 3)
+    assert {name: str(file.schema_arrow.field(name).type) for name in ("x1", "happy", "label")} == {
+        "x1": "int32",
+        "happy": "float",
+        "label": "string",
+    }
+
+
+def test_other_keys_stand_first(results, tmp_path):
+    """What video needs: the same table with time and track in place of the source."""
+    target = tmp_path / "timeline.csv"
+    with CsvTable(target, EMOTIONS, keys={"time_s": float, "track": int}) as table:
+        row = {name: value for name, value in next(face_rows(results[0])).items() if name != "source"}
+        table.write_rows([{"time_s": 0.5, "track": 1, **row}])
+    assert next(iter(read("csv", target)))["time_s"] == "0.5"
+
+
+def test_classes_named_like_columns_are_refused():
+    with pytest.raises(UsageError, match="error"):
+        table_columns(["happy", "error"])
+
+
+def test_annotated_pictures(results, tmp_path):
+    twice = PictureResult("other/a.jpeg", 100, 80, pixels=results[0].pixels)
+    with SINKS["pictures"](tmp_path / "out", EMOTIONS) as sink:
+        for result in [*results, twice]:
+            sink.write(result)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.jpg", "a.jpg", 'b, "c"\n.png']
+    assert PIL.Image.open(tmp_path / "out" / "a.jpg").width == 300
+
+
+def test_pictures_never_replace_their_sources(tmp_path, results):
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"precious")
+    result = PictureResult(str(source), 100, 80, pixels=results[0].pixels)
+    with pytest.raises(UsageError, match="would replace"), SINKS["pictures"](tmp_path, EMOTIONS) as sink:
+        sink.write(result)
+    assert source.read_bytes() == b"precious"
+
+
+def test_pictures_need_pixels(tmp_path, results):
+    with pytest.raises(FerkitError, match="keep_pixels"), SINKS["pictures"](tmp_path, EMOTIONS) as sink:
+        sink.write(results[0].without_pixels())
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_folder_is_no_table(kind, tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        SINKS[kind](tmp_path, EMOTIONS)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        SINKS["pictures"](tmp_path / "x", EMOTIONS)
