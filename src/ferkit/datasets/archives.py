@@ -4,6 +4,7 @@ A member with an absolute name or `..` in it is an attack or an accident: the ar
 be unpacked to disk. Links are ignored. What a member claims to be and what comes out are both bounded.
 """
 
+import io
 import stat
 import tarfile
 import zipfile
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, cast
 
-from ferkit.datasets.sources import LARGEST_PICTURE_BYTES, Folder, Guarded, Tree, is_junk, open_file, reading, unpacked
+from ferkit.datasets.sources import LARGEST_PICTURE_BYTES, Folder, Tree, guarded, is_junk, open_file, reading, unpacked
 from ferkit.errors import DatasetError
 
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
@@ -86,27 +87,11 @@ class Zip:
     def open(self, name: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
         member = self._members[name]
         with _unharmed(self.path), zipfile.ZipFile(self.path) as archive, archive.open(member) as raw:
-            guarded = cast(BinaryIO, _Seekable(raw, member.compress_size, f"{self.path} ({name})"))
-            with unpacked(guarded, member.compress_size, f"{self.path} ({name})") as stream:
+            label, packed = f"{self.path} ({name})", member.compress_size
+            with unpacked(guarded(cast(BinaryIO, raw), packed, label), packed, label) as stream:
                 # The member's own file is private to zipfile; how much came out, scaled, serves a progress bar.
                 scale = member.compress_size / max(member.file_size, 1)
                 yield stream, lambda: int(raw.tell() * scale)
-
-
-class _Seekable(Guarded):
-    """A guarded member that can go back to its start, as telling its compression needs."""
-
-    def __init__(self, stream: object, packed_bytes: int, name: str) -> None:
-        super().__init__(cast(BinaryIO, stream), packed_bytes, name)
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._stream.tell()
 
 
 class Tar:
@@ -149,7 +134,7 @@ class Tar:
             raw = archive.extractfile(member) if found == name else None
             if raw is not None:
                 label = f"{self.path} ({name})"
-                with _unharmed(self.path), unpacked(cast(BinaryIO, raw), member.size, label) as stream:
+                with _unharmed(self.path), unpacked(cast(io.BufferedReader, raw), member.size, label) as stream:
                     yield stream, raw.tell
                 return
         raise DatasetError(f"{self.path} no longer holds {name}. It changed while it was read; run again.")

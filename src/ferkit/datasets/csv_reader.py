@@ -61,13 +61,13 @@ def parse_header(line: bytes) -> Columns | None:
     return Columns(len(names), names.index("emotion"), names.index("pixels"), usage)
 
 
-def read_batches(stream: BinaryIO, columns: Columns, block_bytes: int = BLOCK_BYTES) -> Iterator[Batch]:
-    """Parse the rows after the header; `stream` stands behind it. `Batch.done` is left 0.
+def read_batches(stream: BinaryIO, columns: Columns, name: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Batch]:
+    """Parse the rows after the header; `stream` stands behind it; `name` is for errors. `Batch.done` is left 0.
 
     Faces are square; their side is what most of the first block's rows have, 48 if none of them is square.
     """
     line_number, row, pixels = 2, 0, 0
-    for block in _blocks_of_rows(stream, block_bytes):
+    for block in _blocks_of_rows(stream, name, block_bytes):
         lines = block.split(b"\n")
         pixels = pixels or _usual_pixel_count(lines, columns)
         batch = _parse(lines, columns, pixels, line_number, row)
@@ -76,7 +76,7 @@ def read_batches(stream: BinaryIO, columns: Columns, block_bytes: int = BLOCK_BY
         yield batch
 
 
-def _blocks_of_rows(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
+def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[bytes]:
     """Cut the stream at line ends; no block keeps its last newline, so that splitting it gives its lines."""
     pieces: list[bytes] = []
     while piece := stream.read(block_bytes):
@@ -85,7 +85,7 @@ def _blocks_of_rows(stream: BinaryIO, block_bytes: int) -> Iterator[bytes]:
             pieces.append(piece)
             if sum(map(len, pieces)) > LONGEST_ROW_BYTES:
                 raise DatasetError(
-                    f"A row is longer than {LONGEST_ROW_BYTES:,} bytes, so this is not a CSV of faces. "
+                    f"{name} has a row longer than {LONGEST_ROW_BYTES:,} bytes, so it is no CSV of faces. "
                     "Expected rows like '0,70 80 82 ...,Training'."
                 )
             continue

@@ -7,7 +7,7 @@ from ferkit.datasets.cache import cached_table, load_cached
 from ferkit.datasets.pictures import Shaper
 from ferkit.datasets.readers import READERS, read_source
 from ferkit.datasets.records import Broken, Dataset
-from ferkit.datasets.sources import checksum, missing
+from ferkit.datasets.sources import checksum, is_there, missing
 from ferkit.datasets.splits import SPLITS, make_dataset
 from ferkit.datasets.table import FaceTable, Progress
 from ferkit.datasets.votes import join_votes
@@ -77,7 +77,7 @@ def load_table(
     progress: Progress | None = None,
 ) -> FaceTable:
     """All faces of a source before splitting, from the cache if it was read before."""
-    if not path.exists():
+    if not is_there(path):
         raise missing(path)
     versions = ",".join(f"{name}{reader.version}" for name, reader in READERS.items())
     # A folder is known by its listing only, so the same listing elsewhere may hold other pictures.
@@ -95,7 +95,7 @@ def load_table(
 def broken_error(path: Path, broken: Sequence[Broken]) -> DatasetError:
     """The error for a source with broken rows: names the first, counts the others."""
     first = broken[0]
-    more = f" ({len(broken) - 1:,} more are broken)" if len(broken) > 1 else ""
+    more = f" ({len(broken) - 1:,} more broken)" if len(broken) > 1 else ""
     return DatasetError(
         f"{path}, {first.where}: {first.reason}{more}. Repair it, or leave it out with --skip-broken "
         "(skip_broken=True)."

@@ -122,6 +122,6 @@ def shaped(pictures: Iterable[Picture], shaper: Shaper, notes: list[str]) -> Ite
 
 
 def _reason(problem: ImageError) -> str:
-    """What is wrong, without the picture's name in front: the report names it itself."""
-    text = str(problem.__cause__ or problem)
-    return "not a picture that can be decoded" if "cannot identify" in text else text.rstrip(".")
+    """What is wrong, without "Cannot read the bytes:" in front: the report names the picture itself."""
+    text = str(problem)
+    return text.partition(": ")[2].rstrip(".") if text.startswith("Cannot read") else text.rstrip(".")

@@ -38,9 +38,9 @@ READERS: Registry[Reader] = Registry("data set format")
 
 def open_source(path: Path) -> Source:
     """Look at a path: a file with many faces, or the files of a folder or an archive."""
-    if path.is_file() and path.stat().st_size == 0:
-        raise DatasetError(f"{path} is empty. Expected a CSV or Parquet file or an archive; download it again.")
     size = path.stat().st_size
+    if size == 0 and path.is_file():
+        raise DatasetError(f"{path} is empty. Expected a CSV or Parquet file or an archive; download it again.")
     tree = open_tree(path)
     if tree is None:
         return Source(str(path), size, [DataFile(str(path), partial(open_file, path), size, path)])
@@ -61,7 +61,7 @@ def read_source(path: Path, shaper: Shaper) -> Reading:
         if reader.recognise(source):
             return reader.read(source, shaper)
     known = "; ".join(describe(reader) for reader in READERS.values())
-    raise DatasetError(f"{_what_came(source)} Expected one of: {known}")
+    raise DatasetError(f"{_what_came(source)} Expected one of: {known}; plain or in a .zip or .tar.gz.")
 
 
 def _what_came(source: Source) -> str:
@@ -74,13 +74,14 @@ def _what_came(source: Source) -> str:
         return f"{source.name} holds {', '.join(one.name for one in source.files[:3])}, of no known form."
     if head.startswith((b"7z\xbc\xaf", b"Rar!")):
         return f"{name} is a 7z or RAR archive, which is not read; pack it as .zip."
-    line = head.split(b"\n")[0].decode("utf-8", "replace")
-    shown = line[:60] if line.isprintable() else "binary data"
-    return f"{name}: the header {shown!r} was not recognised."
+    if name.lower().endswith(PICTURE_SUFFIXES):
+        return f"{name} is a single picture, not a data set (to recognise it: ferkit predict)."
+    line = head.split(b"\n")[0].strip().decode("utf-8", "replace")
+    return f"{name}: the {f'header {line[:60]!r}' if line.isprintable() else 'format'} was not recognised."
 
 
 class CsvReader:
-    """FER-2013 CSV (header 'emotion,pixels,Usage' in any order), plain, .gz or in an archive."""
+    """CSV of pixels as FER-2013's (header emotion,pixels,Usage)"""
 
     version = 1
 
@@ -106,7 +107,7 @@ class CsvReader:
             columns = csv_reader.parse_header(stream.readline())
             if columns is None:
                 raise DatasetError(f"{file.name} changed while it was read; run again.")
-            for batch in csv_reader.read_batches(stream, columns):
+            for batch in csv_reader.read_batches(stream, columns, file.name):
                 yield replace(batch, images=_reshaped(batch.images, shaper), done=position())
 
 
@@ -121,7 +122,7 @@ def _reshaped(images: Faces, shaper: Shaper) -> Faces:
 
 
 class ParquetReader:
-    """Parquet with encoded pictures and labels, one file or several."""
+    """Parquet with encoded pictures and labels"""
 
     version = 1
 
@@ -134,7 +135,7 @@ class ParquetReader:
 
 
 class FolderReader:
-    """Pictures in class folders, with or without train, val and test folders above; also .zip and .tar(.gz)."""
+    """pictures in class folders (happy/1.jpg or train/happy/1.jpg)"""
 
     version = 1
 

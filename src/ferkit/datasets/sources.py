@@ -98,6 +98,11 @@ class Guarded(io.RawIOBase):
         return len(data)
 
 
+def guarded(stream: BinaryIO, packed_bytes: int, name: str) -> io.BufferedReader:
+    """A stream that is read through `Guarded`."""
+    return io.BufferedReader(Guarded(stream, packed_bytes, name), 1 << 18)
+
+
 @contextmanager
 def reading(name: object) -> Iterator[None]:
     """Turn what a damaged file or an unreadable disk causes into a `DatasetError` of one line."""
@@ -113,13 +118,12 @@ def reading(name: object) -> Iterator[None]:
 
 
 @contextmanager
-def unpacked(raw: BinaryIO, size: int, name: str) -> Iterator[BinaryIO]:
-    """The stream as it is, or unpacked if its first bytes say gzip, bzip2 or xz. `raw` must be at its start."""
-    magic = raw.read(8)
-    raw.seek(0)
+def unpacked(raw: io.BufferedReader, size: int, name: str) -> Iterator[BinaryIO]:
+    """The stream as it is, or unpacked if its first bytes say gzip, bzip2 or xz; `size` is that of the packed bytes."""
+    magic = raw.peek(8)
     for start, opener in _UNPACKERS.items():
         if magic.startswith(start):
-            yield cast(BinaryIO, io.BufferedReader(Guarded(cast(BinaryIO, opener(raw)), size, name), 1 << 18))
+            yield guarded(cast(BinaryIO, opener(raw)), size, name)
             return
     yield raw
 
@@ -203,15 +207,26 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or folder exists; False also for names that no file system takes."""
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DatasetError(
+                f"{path} is neither a file nor a folder. Data is read more than once: write it to a file."
+            )
+        return path.exists()
+    except OSError:
+        return False
+
+
 def missing(path: Path) -> DatasetError:
     """The error for a path that does not exist, with near names of what lies beside it."""
     folder = path.parent
-    names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    if not folder.is_dir():
-        hint = f"The folder {folder} does not exist either."
-    elif near:
-        hint = f"Did you mean {' or '.join(str(folder / name) for name in near)}?"
-    else:
-        hint = "Expected a CSV or Parquet file, an archive or a folder of pictures."
-    return DatasetError(f"There is no {path}. {hint}")
+    try:
+        names = sorted(one.name for one in folder.iterdir())
+    except OSError:
+        return DatasetError(f"There is no {path}, nor a folder {folder} that can be read. Check the path.")
+    near = difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)
+    if near:
+        return DatasetError(f"There is no {path}. Did you mean {' or '.join(str(folder / name) for name in near)}?")
+    return DatasetError(f"There is no {path}. Expected a CSV or Parquet file, an archive or a folder of pictures.")

@@ -96,6 +96,8 @@ def _official(table: FaceTable, notes: list[str], seed: int) -> dict[str, Indice
             f"There is no validation split: {len(held_out):,} faces ({HELD_OUT_OF_TRAINING:.0%} of each class of "
             f"{name}, seed {seed}) are held out as val."
         )
+        if "test" not in has:
+            notes.append("There is no test split either: test means val.")
     elif "train" in has and "test" not in has:
         untouched = SPLIT_ALIASES["test"] if has["val"] == SPLIT_ALIASES["val"] else "test"
         notes.append(f"There is no {untouched}: test means {has['val']}, the split that models are chosen on.")

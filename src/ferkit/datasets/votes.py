@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.datasets.csv_reader import usage_name
-from ferkit.datasets.sources import missing, open_file
+from ferkit.datasets.sources import is_there, missing, open_file
 from ferkit.datasets.table import FaceTable
 from ferkit.errors import DatasetError
 from ferkit.labels import canonical
@@ -33,7 +33,7 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
     Raises `DatasetError` when the votes are not those of this set: other classes, another number of rows, or a row
     whose Usage differs.
     """
-    if not path.exists():
+    if not is_there(path):
         raise missing(path)
     if table.form != "csv":
         raise DatasetError(
