@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -32,6 +32,10 @@ def write_atomically(target: Path, error: type[FerkitError] = FerkitError) -> It
             os.fsync(file.fileno())
         draft.replace(target)
     except OSError as problem:
-        raise error(f"Cannot write {target}: {problem.strerror or problem}. Free space or choose another place.") from problem
+        raise error(
+            f"Cannot write {target}: {problem.strerror or problem}. Free space or choose another place."
+        ) from problem
     finally:
-        draft.unlink(missing_ok=True)
+        # Where the folder itself is the trouble, there is no draft; the error above says all there is to say.
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
