@@ -41,7 +41,7 @@ PROBABILITIES, LABELS = guesses()
 CERTAIN = np.eye(7, dtype=np.float32)[LABELS]
 FACE = face_set().images[0]
 ONE = dict(zip(EMOTIONS, PROBABILITIES[0].tolist(), strict=True))
-ODD = ("$\\frac{", "<b>", "a_b", "c&d", "", "é" * 30, "g")
+ODD = ("$\\frac{", "<b>", "a_b", "c&d", "", "é" * 300, "g")
 
 # name -> draw(path, theme)
 DRAWINGS = {

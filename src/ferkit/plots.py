@@ -26,6 +26,7 @@ from ferkit.files import write_atomically
 from ferkit.palette import color_of
 
 _DPI = 200  # sharp on a display with two pixels per point, at the widths below
+_LONGEST = 14  # letters of a class name; the whole name stands in tables
 _WIDTH = 6.0  # inches; narrow, so that text stays readable when a phone shrinks the picture
 
 
@@ -121,7 +122,7 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
             axes.text(column + 0.5, row + 0.44, f"{rate:.0%}", size=11.5, weight=weight, **style)
             axes.text(column + 0.5, row + 0.74, f"{count:,}", size=9, **style)
     names = [_plain(name) for name in classes]
-    axes.set_xticks(np.arange(k) + 0.5, names, rotation=0 if k <= 8 else 90, color=theme.ink)
+    axes.set_xticks(np.arange(k) + 0.5, names, rotation=90 if k > 8 or max(map(len, names)) > 9 else 0, color=theme.ink)
     axes.set_yticks(
         np.arange(k) + 0.5,
         [f"{name}\n{total:,}" for name, total in zip(names, totals[:, 0], strict=True)],
@@ -271,7 +272,7 @@ def mistakes_gallery(
         axes.add_patch(
             Rectangle((0, -0.045), 1, 0.045, transform=axes.transAxes, color=color_of(predicted), clip_on=False)
         )
-        caption = f"{_plain(true)} \N{RIGHTWARDS ARROW} {_plain(predicted)}"
+        caption = f"{_plain(true, 8)} \N{RIGHTWARDS ARROW} {_plain(predicted, 8)}"
         axes.text(0.5, -0.08, caption, transform=axes.transAxes, ha="center", va="top", size=9, color=theme.ink)
         confidence = f"{probabilities[index].max():.0%} sure"
         axes.text(0.5, -0.23, confidence, transform=axes.transAxes, ha="center", va="top", size=8.5, color=theme.muted)
@@ -325,6 +326,7 @@ def _best_epoch(history: Sequence[Mapping[str, float]]) -> int | None:
     return None if np.isnan(values).all() else int(np.nanargmax(values))
 
 
-def _plain(name: str) -> str:
-    """A name from the data, with nothing in it that Matplotlib would typeset as a formula."""
-    return name.replace("$", r"\$")
+def _plain(name: str, longest: int = _LONGEST) -> str:
+    """A name from the data: short enough for an axis, with nothing in it that Matplotlib would typeset as a formula."""
+    short = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return short.replace("$", r"\$")

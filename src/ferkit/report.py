@@ -89,7 +89,7 @@ def _page(
 <p>{report.n:,} faces{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page.</p>
 </header>
 <main>"""
-    yield _section("In short", "", _tiles(report), wide=True)
+    yield _section("In short", "", _tiles(report) + _context(report, card or {}), wide=True)
     yield _section("Faces it may have seen before", *_duplicates(report))
     yield _section("What it may be used for", escape(INTENDED_USE), "", kind="notice")
     yield _section("Each class", _PER_CLASS, _per_class(report), wide=True)
@@ -150,13 +150,21 @@ def _tiles(report: Report) -> str:
         f"<div><dt>{name}</dt><dd><strong>{value}</strong><small>{text}</small></dd></div>"
         for name, value, text in tiles
     )
-    context = ""
+    return f'<dl class="tiles">{cells}</dl>'
+
+
+def _context(report: Report, card: Mapping[str, Any]) -> str:
+    """What a reader must know before comparing the accuracy with anything."""
+    said = []
     if report.classes == EMOTIONS and report.split in SPLIT_ALIASES.values():
-        context = (
-            '<p class="context">People agree with the labels of FER-2013 on 65 &plusmn; 5% of the faces '
-            "(Goodfellow et al. 2013). A figure well above that deserves a second look at the data.</p>"
+        said.append(
+            "People agree with the labels of FER-2013 on 65 &plusmn; 5% of the faces (Goodfellow et al. 2013). "
+            "A figure well above that deserves a second look at the data."
         )
-    return f'<dl class="tiles">{cells}</dl>{context}'
+    chosen_on = card.get("metrics")
+    if isinstance(chosen_on, Mapping) and chosen_on.get("split") == report.split:
+        said.append("The model was chosen on this split, so expect a little less on unseen faces.")
+    return f'<p class="context">{" ".join(said)}</p>' if said else ""
 
 
 def _present(report: Report) -> int:
