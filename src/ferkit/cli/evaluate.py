@@ -46,6 +46,11 @@ def evaluate(
     faces = dataset.split(split)
     with notes.status(f"Looking at {len(faces):,} faces"):
         result = evaluation.evaluate(classifier, faces, tta=tta)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        output.print(result)
+    # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
         from ferkit.report import read_history, write_report
 
@@ -54,7 +59,3 @@ def evaluate(
         history = read_history(epochs) if epochs.is_file() else None
         page = write_report(result, report, history=history, card=classifier.card)
         notes.print(f"Report: {page}", markup=False)
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        output.print(result)

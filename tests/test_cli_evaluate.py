@@ -1,0 +1,155 @@
+"""`ferkit evaluate`: what leaves on which stream, with which exit code."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ferkit.classifier
+from ferkit.cli import main
+from ferkit.images import FaceInput
+from ferkit.labels import EMOTIONS
+
+
+class Reads:
+    """Knows the label from the first pixel; `classes` and `face_input` as told."""
+
+    name, card = "reads", {"temperature": 1.0}
+
+    def __init__(self, classes=EMOTIONS, face_input=None):
+        self.classes, self.face_input = classes, face_input or FaceInput()
+
+    def predict_proba(self, faces, /):
+        rows = np.full((len(faces), len(self.classes)), 0.4 / (len(self.classes) - 1), np.float32)
+        rows[np.arange(len(faces)), faces[:, 0, 0, 0] // 10 % len(self.classes)] = 0.6
+        return rows
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Seven faces of each split; one face of PublicTest is labelled wrongly and one is a copy of a Training face."""
+    rows = ["emotion,pixels,Usage"]
+    for usage, base in (("Training", 0), ("PublicTest", 1)):
+        for label in range(7):
+            base_here = 0 if usage == "PublicTest" and label == 6 else base
+            pixels = [10 * label, base_here, *[7] * 2302]
+            said = 1 if usage == "PublicTest" and label == 0 else label
+            rows.append(f"{said},{' '.join(map(str, pixels))},{usage}")
+    path = tmp_path / "fer.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture
+def ferkit_(monkeypatch, capsys):
+    """Run the command line: (exit code, standard output, standard error)."""
+
+    def call(*arguments, model=None):
+        monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: model or Reads())
+        monkeypatch.setattr("sys.argv", ["ferkit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return left.value.code or 0, out, err
+
+    return call
+
+
+def test_json_is_one_document_and_notes_go_elsewhere(ferkit_, csv):
+    code, out, err = ferkit_("evaluate", "model", csv, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert (document["split"], document["n"], document["accuracy"]) == ("PublicTest", 7, 6 / 7)
+    assert document["without_duplicates"]["n"] == 6
+    assert document["per_class"]["angry"] == {"precision": None, "recall": None, "f1": None, "n": 0}
+    assert "test means PublicTest" in err
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "n"),
+    [
+        pytest.param("train", "Training", 7, id="alias"),
+        pytest.param("Training", "Training", 7, id="published name"),
+        pytest.param("val", "PublicTest", 7, id="validation"),
+        pytest.param("all", "all", 14, id="all"),
+    ],
+)
+def test_split(ferkit_, csv, split, name, n):
+    code, out, _ = ferkit_("evaluate", "model", csv, "--split", split, "--json")
+    assert (code, json.loads(out)["split"], json.loads(out)["n"]) == (0, name, n)
+
+
+def test_people_get_tables(ferkit_, csv):
+    code, out, _ = ferkit_("evaluate", "model", csv, "--tta", "flip")
+    assert code == 0
+    for said in ("reads on PublicTest: 7 faces", "95% interval", "macro-F1", "without duplicates", "of the surest 80%"):
+        assert said in out
+
+
+def test_report_is_written_with_the_curves_of_the_run(ferkit_, csv, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "history.csv").write_text(
+        "epoch,loss,accuracy,learning_rate\n1,2.0,0.2,0.001\n2,1.5,0.4,0.001\n"
+    )
+    code, out, err = ferkit_("evaluate", tmp_path / "run", csv, "--report", tmp_path / "page", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "page" / "report.json").read_text())
+    assert "How it was trained" in (tmp_path / "page" / "index.html").read_text()
+    assert str(tmp_path / "page" / "index.html") in err.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model", "code", "said"),
+    [
+        pytest.param(
+            ["--split", "holiday"], None, 1, "has no split 'holiday'. It has: Training, PublicTest", id="split"
+        ),
+        pytest.param(["--tta", "flop"], None, 2, "Did you mean 'flip'?", id="tta"),
+        pytest.param([], Reads(("yes", "no")), 1, "The model reads knows yes, no; the data has angry", id="classes"),
+        pytest.param(["--votes", "missing.csv"], None, 1, "missing.csv", id="votes"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(ferkit_, csv, arguments, model, code, said):
+    left, out, err = ferkit_("evaluate", "model", csv, *arguments, model=model)
+    assert left == code
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.startswith("ferkit:")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert "Traceback" not in err
+
+
+def test_a_report_that_cannot_be_written_does_not_cost_the_figures(ferkit_, csv):
+    code, out, err = ferkit_("evaluate", "model", csv, "--report", csv, "--json")
+    assert (code, json.loads(out)["n"]) == (1, 7)
+    assert "Cannot write" in err.splitlines()[-1]
+
+
+def test_broken_rows_are_skipped_on_request(ferkit_, csv):
+    csv.write_text(csv.read_text() + "9,1 2 3,PublicTest\n")
+    assert ferkit_("evaluate", "model", csv, "--json")[0] == 1
+    code, out, _ = ferkit_("evaluate", "model", csv, "--json", "--skip-broken")
+    assert (code, json.loads(out)["n"]) == (0, 7)
+
+
+def test_faces_come_in_the_size_that_the_model_takes(ferkit_, csv):
+    code, out, _ = ferkit_("evaluate", "model", csv, "--json", model=Reads(face_input=FaceInput(24, 32, 3)))
+    assert (code, json.loads(out)["n"]) == (0, 7)
+
+
+def test_help_lists_every_tta_with_its_cost(ferkit_):
+    code, out, _ = ferkit_("evaluate", "--help")
+    words = " ".join(out.split())
+    assert code == 0
+    assert "flip: Mean of each face and its mirror image; takes twice the time." in words
+    assert "Example: ferkit evaluate" in words
+
+
+@pytest.mark.shared
+def test_real_faces(ferkit_, shared):
+    code, out, _ = ferkit_("evaluate", "model", shared / "data" / "fer2013.csv.gz", "--json", "--split", "PublicTest")
+    document = json.loads(out)
+    assert code == 0
+    assert document["n"] == 3589
+    assert [one["n"] for one in document["per_class"].values()] == [467, 56, 496, 895, 653, 415, 607]
+    assert document["without_duplicates"]["n"] == 3293
