@@ -30,6 +30,7 @@ from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.keras_backend import load_keras
 from ferkit.models import ARCHITECTURES
+from ferkit.models.kernels import use_fused_normalization
 from ferkit.progress import TrainingProgress
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import SCHEDULES, Span, plateau_rate
@@ -109,14 +110,7 @@ def train(
     network = ARCHITECTURES[config.model](len(dataset.classes), input_shape=shape, activation=config.activation)
     if init is not None and not resuming:
         _take_weights(network, init)
-    model = _training_model(network, config, steps)
-    model.compile(
-        optimizer=_optimizer(config, steps),
-        loss="categorical_crossentropy",
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        # On the CPU XLA makes TensorFlow slower (docs/performance.md); JAX is always compiled.
-        jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
-    )
+    model = compiled_model(network, config, steps)
 
     # State: from the checkpoint, or from the beginning.
     last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
@@ -125,7 +119,7 @@ def train(
         checkpoint = checkpoints.load(last)
         checkpoints.put(checkpoint, model)
         history = checkpoint.history
-    batches = _batches(faces, batch_size, config)
+    batches = batches_of(faces, batch_size, config)
     targets = np.eye(len(dataset.classes), dtype=np.float32)[val.labels]
 
     # Loop over epochs.
@@ -189,11 +183,23 @@ def _check_activation(name: str) -> None:
         raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
 
 
-def _training_model(network: Any, config: TrainConfig, steps: int) -> Any:
-    """The network with the augmentation in front of it: one compiled step takes bytes and does all the rest."""
+def compiled_model(network: Any, config: TrainConfig, steps: int) -> Any:
+    """The network with the augmentation in front of it, compiled: one step takes bytes and does all the rest.
+
+    `steps` are the optimizer steps of an epoch, which the schedule is stretched by.
+    """
     keras = load_keras()
+    use_fused_normalization(network)
     pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
-    return keras.Model(pixels, network(augmenter(config.augmentation, config.seed)(pixels)), name="training")
+    model = keras.Model(pixels, network(augmenter(config.augmentation, config.seed)(pixels)), name="training")
+    model.compile(
+        optimizer=_optimizer(config, steps),
+        loss="categorical_crossentropy",
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        # On the CPU XLA makes TensorFlow slower; JAX is always compiled.
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
+    )
+    return model
 
 
 def _optimizer(config: TrainConfig, steps: int) -> Any:
@@ -210,7 +216,7 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
 
 
-def _batches(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
+def batches_of(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
     """Batches as a Keras `PyDataset`: uint8 faces and float32 targets, in an order that the seed and epoch decide."""
     keras = load_keras()
     classes = len(faces.classes)

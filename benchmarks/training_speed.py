@@ -1,0 +1,143 @@
+"""Faces per second of training: ours with and without augmentation, and the tutorial's own way, in one run.
+
+The same network, optimizer, batch size, faces and machine. The tutorial's way is its `ImageDataGenerator`, which
+today's Keras keeps under `keras.src.legacy`. Contenders take turns for several rounds, so that a noisy machine
+disturbs all of them alike; medians are printed, with the share of the machine's matrix-multiply peak.
+
+    python benchmarks/training_speed.py                 # synthetic faces
+    python benchmarks/training_speed.py --data fer2013.csv.gz
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.augmentation import Augmentation
+from ferkit.datasets import load_dataset
+from ferkit.datasets.records import FaceSet
+from ferkit.labels import EMOTIONS
+from ferkit.models import tutorial
+from ferkit.recipes import RECIPES
+from ferkit.training import batches_of, compiled_model
+
+# Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
+MULTIPLY_ADDS = 22.5e6
+OPERATIONS_PER_FACE = MULTIPLY_ADDS * 2 * 3
+
+Contender = Callable[[], float]
+
+
+def ours(faces: FaceSet, augmentation: Augmentation) -> Contender:
+    config = RECIPES["tutorial"].config.changed(augmentation=augmentation)
+    steps = len(faces) // config.batch_size
+    model = compiled_model(tutorial(), config, steps)
+    batches = batches_of(faces, config.batch_size, config)
+
+    def epoch() -> float:
+        started = time.perf_counter()
+        model.fit(batches, epochs=1, shuffle=False, verbose=0)
+        return steps * config.batch_size / (time.perf_counter() - started)
+
+    return epoch
+
+
+def tutorials(faces: FaceSet) -> Contender:
+    """The tutorial's script: scaled floats, ImageDataGenerator, `fit` on its flow."""
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((48, 48, 1))])
+    for filters in (32, 64, 128):
+        model.add(layers.Conv2D(filters, (3, 3), padding="same"))
+        model.add(layers.BatchNormalization())
+        model.add(layers.Activation("relu"))
+        model.add(layers.MaxPooling2D(pool_size=(2, 2)))
+        model.add(layers.Dropout(0.25))
+    for layer in (layers.Flatten(), layers.Dense(128), layers.BatchNormalization(), layers.Activation("relu")):
+        model.add(layer)
+    model.add(layers.Dropout(0.5))
+    model.add(layers.Dense(7, activation="softmax"))
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), loss="categorical_crossentropy", metrics=["accuracy"])
+
+    pixels = faces.images.astype("float32") / 255.0
+    targets = keras.utils.to_categorical(faces.labels, 7)
+    generator = ImageDataGenerator(
+        rotation_range=30, shear_range=0.2, zoom_range=0.2, horizontal_flip=True, fill_mode="nearest"
+    )
+    flow = generator.flow(pixels, targets, batch_size=64)
+    steps = len(pixels) // 64
+
+    def epoch() -> float:
+        started = time.perf_counter()
+        model.fit(flow, steps_per_epoch=steps, epochs=1, verbose=0)
+        return steps * 64 / (time.perf_counter() - started)
+
+    return epoch
+
+
+def matmul_peak() -> float:
+    """Best of several float32 products of 2,048 x 2,048, in operations per second, on Keras' own backend."""
+    size, best = 2048, 0.0
+    left = keras.random.normal((size, size), seed=0)
+    right = keras.random.normal((size, size), seed=1)
+    for _ in range(8):
+        started = time.perf_counter()
+        keras.ops.convert_to_numpy(keras.ops.matmul(left, right)[0, 0])
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def synthetic(n: int) -> FaceSet:
+    rng = np.random.default_rng(0)
+    images: npt.NDArray[np.uint8] = rng.integers(0, 256, (n, 48, 48, 1), dtype=np.uint8)
+    return FaceSet(images, rng.integers(0, 7, n), EMOTIONS, "Training")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="a data set that ferkit reads; default: synthetic faces")
+    parser.add_argument("--faces", type=int, default=3200, help="faces per epoch (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed epochs per contender (default: %(default)s)")
+    options = parser.parse_args()
+
+    faces = load_dataset(options.data).train if options.data else synthetic(options.faces)
+    faces = faces.select(np.arange(min(options.faces, len(faces))))
+    recipe: Any = RECIPES["tutorial"].config
+    contenders: dict[str, Contender] = {
+        "ferkit, no augmentation": ours(faces, Augmentation()),
+        "ferkit, augmentation": ours(faces, recipe.augmentation),
+        "tutorial, ImageDataGenerator": tutorials(faces),
+    }
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}, {os.cpu_count()} cores, {len(faces)} faces an epoch")
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    peaks = []
+    for epoch in contenders.values():
+        epoch()  # compilation and first touch of memory
+    for _ in range(options.rounds):
+        peaks.append(matmul_peak())
+        for name, epoch in contenders.items():
+            speeds[name].append(epoch())
+
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    peak = statistics.median(peaks)
+    for name, speed in medians.items():
+        spread = f"{min(speeds[name]):,.0f} to {max(speeds[name]):,.0f}"
+        share = speed * OPERATIONS_PER_FACE / peak
+        print(f"{name:<30} {speed:>7,.0f} faces/s ({spread}), {share:.0%} of the matrix-multiply peak")
+    plain, augmented, generator = medians.values()
+    print(f"matrix-multiply peak           {peak / 1e9:>7,.0f} GFLOP/s, float32")
+    print(f"ferkit against the tutorial's way, both with augmentation: {augmented / generator:.2f}x (wanted: at least 2)")
+    print(f"what augmentation costs ferkit: {1 - augmented / plain:.1%} (wanted: at most 15 %)")
+
+
+if __name__ == "__main__":
+    main()
