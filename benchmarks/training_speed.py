@@ -117,7 +117,9 @@ def main() -> None:
         "ferkit, augmentation": ours(faces, recipe.augmentation),
         "tutorial, ImageDataGenerator": tutorials(faces),
     }
-    print(f"Keras {keras.__version__} on {keras.backend.backend()}, {os.cpu_count()} cores, {len(faces)} faces an epoch")
+    print(
+        f"Keras {keras.__version__} on {keras.backend.backend()}, {os.cpu_count()} cores, {len(faces)} faces an epoch"
+    )
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     peaks = []
     for epoch in contenders.values():
@@ -135,7 +137,9 @@ def main() -> None:
         print(f"{name:<30} {speed:>7,.0f} faces/s ({spread}), {share:.0%} of the matrix-multiply peak")
     plain, augmented, generator = medians.values()
     print(f"matrix-multiply peak           {peak / 1e9:>7,.0f} GFLOP/s, float32")
-    print(f"ferkit against the tutorial's way, both with augmentation: {augmented / generator:.2f}x (wanted: at least 2)")
+    print(
+        f"ferkit against the tutorial's way, both with augmentation: {augmented / generator:.2f}x (wanted: at least 2)"
+    )
     print(f"what augmentation costs ferkit: {1 - augmented / plain:.1%} (wanted: at most 15 %)")
 
 

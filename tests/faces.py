@@ -19,6 +19,9 @@ def face_set(n: int, seed: int, name: str, classes: tuple[str, ...] = EMOTIONS, 
 
 
 def small_dataset(train: int = 64, val: int = 28, **options) -> Dataset:
-    splits = {"Training": face_set(train, 1, "Training", **options), "PublicTest": face_set(val, 2, "PublicTest", **options)}
+    splits = {
+        "Training": face_set(train, 1, "Training", **options),
+        "PublicTest": face_set(val, 2, "PublicTest", **options),
+    }
     first = next(iter(splits.values()))
     return Dataset(splits, first.classes, "small", fingerprint=f"small-{train}-{val}-{first.images.shape[1]}")

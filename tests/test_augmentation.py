@@ -52,7 +52,9 @@ def test_matrix_is_the_product_of_its_parts(numbers):
     [
         pytest.param({"flip": -1.0}, lambda face: face[:, ::-1], id="flip-mirrors"),
         pytest.param({"rotation": np.pi / 2}, lambda face: np.rot90(face), id="quarter-turn"),
-        pytest.param({"shift": (2.0, 0.0)}, lambda face: face[:, [2, 3, 4, 5, 6, 7, 7, 7]], id="shift-repeats-the-edge"),
+        pytest.param(
+            {"shift": (2.0, 0.0)}, lambda face: face[:, [2, 3, 4, 5, 6, 7, 7, 7]], id="shift-repeats-the-edge"
+        ),
     ],
 )
 def test_transform_moves_pixels(rng, numbers, expected):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faces import small_dataset
 
+from faces import small_dataset
 from ferkit.classifier import EmotionClassifier
 from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.recipes import RECIPES, TrainConfig
@@ -51,7 +51,15 @@ def finished(tmp_path_factory):
 def test_a_run_learns_and_leaves_a_model_folder(finished):
     assert finished.history[-1]["loss"] < finished.history[0]["loss"]
     names = {path.name for path in finished.folder.iterdir()}
-    assert names >= {"model.keras", "model.onnx", "card.json", "config.json", "environment.json", "history.csv", "curves.png"}
+    assert names >= {
+        "model.keras",
+        "model.onnx",
+        "card.json",
+        "config.json",
+        "environment.json",
+        "history.csv",
+        "curves.png",
+    }
     card = json.loads((finished.folder / "card.json").read_text())
     assert card["classes"][0] == "angry"
     assert card["face_input"] == {"height": 48, "width": 48, "channels": 1, "margin": 0.0, "align": False}

@@ -87,7 +87,7 @@ def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
     keras = load_keras()
     ops, random = keras.ops, keras.random
 
-    class Augmenter(keras.layers.Layer):  # type: ignore[misc]
+    class Augmenter(keras.layers.Layer):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__(name="augmentation")
             self.seed = random.SeedGenerator(seed)

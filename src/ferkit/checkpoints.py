@@ -54,7 +54,7 @@ def put(checkpoint: Checkpoint, model: Any) -> None:
 
 def save(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint; the one before survives any failure."""
-    arrays = {f"model/{i:04d}": value for i, value in enumerate(checkpoint.model)}
+    arrays: dict[str, Any] = {f"model/{i:04d}": value for i, value in enumerate(checkpoint.model)}
     arrays |= {f"optimizer/{i:04d}": value for i, value in enumerate(checkpoint.optimizer)}
     meta = json.dumps({"format": _FORMAT, "history": checkpoint.history})
     with write_atomically(path, TrainingError) as draft, draft.open("wb") as file:

@@ -102,7 +102,9 @@ class EmotionClassifier:
             )
         sums = probabilities.sum(axis=1)
         if not (np.abs(sums - 1) < 1e-3).all() or (probabilities < 0).any():
-            raise ModelError(f"{self.name} does not give probabilities: rows sum to {sums.min():.3g}..{sums.max():.3g}.")
+            raise ModelError(
+                f"{self.name} does not give probabilities: rows sum to {sums.min():.3g}..{sums.max():.3g}."
+            )
         return apply_temperature(probabilities, self.temperature).astype(np.float32)
 
 

@@ -93,7 +93,9 @@ def _compare(original: Any, exported: Any, face_input: FaceInput, path: Path) ->
     faces = np.concatenate([fine, coarse, flat])
     difference = float(np.abs(original(faces) - exported(faces)).max())
     if not difference <= TOLERANCE:
-        raise ModelError(f"{path} would differ from its original by {difference:.2g} (at most {TOLERANCE:g}); not written.")
+        raise ModelError(
+            f"{path} would differ from its original by {difference:.2g} (at most {TOLERANCE:g}); not written."
+        )
     return difference
 
 
@@ -108,7 +110,10 @@ def _write_onnx(model: Any, face_input: FaceInput, path: Path) -> None:
     # A wrapper that takes bytes: pictures are bytes, and a quarter of the data crosses into the runtime.
     serving = keras.Model(faces, model(keras.ops.cast(faces, "float32")))
     serving.export(
-        str(path), format="onnx", verbose=False, input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="faces")]
+        str(path),
+        format="onnx",
+        verbose=False,
+        input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="faces")],
     )
 
 

@@ -1,5 +1,6 @@
 """The one door to Keras: which backend it gets, and what to say when it is missing."""
 
+import importlib
 import importlib.util
 import os
 from types import ModuleType
@@ -32,6 +33,4 @@ def load_keras() -> ModuleType:
         )
     if chosen is None and "tensorflow" not in installed:
         os.environ["KERAS_BACKEND"] = installed[0]
-    import keras
-
-    return keras
+    return importlib.import_module("keras")

@@ -39,10 +39,7 @@ def find(model: str | Path) -> Path:
     Raises:
         ModelError: nothing there, or a training run that has not been finished.
     """
-    if str(model) == DEFAULT:
-        path = Path(str(resources.files("ferkit"))) / "default_model"
-    else:
-        path = Path(model)
+    path = Path(str(resources.files("ferkit") / "default_model")) if str(model) == DEFAULT else Path(model)
     if not path.exists():
         raise ModelError(
             f"No model at {path}. Expected {DEFAULT!r}, a model folder with {CARD_FILE}, or a .keras or .h5 file."

@@ -177,7 +177,9 @@ def _check_activation(name: str) -> None:
     try:
         keras.activations.get(name)
     except ValueError as problem:
-        choices = [n for n in dir(keras.activations) if not n.startswith("_") and n not in ("get", "serialize", "deserialize")]
+        choices = [
+            n for n in dir(keras.activations) if not n.startswith("_") and n not in ("get", "serialize", "deserialize")
+        ]
         near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
@@ -224,7 +226,7 @@ def batches_of(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
     # Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
     targets = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
 
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.order = np.arange(len(faces))
@@ -279,9 +281,7 @@ class _TensorBoard:
         self.writer.flush()
 
 
-def _finish(
-    folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet
-) -> None:
+def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet) -> None:
     """Write the model folder: network, serving copy, and the card last."""
     shape = network.input_shape
     face_input = FaceInput(height=shape[1], width=shape[2], channels=shape[3])
@@ -380,7 +380,9 @@ def _take_weights(network: Any, init: str | Path) -> None:
             layer.set_weights(weights)
             taken += 1
     if taken == 0:
-        raise TrainingError(f"No layer of {init} fits the network {network.name!r}: choose the --model it was trained as.")
+        raise TrainingError(
+            f"No layer of {init} fits the network {network.name!r}: choose the --model it was trained as."
+        )
 
 
 def _about(dataset: Dataset) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`ferkit train`: labelled faces in, a model folder out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,7 +39,7 @@ def train(
     from ferkit.recipes import RECIPES
 
     # Values are checked before minutes are spent on data.
-    changes = {
+    changes: dict[str, Any] = {
         "model": model,
         "epochs": epochs,
         "batch_size": batch_size,
