@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ferkit import metrics
 from ferkit.datasets.records import FaceSet
@@ -78,8 +78,8 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
             color=theme.accent,
             arrowprops={"arrowstyle": "-", "color": theme.accent, "lw": 0.8, "shrinkB": 5},
         )
-    accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _legend(loss, theme, "upper right")
+    accuracy.yaxis.set_major_formatter(_percent)
+    _legend(loss, theme, "best")
     _style(rate, theme, "Learning rate")
     rate.plot(epochs, _series(history, "learning_rate"), color=theme.muted, lw=1.6, drawstyle="steps-mid")
     rate.set_ylim(bottom=0)
@@ -165,7 +165,7 @@ def reliability_diagram(
     axes.plot([0, 1], [0, 1], color=theme.muted, lw=1.2, ls=(0, (4, 3)), label="perfectly calibrated")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(_percent)
     _legend(axes, theme, "upper left")
     _style(counts, theme, "Faces")
     counts.bar(left, table.counts, width, align="edge", color=theme.muted, ec=theme.paper, lw=1.5)
@@ -176,7 +176,7 @@ def reliability_diagram(
             )
     counts.set_ylim(0, table.counts.max() * 1.25)
     counts.set_yticks([])
-    counts.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    counts.xaxis.set_major_formatter(_percent)
     counts.set_xlabel("Confidence")
     _save(figure, path)
 
@@ -200,8 +200,8 @@ def coverage_curve(
         )
     axes.set_xlim(0, 1)
     axes.set_ylim(top=min(1.0, axes.get_ylim()[1]) + 0.02)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(_percent)
     axes.set_xlabel("Share of faces answered, most confident first")
     _save(figure, path)
 
@@ -304,8 +304,13 @@ def _style(axes: Axes, theme: Theme, title: str) -> None:
     axes.xaxis.label.set_color(theme.muted)
 
 
-def _legend(axes: Axes, theme: Theme, place: Literal["upper left", "upper right"]) -> None:
+def _legend(axes: Axes, theme: Theme, place: Literal["upper left", "best"]) -> None:
     axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=10.5)
+
+
+def _percent(value: float, _: object = None) -> str:
+    """As many digits as the ticks need: 60%, or 62.5% where the range is narrow."""
+    return f"{100 * value:.3g}%"
 
 
 def _show(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:

@@ -216,7 +216,7 @@ def _reliability_text(report: Report) -> str:
 
 def _coverage_text(report: Report) -> str:
     return (
-        "Leave out the faces it is least sure of, and the rest is answered better: without the least confident 20%, "
+        "Who need not answer every face can leave out those it is least sure of: without the least confident 20%, "
         f"accuracy is {report.accuracy_at_coverage(0.8):.1%} instead of {report.accuracy:.1%}."
     )
 
