@@ -15,6 +15,12 @@ from ferkit.labels import EMOTIONS
 from ferkit.palette import EMOTION_COLORS
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """A quarter of the width and height: the same drawing in a fraction of the time."""
+    monkeypatch.setattr(plots, "_DPI", 50)
+
+
 def epochs(count, **columns):
     rows = []
     for epoch in range(1, count + 1):
@@ -93,7 +99,7 @@ def test_a_plot_is_a_whole_picture_of_its_theme(name, tmp_path):
     paper = np.round(np.array(to_rgb(theme.paper)) * 255).astype(int)
     assert (pixels[[0, 0, -1, -1], [0, -1, 0, -1]] == paper).all()
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
-    assert min(pixels.shape[:2]) > 300
+    assert min(pixels.shape[:2]) > 75
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ferkit import plots
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.evaluation import Report, measure
@@ -64,6 +65,19 @@ class Page(HTMLParser):
 
 def read(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Plots are tested on their own; where only words matter, they would take most of the time."""
+
+    def blank(*arguments, **options):
+        path = next(one for one in arguments if isinstance(one, Path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"png")
+
+    for name in ("confusion_matrix", "reliability_diagram", "coverage_curve", "mistakes_gallery"):
+        monkeypatch.setattr(plots, name, blank)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +156,7 @@ def test_what_comes_from_data_is_escaped(tmp_path):
         pytest.param({"n": 3}, "3 faces", "How it was trained", id="three faces, four classes without one, no history"),
     ],
 )
-def test_pages_of_other_data(options, said, unsaid, tmp_path):
+def test_pages_of_other_data(options, said, unsaid, tmp_path, no_plots):
     text = read(write_report(report(**options), tmp_path)).text
     assert said in text
     assert unsaid not in text
@@ -151,7 +165,7 @@ def test_pages_of_other_data(options, said, unsaid, tmp_path):
 @pytest.mark.parametrize(
     ("split", "warned"), [pytest.param("PublicTest", True, id="same"), pytest.param("PrivateTest", False, id="another")]
 )
-def test_a_split_that_the_model_was_chosen_on_is_said(split, warned, tmp_path):
+def test_a_split_that_the_model_was_chosen_on_is_said(split, warned, tmp_path, no_plots):
     card = {"metrics": {"split": "PublicTest"}}
     text = read(write_report(report(split=split), tmp_path, card=card)).text
     assert ("was chosen on this split" in text) is warned
