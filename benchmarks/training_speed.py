@@ -30,7 +30,7 @@ from ferkit.recipes import RECIPES
 from ferkit.training import batches_of, compiled_model
 
 # Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
-MULTIPLY_ADDS = 22.5e6
+MULTIPLY_ADDS = 22_487_936
 OPERATIONS_PER_FACE = MULTIPLY_ADDS * 2 * 3
 
 Contender = Callable[[], float]

@@ -5,6 +5,7 @@ import pytest
 
 from ferkit.errors import UsageError
 from ferkit.models import ARCHITECTURES, tutorial
+from ferkit.models.size import multiply_adds
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -44,6 +45,8 @@ def test_activation_reaches_the_network(name, rng):
 def test_tutorial_is_the_tutorials_network():
     network = tutorial()
     assert network.count_params() == 684_935
+    # 48*48*9*32 + 24*24*9*32*64 + 12*12*9*64*128 + 4608*128 + 128*7
+    assert multiply_adds(network) == 22_487_936
     kinds = [type(layer).__name__ for layer in network.layers]
     block = ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D", "Dropout"]
     dense = ["Flatten", "Dense", "BatchNormalization", "Activation", "Dropout", "Dense"]

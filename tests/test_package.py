@@ -21,7 +21,7 @@ ORDER = [
     {"images"},
     {"datasets", "augmentation", "schedules", "models", "detection", "metrics", "model_folder", "drawing", "tta"},
     {"classifier", "recipes"},
-    {"checkpoints", "evaluation", "plots", "export", "recognizer"},
+    {"checkpoints", "evaluation", "plots", "export", "recognizer", "run_folder"},
     {"report", "training", "sinks"},
     {"cli"},
 ]

@@ -106,12 +106,12 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
 
 def test_plateau_and_early_stopping_resume_too(tmp_path):
     options = {"schedule": "plateau", "patience": 3, "learning_rate": 1e-3, "batch_size": 16}
-    whole = train(small_dataset(), "tutorial", out=tmp_path / "whole", epochs=6, **options)
+    whole = train(small_dataset(size=16), "tutorial", out=tmp_path / "whole", epochs=6, **options)
     parts = tmp_path / "parts"
-    train(small_dataset(), "tutorial", out=parts, epochs=3, **options)
+    train(small_dataset(size=16), "tutorial", out=parts, epochs=3, **options)
     config = json.loads((parts / "config.json").read_text())
     (parts / "config.json").write_text(json.dumps({**config, "epochs": 6}))
-    train(small_dataset(), out=parts, resume=True)
+    train(small_dataset(size=16), out=parts, resume=True)
     assert_same_state(whole.folder / "checkpoints" / "last.npz", parts / "checkpoints" / "last.npz")
 
 
@@ -139,7 +139,7 @@ def test_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch):
 
 
 def test_own_classes_and_sizes(tmp_path):
-    data = small_dataset(classes=("cat", "dog"), size=32)
+    data = small_dataset(classes=("cat", "dog"), size=16)
     run = train(data, "tutorial", out=tmp_path / "run", epochs=1, batch_size=8)
     assert run.classifier.classes == ("cat", "dog")
     assert run.classifier.predict_proba(data.val.images).shape == (28, 2)
@@ -242,9 +242,9 @@ def test_a_tiny_run_on_jax(tmp_path):
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         from faces import small_dataset
         from ferkit.training import train
-        run = train(small_dataset(), "better", out={str(tmp_path / "run")!r}, epochs=2, batch_size=16, quiet=True)
+        run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, epochs=2, batch_size=16, quiet=True)
         assert run.history[1]["loss"] < run.history[0]["loss"], run.history
-        print(run.classifier.card["training"]["backend"], sorted(run.classifier.card["sha256"]))
+        print(run.classifier.card["training"]["sittings"][0]["backend"], sorted(run.classifier.card["sha256"]))
     """)
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)

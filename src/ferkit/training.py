@@ -6,12 +6,7 @@ from its last whole epoch and ends at the same weights, because everything rando
 the checkpoint.
 """
 
-import csv
 import difflib
-import importlib.util
-import json
-import os
-import platform
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit import checkpoints, export, metrics, model_folder, plots
+from ferkit import checkpoints, evaluation, export, metrics, model_folder, plots, run_folder
 from ferkit.augmentation import augmenter
 from ferkit.classifier import EmotionClassifier, keras_network
 from ferkit.datasets.records import Dataset, FaceSet
@@ -31,6 +26,7 @@ from ferkit.images import FaceInput
 from ferkit.keras_backend import load_keras
 from ferkit.models import ARCHITECTURES
 from ferkit.models.kernels import use_fused_normalization
+from ferkit.models.size import multiply_adds
 from ferkit.progress import TrainingProgress
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import SCHEDULES, Span, plateau_rate
@@ -91,16 +87,16 @@ def train(
     # Set-up: what to do and where.
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
     config = base.changed(**changes)
-    folder = _run_folder(out, recipe if isinstance(recipe, str) else "custom", resume)
-    resuming = resume and (folder / "config.json").is_file()
+    folder = run_folder.choose(out, recipe if isinstance(recipe, str) else "custom", resume)
+    resuming = resume and (folder / run_folder.CONFIG_FILE).is_file()
     if resuming:
-        config = _stored_config(folder, dataset, changes)
+        config = run_folder.stored_config(folder, dataset, changes)
     faces, val = dataset.train, dataset.val
     batch_size = min(config.batch_size, len(faces))
     steps = len(faces) // batch_size
     if not resuming:
-        _write_json(folder / "config.json", {**config.to_dict(), "data": _about(dataset)})
-    _write_json(folder / "environment.json", _environment())
+        run_folder.write_json(folder / run_folder.CONFIG_FILE, {**config.to_dict(), "data": run_folder.about(dataset)})
+    run_folder.add_sitting(folder)
 
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras = load_keras()
@@ -123,7 +119,7 @@ def train(
     targets = np.eye(len(dataset.classes), dtype=np.float32)[val.labels]
 
     # Loop over epochs.
-    board = _TensorBoard(folder / "tensorboard")
+    board = run_folder.TensorBoard(folder / "tensorboard")
     with TrainingProgress(config.epochs, steps, batch_size, quiet=quiet) as progress:
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
@@ -162,7 +158,7 @@ def train(
             if is_best:
                 checkpoints.save(state, best)
             checkpoints.save(state, last)
-            _write_history(folder / "history.csv", history)
+            run_folder.write_history(folder / "history.csv", history)
             board.add(row)
             progress.epoch_ended(row, is_best)
 
@@ -259,28 +255,6 @@ class _ShowSteps:
         return load_keras().callbacks.LambdaCallback(on_train_batch_end=on_batch_end)
 
 
-class _TensorBoard:
-    """Scalars for TensorBoard, written with its own writer: Keras' callback needs TensorFlow on every backend."""
-
-    def __init__(self, folder: Path) -> None:
-        self.writer: Any = None
-        if importlib.util.find_spec("tensorboard"):
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-            self.writer = EventFileWriter(str(folder))
-
-    def add(self, row: dict[str, float]) -> None:
-        if self.writer is None:
-            return
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
-        step = int(row["epoch"])
-        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-        self.writer.flush()
-
-
 def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet) -> None:
     """Write the model folder: network, serving copy, and the card last."""
     shape = network.input_shape
@@ -299,9 +273,10 @@ def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, h
     run = keras_network(network)
     raw = np.concatenate([run(val.images[i : i + _VAL_BATCH]) for i in range(0, len(val), _VAL_BATCH)])
     temperature = metrics.fit_temperature(raw, val.labels)
-    calibrated = metrics.apply_temperature(raw, temperature)
-    confusion = metrics.confusion_matrix(raw, val.labels)
-    hits = int(np.trace(confusion))
+    report = evaluation.measure(metrics.apply_temperature(raw, temperature), val, model=config.model, seconds=0)
+    figures = report.to_dict()
+    for name in ("model", "faces_per_second", "confusion"):
+        del figures[name]
     model_folder.write_card(
         folder,
         classes=dataset.classes,
@@ -310,23 +285,17 @@ def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, h
         details={
             "architecture": config.model,
             "parameters": int(network.count_params()),
+            "multiply_adds": multiply_adds(network),
             "training": {
-                "data": _about(dataset),
+                "data": run_folder.about(dataset),
                 "recipe": config.to_dict(),
                 "epochs_done": len(history),
                 "best_epoch": int(max(history, key=lambda row: row["val_accuracy"])["epoch"]),
                 "seconds": round(sum(row["seconds"] for row in history), 1),
-                "backend": load_keras().backend.backend(),
-                "commit": model_folder.git_commit(),
+                "sittings": run_folder.sittings(folder),
             },
             "metrics": {
-                "split": val.name,
-                "n": len(val),
-                "accuracy": hits / len(val),
-                "accuracy_ci95": list(metrics.wilson_interval(hits, len(val))),
-                "macro_f1": metrics.macro_f1(confusion),
-                "nll": metrics.nll(calibrated, val.labels),
-                "ece": metrics.ece(calibrated, val.labels),
+                **figures,
                 "ece_uncalibrated": metrics.ece(raw, val.labels),
                 "note": f"Epoch and temperature were chosen on {val.name}, so expect a little less on unseen faces.",
             },
@@ -334,41 +303,6 @@ def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, h
         },
     )
     plots.training_curves(history, folder / "curves.png")
-
-
-def _run_folder(out: str | Path | None, recipe: str, resume: bool) -> Path:
-    if out is not None:
-        folder = Path(out)
-        if not resume and (folder / "config.json").is_file():
-            raise TrainingError(f"{folder} holds a run already. Go on with --resume, or choose another --out.")
-        return folder
-    taken = [Path("runs") / recipe]
-    while (taken[-1] / "config.json").is_file():
-        taken.append(Path("runs") / f"{recipe}-{len(taken) + 1}")
-    if resume:
-        if len(taken) == 1:
-            raise TrainingError(f"No run of {recipe!r} under runs: nothing to resume. Name its folder with --out.")
-        return taken[-2]
-    return taken[-1]
-
-
-def _stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> TrainConfig:
-    """The config of the run to resume; a change that would make it another run is refused."""
-    try:
-        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        about = stored.pop("data")
-        config = TrainConfig.from_dict(stored)
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise TrainingError(f"{folder / 'config.json'} cannot be read ({problem}). Start a new run.") from problem
-    if about["fingerprint"] != dataset.fingerprint:
-        raise TrainingError(f"{folder} was trained on other data ({about['source']}). Resume with the same data.")
-    wanted = config.changed(**changes)
-    if wanted != config:
-        differing = [n for n, value in wanted.to_dict().items() if value != config.to_dict()[n]]
-        raise TrainingError(
-            f"{folder} was started with other values of {', '.join(differing)}. Resume without them, or start a new run."
-        )
-    return config
 
 
 def _take_weights(network: Any, init: str | Path) -> None:
@@ -385,21 +319,6 @@ def _take_weights(network: Any, init: str | Path) -> None:
         )
 
 
-def _about(dataset: Dataset) -> dict[str, Any]:
-    counts = {name: len(faces) for name, faces in dataset.splits.items()}
-    return {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "faces": counts}
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "versions": model_folder.versions(),
-        "backend": load_keras().backend.backend(),
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "commit": model_folder.git_commit(),
-    }
-
-
 def _has_accelerator() -> bool:
     import tensorflow
 
@@ -411,16 +330,3 @@ def _out_of_patience(history: "Sequence[dict[str, float]]", patience: int | None
         return False
     best = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])
     return len(history) - 1 - best >= patience
-
-
-def _write_json(path: Path, document: Any) -> None:
-    with write_atomically(path, TrainingError) as draft:
-        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_history(path: Path, history: History) -> None:
-    # Written whole each time: a table of a few hundred rows, never half a row, and no row twice after a resume.
-    with write_atomically(path, TrainingError) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)

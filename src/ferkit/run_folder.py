@@ -1,0 +1,117 @@
+"""The folder of a training run: which one, what is written into it, and what a resumed run must agree with."""
+
+import csv
+import importlib.util
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferkit import model_folder
+from ferkit.datasets.records import Dataset
+from ferkit.errors import TrainingError
+from ferkit.files import write_atomically
+from ferkit.keras_backend import load_keras
+from ferkit.recipes import TrainConfig
+
+CONFIG_FILE = "config.json"
+_ENVIRONMENT_FILE = "environment.json"
+
+
+def choose(out: str | Path | None, recipe: str, resume: bool) -> Path:
+    """The folder to use: `out`, or `runs/<recipe>` with a number where that is taken; to resume, the newest taken one."""
+    if out is not None:
+        folder = Path(out)
+        if not resume and (folder / CONFIG_FILE).is_file():
+            raise TrainingError(f"{folder} holds a run already. Go on with --resume, or choose another --out.")
+        return folder
+    taken = [Path("runs") / recipe]
+    while (taken[-1] / CONFIG_FILE).is_file():
+        taken.append(Path("runs") / f"{recipe}-{len(taken) + 1}")
+    if resume:
+        if len(taken) == 1:
+            raise TrainingError(f"No run of {recipe!r} under runs: nothing to resume. Name its folder with --out.")
+        return taken[-2]
+    return taken[-1]
+
+
+def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> TrainConfig:
+    """The config of the run to resume; a change that would make it another run is refused."""
+    try:
+        stored = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        trained_on = stored.pop("data")
+        config = TrainConfig.from_dict(stored)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise TrainingError(f"{folder / CONFIG_FILE} cannot be read ({problem}). Start a new run.") from problem
+    if trained_on["fingerprint"] != dataset.fingerprint:
+        raise TrainingError(f"{folder} was trained on other data ({trained_on['source']}). Resume with the same data.")
+    wanted = config.changed(**changes)
+    if wanted != config:
+        differing = [n for n, value in wanted.to_dict().items() if value != config.to_dict()[n]]
+        raise TrainingError(
+            f"{folder} was started with other values of {', '.join(differing)}. Resume without them, or start a new run."
+        )
+    return config
+
+
+def about(dataset: Dataset) -> dict[str, Any]:
+    """What the card and the config say of the data; paths of this machine stay out."""
+    counts = {name: len(faces) for name, faces in dataset.splits.items()}
+    return {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "faces": counts}
+
+
+def sittings(folder: Path) -> list[dict[str, Any]]:
+    """Where and with what the run was done: one entry per start, so a run resumed elsewhere says so."""
+    try:
+        return list(json.loads((folder / _ENVIRONMENT_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return []
+
+
+def add_sitting(folder: Path) -> None:
+    now = {
+        "backend": load_keras().backend.backend(),
+        "commit": model_folder.git_commit(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "versions": model_folder.versions(),
+    }
+    write_json(folder / _ENVIRONMENT_FILE, [*sittings(folder), now])
+
+
+def write_json(path: Path, document: Any) -> None:
+    with write_atomically(path, TrainingError) as draft:
+        draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    # Written whole each time: a table of a few hundred rows, never half a row, and no row twice after a resume.
+    with write_atomically(path, TrainingError) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+class TensorBoard:
+    """Scalars for TensorBoard, written with its own writer: Keras' callback needs TensorFlow on every backend."""
+
+    def __init__(self, folder: Path) -> None:
+        self.writer: Any = None
+        if importlib.util.find_spec("tensorboard"):
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+            self.writer = EventFileWriter(str(folder))
+
+    def add(self, row: Mapping[str, float]) -> None:
+        if self.writer is None:
+            return
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
+        step = int(row["epoch"])
+        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self.writer.flush()
