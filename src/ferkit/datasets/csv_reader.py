@@ -1,7 +1,7 @@
 """The FER-2013 CSV: one face per row, its pixels as numbers in text. Parsed with whole-array operations.
 
 271 MB of text hold 74 million numbers; a Python loop over rows that splits strings takes most of a minute. Here a block
-of a quarter megabyte, which stays in the processor's cache, is turned into pixels by a dozen array operations: a number
+of 128 KiB, which stays in the processor's cache, is turned into pixels by a dozen array operations: a number
 ends where a digit is followed by something else, and its value is the digit there plus ten and a hundred times the
 digits before. Only a block in which something is wrong is gone through row by row, to name the row.
 """
@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.datasets.records import Broken, Faces
+from ferkit.datasets.sources import read_ahead
 from ferkit.datasets.table import Batch
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical
 
 FER_PIXELS = 48 * 48
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 17
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
 
@@ -79,7 +80,7 @@ def read_batches(stream: BinaryIO, columns: Columns, name: str, block_bytes: int
 def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[bytes]:
     """Cut the stream at line ends; no block keeps its last newline, so that splitting it gives its lines."""
     pieces: list[bytes] = []
-    while piece := stream.read(block_bytes):
+    for piece in read_ahead(stream, block_bytes):
         cut = piece.rfind(b"\n")
         if cut < 0:
             pieces.append(piece)
@@ -192,23 +193,42 @@ def decode_pixels(texts: Sequence[bytes], pixels: int) -> Faces | None:
         return np.zeros((0, pixels), np.uint8)
     # Three spaces in front, so that every digit has three bytes before it; one behind, so that every number ends.
     text = np.frombuffer(b"   " + b" ".join(texts) + b" ", np.uint8)
-    digit = text - np.uint8(ord("0"))
-    is_digit = digit < 10
-    if np.count_nonzero(is_digit) + np.count_nonzero(text == ord(" ")) != len(text):
-        return None
-    digit *= is_digit
+    # Results go into arrays that are used again: fresh memory for every step would cost more than the steps.
+    digit, value, scratch = np.empty_like(text), np.empty_like(text), np.empty_like(text)
+    is_digit, flag = np.empty(text.shape, bool), np.empty(text.shape, bool)
 
-    ends = is_digit[3:-1] & ~is_digit[4:]
+    np.subtract(text, np.uint8(ord("0")), out=digit)
+    np.less(digit, np.uint8(10), out=is_digit)
+    np.equal(text, np.uint8(ord(" ")), out=flag)
+    if not np.logical_or(flag, is_digit, out=flag).all():
+        return None
+    # Four digits in a row: two overlapping pairs, two apart.
+    pair = np.logical_and(is_digit[1:], is_digit[:-1], out=flag[1:])
+    if np.logical_and(pair[2:], pair[:-2], out=scratch[3:].view(bool)).any():
+        return None
+    np.multiply(digit, is_digit.view(np.uint8), out=digit)
+
+    # From here on, position i stands for byte i + 3 of the text; n is where the padding begins.
+    n = len(text) - 4
+    if n == 0:
+        return None
+    value, scratch = value[:n], scratch[:n]
+    tens_follow = np.logical_and(is_digit[2 : n + 2], is_digit[3 : n + 3], out=flag[:n])
+    np.multiply(digit[1 : n + 1], tens_follow.view(np.uint8), out=scratch)  # hundreds
+    if scratch.max() > 2:
+        return None
+    np.multiply(scratch, np.uint8(100), out=scratch)
+    np.multiply(digit[2 : n + 2], np.uint8(10), out=value)
+    np.add(value, digit[3 : n + 3], out=value)
+    # Tens and ones are below 100, hundreds at most 200: beyond 255 the sum wraps to less than the hundreds.
+    np.add(value, scratch, out=value)
+    if np.less(value, scratch, out=flag[:n]).any():
+        return None
+    ends = np.greater(is_digit[3 : n + 3], is_digit[4 : n + 4], out=flag[:n])
     if not _every_row_has(ends, texts, pixels):
         return None
-    if (is_digit[3:-1] & is_digit[2:-2] & is_digit[1:-3] & is_digit[:-4]).any():
-        return None
-    ones_and_tens = digit[3:-1] + np.uint8(10) * digit[2:-2]
-    hundreds = digit[1:-3] * is_digit[2:-2]
-    low, high = ones_and_tens[ends], hundreds[ends]
-    if np.any(high > 2) or np.any((high == 2) & (low > 55)):
-        return None
-    faces: Faces = (low + np.uint8(100) * high).reshape(-1, pixels)
+    # compress() takes half the time of value[ends] when the picked bytes lie two or three apart.
+    faces: Faces = np.compress(ends, value).reshape(-1, pixels)
     return faces
 
 

@@ -17,7 +17,6 @@ from ferkit.datasets.table import Reading
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical, order_classes
 
-MAGIC = b"PAR1"
 _IMAGE = ("image", "img", "picture", "face", "img_bytes", "image_bytes", "bytes")
 _LABEL = ("label", "labels", "emotion", "class", "expression")
 _SPLIT = ("split", "usage")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ferkit.datasets import csv_reader, parquet
+from ferkit.datasets import csv_reader
 from ferkit.datasets.archives import open_tree
 from ferkit.datasets.folders import read_folders
 from ferkit.datasets.pictures import Shaper
@@ -32,6 +32,8 @@ class Reader(Protocol):
     def read(self, source: Source, shaper: Shaper) -> Reading:
         """Read a source that `recognise` accepted."""
 
+
+_PARQUET_MAGIC = b"PAR1"
 
 READERS: Registry[Reader] = Registry("data set format")
 
@@ -127,11 +129,14 @@ class ParquetReader:
     version = 1
 
     def recognise(self, source: Source) -> bool:
-        return any(one.head(4) == parquet.MAGIC for one in source.files)
+        return any(one.head(4) == _PARQUET_MAGIC for one in source.files)
 
     def read(self, source: Source, shaper: Shaper) -> Reading:
-        files = [one for one in source.files if one.head(4) == parquet.MAGIC]
-        return parquet.read_parquet(files, source.name, shaper)
+        files = [one for one in source.files if one.head(4) == _PARQUET_MAGIC]
+        # pyarrow takes a tenth of a second to import, and most sets are not Parquet.
+        from ferkit.datasets.parquet import read_parquet
+
+        return read_parquet(files, source.name, shaper)
 
 
 class FolderReader:

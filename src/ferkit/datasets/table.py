@@ -71,9 +71,10 @@ class FaceTable:
 
 
 def pixel_prints(images: Faces) -> npt.NDArray[np.uint64]:
-    """A 64-bit BLAKE2b print of each image's pixels, uint64 (N,): equal prints, equal pixels.
+    """The first 64 bits of SHA-256 of each image's pixels, uint64 (N,): equal prints, equal pixels.
 
     Among ten million different faces the chance of one false match is 3 in a million.
     """
-    joined = b"".join(hashlib.blake2b(image, digest_size=8).digest() for image in np.ascontiguousarray(images))
+    # Processors have instructions for SHA-256, which makes it several times as fast here as BLAKE2.
+    joined = b"".join(hashlib.sha256(image).digest()[:8] for image in np.ascontiguousarray(images))
     return np.frombuffer(joined, dtype="<u8").astype(np.uint64)
