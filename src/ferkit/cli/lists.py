@@ -75,27 +75,26 @@ def _trained() -> list[dict[str, Any]]:
 
 
 def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as JSON, or as a table of what a line holds: flags as words, no lists, no empty columns."""
+    """Print rows as JSON, or for people: the name, what it is, and below that its facts on one line."""
     if as_json:
         print_json(rows)
         return
     from rich.table import Table
     from rich.text import Text
 
-    columns = [
-        name
-        for name in dict.fromkeys(name for row in rows for name in row)
-        if any(row.get(name) is not None and not isinstance(row.get(name), list) for row in rows)
-    ]
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "), no_wrap=column in ("name", "kind"), overflow="fold")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
     for row in rows:
-        table.add_row(*(Text(_word(row.get(column))) for column in columns))
+        facts = [
+            f"{key.replace('_', ' ')}: {_word(value)}"
+            for key, value in row.items()
+            if key not in ("name", "about") and value is not None and not isinstance(value, list)
+        ]
+        table.add_row(row["name"], Text(str(row["about"])).append("\n" + ", ".join(facts), style="dim"))
     output.print(table)
 
 
 def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None else str(value)
+    """A value as people write it: flags as words."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
