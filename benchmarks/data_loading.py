@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 
 def tutorial_split(path: str) -> tuple[int, ...]:
@@ -44,6 +43,20 @@ def tutorial_fromstring(path: str) -> tuple[int, ...]:
     return pixels
 
 
+def tutorial_int(path: str) -> tuple[int, ...]:
+    """pandas, then [int(pixel) for pixel in pixels.split(' ')] for each row: the loop most often copied"""
+    import numpy as np
+    import pandas as pd
+
+    table = pd.read_csv(path)
+    faces = []
+    for text in table["pixels"].tolist():
+        face = [int(pixel) for pixel in text.split(" ")]
+        faces.append(np.asarray(face).reshape(48, 48, 1).astype("float32"))
+    pixels: tuple[int, ...] = (np.asarray(faces) / 255.0).shape
+    return pixels
+
+
 def ferkit_cold(path: str) -> tuple[int, ...]:
     """ferkit.load_dataset, nothing in the cache; duplicates and conflicts found as well"""
     from ferkit.datasets import load_dataset
@@ -60,6 +73,7 @@ def ferkit_cached(path: str) -> tuple[int, ...]:
 CONTENDERS: tuple[Callable[[str], tuple[int, ...]], ...] = (
     tutorial_split,
     tutorial_fromstring,
+    tutorial_int,
     ferkit_cold,
     ferkit_cached,
 )
@@ -101,10 +115,12 @@ def main() -> None:
                 f" {contender.__doc__}",
                 flush=True,
             )
-    slow, cold = results["tutorial_split"], results["ferkit_cold"]
-    faster, variant = slow["seconds"] / cold["seconds"], results["tutorial_fromstring"]["seconds"] / cold["seconds"]
-    print(f"{Path(arguments.csv).name}: ferkit cold is {faster:.1f} times as fast as the tutorial's loop, ", end="")
-    print(f"{variant:.1f} times as fast as its faster variant; peak {cold['peak_mb']:.0f} MB.")
+    cold = results["ferkit_cold"]
+    for name in ("tutorial_split", "tutorial_fromstring", "tutorial_int"):
+        wall, cpu = (results[name][unit] / cold[unit] for unit in ("seconds", "cpu_seconds"))
+        print(f"ferkit cold against {name}: {wall:.1f} times as fast, {cpu:.1f} times less processor time")
+    slow = results["tutorial_split"]
+    faster = slow["seconds"] / cold["seconds"]
     same = tuple(slow["shape"]) == tuple(cold["shape"])
     passed = same and faster >= 10 and cold["peak_mb"] < 1500
     print("Goals (at least 10 times as fast, peak below 1,500 MB):", "reached" if passed else "MISSED")

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO
 
 import numpy as np
@@ -154,17 +155,17 @@ def _fields(line: bytes, columns: Columns) -> tuple[int, str, bytes, str]:
     fields = line.split(b",")
     if len(fields) != columns.count:
         return 0, "", b"", f"{len(fields)} columns, expected {columns.count}"
-    emotion = _text(fields[columns.emotion])
-    label = _label(emotion)
+    label = _label(fields[columns.emotion])
     if label is None:
         names = ", ".join(f"{index} {name}" for index, name in enumerate(EMOTIONS))
-        return 0, "", b"", f"label {emotion!r}, expected 0 to {len(EMOTIONS) - 1} ({names})"
+        came = _text(fields[columns.emotion])
+        return 0, "", b"", f"label {came!r}, expected 0 to {len(EMOTIONS) - 1} ({names})"
     split = ""
     if columns.usage is not None:
-        usage = _text(fields[columns.usage])
-        split = usage_name(usage)
+        split = _split(fields[columns.usage])
         if not split:
-            return 0, "", b"", f"Usage {usage!r}, expected Training, PublicTest or PrivateTest"
+            came = _text(fields[columns.usage])
+            return 0, "", b"", f"Usage {came!r}, expected Training, PublicTest or PrivateTest"
     return label, split, fields[columns.pixels].strip(b' "\r\t'), ""
 
 
@@ -177,7 +178,15 @@ def _text(field: bytes) -> str:
     return field.decode("utf-8", "replace").strip().strip('"')[:40]
 
 
-def _label(text: str) -> int | None:
+# The same few labels and splits stand in every row, so what they mean is looked up once.
+@lru_cache(maxsize=256)
+def _split(field: bytes) -> str:
+    return usage_name(_text(field))
+
+
+@lru_cache(maxsize=256)
+def _label(field: bytes) -> int | None:
+    text = _text(field)
     if len(text) == 1 and "0" <= text < str(len(EMOTIONS)):
         return int(text)
     name = canonical(text)
@@ -225,21 +234,23 @@ def decode_pixels(texts: Sequence[bytes], pixels: int) -> Faces | None:
     if np.less(value, scratch, out=flag[:n]).any():
         return None
     ends = np.greater(is_digit[3 : n + 3], is_digit[4 : n + 4], out=flag[:n])
-    if not _every_row_has(ends, texts, pixels):
+    at = np.flatnonzero(ends)
+    if not _every_row_has(at, texts, pixels):
         return None
-    # compress() takes half the time of value[ends] when the picked bytes lie two or three apart.
-    faces: Faces = np.compress(ends, value).reshape(-1, pixels)
+    # Picking by position takes half the time of value[ends] when what is picked lies two or three bytes apart.
+    faces: Faces = value.take(at).reshape(-1, pixels)
     return faces
 
 
-def _every_row_has(ends: npt.NDArray[np.bool_], texts: Sequence[bytes], pixels: int) -> bool:
-    """Whether each row holds that many numbers; the right total is not enough, one may lack what another has over."""
-    start = 0
-    for text in texts:
-        if np.count_nonzero(ends[start : start + len(text)]) != pixels:
-            return False
-        start += len(text) + 1
-    return True
+def _every_row_has(at: npt.NDArray[np.int64], texts: Sequence[bytes], pixels: int) -> bool:
+    """Whether each row holds that many numbers, by where numbers end.
+
+    The right total is not enough: one row may lack what another has over.
+    """
+    if len(at) != len(texts) * pixels:
+        return False
+    row_ends = np.cumsum([len(text) + 1 for text in texts]) - 1
+    return bool((at[pixels - 1 :: pixels] < row_ends).all() and (at[pixels::pixels] > row_ends[:-1]).all())
 
 
 def _decode_one(text: bytes, pixels: int) -> npt.NDArray[np.uint8] | str:
