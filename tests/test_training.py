@@ -147,7 +147,7 @@ def test_own_classes_and_sizes(tmp_path):
 
 def test_init_takes_the_weights_that_fit(finished, tmp_path):
     data = small_dataset(classes=("bar", "no bar", "two bars"))
-    run = train(data, "tutorial", out=tmp_path / "run", init=finished.folder, epochs=1, learning_rate=1e-12)
+    run = train(data, "tutorial", out=tmp_path / "run", init=str(finished.folder), epochs=1, learning_rate=1e-12)
     source = keras.saving.load_model(finished.folder / "model.keras", compile=False)
     network = keras.saving.load_model(run.folder / "model.keras", compile=False)
     np.testing.assert_allclose(network.get_layer("conv1").kernel, source.get_layer("conv1").kernel, atol=1e-6)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,10 @@ def _write_onnx(model: Any, face_input: FaceInput, path: Path) -> None:
     faces = keras.Input(shape[1:], dtype="uint8", name="faces")
     # A wrapper that takes bytes: pictures are bytes, and a quarter of the data crosses into the runtime.
     serving = keras.Model(faces, model(keras.ops.cast(faces, "float32")))
-    serving.export(
-        str(path),
-        format="onnx",
-        verbose=False,
-        input_signature=[keras.InputSpec(shape=shape, dtype="uint8", name="faces")],
-    )
+    signature = [keras.InputSpec(shape=shape, dtype="uint8", name="faces")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Keras' own code against NumPy 2
+        serving.export(str(path), format="onnx", verbose=False, input_signature=signature)
 
 
 def _write_onnx_elsewhere(model: Any, path: Path) -> None:

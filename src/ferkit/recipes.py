@@ -27,6 +27,7 @@ class TrainConfig:
     label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
     augmentation: how faces are varied.
     patience: epochs without a better validation accuracy after which training stops; None never stops early.
+    init: a model to start from; layers with the same name and shapes take its weights.
     seed: of weights, order, augmentation and dropout.
     """
 
@@ -42,6 +43,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     patience: int | None = None
+    init: str | None = None
     seed: int = 42
 
     def __post_init__(self) -> None:

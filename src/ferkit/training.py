@@ -65,7 +65,6 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
-    init: str | Path | None = None,
     quiet: bool = False,
     **changes: Any,
 ) -> Run:
@@ -76,7 +75,6 @@ def train(
         recipe: name of a recipe, or a `TrainConfig`.
         out: run folder; None picks `runs/<recipe>`, numbered if taken.
         resume: go on with the run in `out` (with None: the newest of this recipe) from its last whole epoch.
-        init: a model to start from: weights of layers with the same name and shape are taken over.
         quiet: no progress on standard error.
         **changes: values of `TrainConfig` to change, e.g. `epochs=10`.
 
@@ -91,24 +89,24 @@ def train(
     resuming = resume and (folder / run_folder.CONFIG_FILE).is_file()
     if resuming:
         config = run_folder.stored_config(folder, dataset, changes)
+    keras = load_keras()
+    _check_activation(config.activation)
     faces, val = dataset.train, dataset.val
     batch_size = min(config.batch_size, len(faces))
     steps = len(faces) // batch_size
-    if not resuming:
-        run_folder.write_json(folder / run_folder.CONFIG_FILE, {**config.to_dict(), "data": run_folder.about(dataset)})
-    run_folder.add_sitting(folder)
 
     # Network and optimizer. All initial weights and random states follow from the seed.
-    keras = load_keras()
-    _check_activation(config.activation)
     keras.utils.set_random_seed(config.seed)
     shape = faces.images.shape[1:]
     network = ARCHITECTURES[config.model](len(dataset.classes), input_shape=shape, activation=config.activation)
-    if init is not None and not resuming:
-        _take_weights(network, init)
+    if config.init is not None:
+        _take_weights(network, config.init)
     model = compiled_model(network, config, steps)
 
-    # State: from the checkpoint, or from the beginning.
+    # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
+    if not resuming:
+        run_folder.write_json(folder / run_folder.CONFIG_FILE, {**config.to_dict(), "data": run_folder.about(dataset)})
+    run_folder.add_sitting(folder)
     last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
     history: History = []
     if resuming and last.is_file():

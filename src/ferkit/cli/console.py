@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -26,9 +27,26 @@ def fail(message: str) -> None:
     notes.print(f"ferkit: {' '.join(message.split())}", style="red", markup=False)
 
 
+@contextmanager
+def no_native_chatter() -> Iterator[None]:
+    """Keep C++ libraries from writing to standard error while a model is opened: TensorFlow greets on import.
+
+    It writes past Python and before any log level counts, so the descriptor itself is turned away for the moment.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def run(app: Callable[[], Any]) -> None:
     """Run the command line; a `FerkitError` becomes one line and its exit code, never a traceback."""
-    # TensorFlow's start-up chatter is C++ logging; only an application may silence it, so it is done here.
+    # How much TensorFlow logs is for an application to say, so it is said here and not on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         app()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.registry import describe
 from ferkit.tta import TTA
 
@@ -35,7 +35,8 @@ def evaluate(
 
     if tta is not None:
         TTA[tta]  # a wrong name is said before minutes of loading
-    classifier = EmotionClassifier.load(model)
+    with no_native_chatter():
+        classifier = EmotionClassifier.load(model)
     takes = classifier.face_input
     with notes.status(f"Reading {escape(data)}"):
         dataset = load_dataset(

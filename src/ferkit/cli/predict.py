@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import fail, notes, output
+from ferkit.cli.console import fail, no_native_chatter, notes, output
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -46,7 +46,8 @@ def predict(
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
+    with no_native_chatter():
+        recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
     _say_detector(recognizer.detector)
     pictures = list(expand_sources(sources))
     unread = faces = 0

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferkit.cli.console import notes
+from ferkit.cli.console import no_native_chatter, notes
 
 
 def train(
@@ -47,6 +47,7 @@ def train(
         "schedule": schedule,
         "activation": activation,
         "patience": patience,
+        "init": init,
         "seed": seed,
     }
     RECIPES[recipe].config.changed(**changes)
@@ -57,9 +58,12 @@ def train(
     for note in dataset.notes:
         notes.print(f"note: {note}", markup=False)
 
+    from ferkit.keras_backend import load_keras
     from ferkit.training import train as run_training
 
-    run = run_training(dataset, recipe, out=out, resume=resume, init=init, **changes)
+    with no_native_chatter():
+        load_keras()
+    run = run_training(dataset, recipe, out=out, resume=resume, **changes)
     if json_:
         from ferkit.cli.console import print_json
 
