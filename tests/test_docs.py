@@ -1,0 +1,251 @@
+"""The documentation, run: every Python block, every `ferkit` command, every link; and nothing in it may be stale."""
+
+import doctest
+import json
+import re
+import shlex
+import shutil
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from markdown_it import MarkdownIt
+
+import ferkit
+from dataset_files import png, row, write_csv, write_tree
+from faces import face_set
+from ferkit import model_folder
+from ferkit.datasets import READERS, SPLITS
+from ferkit.datasets.loading import load_table
+from ferkit.detection import DETECTORS
+from ferkit.export import FORMATS
+from ferkit.models import ARCHITECTURES
+from ferkit.recipes import RECIPES
+from ferkit.samples import sample_picture
+from ferkit.schedules import SCHEDULES
+from ferkit.sinks import SINKS
+from ferkit.tta import TTA
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "ferkit"
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
+REGISTRIES = (ARCHITECTURES, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
+# A block after such a comment is shown, but makes no sense here: a camera, hours of training.
+NOT_RUN = re.compile(r"<!-- not run: .+ -->")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Code of a document: a fenced block, or a cell in the column "ferkit" of a table. `line` counts from 1."""
+
+    language: str
+    code: str
+    line: int
+
+
+def parse(path: Path):
+    return MarkdownIt().enable("table").parse(path.read_text(encoding="utf-8"))
+
+
+def blocks_of(path: Path) -> list[Block]:
+    found, skip, header, column = [], False, [], 0
+    for token, inline in zip(tokens := parse(path), [*tokens[1:], None], strict=True):
+        if token.type == "fence" and not skip:
+            found.append(Block(token.info, token.content, token.map[0] + 2))
+        elif token.type == "thead_open":
+            header = []
+        elif token.type == "th_open":
+            header.append(inline.content)
+        elif token.type == "tr_open":
+            column = 0
+        elif token.type == "td_open":
+            if header[column] == "ferkit":
+                code = "\n".join(part.content for part in inline.children if part.type == "code_inline")
+                found.append(Block("python", code, inline.map[0] + 1))
+            column += 1
+        skip = token.type == "html_block" and bool(NOT_RUN.fullmatch(token.content.strip()))
+    return found
+
+
+def commands_of(block: Block) -> list[list[str]]:
+    lines = [shlex.split(line, comments=True) for line in block.code.replace("\\\n", " ").splitlines()]
+    return [words for words in lines if words]
+
+
+def text_of(*paths: Path) -> str:
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder with small files of the names that the documents use."""
+    if not (SOURCE / "default_model" / model_folder.CARD_FILE).is_file():
+        pytest.skip("the default model has not been trained yet")
+    folder = tmp_path_factory.mktemp("docs")
+    splits = [face_set(n, n, name) for name, n in (("Training", 70), ("PublicTest", 28), ("PrivateTest", 29))]
+    faces = [(face, label, one.name) for one in splits for face, label in zip(one.images, one.labels, strict=True)]
+    write_csv(folder / "fer2013.csv", [row(*face) for face in faces])
+    write_csv(
+        folder / "fer2013new.csv",
+        [f"{split},fer{i:07}.png,1,4,0,2,1,0,0,1,1,0" for i, (_, _, split) in enumerate(faces)],
+        header="Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF",
+    )
+    own = face_set(40, 5, "own", classes=("awake", "tired"))
+    places = [f"{'test' if i % 4 == 3 else 'train'}/{own.classes[label]}/{i}.png" for i, label in enumerate(own.labels)]
+    write_tree(folder / "my_faces", dict(zip(places, map(png, own.images), strict=True)))
+
+    shutil.copyfile(sample_picture(), folder / "photo.jpg")
+    (folder / "holidays").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        shutil.copyfile(sample_picture(), folder / "holidays" / name)
+    PIL.Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "holidays" / "night.png")
+
+    shutil.copytree(model_folder.find("default"), folder / "my_model")
+    ARCHITECTURES["tutorial"]().save(folder / "emotion_model_keras.h5")
+    return folder
+
+
+@pytest.fixture
+def workplace(files, tmp_path, monkeypatch):
+    """A copy of the folder to work in, recipes of one epoch, and registries that forget what documents register."""
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "_choices", dict(registry._choices))
+    for name, recipe in RECIPES.items():
+        RECIPES._choices[name] = replace(recipe, config=replace(recipe.config, epochs=1))
+    monkeypatch.chdir(shutil.copytree(files, tmp_path / "work"))
+
+
+@pytest.mark.keras
+def test_what_contributing_adds_can_be_used(workplace):
+    """Its examples define choices; here each is used, by the name that it registers."""
+    pytest.importorskip("keras")
+    names = {"__name__": "snippet"}
+    before = {choice for registry in REGISTRIES for choice in registry}
+    for block in blocks_of(ROOT / "CONTRIBUTING.md"):
+        if block.language == "python":
+            exec(block.code, names)  # noqa: S102
+    added = {choice for registry in REGISTRIES for choice in registry} - before
+    assert added == {"small", "bright", "npz", "quick", "counts"}
+
+    (example,) = doctest.DocTestFinder().find(names["small"], "small", module=False, globs=names)
+    assert doctest.DocTestRunner().run(example) == (0, 1)
+
+    night = np.zeros((20, 30, 3), np.uint8)
+    assert DETECTORS["bright"]()(night) == []
+    night[4:8, 10:16] = 255
+    assert [face.box.to_list() for face in DETECTORS["bright"]()(night)] == [[10, 4, 16, 8]]
+
+    faces = face_set(20, 1, "all")
+    np.savez("faces.npz", images=faces.images, labels=faces.labels)
+    table = load_table(Path("faces.npz"))
+    assert table.form == "npz"
+    np.testing.assert_array_equal(table.images, faces.images)
+    np.testing.assert_array_equal(table.labels, faces.labels)
+
+    assert RECIPES["quick"].config.epochs == 5
+    recognizer = ferkit.EmotionRecognizer()
+    with SINKS["counts"](Path("counts.json"), recognizer.classes) as sink:
+        sink.write(recognizer("photo.jpg"))
+    assert sum(json.loads(Path("counts.json").read_text()).values()) == 1
+
+
+@pytest.mark.keras
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("path", [one for one in NAMED if blocks_of(one.values[0])])
+def test_snippets_run(path, workplace):
+    """In order, as a reader would: the Python blocks of a document share their names."""
+    pytest.importorskip("keras")
+    from ferkit.cli import app
+
+    names = {"ferkit": ferkit, "Path": Path, "__name__": "snippet"}
+    for block in blocks_of(path):
+        if block.language == "python":
+            # Empty lines in front: a traceback then shows the line of the document.
+            exec(compile("\n" * (block.line - 1) + block.code, str(path), "exec"), names)  # noqa: S102
+        elif block.language == "sh":
+            for program, *arguments in commands_of(block):
+                if program == "ferkit":
+                    code = app(arguments, standalone_mode=False)
+                    assert not code, f"{path.name}:{block.line}: ferkit {shlex.join(arguments)} gave exit code {code}"
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_blocks_say_their_language(path):
+    assert {block.language for block in blocks_of(path)} <= {"python", "sh", "text"}
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_make_targets_and_extras_exist(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for block in blocks_of(path):
+        if block.language == "sh":
+            used = {words[1] for words in commands_of(block) if words[0] == "make"}
+            assert used <= targets
+    extras = set(re.findall(r"(?:ferkit|\.)\[(\w+)\]'", path.read_text()))
+    assert extras <= set(project["optional-dependencies"])
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_links_lead_somewhere(path):
+    parts = [part for token in parse(path) for part in token.children or ()]
+    targets = [
+        str(part.attrs.get("href") or part.attrs["src"]) for part in parts if part.type in ("link_open", "image")
+    ]
+    for target in targets:
+        name, _, heading = target.partition("#")
+        if "://" in name:
+            continue
+        place = path.parent / name if name else path
+        assert place.exists(), f"{path.name} links to {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", place.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_file_map_names_every_module():
+    (listed,) = [block.code for block in blocks_of(ROOT / "README.md") if block.code.startswith("src/ferkit/")]
+    named = re.findall(r"^  ([a-z_]+(?:\.py|/)) ", listed, re.MULTILINE)
+    # Not __pycache__, and not __init__.py, which every package has.
+    modules = {path.name for path in SOURCE.glob("[a-z]*.py")}
+    packages = {f"{path.name}/" for path in SOURCE.glob("[a-z]*/")}
+    assert sorted(named) == sorted(modules | packages)
+
+
+@pytest.mark.parametrize(
+    ("document", "choices"),
+    [
+        pytest.param("docs/data.md", READERS, id="formats"),
+        pytest.param("docs/data.md", SPLITS, id="splits"),
+        pytest.param("docs/training.md", RECIPES, id="recipes"),
+        pytest.param("docs/training.md", ARCHITECTURES, id="models"),
+        pytest.param("docs/training.md", SCHEDULES, id="schedules"),
+        pytest.param("docs/evaluation.md", TTA, id="tta"),
+        pytest.param("docs/models.md", DETECTORS, id="detectors"),
+        pytest.param("docs/models.md", FORMATS, id="export"),
+        pytest.param("docs/models.md", SINKS, id="sinks"),
+    ],
+)
+def test_every_choice_has_a_row(document, choices):
+    rows = re.findall(r"^\| `(\w+)` \|", text_of(ROOT / document), re.MULTILINE)
+    assert set(choices) <= set(rows)
+
+
+def test_every_command_is_shown():
+    from ferkit.cli import app
+
+    shown = {words[1] for path in DOCUMENTS for block in blocks_of(path) if block.language == "sh"
+             for words in commands_of(block) if words[0] == "ferkit"}  # fmt: skip
+    prose = set(re.findall(r"`ferkit (\w+)", text_of(*DOCUMENTS)))
+    assert {command.callback.__name__ for command in app.registered_commands} <= shown | prose
+
+
+def test_every_environment_variable_is_listed():
+    used = set(re.findall(r"FERKIT_[A-Z]+", text_of(*SOURCE.rglob("*.py"))))
+    assert used | {"FERKIT_SHARED"} == set(
+        re.findall(r"^\| `(FERKIT_[A-Z]+)` \|", text_of(ROOT / "README.md"), re.MULTILINE)
+    )
