@@ -83,6 +83,7 @@ def text_of(*paths: Path) -> str:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """A folder with small files of the names that the documents use."""
+    pytest.importorskip("keras")
     if not (SOURCE / "default_model" / model_folder.CARD_FILE).is_file():
         pytest.skip("the default model has not been trained yet")
     folder = tmp_path_factory.mktemp("docs")
@@ -122,7 +123,6 @@ def workplace(files, tmp_path, monkeypatch):
 @pytest.mark.keras
 def test_what_contributing_adds_can_be_used(workplace):
     """Its examples define choices; here each is used, by the name that it registers."""
-    pytest.importorskip("keras")
     names = {"__name__": "snippet"}
     before = {choice for registry in REGISTRIES for choice in registry}
     for block in blocks_of(ROOT / "CONTRIBUTING.md"):
@@ -158,7 +158,6 @@ def test_what_contributing_adds_can_be_used(workplace):
 @pytest.mark.parametrize("path", [one for one in NAMED if blocks_of(one.values[0])])
 def test_snippets_run(path, workplace):
     """In order, as a reader would: the Python blocks of a document share their names."""
-    pytest.importorskip("keras")
     from ferkit.cli import app
 
     names = {"ferkit": ferkit, "Path": Path, "__name__": "snippet"}
