@@ -138,6 +138,17 @@ def test_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch):
     assert_same_state(finished.folder / "checkpoints" / "last.npz", folder / "checkpoints" / "last.npz")
 
 
+def test_bfloat16_trains_and_leaves_a_float32_network(tmp_path):
+    data = small_dataset(size=16)
+    run = train(data, "better", out=tmp_path / "run", epochs=3, batch_size=16, precision="bfloat16")
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    network = keras.saving.load_model(run.folder / "model.keras", compile=False)
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    onnx = run.classifier.predict_proba(data.val.images)
+    accuracy = float((onnx.argmax(axis=1) == data.val.labels).mean())
+    assert accuracy == pytest.approx(run.classifier.card["metrics"]["accuracy"])
+
+
 def test_own_classes_and_sizes(tmp_path):
     data = small_dataset(classes=("cat", "dog"), size=16)
     run = train(data, "tutorial", out=tmp_path / "run", epochs=1, batch_size=8)
@@ -165,6 +176,7 @@ def test_init_takes_the_weights_that_fit(finished, tmp_path):
         pytest.param({"schedule": "cosin"}, UsageError, "Did you mean 'cosine'", id="schedule"),
         pytest.param({"model": "resnet999"}, UsageError, "Unknown model", id="model"),
         pytest.param({"activation": "rellu"}, UsageError, "Did you mean 'relu'", id="activation"),
+        pytest.param({"precision": "float16"}, UsageError, "Choices: float32, bfloat16", id="precision"),
         pytest.param({"colour": 1}, UsageError, "Unknown training option 'colour'", id="option"),
         pytest.param({"init": "nowhere"}, FerkitError, "No model at nowhere", id="init"),
     ],

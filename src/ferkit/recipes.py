@@ -11,6 +11,7 @@ from ferkit.registry import Registry
 from ferkit.schedules import SCHEDULES
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,9 @@ class TrainConfig:
     weight_decay: decoupled, as in AdamW (Loshchilov & Hutter 2019).
     label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
     augmentation: how faces are varied.
+    precision: bfloat16 computes activations and gradients in 16 bits and keeps weights in 32 (Micikevicius et al.
+        2018); faster where the processor has bfloat16 (AMX, AVX512-BF16, GPU, TPU), slower elsewhere. The trained
+        network is float32 either way.
     patience: epochs without a better validation accuracy after which training stops; None never stops early.
     init: a model to start from; layers with the same name and shapes take its weights.
     seed: of weights, order, augmentation and dropout.
@@ -42,6 +46,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    precision: str = "float32"
     patience: int | None = None
     init: str | None = None
     seed: int = 42
@@ -49,8 +54,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         ARCHITECTURES[self.model]
         SCHEDULES[self.schedule]
-        if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"Unknown optimizer {self.optimizer!r}. Choices: {', '.join(OPTIMIZERS)}.")
+        for kind, value, choices in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in choices:
+                raise UsageError(f"Unknown {kind} {value!r}. Choices: {', '.join(choices)}.")
         for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -100,13 +109,14 @@ RECIPES.register("better")(
     Recipe(
         TrainConfig(
             optimizer="adamw",
-            learning_rate=2e-3,
+            epochs=60,
+            learning_rate=1e-3,
             schedule="cosine",
             warmup_epochs=1,
             weight_decay=2e-2,
             label_smoothing=0.1,
-            augmentation=Augmentation(rotation=12, zoom=0.1, shift=0.08, flip=True, contrast=0.2),
+            augmentation=Augmentation(rotation=10, zoom=0.1, shift=0.1, flip=True, contrast=0.2),
         ),
-        "The tutorial's network, trained better: AdamW 2e-3 with warm-up and cosine, label smoothing, milder geometry.",
+        "The tutorial's network, trained better: AdamW 1e-3 with warm-up and cosine, label smoothing, milder geometry.",
     )
 )

@@ -97,8 +97,7 @@ def train(
 
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras.utils.set_random_seed(config.seed)
-    shape = faces.images.shape[1:]
-    network = ARCHITECTURES[config.model](len(dataset.classes), input_shape=shape, activation=config.activation)
+    network = _network(dataset, config)
     if config.init is not None:
         _take_weights(network, config.init)
     model = compiled_model(network, config, steps)
@@ -160,9 +159,11 @@ def train(
             board.add(row)
             progress.epoch_ended(row, is_best)
 
-    # The best epoch becomes the model.
+    # The best epoch becomes the model, in float32 whatever it was trained in.
     checkpoints.put(checkpoints.load(best), model)
-    _finish(folder, network, dataset, config, history, val)
+    final = _network(dataset, config.changed(precision="float32"))
+    final.set_weights(network.get_weights())
+    _finish(folder, final, dataset, config, history, val)
     return Run(folder, config, history)
 
 
@@ -177,6 +178,19 @@ def _check_activation(name: str) -> None:
         near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
+
+
+def _network(dataset: Dataset, config: TrainConfig) -> Any:
+    """The untrained network; under bfloat16 its layers compute in 16 bits and keep their weights in 32."""
+    keras = load_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    try:
+        build = ARCHITECTURES[config.model]
+        shape = dataset.train.images.shape[1:]
+        return build(len(dataset.classes), input_shape=shape, activation=config.activation)
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def compiled_model(network: Any, config: TrainConfig, steps: int) -> Any:

@@ -17,6 +17,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     schedule: Annotated[str | None, typer.Option(help="constant, step, plateau or cosine.")] = None,
     activation: Annotated[str | None, typer.Option(help="relu, leaky_relu, gelu, or any other of Keras.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or bfloat16: faster where the processor has it.")
+    ] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one.")] = None,
     split: Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")] = "official",
     drop_duplicates: Annotated[
@@ -46,6 +49,7 @@ def train(
         "learning_rate": learning_rate,
         "schedule": schedule,
         "activation": activation,
+        "precision": precision,
         "patience": patience,
         "init": init,
         "seed": seed,
