@@ -2,7 +2,8 @@
 
 The same network, optimizer, batch size, faces and machine. The tutorial's way is its `ImageDataGenerator`, which
 today's Keras keeps under `keras.src.legacy`. Contenders take turns for several rounds, so that a noisy machine
-disturbs all of them alike; medians are printed, with the share of the machine's matrix-multiply peak.
+disturbs all of them alike. Printed are medians of faces per second, processor time per face (which neighbours on the
+machine disturb least), and the share of the machine's float32 matrix-multiply peak.
 
     python benchmarks/training_speed.py                 # synthetic faces
     python benchmarks/training_speed.py --data fer2013.csv.gz
@@ -25,21 +26,25 @@ from ferkit.augmentation import Augmentation
 from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.labels import EMOTIONS
-from ferkit.models import tutorial
 from ferkit.recipes import RECIPES
-from ferkit.training import batches_of, compiled_model
+from ferkit.training import batches_of, compiled_model, untrained_network
 
 # Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
 MULTIPLY_ADDS = 22_487_936
 OPERATIONS_PER_FACE = MULTIPLY_ADDS * 2 * 3
 
+PLAIN = "ferkit float32, no augmentation"
+FLOAT32 = "ferkit float32"
+BFLOAT16 = "ferkit bfloat16"
+TUTORIAL = "the tutorial's ImageDataGenerator"
+
 Contender = Callable[[], float]
 
 
-def ours(faces: FaceSet, augmentation: Augmentation) -> Contender:
-    config = RECIPES["tutorial"].config.changed(augmentation=augmentation)
+def ours(faces: FaceSet, augmentation: Augmentation, precision: str = "float32") -> Contender:
+    config = RECIPES["tutorial"].config.changed(augmentation=augmentation, precision=precision)
     steps = len(faces) // config.batch_size
-    model = compiled_model(tutorial(), config, steps)
+    model = compiled_model(untrained_network(faces, config), config, steps)
     batches = batches_of(faces, config.batch_size, config)
 
     def epoch() -> float:
@@ -113,34 +118,46 @@ def main() -> None:
     faces = faces.select(np.arange(min(options.faces, len(faces))))
     recipe: Any = RECIPES["tutorial"].config
     contenders: dict[str, Contender] = {
-        "ferkit, no augmentation": ours(faces, Augmentation()),
-        "ferkit, augmentation": ours(faces, recipe.augmentation),
-        "tutorial, ImageDataGenerator": tutorials(faces),
+        PLAIN: ours(faces, Augmentation()),
+        FLOAT32: ours(faces, recipe.augmentation),
+        BFLOAT16: ours(faces, recipe.augmentation, "bfloat16"),
+        TUTORIAL: tutorials(faces),
     }
     print(
         f"Keras {keras.__version__} on {keras.backend.backend()}, {os.cpu_count()} cores, {len(faces)} faces an epoch"
     )
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    work: dict[str, list[float]] = {name: [] for name in contenders}
     peaks = []
     for epoch in contenders.values():
         epoch()  # compilation and first touch of memory
     for _ in range(options.rounds):
         peaks.append(matmul_peak())
         for name, epoch in contenders.items():
+            before = time.process_time()
             speeds[name].append(epoch())
+            work[name].append((time.process_time() - before) / len(faces) * 1000)
 
-    medians = {name: statistics.median(values) for name, values in speeds.items()}
-    peak = statistics.median(peaks)
-    for name, speed in medians.items():
+    speed = {name: statistics.median(values) for name, values in speeds.items()}
+    cost = {name: statistics.median(values) for name, values in work.items()}
+    peak = max(peaks)
+    for name in contenders:
         spread = f"{min(speeds[name]):,.0f} to {max(speeds[name]):,.0f}"
-        share = speed * OPERATIONS_PER_FACE / peak
-        print(f"{name:<30} {speed:>7,.0f} faces/s ({spread}), {share:.0%} of the matrix-multiply peak")
-    plain, augmented, generator = medians.values()
-    print(f"matrix-multiply peak           {peak / 1e9:>7,.0f} GFLOP/s, float32")
+        share = speed[name] * OPERATIONS_PER_FACE / peak
+        print(
+            f"{name:<36} {speed[name]:>6,.0f} faces/s ({spread}), {cost[name]:.2f} ms of processor a face, "
+            f"{share:.0%} of the peak"
+        )
+    print(f"{'float32 matrix-multiply peak':<36} {peak / 1e9:>6,.0f} GFLOP/s")
+    for name in (FLOAT32, BFLOAT16):
+        print(
+            f"{name} against the tutorial's way: {speed[name] / speed[TUTORIAL]:.2f}x the faces per second, "
+            f"{cost[TUTORIAL] / cost[name]:.2f}x by processor time (wanted: at least 2)"
+        )
     print(
-        f"ferkit against the tutorial's way, both with augmentation: {augmented / generator:.2f}x (wanted: at least 2)"
+        f"what augmentation costs: {1 - speed[FLOAT32] / speed[PLAIN]:.1%} of the faces per second, "
+        f"{cost[FLOAT32] / cost[PLAIN] - 1:.1%} by processor time (wanted: at most 15 %)"
     )
-    print(f"what augmentation costs ferkit: {1 - augmented / plain:.1%} (wanted: at most 15 %)")
 
 
 if __name__ == "__main__":

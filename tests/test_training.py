@@ -205,10 +205,12 @@ def test_resume_refuses_other_data(finished):
         train(small_dataset(train=70), "better", out=finished.folder, resume=True)
 
 
-def test_nothing_to_resume(tmp_path, monkeypatch):
+@pytest.mark.parametrize("out", [None, "runs/typo"])
+def test_nothing_to_resume(out, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingError, match="nothing to resume"):
-        train(small_dataset(), "tutorial", resume=True)
+        train(small_dataset(), "tutorial", out=out, resume=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_folder(tmp_path):

@@ -27,6 +27,8 @@ def choose(out: str | Path | None, recipe: str, resume: bool) -> Path:
         folder = Path(out)
         if not resume and (folder / CONFIG_FILE).is_file():
             raise TrainingError(f"{folder} holds a run already. Go on with --resume, or choose another --out.")
+        if resume and not (folder / CONFIG_FILE).is_file():
+            raise TrainingError(f"{folder} holds no run: nothing to resume. Start it without --resume.")
         return folder
     taken = [Path("runs") / recipe]
     while (taken[-1] / CONFIG_FILE).is_file():

@@ -86,8 +86,7 @@ def train(
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
     config = base.changed(**changes)
     folder = run_folder.choose(out, recipe if isinstance(recipe, str) else "custom", resume)
-    resuming = resume and (folder / run_folder.CONFIG_FILE).is_file()
-    if resuming:
+    if resume:
         config = run_folder.stored_config(folder, dataset, changes)
     keras = load_keras()
     _check_activation(config.activation)
@@ -97,18 +96,18 @@ def train(
 
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras.utils.set_random_seed(config.seed)
-    network = _network(dataset, config)
+    network = untrained_network(faces, config)
     if config.init is not None:
         _take_weights(network, config.init)
     model = compiled_model(network, config, steps)
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
-    if not resuming:
+    if not resume:
         run_folder.write_json(folder / run_folder.CONFIG_FILE, {**config.to_dict(), "data": run_folder.about(dataset)})
     run_folder.add_sitting(folder)
     last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
     history: History = []
-    if resuming and last.is_file():
+    if resume and last.is_file():
         checkpoint = checkpoints.load(last)
         checkpoints.put(checkpoint, model)
         history = checkpoint.history
@@ -161,7 +160,7 @@ def train(
 
     # The best epoch becomes the model, in float32 whatever it was trained in.
     checkpoints.put(checkpoints.load(best), model)
-    final = _network(dataset, config.changed(precision="float32"))
+    final = untrained_network(faces, config.changed(precision="float32"))
     final.set_weights(network.get_weights())
     _finish(folder, final, dataset, config, history, val)
     return Run(folder, config, history)
@@ -180,15 +179,14 @@ def _check_activation(name: str) -> None:
         raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
 
 
-def _network(dataset: Dataset, config: TrainConfig) -> Any:
-    """The untrained network; under bfloat16 its layers compute in 16 bits and keep their weights in 32."""
+def untrained_network(faces: FaceSet, config: TrainConfig) -> Any:
+    """The network that a config asks for, fitting these faces; under bfloat16 its layers compute in 16 bits and keep their weights in 32."""
     keras = load_keras()
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
     try:
         build = ARCHITECTURES[config.model]
-        shape = dataset.train.images.shape[1:]
-        return build(len(dataset.classes), input_shape=shape, activation=config.activation)
+        return build(len(faces.classes), input_shape=faces.images.shape[1:], activation=config.activation)
     finally:
         keras.config.set_dtype_policy(before)
 

@@ -8,6 +8,7 @@ import typer
 from ferkit.cli import console
 from ferkit.cli.data import data
 from ferkit.cli.evaluate import evaluate
+from ferkit.cli.export import export
 from ferkit.cli.lists import detectors, models, recipes
 from ferkit.cli.predict import predict
 from ferkit.cli.train import train
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (predict, train, evaluate, data, models, detectors, recipes):
+for command in (predict, train, evaluate, data, export, models, detectors, recipes):
     app.command()(command)
 
 
