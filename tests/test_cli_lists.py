@@ -51,5 +51,5 @@ def test_listing_imports_no_framework():
         "import sys\nfrom ferkit.cli import lists\nlists.models(); lists.detectors(); lists.recipes()\n"
         "print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

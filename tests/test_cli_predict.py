@@ -144,6 +144,15 @@ def test_bad_usage_is_one_line_and_an_exit_code(ferkit_predict, tmp_path, monkey
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("table", ["--csv", "--parquet"])
+def test_a_table_does_not_replace_a_picture(ferkit_predict, pictures, table):
+    before = (pictures / "1.png").read_bytes()
+    code, _, err = ferkit_predict(pictures / "1.png", "--detector", "none", table, pictures / "1.png")
+    assert code == 2
+    assert "would replace it" in err
+    assert (pictures / "1.png").read_bytes() == before
+
+
 def test_saving_over_the_source_is_refused(ferkit_predict, pictures):
     before = (pictures / "10.jpg").read_bytes()
     code, _, err = ferkit_predict(pictures / "10.jpg", "--detector", "none", "--save", pictures)
@@ -191,7 +200,7 @@ def test_a_model_folder_is_served_without_a_training_framework(tmp_path):
         "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     words = [str(sample_picture()), "--model", str(onnx_model(tmp_path / "model")), "--json"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
     (face,) = json.loads(done.stdout)[0]["faces"]

@@ -114,6 +114,8 @@ def _open_path(path: Path) -> IO[bytes]:
         if not path.is_dir():
             return path.open("rb")
     except FileNotFoundError as problem:
+        if re.match(r"[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE):
+            raise ImageError(f"{path} is an address. Expected a file: download the picture first.") from problem
         if glob.has_magic(str(path)):
             raise ImageError(f"No picture matches {path}.") from problem
         raise ImageError(f"There is no file {path}.{_near(path)}") from problem

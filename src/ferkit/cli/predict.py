@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output
+from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -50,6 +51,9 @@ def predict(
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
     _say_detector(recognizer.detector)
     pictures = list(expand_sources(sources))
+    for table in (csv, parquet):
+        if table is not None and table.exists() and any(_same_file(table, picture) for picture in pictures):
+            raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
     unread = faces = 0
     with ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
@@ -79,6 +83,10 @@ def predict(
             notes.print(f"Wrote {written}", markup=False)
     if unread:
         raise typer.Exit(1)
+
+
+def _same_file(table: Path, picture: str) -> bool:
+    return Path(picture).exists() and table.samefile(picture)
 
 
 def _say_detector(detector: object) -> None:
