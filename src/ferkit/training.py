@@ -27,6 +27,7 @@ from ferkit.keras_backend import load_keras
 from ferkit.models import ARCHITECTURES
 from ferkit.models.kernels import use_fused_normalization
 from ferkit.models.size import multiply_adds
+from ferkit.models.statistics import recalibrate_normalization
 from ferkit.progress import TrainingProgress
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import SCHEDULES, Span, plateau_rate
@@ -131,6 +132,8 @@ def train(
             # shuffle=False: the order is ours. Keras would shuffle the batches from Python's global random state.
             logs = model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[show]).history
             seconds = time.perf_counter() - started
+            if config.recalibrate:
+                recalibrate_normalization(network, faces.images)
             val_loss, val_accuracy = model.evaluate(val.images, targets, batch_size=_VAL_BATCH, verbose=0)
             if not np.isfinite(logs["loss"][0]):
                 raise TrainingError(

@@ -1,0 +1,33 @@
+"""Running statistics taken anew: those of clean faces, without dropout, and nothing else changes."""
+
+import numpy as np
+import pytest
+
+from ferkit.models.statistics import recalibrate_normalization
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.keras
+
+
+@pytest.mark.parametrize("n", [pytest.param(300, id="one-batch"), pytest.param(2000, id="several-batches")])
+def test_statistics_are_those_of_clean_faces(n, rng):
+    keras.utils.set_random_seed(0)
+    pixels = keras.Input((8, 8, 1))
+    x = keras.layers.Dropout(0.5)(pixels)
+    x = keras.layers.Conv2D(3, 3, name="conv")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(x))
+    network = keras.Model(pixels, x)
+    faces = rng.integers(0, 256, (n, 8, 8, 1), dtype=np.uint8)
+    weights = [np.array(v) for v in network.trainable_variables]
+
+    recalibrate_normalization(network, faces)
+
+    activations = keras.Model(pixels, network.get_layer("conv").output).predict(faces, verbose=0)
+    norm = network.get_layer("norm")
+    np.testing.assert_allclose(norm.moving_mean, activations.mean(axis=(0, 1, 2)), rtol=1e-2)
+    # The mean of the batches' variances; the batches' means hardly differ.
+    np.testing.assert_allclose(norm.moving_variance, activations.var(axis=(0, 1, 2)), rtol=1e-2)
+    assert (norm.momentum, network.layers[1].rate) == (0.99, 0.5)
+    for before, after in zip(weights, network.trainable_variables, strict=True):
+        np.testing.assert_array_equal(before, after)
