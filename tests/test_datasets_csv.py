@@ -2,14 +2,15 @@
 
 import gzip
 import io
+import zlib
 
 import numpy as np
 import pytest
-from dataset_files import HEADER, random_faces, row, rows_of, write_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferkit.datasets import load_dataset
+from dataset_files import HEADER, random_faces, row, rows_of, write_csv
+from ferkit.datasets import csv_reader, load_dataset, sources
 from ferkit.datasets.csv_reader import decode_pixels, parse_header, read_batches
 from ferkit.errors import DatasetError
 
@@ -85,7 +86,9 @@ def test_every_header_reads_the_same(tmp_path, header, order, name):
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        pytest.param(row(random_faces(1)[0].ravel()[:2303]), "2,303 pixels, expected 2,304 (48 x 48)", id="2303 pixels"),
+        pytest.param(
+            row(random_faces(1)[0].ravel()[:2303]), "2,303 pixels, expected 2,304 (48 x 48)", id="2303 pixels"
+        ),
         pytest.param(row(random_faces(1)[0].ravel()[:0]), "0 pixels, expected 2,304", id="no pixels"),
         pytest.param("0," + "7 " * 2 + "abc" + " 1" * 2301 + ",Training", "pixel 3 is 'abc'", id="letters"),
         pytest.param("0," + "7 " * 2303 + "256,Training", "pixel 2304 is '256'", id="pixel 256"),
@@ -138,6 +141,32 @@ def test_rows_are_numbered_as_an_editor_does_across_blocks_and_blank_lines():
     assert [one.where for one in broken] == ["row 33"]
 
 
+@pytest.mark.parametrize(
+    "header", ["emotion,pixels,Usage", "emotion, Usage, pixels", "pixels,emotion", "emotion,pixels,id"]
+)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_blocks_at_once_read_as_row_by_row(header, data):
+    columns = parse_header(header.encode())
+    assert columns is not None
+    fields = {
+        "emotion": ["0", " 3", "angry"],
+        "usage": ["Training", " PublicTest"],
+        "pixels": ["1 20 255 4", "0 0 0 0"],
+    }
+    row = st.tuples(*(st.sampled_from(fields.get(name.strip().lower(), ["7"])) for name in header.split(",")))
+    lines = data.draw(st.lists(row.map(",".join), min_size=1, max_size=3))
+    text = data.draw(st.sampled_from(["\n", "\r\n"])).join(lines)
+    for at in data.draw(st.lists(st.integers(0, len(text)), max_size=2)):
+        text = text[:at] + data.draw(st.sampled_from([*'\n,\r 19x:"', ""])) + text[at + data.draw(st.integers(0, 1)) :]
+    regular = csv_reader._parse_regular(text.encode(), columns, 4)
+    if regular is None:
+        return
+    slow = csv_reader._parse_lines(text.encode().split(b"\n"), columns, 4)
+    for one in ("images", "labels", "splits", "rows", "broken", "lines"):
+        assert np.array_equal(getattr(regular, one), getattr(slow, one)), one
+
+
 def test_faces_of_another_square_size_are_taken(tmp_path):
     dataset = load_dataset(write_csv(tmp_path / "faces.csv", rows_of(9, side=20)))
     assert dataset.train.images.shape == (6, 20, 20, 1)
@@ -157,6 +186,7 @@ def test_size_and_channels_are_as_asked_for(tmp_path):
         pytest.param(lambda data: data[: len(data) // 2], "is cut off", id="cut off"),
         pytest.param(lambda data: data[:-4], "is cut off", id="checksum missing"),
         pytest.param(lambda data: data[:5000] + b"\0\0\0\0" + data[5004:], "is damaged", id="damaged"),
+        pytest.param(lambda data: data[:-8] + b"\0\0\0\0" + data[-4:], "is damaged", id="wrong checksum"),
         pytest.param(lambda data: b"", "is empty", id="empty"),
         pytest.param(lambda data: gzip.compress(b"a,b,c\n1,2,3\n"), "header 'a,b,c' was not recognised", id="header"),
         pytest.param(lambda data: gzip.compress(HEADER.encode()), "holds no usable face", id="no rows"),
@@ -170,7 +200,10 @@ def test_size_and_channels_are_as_asked_for(tmp_path):
         ),
     ],
 )
-def test_a_damaged_file_is_one_clear_line(tmp_path, damage, message):
+@pytest.mark.parametrize("gunzip", ["isal", "zlib"])
+def test_a_damaged_file_is_one_clear_line(tmp_path, monkeypatch, gunzip, damage, message):
+    if gunzip == "zlib":
+        monkeypatch.setattr(sources, "gunzip", zlib)
     path = write_csv(tmp_path / "faces.csv.gz", rows_of(30))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DatasetError, match=message) as error:

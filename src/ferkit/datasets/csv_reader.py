@@ -1,15 +1,15 @@
-"""The FER-2013 CSV: one face per row, its pixels as numbers in text. Parsed with whole-array operations.
+"""The FER-2013 CSV: one face per row, its pixels as numbers in text.
 
-271 MB of text hold 74 million numbers; a Python loop over rows that splits strings takes most of a minute. Here a block
-of 128 KiB, which stays in the processor's cache, is turned into pixels by a dozen array operations: a number
-ends where a digit is followed by something else, and its value is the digit there plus ten and a hundred times the
-digits before. Only a block in which something is wrong is gone through row by row, to name the row.
+271 MB of text hold 74 million numbers; a Python loop over rows that splits strings takes 8 to 12 seconds. Here one
+thread reads and unpacks, others parse blocks of rows by whole-array operations (`csv_pixels`). Only a block in which
+something is out of the ordinary is gone through row by row, to read what is clear and to name the rows that are not.
 """
 
 import math
-import re
-from collections import Counter
+import os
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from ferkit.datasets.csv_pixels import decode_pixels, decode_row, decode_spans
 from ferkit.datasets.records import Broken, Faces
 from ferkit.datasets.sources import read_ahead
 from ferkit.datasets.table import Batch
@@ -24,7 +25,8 @@ from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical
 
 FER_PIXELS = 48 * 48
-BLOCK_BYTES = 1 << 17
+BLOCK_BYTES = int(os.environ.get("BB", 1 << 19))
+PARSERS = int(os.environ.get("PP", 1))
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
 
@@ -68,14 +70,31 @@ def read_batches(stream: BinaryIO, columns: Columns, name: str, block_bytes: int
 
     Faces are square; their side is what most of the first block's rows have, 48 if none of them is square.
     """
-    line_number, row, pixels = 2, 0, 0
-    for block in _blocks_of_rows(stream, name, block_bytes):
-        lines = block.split(b"\n")
-        pixels = pixels or _usual_pixel_count(lines, columns)
-        batch = _parse(lines, columns, pixels, line_number, row)
-        line_number += len(lines)
-        row += len(batch.images) + len(batch.broken)
-        yield batch
+    line_number, row = 2, 0
+    for parsed in _parsed_blocks(stream, columns, name, block_bytes):
+        yield Batch(
+            images=parsed.images,
+            labels=parsed.labels,
+            splits=parsed.splits,
+            rows=parsed.rows + row,
+            broken=[Broken(f"row {line_number + line}", reason) for line, reason in parsed.broken],
+        )
+        line_number += parsed.lines
+        row += len(parsed.images) + len(parsed.broken)
+
+
+def _parsed_blocks(stream: BinaryIO, columns: Columns, name: str, block_bytes: int) -> Iterator["_Parsed"]:
+    """Parse several blocks at a time, give them in order; those waiting are few, so memory stays flat."""
+    pixels = 0
+    waiting: deque[Future[_Parsed]] = deque()
+    with ThreadPoolExecutor(PARSERS, "ferkit-parse") as parsers:
+        for block in _blocks_of_rows(stream, name, block_bytes):
+            pixels = pixels or _usual_pixel_count(block.split(b"\n"), columns)
+            waiting.append(parsers.submit(_parse, block, columns, pixels))
+            if len(waiting) > 2 * PARSERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[bytes]:
@@ -91,7 +110,7 @@ def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[b
                     "Expected rows like '0,70 80 82 ...,Training'."
                 )
             continue
-        yield b"".join([*pieces, piece[:cut]])
+        yield b"".join([*pieces, memoryview(piece)[:cut]])
         pieces = [piece[cut + 1 :]]
     if rest := b"".join(pieces):
         yield rest
@@ -107,13 +126,74 @@ def _usual_pixel_count(lines: Sequence[bytes], columns: Columns) -> int:
     return squares[0] if squares else FER_PIXELS
 
 
-def _parse(lines: Sequence[bytes], columns: Columns, pixels: int, line_number: int, row: int) -> Batch:
+@dataclass(frozen=True)
+class _Parsed:
+    """One block: as `Batch`, but rows and the lines of broken rows are counted from the start of the block."""
+
+    images: Faces
+    labels: npt.NDArray[np.int64]
+    splits: Sequence[str]
+    rows: npt.NDArray[np.int64]
+    broken: Sequence[tuple[int, str]]
+    lines: int
+
+
+def _parse(block: bytes, columns: Columns, pixels: int) -> _Parsed:
+    return _parse_regular(block, columns, pixels) or _parse_lines(block.split(b"\n"), columns, pixels)
+
+
+def _parse_regular(block: bytes, columns: Columns, pixels: int) -> _Parsed | None:
+    """A block in which all rows are as they should be, else None. Pixels are not looked at row by row."""
+    edges = _edges(block, columns)
+    labels = [_label(block[row[columns.emotion] + 1 : row[columns.emotion + 1]]) for row in edges]
+    splits = [""] * len(edges)
+    if columns.usage is not None:
+        splits = [_split(block[row[columns.usage] + 1 : row[columns.usage + 1]]) for row in edges]
+    if not edges or None in labels or (columns.usage is not None and "" in splits):
+        return None
+    starts, ends = np.array(edges, np.int64)[:, columns.pixels : columns.pixels + 2].T
+    if columns.pixels == columns.count - 1:  # lines may end as on Windows
+        ends = ends - (np.frombuffer(block, np.uint8)[ends - 1] == ord("\r"))
+    faces = decode_spans(block, starts + 1, ends, pixels)
+    if faces is None:
+        return None
+    side = math.isqrt(pixels)
+    images = faces.reshape(-1, side, side, 1)
+    return _Parsed(images, np.array(labels, np.int64), splits, np.arange(len(edges)), (), len(edges))
+
+
+def _edges(block: bytes, columns: Columns) -> list[list[int]]:
+    """For each row, what surrounds its fields: field f stands between edges f and f + 1. Empty if a row lacks a field.
+
+    `bytes.find` jumps from comma to comma, which takes half the time of comparing each byte with a comma. A line end or
+    comma inside a field (a row with too few or too many) is not seen here, but no label, split or pixels hold one.
+    """
+    if columns.count != 2 + (columns.usage is not None):
+        return []  # columns of unknown content might hold one
+    find, edges, edge = block.find, [], -1
+    while edge < len(block):
+        row = [edge]
+        for _ in range(columns.count - 1):
+            edge = find(b",", edge + 1)
+            if edge < 0:
+                return []
+            row.append(edge)
+        edge = find(b"\n", edge + 1)
+        edge = len(block) if edge < 0 else edge
+        row.append(edge)
+        edges.append(row)
+    return edges
+
+
+def _parse_lines(lines: Sequence[bytes], columns: Columns, pixels: int) -> _Parsed:
+    """Any block, row by row: broken rows are named, blank lines skipped."""
     texts: list[bytes] = []
     labels: list[int] = []
     splits: list[str] = []
-    where: list[tuple[int, int]] = []  # line as an editor numbers it, row from 0
+    where: list[tuple[int, int]] = []  # line and row
     broken: list[tuple[int, str]] = []
-    for number, line in enumerate(lines, line_number):
+    row = 0
+    for number, line in enumerate(lines):
         if not line or line.isspace():
             continue
         label, split, text, reason = _fields(line, columns)
@@ -131,7 +211,7 @@ def _parse(lines: Sequence[bytes], columns: Columns, pixels: int, line_number: i
         good = []
         decoded = []
         for index, text in enumerate(texts):
-            one = _decode_one(text, pixels)
+            one = decode_row(text, pixels)
             if isinstance(one, str):
                 broken.append((where[index][0], one))
             else:
@@ -141,12 +221,13 @@ def _parse(lines: Sequence[bytes], columns: Columns, pixels: int, line_number: i
         labels, splits, where = [labels[i] for i in good], [splits[i] for i in good], [where[i] for i in good]
 
     side = math.isqrt(pixels)
-    return Batch(
+    return _Parsed(
         images=faces.reshape(-1, side, side, 1),
         labels=np.array(labels, np.int64),
         splits=splits,
         rows=np.array([index for _, index in where], np.int64),
-        broken=[Broken(f"row {number}", reason) for number, reason in sorted(broken)],
+        broken=sorted(broken),
+        lines=len(lines),
     )
 
 
@@ -181,89 +262,15 @@ def _text(field: bytes) -> str:
 # The same few labels and splits stand in every row, so what they mean is looked up once.
 @lru_cache(maxsize=256)
 def _split(field: bytes) -> str:
-    return usage_name(_text(field))
+    return "" if b"\n" in field else usage_name(_text(field))
 
 
 @lru_cache(maxsize=256)
 def _label(field: bytes) -> int | None:
     text = _text(field)
+    if b"\n" in field:
+        return None
     if len(text) == 1 and "0" <= text < str(len(EMOTIONS)):
         return int(text)
     name = canonical(text)
     return EMOTIONS.index(name) if name in EMOTIONS else None
-
-
-def decode_pixels(texts: Sequence[bytes], pixels: int) -> Faces | None:
-    """Turn rows of numbers into uint8 (len(texts), pixels), or None if any row is not exactly that.
-
-    Takes digits with single or repeated spaces between, at most three digits to a number.
-    """
-    if not texts:
-        return np.zeros((0, pixels), np.uint8)
-    # Three spaces in front, so that every digit has three bytes before it; one behind, so that every number ends.
-    text = np.frombuffer(b"   " + b" ".join(texts) + b" ", np.uint8)
-    # Results go into arrays that are used again: fresh memory for every step would cost more than the steps.
-    digit, value, scratch = np.empty_like(text), np.empty_like(text), np.empty_like(text)
-    is_digit, flag = np.empty(text.shape, bool), np.empty(text.shape, bool)
-
-    np.subtract(text, np.uint8(ord("0")), out=digit)
-    np.less(digit, np.uint8(10), out=is_digit)
-    np.equal(text, np.uint8(ord(" ")), out=flag)
-    if not np.logical_or(flag, is_digit, out=flag).all():
-        return None
-    # Four digits in a row: two overlapping pairs, two apart.
-    pair = np.logical_and(is_digit[1:], is_digit[:-1], out=flag[1:])
-    if np.logical_and(pair[2:], pair[:-2], out=scratch[3:].view(bool)).any():
-        return None
-    np.multiply(digit, is_digit.view(np.uint8), out=digit)
-
-    # From here on, position i stands for byte i + 3 of the text; n is where the padding begins.
-    n = len(text) - 4
-    if n == 0:
-        return None
-    value, scratch = value[:n], scratch[:n]
-    tens_follow = np.logical_and(is_digit[2 : n + 2], is_digit[3 : n + 3], out=flag[:n])
-    np.multiply(digit[1 : n + 1], tens_follow.view(np.uint8), out=scratch)  # hundreds
-    if scratch.max() > 2:
-        return None
-    np.multiply(scratch, np.uint8(100), out=scratch)
-    np.multiply(digit[2 : n + 2], np.uint8(10), out=value)
-    np.add(value, digit[3 : n + 3], out=value)
-    # Tens and ones are below 100, hundreds at most 200: beyond 255 the sum wraps to less than the hundreds.
-    np.add(value, scratch, out=value)
-    if np.less(value, scratch, out=flag[:n]).any():
-        return None
-    ends = np.greater(is_digit[3 : n + 3], is_digit[4 : n + 4], out=flag[:n])
-    at = np.flatnonzero(ends)
-    if not _every_row_has(at, texts, pixels):
-        return None
-    # Picking by position takes half the time of value[ends] when what is picked lies two or three bytes apart.
-    faces: Faces = value.take(at).reshape(-1, pixels)
-    return faces
-
-
-def _every_row_has(at: npt.NDArray[np.int64], texts: Sequence[bytes], pixels: int) -> bool:
-    """Whether each row holds that many numbers, by where numbers end.
-
-    The right total is not enough: one row may lack what another has over.
-    """
-    if len(at) != len(texts) * pixels:
-        return False
-    row_ends = np.cumsum([len(text) + 1 for text in texts]) - 1
-    return bool((at[pixels - 1 :: pixels] < row_ends).all() and (at[pixels::pixels] > row_ends[:-1]).all())
-
-
-def _decode_one(text: bytes, pixels: int) -> npt.NDArray[np.uint8] | str:
-    """The pixels of one row, or the reason why it has none."""
-    quick = decode_pixels([text], pixels)
-    if quick is not None:
-        face: npt.NDArray[np.uint8] = quick[0]
-        return face
-    tokens = text.decode("utf-8", "replace").split()
-    for position, token in enumerate(tokens, 1):
-        if not re.fullmatch(r"0*[0-9]{1,3}", token, re.ASCII) or int(token) > 255:
-            return f"pixel {position} is {token[:20]!r}, expected a whole number from 0 to 255"
-    if len(tokens) != pixels:
-        side = math.isqrt(pixels)
-        return f"{len(tokens):,} pixels, expected {pixels:,} ({side} x {side})"
-    return np.array([int(token) for token in tokens], np.uint8)

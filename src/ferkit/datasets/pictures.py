@@ -1,14 +1,20 @@
-"""Single pictures as faces of one size: decoded and resized by `ferkit.images`, as they will be in use."""
+"""Single pictures as faces of one size: decoded and resized by `ferkit.images`, as they will be in use.
+
+`ferkit.images` brings OpenCV and Pillow, so it is imported where a picture is worked on: a CSV needs neither.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ferkit.datasets.records import Broken, Faces
 from ferkit.datasets.table import Batch
 from ferkit.errors import ImageError
-from ferkit.images import FaceInput, read_image, resize_face
+
+if TYPE_CHECKING:
+    from ferkit.images import FaceInput
 
 DEFAULT_SIZE = 48
 # A size that all pictures share is kept up to here; beyond, they are photographs rather than faces cut for training.
@@ -38,6 +44,8 @@ class Shaper:
         """Without a size asked for: the one that all samples share if it is no larger than 224, else 48x48."""
         if self.height is not None:
             return
+        from ferkit.images import read_image
+
         sizes = set()
         for data in samples:
             try:
@@ -49,11 +57,15 @@ class Shaper:
         self.height, self.width = shared if max(shared) <= LARGEST_OWN_SIZE else (DEFAULT_SIZE, DEFAULT_SIZE)
 
     @property
-    def face_input(self) -> FaceInput:
+    def face_input(self) -> "FaceInput":
+        from ferkit.images import FaceInput
+
         return FaceInput(self.height or DEFAULT_SIZE, self.width or DEFAULT_SIZE, self.channels)
 
     def decode(self, data: bytes) -> Faces:
         """One picture; raises `ImageError`."""
+        from ferkit.images import read_image, resize_face
+
         pixels = read_image(data)
         target = self.face_input
         self.resized += pixels.shape[:2] != (target.height, target.width)

@@ -16,7 +16,6 @@ from ferkit.datasets.records import Faces
 from ferkit.datasets.sources import DATA_SUFFIXES, PICTURE_SUFFIXES, DataFile, Source, open_file
 from ferkit.datasets.table import Batch, Reading
 from ferkit.errors import DatasetError
-from ferkit.images import resize_face
 from ferkit.labels import EMOTIONS
 from ferkit.registry import Registry, describe
 
@@ -118,6 +117,8 @@ def _reshaped(images: Faces, shaper: Shaper) -> Faces:
     colour = np.broadcast_to(images, (*images.shape[:3], 3))
     if shaper.height is None or images.shape[1:3] == (shaper.height, shaper.width):
         return np.ascontiguousarray(colour) if shaper.channels == 3 else images
+    from ferkit.images import resize_face
+
     target = shaper.face_input
     shape = (len(images), target.height, target.width, target.channels)
     return np.array([resize_face(image, target) for image in colour], np.uint8).reshape(shape)
