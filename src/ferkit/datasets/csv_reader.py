@@ -6,7 +6,6 @@ something is out of the ordinary is gone through row by row, to read what is cle
 """
 
 import math
-import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +24,9 @@ from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical
 
 FER_PIXELS = 48 * 48
-BLOCK_BYTES = int(os.environ.get("BB", 1 << 19))
-PARSERS = int(os.environ.get("PP", 1))
+# Smaller blocks fit the cache better, but then threads wait for the interpreter's lock more often than they compute.
+BLOCK_BYTES = 1 << 20
+PARSERS = 2
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
 
