@@ -136,3 +136,10 @@ def test_results_travel_between_processes():
     copy = pickle.loads(pickle.dumps(result))  # noqa: S301
     assert copy == result
     assert result.without_pixels().pixels is None
+
+
+def test_names_that_are_no_text_can_be_stored():
+    """Linux hands the byte 0xff of a file name over as a lone surrogate, which no encoding takes."""
+    document = PictureResult.failed("caf\udcff.jpg", "Cannot read caf\udcff.jpg.").to_dict()
+    assert document["source"] == "caf\\udcff.jpg"
+    assert json.dumps(document, ensure_ascii=False).encode("utf-8")

@@ -140,9 +140,10 @@ class FaceEmotion:
 
 @dataclass(frozen=True)
 class PictureResult:
-    """What was found in one picture; iterating gives its faces, from left to right.
+    r"""What was found in one picture; iterating gives its faces, from left to right.
 
-    source: path or name of the picture.
+    source: path or name of the picture; bytes of a name that are no text are written out (`\udcff`), so every result can
+        be printed and stored.
     width, height: pixels after EXIF orientation; 0 where the picture could not be read.
     error: why the picture could not be read, else None. A picture without a face is no error.
     pixels: RGB uint8 (height, width, 3) where they were asked for, for drawing; not part of `to_dict`.
@@ -156,6 +157,9 @@ class PictureResult:
     pixels: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Linux allows file names that are not UTF-8; one of them must not cost the table of a million others.
+        object.__setattr__(self, "source", _encodable(self.source))
+        object.__setattr__(self, "error", self.error and _encodable(self.error))
         for face in self.faces:
             if face.box.x2 > self.width or face.box.y2 > self.height:
                 raise FerkitError(
@@ -190,3 +194,7 @@ class PictureResult:
             "faces": [face.to_dict() for face in self.faces],
             "error": self.error,
         }
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
