@@ -20,9 +20,14 @@ def cache_folder() -> Path:
 def write_atomically(target: Path, error: type[FerkitError] = FerkitError) -> Iterator[Path]:
     """Yield a path beside `target` to write to; rename it onto `target` when the block ends well.
 
-    A reader sees the old file or the new one, never half of one, even after `kill -9` or on a full disk. Trouble with
-    the disk becomes an `error` of one clear line.
+    A reader sees the old file or the new one, never half of one, even after `kill -9` or on a full disk. A link stays a
+    link: the file it leads to is replaced. Trouble with the disk becomes an `error` of one clear line.
     """
+    if target.exists() and not target.is_file():
+        # Renaming onto /dev/null as root would take it from the whole machine.
+        raise error(f"Cannot write {target}: it is there and is no regular file. Choose another name.")
+    if target.is_symlink():
+        target = target.resolve()
     # The suffix stays at the end: many writers choose their format by it.
     draft = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
     try:

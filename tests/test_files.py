@@ -1,0 +1,53 @@
+"""Writing: what was there stays until the new is whole, and what is no file is never replaced."""
+
+import os
+
+import pytest
+
+from ferkit.errors import ModelError
+from ferkit.files import write_atomically
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "table.csv"
+    target.write_text("old")
+
+    def half():
+        with write_atomically(target) as draft:
+            draft.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_disk_trouble_is_one_line_of_the_kind_asked_for(tmp_path):
+    with (
+        pytest.raises(ModelError, match="No space left on device") as caught,
+        write_atomically(tmp_path / "x", ModelError),
+    ):
+        raise OSError(28, "No space left on device")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """As root, a rename onto /dev/null or /dev/stdout would succeed."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ModelError, match="no regular file"), write_atomically(pipe, ModelError):
+        pass
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_a_link(tmp_path):
+    real, link = tmp_path / "elsewhere.csv", tmp_path / "link.csv"
+    real.write_text("old")
+    link.symlink_to(real)
+    with write_atomically(link) as draft:
+        draft.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
