@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -205,3 +206,23 @@ def test_a_model_folder_is_served_without_a_training_framework(tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
     (face,) = json.loads(done.stdout)[0]["faces"]
     assert face["label"] in EMOTIONS
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_file(ferkit_predict, pictures, tmp_path, monkeypatch):
+    def interrupted(self, faces):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BrightnessClassifier, "predict_proba", interrupted)
+    code, out, err = ferkit_predict(pictures, "--detector", "none", "--csv", tmp_path / "faces.csv")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "ferkit: Interrupted."
+    assert [path.name for path in tmp_path.iterdir()] == ["pictures"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("option", ["--csv", "--parquet"])
+def test_a_name_that_is_no_text_does_not_cost_the_table(ferkit_predict, pictures, tmp_path, option):
+    os.rename(pictures / "1.png", os.fsencode(pictures) + b"/caf\xff.png")  # noqa: PTH104 - a name in bytes
+    code, _, err = ferkit_predict(pictures, "--detector", "none", option, tmp_path / "faces")
+    assert code == 1, "of the broken one"
+    assert "2 pictures, 2 faces; 1 could not be read." in err

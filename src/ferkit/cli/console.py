@@ -53,9 +53,8 @@ def run(app: Callable[[], Any]) -> None:
     except FerkitError as error:
         fail(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        fail("Interrupted.")
-        sys.exit(130)
-    except BrokenPipeError:  # `ferkit predict ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except SystemExit as leaving:
+        # Typer turns Ctrl-C into this code without a word.
+        if leaving.code == 130:
+            fail("Interrupted.")
+        raise

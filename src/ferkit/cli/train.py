@@ -67,7 +67,11 @@ def train(
 
     with no_native_chatter():
         load_keras()
-    run = run_training(dataset, recipe, out=out, resume=resume, **changes)
+    try:
+        run = run_training(dataset, recipe, out=out, resume=resume, **changes)
+    except KeyboardInterrupt:
+        notes.print("Whole epochs are kept. To go on: the same command with --resume.")
+        raise
     if json_:
         from ferkit.cli.console import print_json
 
