@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -202,7 +203,9 @@ def edit(**changes):
         pytest.param("card.json", edit(temperature=0), "temperature must be above 0", id="temperature"),
         pytest.param("card.json", edit(face_input={"height": 48}), None, id="face-input-defaults"),
         pytest.param("card.json", edit(face_input={"height": -1}), "positive pixels", id="face-input-size"),
+        pytest.param("card.json", edit(face_input={"height": "48"}), "positive pixels", id="face-input-text"),
         pytest.param("card.json", edit(face_input={"colour": 1}), "not a ferkit model card", id="face-input-unknown"),
+        pytest.param("card.json", edit(sha256=None), "sha256 must be", id="no-checksums"),
     ],
 )
 def test_damaged_folders(copy, name, damage, words):
@@ -241,3 +244,37 @@ def test_a_failed_export_leaves_nothing(folder, tmp_path, monkeypatch):
 def test_unknown_format(folder, tmp_path):
     with pytest.raises(UsageError, match="Did you mean 'onnx'"):
         export.export(folder, tmp_path / "m", "onx")
+
+
+def test_a_card_of_another_size_than_the_network_is_one_line(copy):
+    edit(face_input={"height": 64, "width": 64})(copy / "card.json")
+    classifier = EmotionClassifier.load(copy)
+    with pytest.raises(ModelError, match=r"takes .*48, 48.* Received: \(1, 64, 64, 1\)") as caught:
+        classifier.predict_proba(np.zeros((1, 64, 64, 1), np.uint8))
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_network_is_refused_by_every_way_in(copy):
+    """The archive is whole and its weights are not: what a bad copy may look like."""
+    path = copy / "half.keras"
+    with zipfile.ZipFile(copy / "model.keras") as whole, zipfile.ZipFile(path, "w") as half:
+        for name in whole.namelist():
+            data = whole.read(name)
+            half.writestr(name, data[: len(data) // 2] if name.endswith(".h5") else data)
+    for load in (EmotionClassifier.load, export.open_network):
+        with pytest.raises(ModelError, match="Keras cannot load"):
+            load(path)
+
+
+def test_the_commit_is_that_of_ferkit_alone(tmp_path, monkeypatch):
+    """A virtual environment inside somebody's checkout: their commit is not ours."""
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)  # noqa: S607
+    installed = tmp_path / "site-packages" / "ferkit" / "model_folder.py"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    monkeypatch.setattr(model_folder, "__file__", str(installed))
+    assert model_folder.git_commit() is None

@@ -70,7 +70,7 @@ class EmotionClassifier:
         if use_onnx:
             network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card))
         else:
-            network = keras_network(_open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
+            network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(
             network,
             name=str(model),
@@ -122,7 +122,10 @@ def onnx_network(path: Path) -> Network:
 
     def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
         pixels = faces if entry.type == "tensor(uint8)" else faces.astype(np.float32)
-        result: Probabilities = session.run(None, {entry.name: pixels})[0]
+        try:
+            result: Probabilities = session.run(None, {entry.name: pixels})[0]
+        except Exception as problem:
+            raise ModelError(f"{path} takes {entry.type} {entry.shape}. Received: {pixels.shape}.") from problem
         return result
 
     return run
@@ -137,7 +140,8 @@ def keras_network(model: Any, scale: float = 1.0) -> Network:
     return run
 
 
-def _open_keras(path: Path) -> Any:
+def open_keras(path: Path) -> Any:
+    """Load a `.keras` or `.h5` file as a `keras.Model`, after looking that it asks for no code; else a `ModelError`."""
     from ferkit.keras_backend import load_keras
 
     model_folder.refuse_code(path)
@@ -152,7 +156,7 @@ def _open_keras(path: Path) -> Any:
 def _load_bare(path: Path) -> EmotionClassifier:
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise ModelError(f"{path} is no model that ferkit reads. Expected a model folder, .keras or .h5.")
-    model = _open_keras(path)
+    model = open_keras(path)
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (1, 3):
         raise ModelError(f"{path} must take pictures (N, height, width, 1 or 3). Received: {shape}.")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ferkit import model_folder
-from ferkit.classifier import EmotionClassifier, keras_network, onnx_network
+from ferkit.classifier import EmotionClassifier, keras_network, onnx_network, open_keras
 from ferkit.errors import MissingDependencyError, ModelError
 from ferkit.files import write_atomically
 from ferkit.images import FaceInput
@@ -72,8 +72,7 @@ def open_network(model: str | Path) -> Any:
     path = model_folder.find(model)
     if path.is_dir():
         path = model_folder.check_sum(path, model_folder.KERAS_FILE, model_folder.read_card(path))
-    model_folder.refuse_code(path)
-    return load_keras().saving.load_model(path, compile=False, safe_mode=True)
+    return open_keras(path)
 
 
 def _save_with_keras(model: Any, face_input: FaceInput, path: Path) -> float:
@@ -113,7 +112,13 @@ def _write_onnx(model: Any, face_input: FaceInput, path: Path) -> None:
     signature = [keras.InputSpec(shape=shape, dtype="uint8", name="faces")]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of Keras' own code against NumPy 2
-        serving.export(str(path), format="onnx", verbose=False, input_signature=signature)
+        try:
+            serving.export(str(path), format="onnx", verbose=False, input_signature=signature)
+        except OSError:
+            raise
+        except Exception as problem:  # three libraries' converters, each with errors of its own
+            first = str(problem).strip().split("\n")[0]
+            raise ModelError(f"The network {model.name!r} cannot be written as ONNX: {first}") from problem
 
 
 def _write_onnx_elsewhere(model: Any, path: Path) -> None:

@@ -65,8 +65,13 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: classes must be at least two different names. Received: {classes!r}.")
     if not temperature > 0:
         raise ModelError(f"{path}: temperature must be above 0. Received: {temperature}.")
-    if face_input.channels not in (1, 3) or face_input.height < 1 or face_input.width < 1:
-        raise ModelError(f"{path}: face_input must be positive pixels and 1 or 3 channels. Received: {face_input}.")
+    shape = (face_input.height, face_input.width, face_input.channels)
+    if not all(type(one) is int and one >= 1 for one in shape) or face_input.channels not in (1, 3):
+        raise ModelError(
+            f"{path}: face_input must be whole, positive pixels and 1 or 3 channels. Received: {face_input}."
+        )
+    if not isinstance(card.get("sha256", {}), dict):
+        raise ModelError(f"{path}: sha256 must be the checksums by file name. Received: {card['sha256']!r}.")
     return dict(card)
 
 
@@ -165,6 +170,9 @@ def git_commit() -> str | None:
     """Commit of the ferkit checkout that runs, with "+changes" if it is not clean; None outside a checkout."""
     here = Path(__file__).parent
     try:
+        # Installed into a virtual environment, ferkit may lie in the checkout of another project.
+        ask = ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(ask, capture_output=True, timeout=10, check=True)  # noqa: S603
         ask = ["git", "-C", str(here), "rev-parse", "HEAD"]
         commit = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603
         ask = ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"]
