@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,3 +265,42 @@ def test_a_tiny_run_on_jax(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "jax ['model.keras', 'model.onnx']"
+
+
+def test_trouble_with_tensorboard_does_not_cost_the_run(tmp_path, capsys):
+    pytest.importorskip("tensorboard")
+    from ferkit.training import train
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("in the way")
+    run = train(small_dataset(size=16), out=tmp_path / "run", epochs=2, batch_size=16)
+    assert len(run.history) == 2
+    said = capsys.readouterr().err
+    assert said.count("No more curves in") == 1
+    assert "epoch   2/2" in said
+
+
+def test_a_network_that_cannot_be_served_is_said_and_kept(tmp_path, monkeypatch, capsys):
+    from ferkit import export
+    from ferkit.training import train
+
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    run = train(small_dataset(size=16), out=tmp_path / "run", epochs=1, batch_size=16)
+    assert "No model.onnx" in capsys.readouterr().err
+    assert list(run.classifier.card["sha256"]) == ["model.keras"]
+    assert len(run.classifier.predict_proba(small_dataset(size=16).val.images)) == 28
+
+
+def test_resume_catches_up_with_the_table_and_refuses_other_targets(tmp_path):
+    """Killed after the checkpoint and before the table; resumed without the votes it was trained on."""
+    data = small_dataset(size=16)
+    votes = np.eye(7, dtype=np.float32)[data.train.labels]
+    voted = replace(data, splits={**data.splits, "Training": replace(data.train, votes=votes)})
+    train(voted, out=tmp_path / "run", epochs=2, batch_size=16)
+    table = tmp_path / "run" / "history.csv"
+    whole = table.read_text()
+    table.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    with pytest.raises(TrainingError, match="trained with votes"):
+        train(data, out=tmp_path / "run", resume=True)
+    train(voted, out=tmp_path / "run", resume=True)
+    assert table.read_text() == whole

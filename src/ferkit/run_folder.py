@@ -49,7 +49,13 @@ def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> Tr
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise TrainingError(f"{folder / CONFIG_FILE} cannot be read ({problem}). Start a new run.") from problem
     if trained_on["fingerprint"] != dataset.fingerprint:
-        raise TrainingError(f"{folder} was trained on other data ({trained_on['source']}). Resume with the same data.")
+        raise TrainingError(
+            f"{folder} was trained on other data ({trained_on['source']}, {trained_on['faces']}). "
+            "Resume with the same data, --split and --drop-duplicates."
+        )
+    # Runs begun before this was noted down had no votes or cannot say.
+    if "votes" in trained_on and trained_on["votes"] != about(dataset)["votes"]:
+        raise TrainingError(f"{folder} was trained {'with' if trained_on['votes'] else 'without'} votes. Resume it so.")
     wanted = config.changed(**changes)
     if wanted != config:
         differing = [n for n, value in wanted.to_dict().items() if value != config.to_dict()[n]]
@@ -62,7 +68,8 @@ def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> Tr
 def about(dataset: Dataset) -> dict[str, Any]:
     """What the card and the config say of the data; paths of this machine stay out."""
     counts = {name: len(faces) for name, faces in dataset.splits.items()}
-    return {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "faces": counts}
+    votes = any(faces.votes is not None for faces in dataset.splits.values())
+    return {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "faces": counts, "votes": votes}
 
 
 def sittings(folder: Path) -> list[dict[str, Any]]:
@@ -98,18 +105,33 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 
 class TensorBoard:
-    """Scalars for TensorBoard, written with its own writer: Keras' callback needs TensorFlow on every backend."""
+    """Scalars for TensorBoard, written with its own writer: Keras' callback needs TensorFlow on every backend.
+
+    It is a view of `history.csv`, so trouble with its file, as on a full disk, ends it and not the run. A file is opened
+    with the first row: a run that is resumed and has nothing left to do leaves none.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.writer: Any = None
-        if importlib.util.find_spec("tensorboard"):
+        self.works = importlib.util.find_spec("tensorboard") is not None
+
+    def add(self, row: Mapping[str, float]) -> str | None:
+        """Write a row; what went wrong, once, in one line."""
+        if not self.works:
+            return None
+        try:
+            self._write(row)
+        except Exception as problem:  # with TensorFlow its file errors are TensorFlow's own
+            self.works = False
+            return f"No more curves in {self.folder}: {str(problem).splitlines()[0]}"
+        return None
+
+    def _write(self, row: Mapping[str, float]) -> None:
+        if self.writer is None:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            self.writer = EventFileWriter(str(folder))
-
-    def add(self, row: Mapping[str, float]) -> None:
-        if self.writer is None:
-            return
+            self.writer = EventFileWriter(str(self.folder))
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 

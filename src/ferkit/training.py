@@ -112,6 +112,8 @@ def train(
         checkpoint = checkpoints.load(last)
         checkpoints.put(checkpoint, model)
         history = checkpoint.history
+        # The table lags behind if the process died between the two.
+        run_folder.write_history(folder / "history.csv", history)
     batches = batches_of(faces, batch_size, config)
     targets = np.eye(len(dataset.classes), dtype=np.float32)[val.labels]
 
@@ -158,14 +160,16 @@ def train(
                 checkpoints.save(state, best)
             checkpoints.save(state, last)
             run_folder.write_history(folder / "history.csv", history)
-            board.add(row)
             progress.epoch_ended(row, is_best)
+            if trouble := board.add(row):
+                progress.say(trouble)
 
     # The best epoch becomes the model, in float32 whatever it was trained in.
     checkpoints.put(checkpoints.load(best), model)
     final = untrained_network(faces, config.changed(precision="float32"))
     final.set_weights(network.get_weights())
-    _finish(folder, final, dataset, config, history, val)
+    if trouble := _finish(folder, final, dataset, config, history, val):
+        progress.say(trouble)
     return Run(folder, config, history)
 
 
@@ -268,8 +272,10 @@ class _ShowSteps:
         return load_keras().callbacks.LambdaCallback(on_train_batch_end=on_batch_end)
 
 
-def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet) -> None:
-    """Write the model folder: network, serving copy, and the card last."""
+def _finish(
+    folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet
+) -> str | None:
+    """Write the model folder: network, serving copy, and the card last; returns what the user must know, if anything."""
     shape = network.input_shape
     face_input = FaceInput(height=shape[1], width=shape[2], channels=shape[3])
     with write_atomically(folder / model_folder.KERAS_FILE, TrainingError) as draft:
@@ -278,6 +284,8 @@ def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, h
     try:
         serving["onnx_max_difference"] = export.to_onnx(network, face_input, folder / model_folder.ONNX_FILE)
     except FerkitError as problem:
+        if isinstance(problem.__cause__, OSError):
+            raise  # of the disk, not of the network
         # Without TensorFlow there is no way to ONNX; the Keras file alone is a working model.
         (folder / model_folder.ONNX_FILE).unlink(missing_ok=True)
         serving["onnx_missing"] = str(problem)
@@ -316,6 +324,8 @@ def _finish(folder: Path, network: Any, dataset: Dataset, config: TrainConfig, h
         },
     )
     plots.training_curves(history, folder / "curves.png")
+    missing = serving.get("onnx_missing")
+    return missing and f"No {model_folder.ONNX_FILE}, so this model runs only where Keras is installed: {missing}"
 
 
 def _take_weights(network: Any, init: str | Path) -> None:
