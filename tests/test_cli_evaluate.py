@@ -7,8 +7,10 @@ import pytest
 
 import ferkit.classifier
 from ferkit.cli import main
+from ferkit.datasets import load_dataset
 from ferkit.images import FaceInput
 from ferkit.labels import EMOTIONS
+from ferkit.run_folder import about
 
 
 class Reads:
@@ -135,6 +137,26 @@ def test_broken_rows_are_skipped_on_request(ferkit_, csv):
 def test_faces_come_in_the_size_that_the_model_takes(ferkit_, csv):
     code, out, _ = ferkit_("evaluate", "model", csv, "--json", model=Reads(face_input=FaceInput(24, 32, 3)))
     assert (code, json.loads(out)["n"]) == (0, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "split", "said"),
+    [
+        pytest.param({}, "PublicTest", "", id="published"),
+        pytest.param({"split": "random"}, "val", "Split at random", id="random"),
+        pytest.param({"split": "random", "drop_duplicates": True}, "val", "Dropped", id="random-distinct"),
+        pytest.param({"split": "random", "seed": 7}, "PublicTest", "may have seen the faces", id="another-seed"),
+    ],
+)
+def test_a_model_is_measured_on_what_it_was_not_trained_on(ferkit_, csv, options, split, said):
+    """After a random split most of the published test split was in training."""
+    model = Reads()
+    csv.write_text(csv.read_text() + "".join(csv.read_text().splitlines(keepends=True)[1:]).replace(" 7", " 8"))
+    model.card = {"training": {"data": about(load_dataset(csv, **options))}}
+    code, out, err = ferkit_("evaluate", "model", csv, "--json", model=model)
+    assert (code, json.loads(out)["split"]) == (0, split)
+    assert said in err
+    assert ("may have seen" in err) == ("may have seen" in said)
 
 
 def test_help_lists_every_tta_with_its_cost(ferkit_):

@@ -1,7 +1,9 @@
 """`ferkit evaluate`: how good a model is on labelled faces."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -9,6 +11,9 @@ from rich.markup import escape
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.registry import describe
 from ferkit.tta import TTA
+
+if TYPE_CHECKING:
+    from ferkit.datasets import Dataset
 
 _TTA = " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
 
@@ -38,10 +43,16 @@ def evaluate(
     with no_native_chatter():
         classifier = EmotionClassifier.load(model)
     takes = classifier.face_input
+    load = partial(
+        load_dataset,
+        data,
+        votes=votes,
+        skip_broken=skip_broken,
+        size=(takes.height, takes.width),
+        channels=takes.channels,
+    )
     with notes.status(f"Reading {escape(data)}"):
-        dataset = load_dataset(
-            data, votes=votes, skip_broken=skip_broken, size=(takes.height, takes.width), channels=takes.channels
-        )
+        dataset = _split_as_trained(load, Path(data).name, classifier.card)
     for note in dataset.notes:
         notes.print(f"Note: {note}", markup=False)
     faces = dataset.split(split)
@@ -60,3 +71,24 @@ def evaluate(
         history = read_history(epochs) if epochs.is_file() else None
         page = write_report(result, report, history=history, card=classifier.card)
         notes.print(f"Report: {page}", markup=False)
+
+
+def _split_as_trained(load: "Callable[..., Dataset]", source: str, card: Mapping[str, Any]) -> "Dataset":
+    """The data in its published splits; in the random ones if the model was trained on these.
+
+    A model that was trained on a random split has seen most of the published test split.
+    """
+    dataset = load()
+    trained = card.get("training", {}).get("data", {})
+    if source != trained.get("source") or dataset.fingerprint == trained["fingerprint"]:
+        return dataset
+    for drop_duplicates in (False, True):
+        at_random = load(split="random", drop_duplicates=drop_duplicates)
+        if at_random.fingerprint == trained["fingerprint"]:
+            return at_random
+    if set(trained["faces"]) != set(dataset.splits):
+        notes.print(
+            f"Warning: the model was trained on other splits of {source}, so it may have seen the faces it is measured on.",
+            markup=False,
+        )
+    return dataset

@@ -60,7 +60,7 @@ def train(
 
     dataset = load_dataset(data, split=split, drop_duplicates=drop_duplicates, votes=votes, skip_broken=skip_broken)
     for note in dataset.notes:
-        notes.print(f"note: {note}", markup=False)
+        notes.print(f"Note: {note}", markup=False)
 
     from ferkit.keras_backend import load_keras
     from ferkit.training import train as run_training
