@@ -54,6 +54,8 @@ def predict(
     for table in (csv, parquet):
         if table is not None and table.exists() and any(_same_file(table, picture) for picture in pictures):
             raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
+    if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
+        raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
     unread = faces = 0
     with ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []

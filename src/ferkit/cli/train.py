@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes
+from ferkit.schedules import SCHEDULES
 
 
 def train(
@@ -15,7 +16,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training faces.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Faces per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="constant, step, plateau or cosine.")] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"One of: {', '.join(SCHEDULES)}.")] = None,
     activation: Annotated[str | None, typer.Option(help="relu, leaky_relu, gelu, or any other of Keras.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="float32, or bfloat16: faster where the processor has it.")
