@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test check lint requirements benchmarks clean help
+.PHONY: demo test check lint requirements clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

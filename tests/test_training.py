@@ -214,9 +214,25 @@ def test_nothing_to_resume(out, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    """The second of two runs that chose the same folder at the same time is refused before it writes anything."""
+    from ferkit import run_folder
+
+    data, config = small_dataset(size=16), TrainConfig()
+    run_folder.claim(tmp_path, config, data)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(TrainingError, match="another run has just taken it"):
+        run_folder.claim(tmp_path, config.changed(epochs=3), data)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_temperature_needs_faces(finished):
+    assert finished.classifier.temperature == 1.0, "28 held-out faces are too few to calibrate on"
+
+
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(TrainingError, match="Cannot write"):
+    with pytest.raises(TrainingError, match=r"a file of that name|Not a directory"):
         train(small_dataset(), out=tmp_path / "file" / "run", epochs=1)
 
 

@@ -40,6 +40,23 @@ def choose(out: str | Path | None, recipe: str, resume: bool) -> Path:
     return taken[-1]
 
 
+def claim(folder: Path, config: TrainConfig, dataset: Dataset) -> None:
+    """Make the folder this run's by writing its config; of two runs that chose the same one, the second is refused."""
+    text = json.dumps({**config.to_dict(), "data": about(dataset)}, indent=2) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # "x" and not a rename: only the creation of a file tells two processes apart.
+        with (folder / CONFIG_FILE).open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as problem:
+        what = "another run has just taken it" if folder.is_dir() else "a file of that name is in the way"
+        raise TrainingError(f"Cannot train into {folder}: {what}. Choose another --out.") from problem
+    except OSError as problem:
+        raise TrainingError(
+            f"Cannot write {folder / CONFIG_FILE}: {problem.strerror}. Free space or choose another place."
+        ) from problem
+
+
 def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> TrainConfig:
     """The config of the run to resume; a change that would make it another run is refused."""
     try:

@@ -18,7 +18,10 @@ from ferkit.errors import ImageError
 # Anything `read_image` takes.
 Source: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image | np.ndarray[Any, np.dtype[Any]]
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".pgm", ".ppm"),
+)
 STDIN = "-"
 
 

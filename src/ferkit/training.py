@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Held-out faces are measured in batches of this size; it changes speed, not figures.
 _VAL_BATCH = 256
+# A temperature from fewer held-out faces says more about them than about the network.
+_FEWEST_TO_CALIBRATE = 200
 
 History = list[dict[str, float]]
 
@@ -104,7 +106,7 @@ def train(
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
     if not resume:
-        run_folder.write_json(folder / run_folder.CONFIG_FILE, {**config.to_dict(), "data": run_folder.about(dataset)})
+        run_folder.claim(folder, config, dataset)
     run_folder.add_sitting(folder)
     last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
     history: History = []
@@ -276,6 +278,8 @@ def _finish(
     folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet
 ) -> str | None:
     """Write the model folder: network, serving copy, and the card last; returns what the user must know, if anything."""
+    # The card goes first and comes last: with it there, the files beside it are the ones it describes.
+    (folder / model_folder.CARD_FILE).unlink(missing_ok=True)
     shape = network.input_shape
     face_input = FaceInput(height=shape[1], width=shape[2], channels=shape[3])
     with write_atomically(folder / model_folder.KERAS_FILE, TrainingError) as draft:
@@ -293,7 +297,7 @@ def _finish(
     # Calibration and figures on the split that the best epoch was chosen on: the card says so.
     run = keras_network(network)
     raw = np.concatenate([run(val.images[i : i + _VAL_BATCH]) for i in range(0, len(val), _VAL_BATCH)])
-    temperature = metrics.fit_temperature(raw, val.labels)
+    temperature = metrics.fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
     report = evaluation.measure(metrics.apply_temperature(raw, temperature), val, model=config.model, seconds=0)
     figures = report.to_dict()
     for name in ("model", "faces_per_second", "confusion"):

@@ -18,7 +18,8 @@ output = Console(highlight=False)
 
 def print_json(document: Any) -> None:
     """Write one JSON document and nothing else to standard output."""
-    json.dump(document, sys.stdout, ensure_ascii=False, allow_nan=False)
+    # ASCII: a pipe may have any encoding, and JSON escapes what that cannot hold.
+    json.dump(document, sys.stdout, allow_nan=False)
     sys.stdout.write("\n")
 
 

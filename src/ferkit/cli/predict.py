@@ -108,7 +108,7 @@ def _json_list() -> "Iterator[Callable[[PictureResult], None]]":
 
     def write(result: "PictureResult") -> None:
         nonlocal between
-        sys.stdout.write(between + json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
+        sys.stdout.write(between + json.dumps(result.to_dict(), allow_nan=False))
         between = ",\n"
 
     yield write

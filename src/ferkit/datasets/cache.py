@@ -140,7 +140,7 @@ def _store(folder: Path, reading: Reading, progress: Progress | None) -> None:
         "notes": reading.notes,
     }
     with write_atomically(folder / "meta.json", _CacheError) as draft:
-        draft.write_text(json.dumps(meta, ensure_ascii=False), "utf-8")
+        draft.write_text(json.dumps(meta), "utf-8")
 
 
 class _GrowingArray:

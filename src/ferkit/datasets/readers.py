@@ -13,11 +13,12 @@ from ferkit.datasets.archives import open_tree
 from ferkit.datasets.folders import read_folders
 from ferkit.datasets.pictures import Shaper
 from ferkit.datasets.records import Faces
-from ferkit.datasets.sources import DATA_SUFFIXES, PICTURE_SUFFIXES, DataFile, Source, open_file
+from ferkit.datasets.sources import DATA_SUFFIXES, DataFile, Source, open_file
 from ferkit.datasets.table import Batch, Reading
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS
 from ferkit.registry import Registry, describe
+from ferkit.sources import PICTURE_SUFFIXES
 
 
 class Reader(Protocol):

@@ -26,7 +26,6 @@ except ImportError:
     import zlib as gunzip  # type: ignore[no-redef]
 
 DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".parquet")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".avif", ".tif", ".tiff", ".pgm", ".ppm")
 
 # No photograph of a face is larger; what claims to be would only fill the memory.
 LARGEST_PICTURE_BYTES = 64 << 20
