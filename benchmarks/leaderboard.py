@@ -19,6 +19,7 @@ import onnxruntime
 import ferkit
 from ferkit import model_folder
 from ferkit.files import write_atomically
+from ferkit.recipes import RECIPES
 
 ROWS = Path(__file__).with_name("leaderboard.json")
 PAGE = Path(__file__).with_name("LEADERBOARD.md")
@@ -77,9 +78,16 @@ def measure(model: str, data: ferkit.Dataset, split: str) -> dict[str, Any]:
         "date": datetime.date.today().isoformat(),
         "backend": f"{sitting['backend']}, {sitting['cpu_count']} CPU cores",
         "commit": (sitting["commit"] or "")[:10],
-        "train_command": f"ferkit train DATA --recipe {name} --out runs/{name}",
+        "train_command": train_command(name, recipe),
         "measure_command": f"python benchmarks/leaderboard.py DATA runs/{name}",
     }
+
+
+def train_command(name: str, recipe: dict[str, Any]) -> str:
+    """The command that trains this model: its recipe, and the options in which the card differs from it."""
+    usual = RECIPES[name].config.to_dict()
+    options = [f" --{key.replace('_', '-')} {value}" for key, value in recipe.items() if value != usual[key]]
+    return f"ferkit train DATA --recipe {name}{''.join(options)} --out runs/{name}"
 
 
 def milliseconds_per_face(onnx_file: Path, faces: Any) -> float:
