@@ -84,8 +84,6 @@ def text_of(*paths: Path) -> str:
 def files(tmp_path_factory):
     """A folder with small files of the names that the documents use."""
     pytest.importorskip("keras")
-    if not (SOURCE / "default_model" / model_folder.CARD_FILE).is_file():
-        pytest.skip("the default model has not been trained yet")
     folder = tmp_path_factory.mktemp("docs")
     splits = [face_set(n, n, name) for name, n in (("Training", 70), ("PublicTest", 28), ("PrivateTest", 29))]
     faces = [(face, label, one.name) for one in splits for face, label in zip(one.images, one.labels, strict=True)]
