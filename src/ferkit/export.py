@@ -1,5 +1,6 @@
 """A trained network in other formats, each compared with the original before it is left on disk."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -123,6 +124,8 @@ def _write_onnx(model: Any, face_input: FaceInput, path: Path) -> None:
 
 def _write_onnx_elsewhere(model: Any, path: Path) -> None:
     """Convert in a process of its own on TensorFlow: from other backends Keras has no direct way to ONNX."""
+    if not all(map(importlib.util.find_spec, ("tensorflow", "tf2onnx"))):
+        raise MissingDependencyError("Writing ONNX needs TensorFlow and tf2onnx: pip install 'ferkit[train]'.")
     keras_file = path.with_suffix(".keras")
     try:
         model.save(keras_file)
@@ -130,9 +133,8 @@ def _write_onnx_elsewhere(model: Any, path: Path) -> None:
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
-            raise MissingDependencyError(
-                f"Writing ONNX needs TensorFlow and tf2onnx: pip install 'ferkit[train]'. ({done.stderr.strip()[-200:]})"
-            )
+            last = done.stderr.strip().rpartition("\n")[2]
+            raise MissingDependencyError(f"TensorFlow could not write {path.name} ({last}).")
     finally:
         keras_file.unlink(missing_ok=True)
 
