@@ -189,7 +189,10 @@ def _check_activation(name: str) -> None:
 
 
 def untrained_network(faces: FaceSet, config: TrainConfig) -> Any:
-    """The network that a config asks for, fitting these faces; under bfloat16 its layers compute in 16 bits and keep their weights in 32."""
+    """The network that a config asks for, fitting these faces.
+
+    Under bfloat16 its layers compute in 16 bits and keep their weights in 32.
+    """
     keras = load_keras()
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
