@@ -8,9 +8,9 @@ from pathlib import Path
 
 import PIL.Image
 
+from ferkit.cropping import cut_face
 from ferkit.drawing import annotate
 from ferkit.files import write_atomically
-from ferkit.images import cut_face
 from ferkit.plots import probability_bars
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.samples import sample_picture

@@ -19,6 +19,7 @@ ORDER = [
     {"results"},
     {"sources"},
     {"images"},
+    {"cropping"},
     {"datasets", "augmentation", "schedules", "models", "detection", "metrics", "model_folder", "drawing", "tta"},
     {"classifier", "recipes"},
     {"checkpoints", "evaluation", "plots", "export", "recognizer", "run_folder"},

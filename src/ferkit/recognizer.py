@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.classifier import EmotionClassifier
+from ferkit.cropping import cut_face
 from ferkit.detection import FaceDetector, checked_faces, load_detector
 from ferkit.errors import ImageError, UsageError
-from ferkit.images import FaceInput, cut_face, read_image
+from ferkit.images import FaceInput, read_image
 from ferkit.results import Face, FaceEmotion, PictureResult
 from ferkit.sources import Source, name_of
 

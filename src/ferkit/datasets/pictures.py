@@ -1,6 +1,7 @@
-"""Single pictures as faces of one size: decoded and resized by `ferkit.images`, as they will be in use.
+"""Single pictures as faces of one size: decoded and resized as they will be in use.
 
-`ferkit.images` brings OpenCV and Pillow, so it is imported where a picture is worked on: a CSV needs neither.
+`ferkit.images` and `ferkit.cropping` bring OpenCV and Pillow, so they are imported where a picture is worked on: a CSV
+needs neither.
 """
 
 from collections.abc import Iterable, Iterator
@@ -64,7 +65,8 @@ class Shaper:
 
     def decode(self, data: bytes) -> Faces:
         """One picture; raises `ImageError`."""
-        from ferkit.images import read_image, resize_face
+        from ferkit.cropping import resize_face
+        from ferkit.images import read_image
 
         pixels = read_image(data)
         target = self.face_input

@@ -118,7 +118,7 @@ def _reshaped(images: Faces, shaper: Shaper) -> Faces:
     colour = np.broadcast_to(images, (*images.shape[:3], 3))
     if shaper.height is None or images.shape[1:3] == (shaper.height, shaper.width):
         return np.ascontiguousarray(colour) if shaper.channels == 3 else images
-    from ferkit.images import resize_face
+    from ferkit.cropping import resize_face
 
     target = shaper.face_input
     shape = (len(images), target.height, target.width, target.channels)
