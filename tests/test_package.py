@@ -15,7 +15,8 @@ SOURCE = Path(ferkit.__file__).parent
 # DESIGN: imports go one way, down this list. A module may import what stands above it or on its own line.
 ORDER = [
     {"errors"},
-    {"labels", "registry", "files", "palette", "samples", "keras_backend", "progress"},
+    {"labels", "registry", "files", "palette", "samples", "keras_backend", "progress", "parallel"},
+    {"download"},
     {"results"},
     {"sources"},
     {"images"},

@@ -1,6 +1,11 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
+from ferkit.detection import DETECTORS
 from ferkit.errors import FerkitError, ImageError, ModelError, UsageError
 from ferkit.labels import EMOTIONS
 from ferkit.recognizer import EmotionRecognizer
@@ -79,14 +84,66 @@ def test_stream_is_lazy_and_bounded():
     assert asked <= 200
 
 
-def test_large_pictures_with_pixels_do_not_pile_up(monkeypatch):
+@pytest.mark.parametrize(("threads", "ahead"), [pytest.param(1, 0, id="one"), pytest.param(3, 6, id="three")])
+def test_large_pictures_with_pixels_do_not_pile_up(monkeypatch, threads, ahead):
     monkeypatch.setattr("ferkit.recognizer._WAITING_BYTES", 3 * gray(0).nbytes - 1)
     asked = []
-    stream = EmotionRecognizer(BrightnessClassifier(), "none").stream(
+    stream = EmotionRecognizer(BrightnessClassifier(), "none", threads=threads).stream(
         (asked.append(1) or gray(0) for _ in range(50)), keep_pixels=True
     )
     next(stream)
-    assert len(asked) == 3
+    assert 3 <= len(asked) <= 3 + ahead
+
+
+def test_a_slow_supply_does_not_wait_for_a_full_batch(monkeypatch):
+    monkeypatch.setattr("ferkit.recognizer._WAITING_SECONDS", 0.0)
+    asked = []
+    stream = EmotionRecognizer(BrightnessClassifier(), "none", threads=1).stream(
+        asked.append(1) or gray(0) for _ in range(50)
+    )
+    next(stream)
+    assert len(asked) == 1
+
+
+def test_detection_runs_on_several_threads_each_with_its_own_detector():
+    together = threading.Barrier(3, timeout=20)
+    users: dict[int, set[int]] = {}
+
+    @DETECTORS.register("test-barrier")
+    class Waiting:
+        """Returns only when three threads are in it at once."""
+
+        def __call__(self, image, /):
+            users.setdefault(id(self), set()).add(threading.get_ident())
+            together.wait()
+            return []
+
+    try:
+        EmotionRecognizer(BrightnessClassifier(), "test-barrier", threads=3)([gray(0)] * 6)
+    finally:
+        DETECTORS._choices.pop("test-barrier")
+    assert len(users) == 3
+
+
+def test_a_callable_is_used_by_one_thread_at_a_time():
+    inside = []
+
+    def mine(image):
+        inside.append(1)
+        time.sleep(0.01)
+        assert len(inside) == 1
+        inside.pop()
+        return []
+
+    assert len(EmotionRecognizer(BrightnessClassifier(), mine, threads=3)([gray(0)] * 9)) == 9
+
+
+def test_threads_may_share_a_recognizer():
+    recognizer = EmotionRecognizer(BrightnessClassifier(), "haar")
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(recognizer, [str(sample_picture())] * 8))
+    assert {len(result) for result in results} == {1}
+    assert len({result[0].box for result in results}) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,6 +160,7 @@ def test_min_confidence(min_confidence, label):
         pytest.param({"min_confidence": 1.5}, UsageError, id="confidence above 1"),
         pytest.param({"min_confidence": float("nan")}, UsageError, id="confidence NaN"),
         pytest.param({"detector": "yunit"}, UsageError, id="unknown detector"),
+        pytest.param({"threads": 0}, UsageError, id="no threads"),
         pytest.param({"model": "no/such/model", "detector": "none"}, ModelError, id="no model"),
     ],
 )

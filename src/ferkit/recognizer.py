@@ -1,6 +1,9 @@
 """Pictures in, emotions of every face out: a detector and a classifier put together."""
 
+import queue
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -10,9 +13,10 @@ import numpy.typing as npt
 
 from ferkit.classifier import EmotionClassifier
 from ferkit.cropping import cut_face
-from ferkit.detection import FaceDetector, checked_faces, load_detector
+from ferkit.detection import AutoDetector, FaceDetector, checked_faces, load_detector
 from ferkit.errors import ImageError, UsageError
 from ferkit.images import FaceInput, read_image
+from ferkit.parallel import ordered_map, usable_cores
 from ferkit.results import Face, FaceEmotion, PictureResult
 from ferkit.sources import Source, name_of
 
@@ -21,6 +25,8 @@ _BATCH_FACES = 64
 # What may wait for a full batch. Pixels are kept only for drawing; a quarter gigabyte is a few photos.
 _WAITING_PICTURES = 32
 _WAITING_BYTES = 1 << 28
+# Nobody who watches waits longer than this for a batch to fill.
+_WAITING_SECONDS = 0.5
 
 
 class Classifier(Protocol):
@@ -36,12 +42,14 @@ class Classifier(Protocol):
 
 
 class EmotionRecognizer:
-    """Recognises the perceived emotion of every face in a picture. One recognizer belongs to one thread.
+    """Recognises the perceived emotion of every face in a picture. Several threads may share a recognizer.
 
     Args:
         model: "default", a model folder or file, or a classifier.
-        detector: a name from `ferkit.detection.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`.
+        detector: a name from `ferkit.detection.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
+            is called from one thread at a time.
         min_confidence: below it a face is labelled `uncertain`.
+        threads: how many pictures are decoded and searched at once; None takes all cores.
 
     Example:
         recognizer = EmotionRecognizer()
@@ -56,11 +64,16 @@ class EmotionRecognizer:
         detector: str | FaceDetector = "auto",
         *,
         min_confidence: float = 0.0,
+        threads: int | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be 0 to 1. Received: {min_confidence}.")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be at least 1. Received: {threads}.")
         self.min_confidence = min_confidence
+        self.threads = threads or usable_cores()
         self.detector: FaceDetector = load_detector(detector)
+        self._detectors = _Detectors(self.detector, detector)
         self.classifier: Classifier = EmotionClassifier.load(model) if isinstance(model, str | Path) else model
 
     @property
@@ -88,31 +101,40 @@ class EmotionRecognizer:
         return next(self._classify([found]))
 
     def stream(self, sources: Iterable[Source], *, keep_pixels: bool = False) -> Iterator[PictureResult]:
-        """Recognise pictures one after another, in order, as they come; memory stays bounded however many there are.
+        """Recognise pictures in order, on all cores, as they come; memory stays bounded however many there are.
 
         keep_pixels: whether results carry the decoded picture.
         """
+
+        def find(source: Source) -> _Found:
+            found = self._find_faces(source)
+            return found if keep_pixels else found.without_pixels()
+
         waiting: list[_Found] = []
-        for found in map(self._find_faces, sources):
-            waiting.append(found if keep_pixels else found.without_pixels())
+        since = time.monotonic()
+        for found in ordered_map(find, sources, self.threads):
+            waiting.append(found)
             if (
                 sum(len(one.faces) for one in waiting) >= _BATCH_FACES
                 or len(waiting) >= _WAITING_PICTURES
                 or sum(one.result.pixels.nbytes for one in waiting if one.result.pixels is not None) > _WAITING_BYTES
+                or time.monotonic() - since > _WAITING_SECONDS
             ):
                 yield from self._classify(waiting)
                 waiting = []
+                since = time.monotonic()
         yield from self._classify(waiting)
 
     def _find_faces(self, source: Source) -> "_Found":
-        """Everything before the network: the part that may run on other threads, each with its own detector."""
+        """Everything before the network: what runs on all cores, for it takes nearly all of the time."""
         name = name_of(source)
         face_input = self.classifier.face_input
         try:
             image = read_image(source)
         except ImageError as error:
             return _Found(PictureResult.failed(name, str(error)), [], _no_faces(face_input), error)
-        faces = checked_faces(self.detector(image))
+        with self._detectors.lend() as detect:
+            faces = checked_faces(detect(image))
         cut = [cut_face(image, face, face_input) for face in faces]
         result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
         return _Found(result, faces, np.stack(cut) if cut else _no_faces(face_input))
@@ -126,6 +148,30 @@ class EmotionRecognizer:
                 for face in found.faces
             )
             yield replace(found.result, faces=emotions)
+
+
+class _Detectors:
+    """Lends detectors to threads: named ones keep state between calls, so each thread gets one of its own.
+
+    A user's callable exists once, and who wants it waits for it.
+    """
+
+    def __init__(self, first: FaceDetector, choice: str | FaceDetector) -> None:
+        # All threads take what "auto" took.
+        self._more = first.name if isinstance(first, AutoDetector) else choice
+        self._idle: queue.LifoQueue[FaceDetector] = queue.LifoQueue()
+        self._idle.put(first)
+
+    @contextmanager
+    def lend(self) -> Iterator[FaceDetector]:
+        try:
+            detector = self._idle.get(block=callable(self._more))
+        except queue.Empty:
+            detector = load_detector(self._more)
+        try:
+            yield detector
+        finally:
+            self._idle.put(detector)
 
 
 @dataclass(frozen=True)
