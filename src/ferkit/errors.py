@@ -21,6 +21,10 @@ class ImageError(FerkitError):
     """A picture that cannot be read."""
 
 
+class DownloadError(FerkitError):
+    """A file that cannot be fetched, or is not the one that was expected."""
+
+
 class DatasetError(FerkitError):
     """A data set that cannot be read or does not hold what was asked for."""
 
