@@ -26,6 +26,7 @@ ORDER = [
     {"checkpoints", "evaluation", "plots", "export", "recognizer", "run_folder"},
     {"report", "training", "sinks"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
@@ -80,3 +81,8 @@ def test_every_public_name_is_there():
 
 def test_one_version():
     assert ferkit.__version__ == importlib.metadata.version("ferkit")
+
+
+def test_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "ferkit", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"ferkit {ferkit.__version__}\n"
