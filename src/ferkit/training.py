@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from ferkit import checkpoints, evaluation, export, metrics, model_folder, plots, run_folder
 from ferkit.augmentation import augmenter
+from ferkit.averaging import averaged, keep_weights, use_average
 from ferkit.classifier import EmotionClassifier, keras_network
 from ferkit.datasets.records import Dataset, FaceSet
 from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.keras_backend import load_keras
+from ferkit.mixing import mixed
 from ferkit.models import ARCHITECTURES
 from ferkit.models.kernels import use_fused_normalization
 from ferkit.models.size import multiply_adds
@@ -136,9 +138,10 @@ def train(
             # shuffle=False: the order is ours. Keras would shuffle the batches from Python's global random state.
             logs = model.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[show]).history
             seconds = time.perf_counter() - started
-            if config.recalibrate:
-                recalibrate_normalization(network, faces.images)
-            val_loss, val_accuracy = model.evaluate(val.images, targets, batch_size=_VAL_BATCH, verbose=0)
+            with averaged(model):
+                if config.recalibrate:
+                    recalibrate_normalization(network, faces.images)
+                val_loss, val_accuracy = model.evaluate(val.images, targets, batch_size=_VAL_BATCH, verbose=0)
             if not np.isfinite(logs["loss"][0]):
                 raise TrainingError(
                     f"The loss became {logs['loss'][0]} in epoch {epoch}: the learning rate is too high. "
@@ -168,6 +171,7 @@ def train(
 
     # The best epoch becomes the model, in float32 whatever it was trained in.
     checkpoints.put(checkpoints.load(best), model)
+    use_average(model)
     final = untrained_network(faces, config.changed(precision="float32"))
     final.set_weights(network.get_weights())
     if trouble := _finish(folder, final, dataset, config, history, val):
@@ -226,14 +230,20 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     keras = load_keras()
     warmup = round(config.warmup_epochs * steps)
     rate = SCHEDULES[config.schedule](Span(config.learning_rate, warmup, config.epochs * steps))
+    options: dict[str, Any] = {"weight_decay": config.weight_decay or None}
+    if config.average:
+        options |= {"use_ema": True, "ema_momentum": config.average}
     if config.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None)
-    if config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    elif config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, **{**options, "weight_decay": config.weight_decay})
+    else:
+        optimizer = keras.optimizers.Adam(rate, **options)
+    if config.weight_decay:
         # Decay is for kernels: on biases and batch normalisation it only hurts (Loshchilov & Hutter use the same).
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        return optimizer
-    return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
+    keep_weights(optimizer)
+    return optimizer
 
 
 def batches_of(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
@@ -248,15 +258,21 @@ def batches_of(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.order = np.arange(len(faces))
+            self.epoch = 0
 
         def __len__(self) -> int:
             return len(faces) // batch_size
 
         def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
             chosen = self.order[index * batch_size : (index + 1) * batch_size]
-            return faces.images[chosen], targets[chosen]
+            images, wanted = faces.images[chosen], targets[chosen]
+            rng = np.random.default_rng([config.seed, self.epoch, index])
+            if rng.random() < config.mix_share:
+                images, wanted = mixed(images, wanted, mixup=config.mixup, cutmix=config.cutmix, rng=rng)
+            return images, wanted
 
         def shuffle(self, epoch: int) -> None:
+            self.epoch = epoch
             self.order = np.random.default_rng([config.seed, epoch]).permutation(len(faces))
 
     return Batches()
