@@ -2,142 +2,207 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from ferkit.images import RgbImage
 from ferkit.palette import color_of
 from ferkit.results import UNCERTAIN, Box, FaceEmotion
 
-# Letters below this height cannot be read, so pictures too small for them are enlarged.
-_SMALLEST_FONT = 12
-_SMALLEST_PICTURE = 256
-_INK = (22, 24, 29)
-_PAPER = (255, 255, 255)
-_UNCERTAIN_COLOR = "#5B5F66"
-
+_Pixels = npt.NDArray[np.uint8]
+_Color = tuple[int, int, int]
 _Font = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
+
+# Letters below this height cannot be read, so pictures too small for them are enlarged, within reason.
+_SMALLEST_FONT = 12
+_SMALLEST_SIDE, _SMALLEST_WIDTH, _SMALLEST_HEIGHT = 256, 128, 48
+_LARGEST_ENLARGED = 2048
+_LONGEST_NAME = 24  # letters of a class name
+_FEWEST_BARS = 3
+_INK: _Color = (22, 24, 29)
+_PAPER: _Color = (255, 255, 255)
+_TRACK: _Color = (84, 89, 98)
+_UNCERTAIN_COLOR = "#5B5F66"
 
 
 @dataclass(frozen=True)
 class Style:
-    """Sizes in pixels that fit a picture."""
+    """Sizes in pixels of what is drawn for one face; `small_font` is that of its bars."""
 
-    font: _Font
     font_size: int
+    small_font: int
     line: int
     pad: int
 
     @classmethod
-    def for_picture(cls, width: int, height: int) -> "Style":
-        size = int(np.clip(max(width, height) / 48, _SMALLEST_FONT, 64))
-        return cls(PIL.ImageFont.load_default(size), size, max(2, round(size / 7)), max(2, round(size / 4)))
+    def for_face(cls, box: Box, longest: int) -> "Style":
+        """Letters grow with the face, between what can be read in a picture of that longest side and what is loud."""
+        least, most = np.clip([longest / 100, longest / 48], _SMALLEST_FONT, (40, 64))
+        size = int(np.clip(0.6 * box.height, least, most))
+        return cls(size, max(int(least), round(0.75 * size)), max(2, round(size / 7)), max(2, round(size / 4)))
 
 
-def annotate(image: RgbImage, faces: Iterable[FaceEmotion], *, bars: bool = True, top: int | None = None) -> RgbImage:
+def annotate(
+    image: _Pixels,
+    faces: Iterable[FaceEmotion],
+    *,
+    bars: bool = True,
+    top: int | None = None,
+    longest: int | None = None,
+) -> _Pixels:
     """Draw every face's box, its label with confidence, and where there is room its probabilities as bars.
 
-    image: RGB uint8 (H, W, 3), left as it is. Below 256 pixels on both sides it is enlarged by a whole number, for
-        letters need room; else the result has its size.
+    image: RGB uint8 (H, W, 3), left as it is. Where it is too small for letters the result is enlarged by a whole
+        number, else it has the same size.
     bars: whether to draw probabilities beside faces. top: only that many classes.
+    longest: shrink the picture first, so that neither side is longer; letters stay as sharp as they were.
     """
     shown = list(faces)
-    factor = -(-_SMALLEST_PICTURE // max(image.shape[:2]))
-    picture = PIL.Image.fromarray(image)
-    if factor > 1:
-        picture = picture.resize((picture.width * factor, picture.height * factor), PIL.Image.Resampling.BICUBIC)
-    style = Style.for_picture(*picture.size)
-    draw = PIL.ImageDraw.Draw(picture)
-    boxes = [_scaled(face.box, factor) for face in shown]
-    for face, box in zip(shown, boxes, strict=True):
-        _draw_box(draw, box, _color(face), style)
+    canvas, scale = _canvas(image, longest)
+    height, width = canvas.shape[:2]
+    boxes = [_scaled(face.box, scale, width, height) for face in shown]
+    styles = [Style.for_face(box, max(width, height)) for box in boxes]
+    colors = [_UNCERTAIN_COLOR if face.label == UNCERTAIN else color_of(face.label) for face in shown]
     # What may not be covered: faces first, then the labels, then the bars, each placed around what is there.
-    taken = list(boxes)
-    for face, box in zip(shown, boxes, strict=True):
-        taken.append(_draw_label(draw, face, box, [*taken], style, picture.size))
-    for face, box in zip(shown, boxes, strict=True):
-        if bars and (panel := _draw_bars(picture, face.top(top), box, taken, style)):
+    taken = [
+        _draw_frame(canvas, box, _rgb(color), style) for box, color, style in zip(boxes, colors, styles, strict=True)
+    ]
+    frames = list(taken)
+    for face, frame, color, style in zip(shown, frames, colors, styles, strict=True):
+        taken.append(_draw_label(canvas, face, frame, taken, color, style))
+    for face, frame, style in zip(shown, frames, styles, strict=True):
+        if bars and (panel := _draw_bars(canvas, face.top(top), frame, taken, style)):
             taken.append(panel)
-    return np.asarray(picture).copy()
+    return canvas
 
 
-def _scaled(box: Box, factor: int) -> Box:
-    return Box(box.x1 * factor, box.y1 * factor, box.x2 * factor, box.y2 * factor)
+def _canvas(image: _Pixels, longest: int | None) -> tuple[_Pixels, float]:
+    """A copy to draw on, and by how much it was enlarged."""
+    height, width = image.shape[:2]
+    if longest is not None and max(height, width) > longest:
+        scale = longest / max(height, width)
+        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
+    wanted = max(_SMALLEST_SIDE / max(height, width), _SMALLEST_WIDTH / width, _SMALLEST_HEIGHT / height)
+    # A strip of a few pixels by thousands is not blown up for the sake of its letters.
+    allowed = max(_LARGEST_ENLARGED // max(height, width), 1)
+    factor = min(int(np.ceil(wanted)), allowed)
+    if factor <= 1:
+        return image.copy(), 1.0
+    size = width * factor, height * factor
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8), float(factor)
 
 
-def _color(face: FaceEmotion) -> str:
-    return _UNCERTAIN_COLOR if face.label == UNCERTAIN else color_of(face.label)
+def _scaled(box: Box, scale: float, width: int, height: int) -> Box:
+    x1, y1, x2, y2 = (round(edge * scale) for edge in box.to_list())
+    x1, y1 = min(x1, width - 1), min(y1, height - 1)
+    return Box(x1, y1, min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height))
 
 
-def _draw_box(draw: PIL.ImageDraw.ImageDraw, box: Box, color: str, style: Style) -> None:
-    # Thinner on small faces, which a thick line would hide. A dark rim shows on light ground, the colour on dark.
-    line = max(1, min(style.line, min(box.width, box.height) // 16))
-    rim = max(1, line // 2)
-    edges = (box.x1, box.y1, box.x2 - 1, box.y2 - 1)
-    radius = max(2, min(box.width, box.height) // 24)
-    draw.rounded_rectangle(edges, radius, outline=_INK, width=line + 2 * rim)
-    inner = tuple(edge + rim if place < 2 else edge - rim for place, edge in enumerate(edges))
-    if inner[0] < inner[2] and inner[1] < inner[3]:
-        draw.rounded_rectangle(inner, radius, outline=color, width=line)
+def _draw_frame(canvas: _Pixels, box: Box, color: _Color, style: Style) -> Box:
+    """A frame around the box, which leaves the face free; at the picture's edges it moves inside. Returns its outside.
+
+    Between dark rims, which show on light ground and on the frame's own colour.
+    """
+    height, width = canvas.shape[:2]
+    rim = max(1, style.line // 4)
+    away = style.line + 2 * rim
+    outside = Box(max(box.x1 - away, 0), max(box.y1 - away, 0), min(box.x2 + away, width), min(box.y2 + away, height))
+    x1, y1, x2, y2 = outside.to_list()
+    for shade, wide in ((_INK, rim), (color, style.line), (_INK, rim)):
+        ring = canvas[y1:y2, x1:x2]
+        ring[:wide] = ring[-wide:] = shade
+        ring[:, :wide] = ring[:, -wide:] = shade
+        x1, y1, x2, y2 = x1 + wide, y1 + wide, x2 - wide, y2 - wide
+        if x1 >= x2 or y1 >= y2:
+            break
+    return outside
 
 
-def _draw_label(
-    draw: PIL.ImageDraw.ImageDraw,
-    face: FaceEmotion,
-    box: Box,
-    taken: Sequence[Box],
-    style: Style,
-    size: tuple[int, int],
-) -> Box:
-    text = f"{face.label} {face.confidence:.0%}"
-    wide = min(round(draw.textlength(text, style.font)) + 2 * style.pad + 2, size[0])
-    high = min(style.font_size + 2 * style.pad, size[1])
-    places = [_shifted(*corner, wide, high, size) for corner in _around(box, wide, high, style.line)]
+def _draw_label(canvas: _Pixels, face: FaceEmotion, frame: Box, taken: Sequence[Box], color: str, style: Style) -> Box:
+    height, width = canvas.shape[:2]
+    text = f"{_short(face.label)} {face.confidence:.0%}"
+    font = _font(style.font_size, text.isascii())
+    wide = min(round(font.getlength(text)) + 2 * style.pad + 2, width)
+    high = min(style.font_size + 2 * style.pad, height)
+    places = [_shifted(*corner, wide, high, width, height) for corner in _around(frame, wide, high, style.line)]
     # The first that covers nothing; in a crowd the one that covers least.
-    place = min(places, key=lambda place: sum(_covered(place, other) for other in taken))
-    color = _color(face)
-    edges = (place.x1, place.y1, place.x2 - 1, place.y2 - 1)
+    place = places[int(_covered(places, taken).sum(axis=1).argmin())]
+    _draw_leader(canvas, frame, place, _rgb(color), style)
+    ground, draw = _ground(canvas, place)
+    edges = (0, 0, wide - 1, high - 1)
     draw.rounded_rectangle(edges, style.pad, fill=color, outline=_INK, width=max(1, style.line // 2))
-    middle = (place.x1 + place.x2) / 2, (place.y1 + place.y2) / 2
-    draw.text(middle, text, fill=_text_on(color), font=style.font, anchor="mm")
+    draw.text((style.pad + 1, high / 2), text, fill=_text_on(color), font=font, anchor="lm")
+    canvas[place.y1 : place.y2, place.x1 : place.x2] = np.asarray(ground)
     return place
+
+
+def _draw_leader(canvas: _Pixels, frame: Box, label: Box, color: _Color, style: Style) -> None:
+    """A line from a face to its label where other things stand between them."""
+    across = max(label.x1 - frame.x2, frame.x1 - label.x2, 0)
+    down = max(label.y1 - frame.y2, frame.y1 - label.y2, 0)
+    if max(across, down) <= 2 * style.line:
+        return
+    start = _nearest(frame, (label.x1 + label.x2) // 2, (label.y1 + label.y2) // 2)
+    end = _nearest(label, *start)
+    for shade, thick in ((_INK, style.line + 2), (color, style.line)):
+        cv2.line(canvas, start, end, shade, thick, cv2.LINE_AA)
 
 
 def _draw_bars(
-    picture: PIL.Image.Image, classes: Sequence[tuple[str, float]], box: Box, taken: Sequence[Box], style: Style
+    canvas: _Pixels, classes: Sequence[tuple[str, float]], frame: Box, taken: Sequence[Box], style: Style
 ) -> Box | None:
-    """A panel of bars beside the box; None where every place would cover something."""
-    draw = PIL.ImageDraw.Draw(picture)
-    row = round(style.font_size * 1.35)
-    names = max(draw.textlength(name, style.font) for name, _ in classes)
-    numbers = draw.textlength("100%", style.font)
-    length = 4 * style.font_size
-    wide = round(names + numbers + length + 5 * style.pad)
-    high = row * len(classes) + 2 * style.pad
+    """A panel of bars beside the face, of fewer classes where all do not fit; None where every place is taken."""
+    height, width = canvas.shape[:2]
+    row = round(style.small_font * 1.35)
     # Panels larger than the faces they belong to would hide a crowd.
-    if wide > picture.width or high > min(picture.height, 1.5 * box.height):
+    room = (min(height, round(1.5 * frame.height)) - 2 * style.pad) // row
+    for count in (len(classes), _FEWEST_BARS):
+        shown = [(_short(name), name, p) for name, p in classes[: min(count, room)]]
+        if len(shown) < min(_FEWEST_BARS, len(classes)):
+            return None
+        font = _font(style.small_font, all(text.isascii() for text, _, _ in shown))
+        names = round(max(font.getlength(text) for text, _, _ in shown))
+        length = 4 * style.small_font
+        wide = names + round(font.getlength("100%")) + length + 6 * style.pad
+        high = row * len(shown) + 2 * style.pad
+        if wide > width or high > height:
+            continue
+        places = [_shifted(*at, wide, high, width, height) for at in _beside(frame, wide, high, 2 * style.line)]
+        free = np.flatnonzero(_covered(places, taken).sum(axis=1) == 0)
+        if len(free):
+            break
+    else:
         return None
-    places = (_shifted(*corner, wide, high, picture.size) for corner in _beside(box, wide, high, 2 * style.line))
-    place = next((place for place in places if not any(_covered(place, other) for other in taken)), None)
-    if place is None:
-        return None
-    shade = PIL.Image.new("L", (wide, high), 0)
-    PIL.ImageDraw.Draw(shade).rounded_rectangle((0, 0, wide - 1, high - 1), style.pad, fill=200)
-    picture.paste(_INK, (place.x1, place.y1), shade)
-    left = place.x1 + 2 * style.pad + names
-    for line, (name, p) in enumerate(classes):
-        y = place.y1 + style.pad + (line + 0.5) * row
-        half = row * 0.28
-        draw.text((left - style.pad / 2, y), name, fill=_PAPER, font=style.font, anchor="rm")
-        start = left + style.pad / 2
-        draw.rectangle((start, y - half, start + length, y + half), fill=(70, 74, 82))
+    place = places[int(free[0])]
+    ground, draw = _ground(canvas, place)
+    shade = PIL.Image.new("L", ground.size)
+    PIL.ImageDraw.Draw(shade).rounded_rectangle((0, 0, wide - 1, high - 1), style.pad, fill=225)
+    ground.paste(_INK, mask=shade)
+    left = 2 * style.pad + names
+    for line, (text, name, p) in enumerate(shown):
+        y = style.pad + (line + 0.5) * row
+        start, half = left + style.pad, row * 0.28
+        draw.text((left, y), text, fill=_PAPER, font=font, anchor="rm")
+        draw.rectangle((start, y - half, start + length, y + half), fill=_TRACK)
         if p * length >= 1:
             draw.rectangle((start, y - half, start + p * length, y + half), fill=color_of(name))
-        draw.text((place.x2 - style.pad, y), f"{p:.0%}", fill=_PAPER, font=style.font, anchor="rm")
+        draw.text((wide - 2 * style.pad, y), f"{p:.0%}", fill=_PAPER, font=font, anchor="rm")
+    canvas[place.y1 : place.y2, place.x1 : place.x2] = np.asarray(ground)
     return place
+
+
+def _ground(canvas: _Pixels, place: Box) -> tuple[PIL.Image.Image, PIL.ImageDraw.ImageDraw]:
+    """A copy of one place to draw on: only what is drawn costs time, however large the photo is."""
+    ground = PIL.Image.fromarray(canvas[place.y1 : place.y2, place.x1 : place.x2])
+    return ground, PIL.ImageDraw.Draw(ground)
 
 
 def _around(box: Box, wide: int, high: int, gap: int) -> Iterator[tuple[int, int]]:
@@ -159,21 +224,49 @@ def _beside(box: Box, wide: int, high: int, gap: int) -> Iterator[tuple[int, int
     yield from ((x, y) for y in (box.y2 + gap, box.y1 - high - gap) for x in columns)
 
 
-def _shifted(x: int, y: int, wide: int, high: int, size: tuple[int, int]) -> Box:
+def _shifted(x: int, y: int, wide: int, high: int, width: int, height: int) -> Box:
     """A rectangle moved into the picture, which it fits."""
-    x, y = min(max(x, 0), size[0] - wide), min(max(y, 0), size[1] - high)
+    x, y = min(max(x, 0), width - wide), min(max(y, 0), height - high)
     return Box(x, y, x + wide, y + high)
 
 
-def _covered(one: Box, other: Box) -> int:
-    """Shared area in square pixels."""
-    wide = min(one.x2, other.x2) - max(one.x1, other.x1)
-    high = min(one.y2, other.y2) - max(one.y1, other.y1)
-    return max(wide, 0) * max(high, 0)
+def _nearest(box: Box, x: int, y: int) -> tuple[int, int]:
+    """The point of a box that is nearest to another point."""
+    return min(max(x, box.x1), box.x2 - 1), min(max(y, box.y1), box.y2 - 1)
 
 
-def _text_on(color: str) -> tuple[int, int, int]:
+def _covered(places: Sequence[Box], taken: Sequence[Box]) -> npt.NDArray[np.int64]:
+    """How much of each thing each place would cover, in square pixels: (places, taken)."""
+    one = np.array([place.to_list() for place in places], np.int64).reshape(-1, 1, 4)
+    other = np.array([box.to_list() for box in taken], np.int64).reshape(1, -1, 4)
+    shared = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    return np.asarray(np.maximum(shared, 0).prod(axis=2))
+
+
+@lru_cache(maxsize=64)
+def _font(size: int, ascii_only: bool) -> _Font:
+    """Pillow's own font; for letters beyond ASCII the one that Matplotlib carries, which has Greek, Cyrillic, Arabic."""
+    spec = None if ascii_only else find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if file.is_file():
+            return PIL.ImageFont.truetype(str(file), size)
+    return PIL.ImageFont.load_default(size)
+
+
+def _short(name: str) -> str:
+    """A class name on one line and of bounded length; it may come from anywhere."""
+    line = " ".join(name.encode("utf-8", "replace").decode().split())
+    return line if len(line) <= _LONGEST_NAME else line[: _LONGEST_NAME - 3].rstrip() + "..."
+
+
+def _rgb(color: str) -> _Color:
+    red, green, blue = (int(color[place : place + 2], 16) for place in (1, 3, 5))
+    return red, green, blue
+
+
+def _text_on(color: str) -> _Color:
     """Ink or paper, whichever contrasts more (relative luminance of WCAG 2.1)."""
-    linear = [(int(color[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5)]
+    linear = [(channel / 255) ** 2.2 for channel in _rgb(color)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return _INK if luminance > 0.18 else _PAPER

@@ -29,4 +29,4 @@ def color_of(label: str) -> str:
     True
     """
     # Not hash(): that differs from one run of Python to the next.
-    return EMOTION_COLORS.get(label) or _OTHERS[zlib.crc32(label.encode()) % len(_OTHERS)]
+    return EMOTION_COLORS.get(label) or _OTHERS[zlib.crc32(label.encode("utf-8", "replace")) % len(_OTHERS)]
