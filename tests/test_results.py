@@ -6,7 +6,7 @@ import pytest
 
 from ferkit.errors import FerkitError
 from ferkit.labels import EMOTIONS
-from ferkit.results import UNCERTAIN, Box, Face, FaceEmotion, PictureResult
+from ferkit.results import UNCERTAIN, Box, Face, FaceEmotion, PictureResult, Results
 from recognition import RIGHT_EYE_TO_MOUTH, emotion, face_at
 
 
@@ -143,3 +143,23 @@ def test_names_that_are_no_text_can_be_stored():
     document = PictureResult.failed("caf\udcff.jpg", "Cannot read caf\udcff.jpg.").to_dict()
     assert document["source"] == "caf\\udcff.jpg"
     assert json.dumps(document, ensure_ascii=False).encode("utf-8")
+
+
+def test_results_know_their_classes():
+    assert PictureResult("a.jpg", 100, 80, (emotion(),)).classes == EMOTIONS
+    assert PictureResult("a.jpg", 100, 80).classes == ()
+    with pytest.raises(FerkitError, match=r"All faces of a\.jpg must have the classes"):
+        PictureResult("a.jpg", 100, 80, (emotion(),), classes=EMOTIONS[::-1])
+
+
+def test_many_results_are_a_list():
+    one, two = PictureResult("a.jpg", 100, 80, (emotion(),)), PictureResult.failed("b.jpg", "gone")
+    results = Results([one, two])
+    assert results == [one, two]
+    assert isinstance(results, list)
+    assert results[1] is two
+    assert isinstance(results[:1], Results)
+    assert results[-1:] == [two]
+    assert results.to_dicts() == [one.to_dict(), two.to_dict()]
+    copy = pickle.loads(pickle.dumps(results))  # noqa: S301
+    assert (copy, type(copy)) == (results, Results)

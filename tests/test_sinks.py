@@ -9,7 +9,8 @@ import pytest
 from ferkit.errors import FerkitError, UsageError
 from ferkit.labels import EMOTIONS
 from ferkit.results import PictureResult
-from ferkit.sinks import SINKS, CsvTable, face_rows, table_columns
+from ferkit.rows import face_rows, table_columns
+from ferkit.sinks import SINKS, CsvTable
 from recognition import emotion
 
 COLUMNS = ["source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence", *EMOTIONS, "error"]

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import FerkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import supervision as sv
 
 # The label of a face whose best class stays below the confidence that the user asked for.
 UNCERTAIN = "uncertain"
@@ -147,6 +151,9 @@ class PictureResult:
     width, height: pixels after EXIF orientation; 0 where the picture could not be read.
     error: why the picture could not be read, else None. A picture without a face is no error.
     pixels: RGB uint8 (height, width, 3) where they were asked for, for drawing; not part of `to_dict`.
+    classes: those of the model, in its order; taken from the faces where they are not given.
+
+    In a notebook it shows itself.
     """
 
     source: str
@@ -155,12 +162,20 @@ class PictureResult:
     faces: tuple[FaceEmotion, ...] = ()
     error: str | None = None
     pixels: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    classes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Linux allows file names that are not UTF-8; one of them must not cost the table of a million others.
         object.__setattr__(self, "source", _encodable(self.source))
         object.__setattr__(self, "error", self.error and _encodable(self.error))
+        classes = self.classes or (tuple(self.faces[0].probabilities) if self.faces else ())
+        object.__setattr__(self, "classes", tuple(classes))
         for face in self.faces:
+            if tuple(face.probabilities) != self.classes:
+                raise FerkitError(
+                    f"All faces of {self.source} must have the classes {', '.join(self.classes)}. "
+                    f"Received: {', '.join(face.probabilities)}."
+                )
             if face.box.x2 > self.width or face.box.y2 > self.height:
                 raise FerkitError(
                     f"The box {face.box.to_list()} is not inside the picture {self.source} "
@@ -194,6 +209,49 @@ class PictureResult:
             "faces": [face.to_dict() for face in self.faces],
             "error": self.error,
         }
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A data frame with a row per face and the columns of `ferkit predict --csv`; see `ferkit.interchange`."""
+        from ferkit.interchange import to_pandas
+
+        return to_pandas([self])
+
+    def to_supervision(self) -> "sv.Detections":
+        """The faces as `supervision.Detections`; see `ferkit.interchange` for what is where. Needs supervision."""
+        from ferkit.interchange import to_supervision
+
+        return to_supervision(self)
+
+    def _repr_html_(self) -> str:
+        from ferkit.notebook import picture_html
+
+        return picture_html(self)
+
+
+class Results(list[PictureResult]):
+    """What was found in many pictures: a plain list that also turns into a table, and shows itself in a notebook."""
+
+    @overload
+    def __getitem__(self, place: SupportsIndex, /) -> PictureResult: ...
+    @overload
+    def __getitem__(self, place: slice, /) -> "Results": ...
+    def __getitem__(self, place: SupportsIndex | slice, /) -> "PictureResult | Results":
+        return Results(super().__getitem__(place)) if isinstance(place, slice) else super().__getitem__(place)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """The JSON of `ferkit predict`: one object per picture."""
+        return [result.to_dict() for result in self]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A data frame with a row per face and the columns of `ferkit predict --csv`."""
+        from ferkit.interchange import to_pandas
+
+        return to_pandas(self)
+
+    def _repr_html_(self) -> str:
+        from ferkit.notebook import pictures_html
+
+        return pictures_html(self)
 
 
 def _encodable(text: str) -> str:
