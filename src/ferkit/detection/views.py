@@ -1,0 +1,112 @@
+"""What of a picture a network looks at: faces of any size must come by at a size that it finds.
+
+YuNet finds faces of 28 to 400 pixels. So a picture is shrunk to a bounded size, and cut into overlapping parts where
+that is still large; smaller copies show the faces that are too large there. Figures: `benchmarks/DETECTION.md`.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.images import RgbImage
+
+Pixels = npt.NDArray[np.uint8]
+
+# Longest side up to which a picture is looked at as it is.
+_FULL = 1280
+# Above, it is shrunk, but no further than to this part of its size: a face of 40 pixels keeps 26.
+_FINEST = 0.65
+# Most pixels of all parts together, which bounds the time that a picture takes.
+_MOST_PIXELS = 12_000_000
+# Longest side of a part, which bounds the memory.
+_PART = 1600
+# A face of this height is found; what is smaller in a copy must lie wholly within one part of the next larger one.
+_SMALLEST_FACE = 28
+# Each copy is a quarter of the one before, down to this longest side: here faces that fill the picture are found best.
+_COPY, _STEP = 320, 4
+# A smaller picture is enlarged to that, but not more than so many times.
+_MOST_ENLARGED = 4.0
+
+
+@dataclass(frozen=True)
+class View:
+    """A part of a picture, resized.
+
+    pixels: RGB uint8 (H, W, 3).
+    scale: pixels of the view per pixel of the picture, (across, down).
+    offset: where the view begins, (x, y) in its own pixels.
+    size: width and height of the whole picture in pixels of the view.
+    """
+
+    pixels: Pixels
+    scale: tuple[float, float]
+    offset: tuple[int, int]
+    size: tuple[int, int]
+
+    def cuts(self, corners: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """Which boxes (N, x1 y1 x2 y2) in this view reach its edge where the picture goes on: another view has more."""
+        height, width = self.pixels.shape[:2]
+        (left, top), (across, down) = self.offset, self.size
+        first = np.array([left > 0, top > 0]) & (corners[:, :2] < 2)
+        last = np.array([left + width < across, top + height < down]) & (corners[:, 2:] > np.array([width, height]) - 2)
+        return np.asarray((first | last).any(axis=1), np.bool_)
+
+    def in_picture(self, points: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """Points (..., x y) of this view as points of the picture."""
+        moved: npt.NDArray[np.floating] = (points + self.offset) / self.scale
+        return moved
+
+
+def views(image: RgbImage) -> Iterator[View]:
+    """The views of a picture that together show its faces of all sizes, in an order of no meaning."""
+    view = _view(image, image, _factor(image.shape[1], image.shape[0]))
+    longest = max(view.size)
+    while longest > _COPY * 1.2:
+        smaller = max(longest / _STEP, _COPY)
+        yield from _parts(view, overlap=math.ceil(longest / smaller * _SMALLEST_FACE))
+        view = _view(view.pixels, image, smaller / longest)
+        longest = max(view.size)
+    yield view
+
+
+def bounded(image: RgbImage, longest: int) -> View:
+    """The whole picture, shrunk to a longest side."""
+    return _view(image, image, min(1.0, longest / max(image.shape[:2])))
+
+
+def _factor(width: int, height: int) -> float:
+    longest = max(width, height)
+    if longest <= _FULL:
+        return min(max(_COPY / longest, 1.0), _MOST_ENLARGED)
+    return min(max(_FULL / longest, _FINEST), math.sqrt(_MOST_PIXELS / (width * height)))
+
+
+def _view(pixels: Pixels, image: RgbImage, factor: float) -> View:
+    """`pixels`, which show the whole of `image`, times `factor`."""
+    height, width = pixels.shape[:2]
+    size = max(round(width * factor), 1), max(round(height * factor), 1)
+    if size != (width, height):
+        way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+        pixels = cv2.resize(pixels, size, interpolation=way).astype(np.uint8, copy=False)
+    # Not `factor`: rounding the size makes the two axes differ a little.
+    return View(pixels, (size[0] / image.shape[1], size[1] / image.shape[0]), (0, 0), size)
+
+
+def _parts(view: View, overlap: int) -> Iterator[View]:
+    width, height = view.size
+    for top, bottom in _stretches(height, overlap):
+        for left, right in _stretches(width, overlap):
+            yield View(view.pixels[top:bottom, left:right], view.scale, (left, top), view.size)
+
+
+def _stretches(length: int, overlap: int) -> Iterator[tuple[int, int]]:
+    """A side as stretches of nearly equal length, each of which overlaps the next."""
+    count = 1 if length <= _PART else math.ceil((length - overlap) / (_PART - overlap))
+    part = math.ceil((length + (count - 1) * overlap) / count)
+    for number in range(count):
+        start = min(number * (part - overlap), length - part)
+        yield start, start + part

@@ -1,0 +1,130 @@
+"""YuNet: a network of 0.2 MB that finds faces and their landmarks."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.detection import yunet_file
+from ferkit.detection.merging import drop_overlaps, left_to_right
+from ferkit.detection.registry import DETECTORS
+from ferkit.detection.views import Pixels, View, views
+from ferkit.download import Progress
+from ferkit.errors import MissingDependencyError
+from ferkit.images import RgbImage
+from ferkit.results import Box, Face
+
+_STRIDES = (8, 16, 32)
+# x1 y1 x2 y2, five landmarks (x y), score.
+_ROW = 15
+
+
+@DETECTORS.register("yunet")
+class YunetDetector:
+    """YuNet network: fast, almost no false faces, five landmarks; a weight file of 0.2 MB is fetched on first use.
+
+    Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector". Run by ONNX Runtime, which takes a third of the
+    time of OpenCV's `FaceDetectorYN` and gives the same faces.
+    """
+
+    licence = "MIT"
+    # On our scenes, at all sizes, faces score 0.83 and above, and what is none 0.75 and below.
+    min_score = 0.8
+
+    def __init__(self) -> None:
+        path, problem = yunet_file.find()
+        if problem:
+            raise MissingDependencyError(f"The yunet detector cannot be used: {problem}. Or use --detector haar.")
+        self._network = _load(path, path.stat().st_mtime_ns)
+
+    def __call__(self, image: RgbImage, /) -> list[Face]:
+        height, width = image.shape[:2]
+        faces = []
+        for view in views(image):
+            for row in self._search(view):
+                x1, y1, x2, y2 = row[:4]
+                box = Box.inside((x1, y1, x2, y2), width, height)
+                # On strips of a picture the network places faces that lie beside it.
+                if box and box.width * box.height > 0.5 * (x2 - x1) * (y2 - y1):
+                    landmarks = tuple((float(x), float(y)) for x, y in row[4:14].reshape(5, 2))
+                    faces.append(Face(box, float(row[14]), landmarks))
+        return left_to_right(drop_overlaps(faces))
+
+    def _search(self, view: View) -> npt.NDArray[np.float64]:
+        """Faces of a view, (N, 15), in pixels of the picture."""
+        rows = find_faces(self._network, view.pixels, self.min_score)
+        rows = rows[~view.cuts(rows[:, :4])]
+        rows[:, :14] = view.in_picture(rows[:, :14].reshape(-1, 7, 2)).reshape(-1, 14)
+        return rows
+
+    @staticmethod
+    def problem() -> str | None:
+        return yunet_file.problem()
+
+    @staticmethod
+    def download_note() -> str | None:
+        return yunet_file.download_note()
+
+    @staticmethod
+    def download(progress: Progress | None = None, /) -> None:
+        yunet_file.download(progress)
+
+
+def find_faces(network: Any, pixels: Pixels, min_score: float) -> npt.NDArray[np.float64]:
+    """Faces in RGB uint8 (H, W, 3): (N, 15) with box x1 y1 x2 y2, five landmarks x y, score; best first."""
+    height, width = pixels.shape[:2]
+    # The coarsest features are 32 pixels apart.
+    padded = cv2.copyMakeBorder(pixels, 0, -height % 32, 0, -width % 32, cv2.BORDER_REPLICATE)
+    outputs = network.run(None, {"input": cv2.dnn.blobFromImage(padded, swapRB=True)})
+    named = dict(zip((output.name for output in network.get_outputs()), outputs, strict=True))
+    found = np.concatenate(
+        [_decode(named, stride, padded.shape[1] // stride, min_score) for stride in _STRIDES], dtype=np.float64
+    )
+    corners = np.column_stack([found[:, :2], found[:, 2:4] - found[:, :2]])
+    best = cv2.dnn.NMSBoxes(corners.tolist(), found[:, 14].tolist(), min_score, 0.3)
+    rows: npt.NDArray[np.float64] = found[np.array(best, int).reshape(-1)]
+    return rows
+
+
+def _decode(
+    outputs: dict[str, npt.NDArray[np.float32]], stride: int, columns: int, min_score: float
+) -> npt.NDArray[np.float32]:
+    """The answers of one resolution that reach the score, as in OpenCV's `FaceDetectorYN`."""
+    kinds = ("cls", "obj", "bbox", "kps")
+    classes, objects, boxes, points = (outputs[f"{kind}_{stride}"][0] for kind in kinds)
+    scores = np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
+    # Not "score < min": comparisons with NaN are false, and NaN must not pass.
+    good = np.flatnonzero((scores >= min_score) & np.isfinite(boxes).all(axis=1) & np.isfinite(points).all(axis=1))
+    places = np.column_stack([good % columns, good // columns]).astype(np.float32)
+    centres, halves = places + boxes[good, :2], np.exp(boxes[good, 2:]) / 2
+    landmarks = points[good].reshape(-1, 5, 2) + places[:, None]
+    rows = np.column_stack([centres - halves, centres + halves, landmarks.reshape(-1, 10)]) * stride
+    return np.column_stack([rows, scores[good]]).reshape(-1, _ROW)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: Path, changed: int) -> Any:
+    """One network for all detectors of this process: ONNX Runtime's sessions may be shared by threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Idle threads would take the cores from the other threads that decode and detect.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # From memory: paths need not be text that the runtime can open.
+        weights = yunet_file.any_size(path.read_bytes())
+        network = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    except Exception as trouble:  # ONNX Runtime's errors share no base but Exception
+        raise _not_yunet(path) from trouble
+    names = {output.name for output in network.get_outputs()}
+    if not {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES} <= names:
+        raise _not_yunet(path)
+    return network
+
+
+def _not_yunet(path: Path) -> MissingDependencyError:
+    return MissingDependencyError(f"{path} is no YuNet network that can be loaded. Expected {yunet_file.NAME}.")
