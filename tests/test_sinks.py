@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -10,7 +11,7 @@ from ferkit.errors import FerkitError, UsageError
 from ferkit.labels import EMOTIONS
 from ferkit.results import PictureResult
 from ferkit.rows import face_rows, table_columns
-from ferkit.sinks import SINKS, CsvTable
+from ferkit.sinks import SINKS, AnnotatedPictures, CsvTable
 from recognition import emotion
 
 COLUMNS = ["source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence", *EMOTIONS, "error"]
@@ -108,6 +109,49 @@ def test_classes_named_like_columns_are_refused():
         table_columns(["happy", "error"])
 
 
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("a\rb.jpg", id="carriage return"),
+        pytest.param('a"b,c\n\td.jpg', id="quotes and lines"),
+        pytest.param("=HYPERLINK(1).jpg", id="formula"),
+        pytest.param("\u202egpj.exe", id="right to left"),
+        pytest.param("caf\udcff.jpg", id="no text"),
+        pytest.param("", id="empty"),
+        pytest.param("x" * 5000, id="long"),
+    ],
+)
+def test_any_name_comes_back(kind, name, tmp_path):
+    target = tmp_path / f"faces.{kind}"
+    results = [PictureResult(name, 100, 80, (emotion("happy"),)), PictureResult.failed("b.jpg", f"Cannot read {name}.")]
+    with SINKS[kind](target, EMOTIONS) as sink:
+        for result in results:
+            sink.write(result)
+    rows = read(kind, target)
+    assert [row["source"] for row in rows] == [results[0].source, "b.jpg"]
+    assert rows[1]["error"] == results[1].error
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_memory_stays_flat(kind, tmp_path):
+    """Ten times the rows, the same peak: rows leave as they come, Parquet in groups."""
+    import tracemalloc
+
+    face = emotion("happy")
+    peaks = []
+    for count in (1_000, 10_000):
+        with SINKS[kind](tmp_path / f"faces.{kind}", EMOTIONS) as sink:
+            if kind == "parquet":
+                sink.group = 500
+            tracemalloc.start()
+            for number in range(count):
+                sink.write_rows([{"source": f"{number}.jpg", "label": face.label, "happy": number / count}])
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
 def test_annotated_pictures(results, tmp_path):
     twice = PictureResult("other/a.jpeg", 100, 80, pixels=results[0].pixels)
     with SINKS["pictures"](tmp_path / "out", EMOTIONS) as sink:
@@ -117,11 +161,60 @@ def test_annotated_pictures(results, tmp_path):
     assert PIL.Image.open(tmp_path / "out" / "a.jpg").width == 300
 
 
-def test_pictures_never_replace_their_sources(tmp_path, results):
-    source = tmp_path / "a.jpg"
+@pytest.mark.parametrize(
+    ("sources", "roots", "written"),
+    [
+        pytest.param(["a/1.jpg", "b/1.jpg"], [], ["1-2.jpg", "1.jpg"], id="names only"),
+        pytest.param(
+            ["in/a/1.jpg", "in/b/1.JPG", "in/1.png"], ["in"], ["1.png", "a/1.jpg", "b/1.jpg"], id="sub-folders"
+        ),
+        pytest.param(["in/1.jpg", "out/1.jpg"], ["in", "out"], ["1-2.jpg", "1.jpg"], id="two roots"),
+        pytest.param(["in/../../1.jpg"], ["in"], ["1.jpg"], id="never outside of the folder"),
+        pytest.param(
+            ["/1.jpg", "-", "https://host/a/me.jpg?size=1"], ["in"], ["1.jpg", "me.jpg", "stdin.jpg"], id="elsewhere"
+        ),
+        pytest.param(["a.jpg", "A.JPG"], [], ["A-2.jpg", "a.jpg"], id="one file on some systems"),
+        pytest.param(
+            ["é" * 127 + ".jpg", "x\0y.webp"], [], ["xy.jpg", "é" * 100 + ".jpg"], id="what no file may be called"
+        ),
+    ],
+)
+def test_names_of_annotated_pictures(sources, roots, written, results, tmp_path):
+    with AnnotatedPictures(tmp_path / "out", EMOTIONS, roots=[Path(root) for root in roots]) as sink:
+        for source in sources:
+            sink.write(PictureResult(source, 100, 80, pixels=results[0].pixels))
+    found = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(found) == [f"out/{name}" for name in written]
+
+
+def test_a_picture_too_long_for_jpeg_is_written(tmp_path):
+    pixels = np.zeros((2, 70_000, 3), np.uint8)
+    with SINKS["pictures"](tmp_path, EMOTIONS) as sink:
+        sink.write(PictureResult("strip.jpg", 70_000, 2, pixels=pixels))
+    assert PIL.Image.open(tmp_path / "strip.png").size == (70_000, 2)
+
+
+def test_an_interrupted_picture_leaves_nothing(tmp_path, results, monkeypatch):
+    def interrupted(self, file, *_, **__):
+        file.write_bytes(b"half a picture")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PIL.Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt), SINKS["pictures"](tmp_path, EMOTIONS) as sink:
+        sink.write(results[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["a.jpg", "below/a.jpg"])
+def test_pictures_never_replace_their_sources(place, tmp_path, results):
+    source = tmp_path / place
+    source.parent.mkdir(exist_ok=True)
     source.write_bytes(b"precious")
     result = PictureResult(str(source), 100, 80, pixels=results[0].pixels)
-    with pytest.raises(UsageError, match="would replace"), SINKS["pictures"](tmp_path, EMOTIONS) as sink:
+    with (
+        pytest.raises(UsageError, match="would replace"),
+        AnnotatedPictures(tmp_path, EMOTIONS, roots=[tmp_path]) as sink,
+    ):
         sink.write(result)
     assert source.read_bytes() == b"precious"
 
