@@ -127,6 +127,13 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_figures(ferkit_, csv)
     assert "Cannot write" in err.splitlines()[-1]
 
 
+def test_data_may_lack_classes_of_the_model(ferkit_, csv):
+    code, out, err = ferkit_("evaluate", "model", csv, "--json", model=Reads((*EMOTIONS, "contempt")))
+    assert code == 0
+    assert json.loads(out)["per_class"]["contempt"]["n"] == 0
+    assert "Note: No face is labelled angry, contempt; such answers count as wrong." in err
+
+
 def test_broken_rows_are_skipped_on_request(ferkit_, csv):
     csv.write_text(csv.read_text() + "9,1 2 3,PublicTest\n")
     assert ferkit_("evaluate", "model", csv, "--json")[0] == 1

@@ -41,7 +41,7 @@ def test_json_keeps_the_contract():
     document = evaluate(Told(), faces_that_say([0, 0, 1, 1, 0], [0, 0, 1, 0, 1], duplicate=duplicate)).to_dict()
     assert list(document) == [
         "model", "split", "n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy", "nll", "ece",
-        "per_class", "confusion", "without_duplicates", "faces_per_second",
+        "per_class", "confusion", "without_duplicates", "faces_per_second", "coverage",
     ]  # fmt: skip
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["model"] == "told"
@@ -60,6 +60,13 @@ def test_json_keeps_the_contract():
     assert document["nll"] == pytest.approx(-(3 * np.log(0.8) + 2 * np.log(0.1)) / 5, abs=1e-6)
     assert document["without_duplicates"] == {"n": 4, "accuracy": 0.5, "macro_f1": 0.5}
     assert document["faces_per_second"] > 0
+    # Told is always 80 % sure, and right on 3 of 5.
+    assert document["coverage"][-2:] == [
+        {"min_confidence": 0.8, "n": 5, "coverage": 1.0, "accuracy": 0.6, "accuracy_ci95": document["accuracy_ci95"],
+         "balanced_coverage": 1.0, "balanced_accuracy": pytest.approx((2 / 3 + 0.5) / 2)},
+        {"min_confidence": 0.9, "n": 0, "coverage": 0.0, "accuracy": None, "accuracy_ci95": None,
+         "balanced_coverage": 0.0, "balanced_accuracy": None},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,6 @@ def test_classes_in_another_order_are_mapped(names):
     "names",
     [
         pytest.param(("angry", "happy"), id="one less"),
-        pytest.param(("angry", "happy", "sad", "fear"), id="one more"),
         pytest.param(("angry", "happy", "bored"), id="another"),
     ],
 )
@@ -104,6 +110,25 @@ def test_other_classes_are_an_error_of_one_line(names):
     with pytest.raises(ModelError, match=r"told knows angry, happy.*the data has angry, happy, sad") as caught:
         evaluate(Told(names), faces_that_say([0], [0]))
     assert "\n" not in str(caught.value)
+
+
+def test_data_may_lack_classes_of_the_model():
+    """The model's fourth answer is wrong whatever the face, and keeps its probability."""
+    votes = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+    model = Told(("fear", "sad", "anger", "happy"))
+    report = evaluate(model, faces_that_say([2, 0, 1], [0, 1, 2], votes=votes))
+    assert report.classes == ("angry", "happy", "sad", "fear")
+    assert report.accuracy == pytest.approx(2 / 3)
+    assert report.confusion.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert report.probabilities.sum(axis=1) == pytest.approx(1)
+    assert report.balanced_accuracy == pytest.approx(2 / 3), "fear has no face and counts in no mean"
+    assert report.faces.votes.shape == (3, 4)
+    assert "No face is labelled fear; such answers count as wrong." in str(report)
+    assert report.to_dict()["per_class"]["fear"]["n"] == 0
+
+
+def test_without_absent_classes_there_is_no_note():
+    assert evaluate(Told(), faces_that_say([0, 1, 2], [0, 1, 2])).note == ""
 
 
 @pytest.mark.parametrize(
@@ -167,6 +192,8 @@ def test_people_get_the_same_figures_as_tables():
     assert "angry 3 66.7% 66.7% 0.667" in lines
     assert "sad 0 - - -" in lines
     assert "angry 2 1 0" in lines
+    assert "0.8 100.0% 60.0% 23.1% to 88.2% 100.0% 58.3%" in lines
+    assert "0.9 0.0% - - 0.0% -" in lines
     assert max(map(len, text.splitlines())) <= 100
 
 

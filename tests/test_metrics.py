@@ -136,6 +136,42 @@ def test_accuracy_at_coverage(coverage, expected):
     assert metrics.accuracy_at_coverage(probabilities, np.array([0, 0, 1, 1]), coverage) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("min_confidence", "n", "coverage", "accuracy", "balanced_coverage", "balanced_accuracy"),
+    [
+        pytest.param(0.0, 4, 1.0, 0.75, 1.0, 5 / 6, id="all"),
+        pytest.param(0.6, 3, 0.75, 2 / 3, 5 / 6, 0.75, id="the confidence itself is enough"),
+        pytest.param(0.7, 2, 0.5, 1.0, 2 / 3, 1.0, id="one of three and all of one"),
+        pytest.param(1.0, 0, 0.0, None, 0.0, None, id="none"),
+    ],
+)
+def test_answered(min_confidence, n, coverage, accuracy, balanced_coverage, balanced_accuracy):
+    # Three faces of class 0 and one of class 1; nobody shows class 2.
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.5, 0.3, 0.2], [0.0, 0.9, 0.1]])
+    one = metrics.answered(probabilities, np.array([0, 0, 0, 1]), min_confidence)
+    assert (one.n, one.coverage, one.accuracy) == (n, coverage, accuracy and pytest.approx(accuracy))
+    assert one.balanced_coverage == pytest.approx(balanced_coverage)
+    assert one.balanced_accuracy == (balanced_accuracy and pytest.approx(balanced_accuracy))
+    assert one.accuracy_ci95 == (metrics.wilson_interval(round(accuracy * n), n) if n else None)
+
+
+def test_answered_agrees_with_the_labels_of_results(rng):
+    """float32 0.6 is above 0.6: what evaluation counts as answered is what recognition labels."""
+    from ferkit.results import UNCERTAIN, Box, Face, FaceEmotion
+
+    rows = np.array([[0.6, 0.4], [0.59999996, 0.40000004], [0.7, 0.3]], np.float32)
+    face = Face(Box(0, 0, 1, 1), 1.0)
+    for limit in (0.6, 0.7):
+        labels = [FaceEmotion.from_probabilities(face, ("a", "b"), row, limit).label for row in rows]
+        assert metrics.answered(rows, np.array([0, 0, 0]), limit).n == sum(label != UNCERTAIN for label in labels)
+
+
+@pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])
+def test_answered_refuses(limit):
+    with pytest.raises(FerkitError, match="min_confidence must be 0 to 1"):
+        metrics.answered(one_hot(CALLED, 3), TRUE, limit)
+
+
 @pytest.mark.parametrize("coverage", [0, -0.1, 1.1])
 def test_accuracy_at_coverage_refuses(coverage):
     with pytest.raises(FerkitError, match="coverage must be"):

@@ -86,6 +86,12 @@ def written(tmp_path_factory):
     return write_report(report(), tmp_path_factory.mktemp("report") / "new", HISTORY, card)
 
 
+def test_the_page_says_what_a_threshold_leaves(written):
+    first = report().coverage[0]
+    cells = "".join(f"<td>{text}</td>" for text in ("100.0%", f"{first.accuracy:.1%}"))
+    assert f'<th scope="row">0.0</th>{cells}' in written.read_text()
+
+
 def test_the_page_says_what_the_report_says(written):
     result, text = report(), read(written).text
     low, high = result.accuracy_ci95

@@ -2,7 +2,7 @@
 
 import io
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from ferkit.datasets.records import Faces, FaceSet
 from ferkit.errors import DatasetError, ModelError
 from ferkit.images import FaceInput
 from ferkit.labels import canonical
-from ferkit.metrics import ClassScores
+from ferkit.metrics import Answered, ClassScores
 from ferkit.tta import TTA
 
 
@@ -47,7 +47,8 @@ class DistinctScores:
 class Report:
     """What a classifier got right and wrong on one set of faces. Shares are fractions, 0 to 1.
 
-    classes: class names in the order of the data, which is that of `per_class`, `confusion` and `probabilities`.
+    classes: class names in the order of the data, which is that of `per_class`, `confusion` and `probabilities`; after
+        them those that only the model knows.
     accuracy_ci95: 95 % Wilson interval.
     nll: log loss in nats. ece: expected calibration error over 15 bins.
     confusion: int64 (K, K), rows true, columns predicted.
@@ -77,12 +78,26 @@ class Report:
     def classes(self) -> tuple[str, ...]:
         return self.faces.classes
 
+    @property
+    def note(self) -> str:
+        """What a reader must know about classes that no face is labelled with; empty where there are none."""
+        absent = ", ".join(name for name, one in self.per_class.items() if not one.n)
+        return f"No face is labelled {absent}; such answers count as wrong." if absent else ""
+
     def accuracy_at_coverage(self, coverage: float) -> float:
         """Accuracy when only the `coverage` share of faces with the highest confidence is answered."""
         return metrics.accuracy_at_coverage(self.probabilities, self.faces.labels, coverage)
 
+    @property
+    def coverage(self) -> tuple[Answered, ...]:
+        """How much is answered, and how well, at the confidences in `metrics.CONFIDENCES`."""
+        return tuple(metrics.answered(self.probabilities, self.faces.labels, p) for p in metrics.CONFIDENCES)
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON document of `ferkit evaluate --json`; scores of a class without faces are null."""
+        """The JSON document of `ferkit evaluate --json`; what cannot be scored for lack of faces is null.
+
+        New keys come at its end.
+        """
         distinct = self.without_duplicates
         return {
             "model": self.model,
@@ -102,6 +117,9 @@ class Report:
             "without_duplicates": distinct
             and {"n": distinct.n, "accuracy": distinct.accuracy, "macro_f1": distinct.macro_f1},
             "faces_per_second": self.faces_per_second,
+            "coverage": [
+                asdict(one) | {"accuracy_ci95": one.accuracy_ci95 and list(one.accuracy_ci95)} for one in self.coverage
+            ],
         }
 
     def __str__(self) -> str:
@@ -114,16 +132,19 @@ class Report:
         views = f", {self.tta} views" if self.tta else ""
         title = f"{self.model} on {self.split}: {self.n:,} faces, {self.faces_per_second:,.0f} faces/s{views}"
         parts: list[RenderableType] = [Text(title, style="bold"), "", _figures(self), "", _per_class(self)]
+        if self.note:
+            parts += ["", Text(self.note)]
         if len(self.classes) <= _WIDEST_CONFUSION:
             parts += ["", _confusion(self)]
-        return Group(*parts)
+        return Group(*parts, "", _coverage(self))
 
 
 def evaluate(classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None) -> Report:
     """Run a classifier (or the model at a path, or "default") on labelled faces and measure the answers.
 
     tta: name of a test-time augmentation in `ferkit.tta.TTA`, or None; the mean is taken of calibrated probabilities.
-    Raises `ModelError` if the model's classes are not those of the data, `DatasetError` if there is no face or the
+    The data may lack classes of the model: answers with these are wrong, and nothing is renormalised.
+    Raises `ModelError` if the data has classes that the model does not know, `DatasetError` if there is no face or the
     faces have another size than the model takes, `UsageError` for an unknown `tta`.
 
         dataset = ferkit.load_dataset("fer2013.csv")
@@ -131,7 +152,7 @@ def evaluate(classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | 
     """
     views = TTA[tta](faces.images) if tta is not None else (faces.images,)
     model = _load(classifier) if isinstance(classifier, str | Path) else classifier
-    columns = _columns(model, faces)
+    faces, columns = _with_classes_of(model, faces)
     _check_faces(model, faces)
 
     start = time.perf_counter()
@@ -186,16 +207,20 @@ def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) 
     return DistinctScores(n=n, accuracy=int(np.trace(confusion)) / n, macro_f1=metrics.macro_f1(confusion))
 
 
-def _columns(classifier: Classifier, faces: FaceSet) -> list[int]:
-    """Which output of the model belongs to each class of the data."""
+def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, list[int]]:
+    """The faces with the classes that only the model knows added, and which output of it belongs to each class."""
     outputs = [canonical(name) for name in classifier.classes]
     wanted = [canonical(name) for name in faces.classes]
-    if sorted(outputs) != sorted(wanted):
+    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(outputs):
         raise ModelError(
             f"The model {classifier.name} knows {', '.join(outputs)}; the data has {', '.join(wanted)}. "
-            "Both must have the same classes: choose another model or train one on this data."
+            "The model must know every class of the data: choose another model or train one on this data."
         )
-    return [outputs.index(name) for name in wanted]
+    absent = [name for name in outputs if name not in wanted]
+    if absent:
+        votes = None if faces.votes is None else np.pad(faces.votes, ((0, 0), (0, len(absent))))
+        faces = replace(faces, classes=(*faces.classes, *absent), votes=votes)
+    return faces, [outputs.index(name) for name in (*wanted, *absent)]
 
 
 def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
@@ -232,6 +257,21 @@ def _figures(report: Report) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _coverage(report: Report) -> Group:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("--min-confidence", justify="right")
+    for heading in ("answered", "right", "95% interval", "by class", "right"):
+        table.add_column(heading, justify="right")
+    for one in report.coverage:
+        shares = (one.coverage, one.accuracy, one.accuracy_ci95, one.balanced_coverage, one.balanced_accuracy)
+        cells = (
+            "-" if x is None else f"{x[0]:.1%} to {x[1]:.1%}" if isinstance(x, tuple) else f"{x:.1%}" for x in shares
+        )
+        table.add_row(f"{one.min_confidence:.1f}", *cells)
+    title = "When it may say: uncertain. By class: every class counts the same."
+    return Group(Text(title, style="dim"), table)
 
 
 def _per_class(report: Report) -> Table:

@@ -22,6 +22,9 @@ _FLOOR = 1e-7
 _Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 _TEMPERATURES = (0.05, 20.0)
 
+# Where reports look at what a model answers when it may stay silent; seven classes at even odds have 0.14.
+CONFIDENCES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -59,6 +62,25 @@ class CoverageCurve:
     threshold: Floats
     coverage: Floats
     accuracy: Floats
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What is left when faces below a confidence stay `uncertain`, as `ferkit predict --min-confidence` does.
+
+    n: faces that are answered. coverage: their share of all. accuracy, accuracy_ci95: share of right ones among them,
+        with its Wilson interval; None where no face is answered.
+    balanced_coverage, balanced_accuracy: the same with every class counting the same. Classes without a face, and for
+        the accuracy those of which no face is answered, count in no mean.
+    """
+
+    min_confidence: float
+    n: int
+    coverage: float
+    accuracy: float | None
+    accuracy_ci95: tuple[float, float] | None
+    balanced_coverage: float
+    balanced_accuracy: float | None
 
 
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
@@ -179,6 +201,32 @@ def accuracy_at_coverage(probabilities: Probabilities, labels: Labels, coverage:
     curve = coverage_curve(probabilities, labels)
     hits = np.interp(coverage, np.append(0.0, curve.coverage), np.append(0.0, curve.coverage * curve.accuracy))
     return float(hits / coverage)
+
+
+def answered(probabilities: Probabilities, labels: Labels, min_confidence: float) -> Answered:
+    """How much is answered, and how well, when less than `min_confidence` is no answer.
+
+    >>> half_sure = np.array([[0.9, 0.1], [0.4, 0.6]])
+    >>> answered(half_sure, np.array([0, 0]), 0.7).coverage
+    0.5
+    """
+    if not 0 <= min_confidence <= 1:
+        raise FerkitError(f"min_confidence must be 0 to 1. Received: {min_confidence}.")
+    hits = _hits(probabilities, labels)
+    # In float64, as results compare it.
+    kept = probabilities.max(axis=1).astype(np.float64) >= min_confidence
+    n, right = int(kept.sum()), int(hits[kept].sum())
+    present = np.unique(labels)
+    confusion = confusion_matrix(probabilities[kept], labels[kept]) if n else None
+    return Answered(
+        min_confidence=min_confidence,
+        n=n,
+        coverage=n / len(labels),
+        accuracy=right / n if n else None,
+        accuracy_ci95=wilson_interval(right, n) if n else None,
+        balanced_coverage=float(np.mean([kept[labels == label].mean() for label in present])),
+        balanced_accuracy=balanced_accuracy(confusion) if confusion is not None else None,
+    )
 
 
 def confident_mistakes(probabilities: Probabilities, labels: Labels, count: int) -> npt.NDArray[np.int64]:

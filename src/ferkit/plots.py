@@ -184,20 +184,37 @@ def reliability_diagram(
 def coverage_curve(
     probabilities: metrics.Probabilities, labels: metrics.Labels, path: Path, *, theme: Theme = LIGHT
 ) -> None:
-    """Accuracy when only the most confident share of faces is answered; half, 80 % and all are marked."""
+    """Accuracy when only the most confident share of faces is answered, with its 95 % interval.
+
+    Marked is where `metrics.CONFIDENCES` lie: what a threshold on the confidence leaves, and what it gains.
+    """
     curve = metrics.coverage_curve(probabilities, labels)
+    counts = np.rint(curve.coverage * len(labels)).astype(int)
+    hits = np.rint(curve.accuracy * counts).astype(int)
+    low, high = np.array([metrics.wilson_interval(int(k), int(n)) for k, n in zip(hits, counts, strict=True)]).T
     # Among a handful of faces accuracy is noise that would set the scale of the whole picture.
-    steady = curve.coverage * len(labels) >= min(30, len(labels))
+    steady = counts >= min(30, len(labels))
     figure = _figure(theme, height=5.0)
     axes = figure.subplots()
     _style(axes, theme, "Accuracy among the answered")
+    axes.fill_between(curve.coverage[steady], low[steady], high[steady], color=theme.accent, alpha=0.18, lw=0)
     axes.plot(curve.coverage[steady], curve.accuracy[steady], color=theme.accent, lw=2.2)
-    for share in (0.5, 0.8, 1.0):
-        value = metrics.accuracy_at_coverage(probabilities, labels, share)
-        axes.plot(share, value, "o", color=theme.accent, ms=7, mec=theme.paper, mew=1.5, zorder=5, clip_on=False)
-        axes.annotate(
-            f"{value:.1%}", (share, value), (6, 4), textcoords="offset points", weight="bold", color=theme.ink
+    marked = [metrics.answered(probabilities, labels, confidence) for confidence in metrics.CONFIDENCES]
+    drawn = 2.0
+    # From the right, where all are answered; thresholds that leave the same faces share one mark.
+    for one in marked:
+        if one.accuracy is None or one.n < min(30, len(labels)) or drawn - one.coverage < 0.04:
+            continue
+        drawn = one.coverage
+        place = one.coverage, one.accuracy
+        axes.plot(*place, "o", color=theme.accent, ms=7, mec=theme.paper, mew=1.5, zorder=5, clip_on=False)
+        said = (
+            f"{one.accuracy:.1%}"
+            if one.min_confidence == 0
+            else f"\N{GREATER-THAN OR EQUAL TO} {one.min_confidence:.1f}"
         )
+        weight = "bold" if one.min_confidence == 0 else "normal"
+        axes.annotate(said, place, (6, 5), textcoords="offset points", weight=weight, color=theme.ink)
     axes.set_xlim(0, 1)
     axes.set_ylim(top=min(1.0, axes.get_ylim()[1]) + 0.02)
     axes.xaxis.set_major_formatter(_percent)

@@ -95,9 +95,9 @@ def _page(
     yield _section("Each class", _PER_CLASS, _per_class(report), wide=True)
     yield _section("What is taken for what", _confusion_text(report), pictures["confusion"] + _counts(report))
     yield _section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
-    yield _section("What if it may stay silent?", _coverage_text(report), pictures["coverage"], wide=not history)
+    yield _section("What if it may stay silent?", _coverage_text(report), _coverage(report, pictures), wide=True)
     if history:
-        yield _section("How it was trained", _CURVES, pictures["curves"])
+        yield _section("How it was trained", _CURVES, pictures["curves"], wide=True)
     yield _section("The mistakes it was surest of", _MISTAKES_TEXT, _mistakes(report), wide=True)
     if card:
         yield _section("Model card", "What the model folder says about itself.", _card(card), wide=True)
@@ -155,7 +155,7 @@ def _tiles(report: Report) -> str:
 
 def _context(report: Report, card: Mapping[str, Any]) -> str:
     """What a reader must know before comparing the accuracy with anything."""
-    said = []
+    said = [escape(report.note)] if report.note else []
     if report.classes == EMOTIONS and report.split in SPLIT_ALIASES.values():
         said.append(
             "People agree with the labels of FER-2013 on 65 &plusmn; 5% of the faces (Goodfellow et al. 2013). "
@@ -217,8 +217,25 @@ def _reliability_text(report: Report) -> str:
 def _coverage_text(report: Report) -> str:
     return (
         "Who need not answer every face can leave out those it is least sure of: without the least confident 20%, "
-        f"accuracy is {report.accuracy_at_coverage(0.8):.1%} instead of {report.accuracy:.1%}."
+        f"accuracy is {report.accuracy_at_coverage(0.8):.1%} instead of {report.accuracy:.1%}. The marks and the table say "
+        "what a threshold on the confidence (<code>--min-confidence</code>) leaves; by class, every class counts the same."
     )
+
+
+def _coverage(report: Report, pictures: Mapping[str, str]) -> str:
+    rows = []
+    for one in report.coverage:
+        interval = "-" if one.accuracy_ci95 is None else f"{one.accuracy_ci95[0]:.1%} to {one.accuracy_ci95[1]:.1%}"
+        shares = (one.balanced_coverage, one.balanced_accuracy)
+        cells = [_percent(one.coverage), _percent(one.accuracy), interval, *map(_percent, shares)]
+        rows.append(
+            f'<tr><th scope="row">{one.min_confidence:.1f}</th>'
+            + "".join(f"<td>{cell}</td>" for cell in cells)
+            + "</tr>"
+        )
+    heads = ("Threshold", "Answered", "Right", "95% interval", "By class", "Right")
+    table = _table("".join(f'<th scope="col">{text}</th>' for text in heads), rows)
+    return f'<div class="pair">{pictures["coverage"]}{table}</div>'
 
 
 def _duplicates(report: Report) -> tuple[str, str]:
@@ -293,10 +310,14 @@ def _show(score: float | None) -> str:
     return "-" if score is None else f"{score:.3f}"
 
 
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
 _ALT = {
     "confusion": "Confusion matrix; the same counts stand in the table below it.",
     "reliability": "Reliability diagram: accuracy against stated confidence, with the number of faces per bin.",
-    "coverage": "Accuracy against the share of faces answered.",
+    "coverage": "Accuracy against the share of faces answered; the table below it has the figures.",
     "curves": "Loss, accuracy and learning rate by epoch.",
 }
 

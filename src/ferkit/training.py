@@ -319,7 +319,7 @@ def _finish(
     temperature = metrics.fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
     report = evaluation.measure(metrics.apply_temperature(raw, temperature), val, model=config.model, seconds=0)
     figures = report.to_dict()
-    for name in ("model", "faces_per_second", "confusion"):
+    for name in ("model", "faces_per_second", "confusion", "coverage"):
         del figures[name]
     model_folder.write_card(
         folder,

@@ -59,6 +59,8 @@ def evaluate(
     with notes.status(f"Looking at {len(faces):,} faces"):
         result = evaluation.evaluate(classifier, faces, tta=tta)
     if as_json:
+        if result.note:
+            notes.print(f"Note: {result.note}", markup=False)
         print_json(result.to_dict())
     else:
         output.print(result)
