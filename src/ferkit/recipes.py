@@ -144,18 +144,18 @@ RECIPES.register("strong")(
         TrainConfig(
             model="compact",
             optimizer="sgd",
-            epochs=80,
+            epochs=50,
             batch_size=128,
             learning_rate=0.1,
             schedule="cosine",
-            warmup_epochs=2,
+            warmup_epochs=1,
             weight_decay=5e-3,
             label_smoothing=0.1,
             augmentation=Augmentation(
-                rotation=12, zoom=0.12, shift=0.1, flip=True, contrast=0.25, brightness=0.1, erase=0.5
+                rotation=12, zoom=0.12, shift=0.1, flip=True, contrast=0.25, brightness=0.1, erase=0.25
             ),
             mixup=0.2,
-            mix_share=0.5,
+            mix_share=0.3,
             average=0.998,
             recalibrate=True,
         ),

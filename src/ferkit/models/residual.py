@@ -18,7 +18,8 @@ def compact(
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
     1,207,821 parameters, 97.5 M multiply-adds per face at 48x48x1 with seven classes.
     Residual blocks: He et al. 2016; squeeze-and-excitation: Hu et al. 2018; stochastic depth: Huang et al. 2016;
-    averaged shortcuts and blocks that start as identity ("ResNet-D", zero gamma): He et al. 2019.
+    averaged shortcuts ("ResNet-D"): He et al. 2019. Their other advice, blocks that start as identity (zero gamma), made
+    the first epochs far slower here (docs/LOG.md).
 
     >>> compact().count_params()
     1207821
@@ -52,7 +53,7 @@ def _block(x: Any, filters: int, activation: str, *, drop: float, name: str) -> 
         shortcut = _conv(shortcut, filters, kernel=1, name=f"{name}_shortcut")
     x = _conv(x, filters, stride=2 if widens else 1, name=f"{name}_conv1")
     x = layers.Activation(activation, name=f"{name}_activation1")(x)
-    x = _conv(x, filters, gamma="zeros", name=f"{name}_conv2")
+    x = _conv(x, filters, name=f"{name}_conv2")
 
     gate = layers.GlobalAveragePooling2D(name=f"{name}_squeeze")(x)
     gate = layers.Dense(filters // 8, activation="relu", name=f"{name}_reduce")(gate)
@@ -65,7 +66,7 @@ def _block(x: Any, filters: int, activation: str, *, drop: float, name: str) -> 
     return layers.Activation(activation, name=f"{name}_activation2")(x)
 
 
-def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, gamma: str = "ones", name: str) -> Any:
+def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, name: str) -> Any:
     """Convolution and batch normalisation."""
     layers = load_keras().layers
     # He et al. 2015: variance kept through rectifiers.
@@ -78,4 +79,4 @@ def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, gamma: str 
         kernel_initializer="he_normal",
         name=name,
     )(x)
-    return layers.BatchNormalization(gamma_initializer=gamma, name=f"{name}_norm")(x)
+    return layers.BatchNormalization(name=f"{name}_norm")(x)
