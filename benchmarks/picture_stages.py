@@ -36,20 +36,20 @@ FACES = 5000
 
 
 class Watch:
-    """Seconds by stage."""
+    """Seconds of processor by stage: what else runs on the machine hardly changes them."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys((*ALWAYS, *ANNOTATED), 0.0)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
+        started = time.process_time()
         yield
-        self.seconds[name] += time.perf_counter() - started
+        self.seconds[name] += time.process_time() - started
 
 
 def one_pass(pictures: Sequence[Path], find: Any, classifier: EmotionClassifier, folder: Path) -> dict[str, float]:
-    """Seconds of each stage for all pictures."""
+    """Seconds of processor in each stage, for all pictures."""
     watch = Watch()
     waiting: list[tuple[Path, RgbImage, list[Face], list[npt.NDArray[np.uint8]]]] = []
     with ExitStack() as opened:
@@ -98,7 +98,7 @@ def one_pass(pictures: Sequence[Path], find: Any, classifier: EmotionClassifier,
 
 
 def report(title: str, pictures: Sequence[Path], detectors: Sequence[str], rounds: int) -> None:
-    """Print a table: milliseconds a picture in each stage, and its share; medians of the rounds, detectors in turns."""
+    """Print a table: milliseconds of processor a picture in each stage, and its share; medians of the rounds, detectors in turns."""
     classifier = EmotionClassifier.load()
     find = {name: load_detector(name) for name in detectors}
     passes: dict[str, list[dict[str, float]]] = {name: [] for name in detectors}
@@ -108,7 +108,7 @@ def report(title: str, pictures: Sequence[Path], detectors: Sequence[str], round
                 seconds = one_pass(pictures, find[name], classifier, Path(folder))
                 if number:  # the first pass warms up
                     passes[name].append(seconds)
-    print(f"\n{title}: {len(pictures)} pictures, ms a picture (share)")
+    print(f"\n{title}: {len(pictures)} pictures, ms of processor a picture (share)")
     print(f"{'':6}" + "".join(f"{stage:>16}" for stage in ALWAYS) + f"{'sum':>10}  annotated: draw, encode")
     for name in detectors:
         cost = {
