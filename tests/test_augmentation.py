@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ferkit.augmentation import Augmentation, affine_transforms, augmenter
+from ferkit.augmentation import Augmentation, affine_transforms, augmenter, patches
 from ferkit.errors import UsageError
 
 keras = pytest.importorskip("keras")
@@ -92,7 +92,36 @@ def test_flip_mirrors_about_half(rng):
     assert 150 < mirrored.sum() < 250
 
 
-@pytest.mark.parametrize("values", [{"rotation": -1}, {"zoom": 1.0}])
+@pytest.mark.parametrize(
+    ("area", "aspect", "center", "rows", "columns"),
+    [
+        pytest.param(0.25, 1.0, (0.5, 0.5), slice(2, 6), slice(4, 12), id="square-share-of-each-side"),
+        pytest.param(0.25, 4.0, (0.5, 0.5), slice(0, 8), slice(6, 10), id="standing"),
+        pytest.param(0.25, 0.25, (0.5, 0.5), slice(3, 5), slice(0, 16), id="lying"),
+        pytest.param(0.25, 1.0, (0.0, 1.0), slice(0, 2), slice(12, 16), id="cut-off-at-the-edge"),
+    ],
+)
+def test_patches_are_rectangles(area, aspect, center, rows, columns):
+    numbers = [np.array(value, np.float32)[None] for value in (area, aspect, center)]
+    mask = np.asarray(patches(*numbers, height=8, width=16))
+    expected = np.zeros((1, 8, 16, 1), bool)
+    expected[:, rows, columns] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_erasing_paints_one_grey_over_its_share_of_faces(rng):
+    faces = rng.integers(1, 255, (600, 24, 24, 1), dtype=np.uint8)
+    varied = np.asarray(augmenter(Augmentation(erase=0.25), seed=0)(faces, training=True))
+    changed = (varied != faces)[..., 0]
+    touched = changed.any(axis=(1, 2))
+    assert 100 < touched.sum() < 200
+    for face, mask in zip(varied[touched], changed[touched], strict=True):
+        assert len(np.unique(face[..., 0][mask])) == 1
+    assert 0.005 < changed[touched].mean() < 0.2
+    assert len(np.unique(varied[touched][changed[touched]])) > 50, "a grey of its own for every face"
+
+
+@pytest.mark.parametrize("values", [{"rotation": -1}, {"zoom": 1.0}, {"erase": 1.5}])
 def test_senseless_ranges_are_refused(values):
     with pytest.raises(UsageError, match="Received"):
         Augmentation(**values)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from faces import small_dataset
+from ferkit.augmentation import Augmentation
 from ferkit.classifier import EmotionClassifier
 from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.recipes import RECIPES, TrainConfig
@@ -22,6 +23,17 @@ from ferkit.schedules import SCHEDULES, Span, plateau_rate
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
+
+# Everything that has a state or a chance of its own, on the quickest network.
+EVERYTHING = {
+    "epochs": 4,
+    "batch_size": 16,
+    "augmentation": Augmentation(rotation=10, zoom=0.1, shift=0.05, flip=True, contrast=0.2, brightness=0.1, erase=0.3),
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "mix_share": 0.5,
+    "average": 0.7,
+}
 
 
 def train(*arguments, **options):
@@ -46,7 +58,7 @@ def assert_same_state(first: Path, second: Path) -> None:
 def finished(tmp_path_factory):
     """One run of four epochs with everything switched on, shared by the tests that only look."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    return train(small_dataset(), "better", out=folder, epochs=4, batch_size=16)
+    return train(small_dataset(), "better", out=folder, **EVERYTHING)
 
 
 def test_a_run_learns_and_leaves_a_model_folder(finished):
@@ -85,8 +97,8 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     script = textwrap.dedent(f"""
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         from faces import small_dataset
-        from ferkit.training import train
-        train(small_dataset(), "better", out={str(folder)!r}, epochs=4, batch_size=16)
+        from test_training import EVERYTHING, train
+        train(small_dataset(), "better", out={str(folder)!r}, **EVERYTHING)
     """)
     process = subprocess.Popen([sys.executable, "-c", script], env=os.environ, stderr=subprocess.DEVNULL)
     history = folder / "history.csv"
@@ -131,7 +143,7 @@ def test_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", savez)
     with pytest.raises(TrainingError, match="No space left on device"):
-        train(small_dataset(), "better", out=folder, epochs=4, batch_size=16)
+        train(small_dataset(), "better", out=folder, **EVERYTHING)
     monkeypatch.undo()
     assert not list((folder / "checkpoints").glob(".*")), "half-written files must go"
     assert len(checkpoints.load(folder / "checkpoints" / "last.npz").history) >= 2
@@ -148,6 +160,22 @@ def test_bfloat16_trains_and_leaves_a_float32_network(tmp_path):
     onnx = run.classifier.predict_proba(data.val.images)
     accuracy = float((onnx.argmax(axis=1) == data.val.labels).mean())
     assert accuracy == pytest.approx(run.classifier.card["metrics"]["accuracy"])
+
+
+def test_the_average_is_what_is_measured_and_kept(tmp_path):
+    """A run whose average never moves from the first step's weights keeps those, however far training goes."""
+    data = small_dataset(size=16)
+    options = {"batch_size": 64, "optimizer": "sgd", "learning_rate": 0.3, "average": 1 - 1e-7}
+    run = train(data, TrainConfig(**options, epochs=3), out=tmp_path / "run")
+    first = train(data, TrainConfig(**{**options, "average": 0.0}, epochs=1), out=tmp_path / "first")
+    kept, once = (
+        keras.saving.load_model(folder / "model.keras", compile=False).get_layer("conv1").kernel.numpy()
+        for folder in (run.folder, first.folder)
+    )
+    np.testing.assert_allclose(kept, once, atol=1e-5)
+    last = variables(run.folder / "checkpoints" / "last.npz")
+    assert min(np.abs(value - once).max() for value in last.values() if value.shape == once.shape) < 1e-5
+    assert max(np.abs(value - once).max() for value in last.values() if value.shape == once.shape) > 1e-3
 
 
 def test_own_classes_and_sizes(tmp_path):
@@ -178,6 +206,9 @@ def test_init_takes_the_weights_that_fit(finished, tmp_path):
         pytest.param({"model": "resnet999"}, UsageError, "Unknown model", id="model"),
         pytest.param({"activation": "rellu"}, UsageError, "Did you mean 'relu'", id="activation"),
         pytest.param({"precision": "float16"}, UsageError, "Choices: float32, bfloat16", id="precision"),
+        pytest.param({"mix_share": 1.5}, UsageError, "mix_share must be from 0 to 1. Received: 1.5", id="mix-share"),
+        pytest.param({"average": 1.0}, UsageError, "average must be at least 0 and below 1", id="average"),
+        pytest.param({"mixup": -0.2}, UsageError, "mixup must not be negative. Received: -0.2", id="mixup"),
         pytest.param({"colour": 1}, UsageError, "Unknown training option 'colour'", id="option"),
         pytest.param({"init": "nowhere"}, FerkitError, "No model at nowhere", id="init"),
     ],
@@ -272,8 +303,8 @@ def test_a_tiny_run_on_jax(tmp_path):
     script = textwrap.dedent(f"""
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         from faces import small_dataset
-        from ferkit.training import train
-        run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, epochs=2, batch_size=16, quiet=True)
+        from test_training import EVERYTHING, train
+        run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, **{{**EVERYTHING, "epochs": 2}})
         assert run.history[1]["loss"] < run.history[0]["loss"], run.history
         print(run.classifier.card["training"]["sittings"][0]["backend"], sorted(run.classifier.card["sha256"]))
     """)
