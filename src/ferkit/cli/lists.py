@@ -1,43 +1,52 @@
-"""`ferkit models`, `detectors`, `recipes`: the choices there are, read from the registries."""
+"""`ferkit models`, `detectors`, `recipes`: the choices there are, read from the registries, and how fast they are here."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import output, print_json
+from ferkit.cli.console import no_native_chatter, notes, output, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ferkit.detection import RegisteredDetector
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")]
 
+# A row of a list: what scripts get, and the lines that people read.
+Row = tuple[dict[str, Any], Sequence[str]]
 
-def models(as_json: AsJson = False) -> None:
-    """List trained models for predict and evaluate, and architectures for train.
 
-    Example: ferkit models
+def models(
+    others: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Your own, beside the default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List trained models for predict and evaluate, with their speed here, and architectures for train.
+
+    Example: ferkit models runs/mine
     """
-    from ferkit.models import ARCHITECTURES
-    from ferkit.registry import describe
+    from ferkit import model_folder
 
-    architectures = [
-        {"name": name, "kind": "architecture", "about": describe(build)} for name, build in ARCHITECTURES.items()
-    ]
-    _show([*_trained(), *architectures], as_json)
+    with notes.status("Measuring"):
+        trained = [_trained(name) for name in (model_folder.DEFAULT, *(others or ()))]
+    _show({"trained": trained, "architectures": _architectures()}, as_json)
 
 
 def detectors(as_json: AsJson = False) -> None:
-    """List face detectors, and whether each can be used here.
+    """List face detectors: whether each can be used here, how fast it is, its size and licence.
 
     Example: ferkit detectors
     """
     from ferkit.detection import DETECTORS
-    from ferkit.registry import describe
 
-    rows = [
-        {"name": name, "ready": not detector.problem(), "licence": detector.licence, "about": describe(detector)}
-        | {"problem": detector.problem()}
-        for name, detector in DETECTORS.items()
-    ]
-    _show(rows, as_json)
+    with notes.status("Measuring"), _no_log():
+        rows = [_detector(name, detector) for name, detector in DETECTORS.items()]
+    _show({"": rows}, as_json)
 
 
 def recipes(as_json: AsJson = False) -> None:
@@ -51,50 +60,153 @@ def recipes(as_json: AsJson = False) -> None:
     for name, recipe in RECIPES.items():
         shown = ("model", "epochs", "batch_size", "optimizer", "learning_rate", "schedule")
         values = {key: getattr(recipe.config, key) for key in shown}
-        rows.append({"name": name, **values, "about": recipe.about})
-    _show(rows, as_json)
+        facts = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in values.items())
+        rows.append(({"name": name, **values, "about": recipe.about}, [recipe.about, facts]))
+    _show({"": rows}, as_json)
 
 
-def _trained() -> list[dict[str, Any]]:
-    """The model that the package carries, described by its card."""
+def _trained(name: str) -> Row:
+    """A trained model as its card describes it, and its speed."""
     from ferkit import model_folder
-    from ferkit.errors import ModelError
+    from ferkit.classifier import EmotionClassifier
+    from ferkit.cli import speed
+    from ferkit.errors import FerkitError
 
+    row: dict[str, Any] = {"name": name, "kind": "trained", "ready": True, "problem": None}
     try:
-        folder = model_folder.find(model_folder.DEFAULT)
-        card = model_folder.read_card(folder)
-    except ModelError:  # a checkout whose model has not been trained yet
-        return []
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.name == model_folder.ONNX_FILE)
-    takes = card["face_input"]
-    about = f"{size / 1e6:.1f} MB, takes {takes['height']}x{takes['width']}x{takes['channels']}"
-    metrics = card.get("metrics")
-    if isinstance(metrics, dict) and "accuracy" in metrics:
-        about += f", {metrics['accuracy']:.1%} of {metrics.get('split', 'its held-out faces')} right"
-    return [{"name": model_folder.DEFAULT, "kind": "trained", "about": about, "classes": card["classes"]}]
+        path = model_folder.find(name)
+        with no_native_chatter():
+            classifier = EmotionClassifier.load(name)
+            alone, batched = speed.classification_seconds(classifier)
+    except FerkitError as problem:
+        row |= {"ready": False, "problem": str(problem), "about": "A trained model that cannot be used here."}
+        return row, [row["about"], str(problem)]
+    card, takes = classifier.card, classifier.face_input
+    measured = card.get("metrics", {})
+    row |= {
+        "about": _accuracy(measured),
+        "classes": list(classifier.classes),
+        "takes": [takes.height, takes.width, takes.channels],
+        "size_mb": _megabytes(path / model_folder.ONNX_FILE if path.is_dir() else path),
+        "parameters": card.get("parameters"),
+        "multiply_adds": card.get("multiply_adds"),
+        "licence": card.get("licence"),
+        "data": card.get("training", {}).get("data", {}).get("source"),
+        "split": measured.get("split"),
+        "accuracy": measured.get("accuracy"),
+        "ms_per_face": round(1e3 * alone, 3),
+        "faces_per_second": round(1 / batched, 1),
+    }
+    size = [f"takes {takes.height}x{takes.width}x{takes.channels}", *_size_of(row)]
+    pace = f"{_milliseconds(alone)} for one face, {1 / batched:,.0f} faces/s in batches of {speed.BATCH}, here and now"
+    origin = f"trained on {row['data'] or 'unknown data'}, licence: {row['licence'] or 'not stated in its card'}"
+    return row, [row["about"], ", ".join(size), pace, origin]
 
 
-def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as JSON, or for people: the name, what it is, and below that its facts on one line."""
+def _accuracy(measured: Mapping[str, Any]) -> str:
+    if "accuracy" not in measured:
+        return "A trained model; its card has no figures."
+    said = f"{measured['accuracy']:.1%} of {measured.get('split', 'its held-out faces')} right"
+    low, high = measured.get("accuracy_ci95", (None, None))
+    return f"{said}, 95% interval {low:.1%} to {high:.1%}" if low is not None else said
+
+
+def _size_of(row: Mapping[str, Any]) -> "Iterator[str]":
+    if row["size_mb"] is not None:
+        yield f"{row['size_mb']:.1f} MB"
+    if row["parameters"] is not None:
+        yield f"{row['parameters']:,} parameters"
+    if row["multiply_adds"] is not None:
+        yield f"{row['multiply_adds'] / 1e6:.1f} M multiply-adds"
+
+
+def _architectures() -> list[Row]:
+    from importlib.util import find_spec
+
+    from ferkit.models import ARCHITECTURES
+    from ferkit.registry import describe
+
+    # Looked for, not imported: that takes seconds.
+    ready = find_spec("keras") is not None
+    problem = None if ready else "needs Keras: pip install 'ferkit[train]'"
+    rows: list[Row] = []
+    for name, build in ARCHITECTURES.items():
+        size = next((line.strip() for line in (build.__doc__ or "").splitlines() if " parameters, " in line), "")
+        row = {"name": name, "kind": "architecture", "ready": ready, "problem": problem}
+        lines = [describe(build), size.removesuffix("."), *([problem] if problem else [])]
+        rows.append((row | {"about": describe(build), "size": size}, lines))
+    return rows
+
+
+def _detector(name: str, detector: "type[RegisteredDetector]") -> Row:
+    from ferkit.cli import speed
+    from ferkit.detection import AutoDetector, Downloads, HasWeights
+    from ferkit.registry import describe
+
+    problem = detector.problem()
+    download = detector.download_note() if isinstance(detector, Downloads) else None
+    file = detector.weights() if isinstance(detector, HasWeights) else None
+    # What is not here yet is not fetched for the sake of a list.
+    made = None if problem or download else detector()
+    taken = made.name if isinstance(made, AutoDetector) else None
+    seconds = speed.detection_seconds(made) if made is not None and taken is None else None
+    row = {
+        "name": name,
+        "about": describe(detector),
+        "ready": problem is None,
+        "problem": problem,
+        "download": download,
+        "licence": detector.licence,
+        "size_mb": file and _megabytes(file),
+        "ms_per_picture": seconds and round(1e3 * seconds, 3),
+    }
+    if taken is not None:
+        return row | {"takes": taken}, [describe(detector), f"ready, takes {taken} here"]
+    facts = [problem or download or "ready", f"licence: {detector.licence}"]
+    if file is not None:
+        facts.insert(1, f"{row['size_mb']:.1f} MB")
+    if seconds is not None:
+        facts.insert(1, f"{_milliseconds(seconds)} for the sample portrait")
+    return row, [describe(detector), ", ".join(facts)]
+
+
+@contextmanager
+def _no_log() -> "Iterator[None]":
+    """Detectors that stand in for others say so when they are made; here the list says it."""
+    import logging
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _megabytes(file: Path) -> float | None:
+    return round(file.stat().st_size / 1e6, 2) if file.is_file() else None
+
+
+def _milliseconds(seconds: float) -> str:
+    milliseconds = 1e3 * seconds
+    return "under 0.1 ms" if milliseconds < 0.1 else f"{milliseconds:.1f} ms"
+
+
+def _show(groups: Mapping[str, Iterable[Row]], as_json: bool) -> None:
+    """Print rows as one JSON list, or for people: the name, what it is, and below that its facts."""
     if as_json:
-        print_json(rows)
+        print_json([row for rows in groups.values() for row, _ in rows])
         return
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold", max_width=26)
     table.add_column()
-    for row in rows:
-        facts = [
-            f"{key.replace('_', ' ')}: {_word(value)}"
-            for key, value in row.items()
-            if key not in ("name", "about") and value is not None and not isinstance(value, list)
-        ]
-        table.add_row(row["name"], Text(str(row["about"])).append("\n" + ", ".join(facts), style="dim"))
+    for group, rows in groups.items():
+        if group:
+            table.add_row(Text(group, style="underline"), "")
+        for row, (about, *facts) in rows:
+            # Names and cards come from outside: as Text, their brackets are no markup.
+            table.add_row(Text(row["name"]), Text(about).append("".join(f"\n{fact}" for fact in facts), style="dim"))
     output.print(table)
-
-
-def _word(value: object) -> str:
-    """A value as people write it: flags as words."""
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

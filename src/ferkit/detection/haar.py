@@ -59,6 +59,11 @@ class HaarDetector:
         path = _cascade_path(HaarDetector.cascade)
         return None if path else "this OpenCV carries no cascades; install opencv-python-headless below 5"
 
+    @staticmethod
+    def weights() -> Path | None:
+        path = _cascade_path(HaarDetector.cascade)
+        return Path(path) if path else None
+
 
 def _cascade_path(name: str) -> str:
     """Path of a cascade, empty where OpenCV has none (version 5)."""

@@ -1,6 +1,7 @@
 """What a face detector is, and the registry of those that have a name."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ferkit.download import Progress
@@ -44,6 +45,16 @@ class Downloads(Protocol):
     @staticmethod
     def download(progress: Progress | None = None, /) -> None:
         """Fetch it, if it is not here. `MissingDependencyError` where that fails."""
+        ...
+
+
+@runtime_checkable
+class HasWeights(Protocol):
+    """A registered detector that works with a file."""
+
+    @staticmethod
+    def weights() -> Path | None:
+        """That file; None where it is not here."""
         ...
 
 

@@ -65,6 +65,11 @@ class YunetDetector:
         return yunet_file.problem()
 
     @staticmethod
+    def weights() -> Path | None:
+        path, trouble = yunet_file.find()
+        return None if trouble else path
+
+    @staticmethod
     def download_note() -> str | None:
         return yunet_file.download_note()
 
