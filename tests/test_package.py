@@ -16,7 +16,7 @@ SOURCE = Path(ferkit.__file__).parent
 ORDER = [
     {"errors"},
     {"labels", "registry", "files", "palette", "samples", "keras_backend", "progress", "parallel"},
-    {"download"},
+    {"download", "listing"},
     {"results", "rows", "drawing", "interchange", "notebook"},
     {"sources"},
     {"images"},

@@ -17,8 +17,8 @@ from ferkit.datasets.sources import DATA_SUFFIXES, DataFile, Source, open_file
 from ferkit.datasets.table import Batch, Reading
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS
+from ferkit.listing import PICTURE_SUFFIXES
 from ferkit.registry import Registry, describe
-from ferkit.sources import PICTURE_SUFFIXES
 
 
 class Reader(Protocol):
