@@ -126,7 +126,7 @@ def test_a_layout_that_makes_no_sense_is_one_clear_line(tmp_path, files, message
     ("content", "reason"),
     [
         pytest.param(b"not a picture", "not a picture", id="text"),
-        pytest.param(b"", "not a picture", id="empty"),
+        pytest.param(b"", "it is empty", id="empty"),
         pytest.param(png(random_faces(1)[0])[:900], "cut off|truncated", id="truncated"),
     ],
 )
