@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ferkit import plots
+from ferkit import plot_style, plots
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.labels import EMOTIONS
@@ -18,7 +18,7 @@ from ferkit.palette import EMOTION_COLORS
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A quarter of the width and height: the same drawing in a fraction of the time."""
-    monkeypatch.setattr(plots, "_DPI", 50)
+    monkeypatch.setattr(plot_style, "_DPI", 50)
 
 
 def epochs(count, **columns):

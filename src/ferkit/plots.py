@@ -6,15 +6,12 @@ through pyplot, so drawing changes no global state and works in threads and serv
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
@@ -22,27 +19,11 @@ from matplotlib.ticker import MaxNLocator
 from ferkit import metrics
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
-from ferkit.files import write_atomically
 from ferkit.palette import color_of
-
-_DPI = 200  # sharp on a display with two pixels per point, at the widths below
-_LONGEST = 14  # letters of a class name; the whole name stands in tables
-_WIDTH = 6.0  # inches; narrow, so that text stays readable when a phone shrinks the picture
-
-
-@dataclass(frozen=True)
-class Theme:
-    """Colours of everything that is not an emotion, as `#RRGGBB`."""
-
-    paper: str
-    ink: str
-    muted: str
-    faint: str
-    accent: str
-
-
-LIGHT = Theme(paper="#FFFFFF", ink="#1B1F27", muted="#667085", faint="#E4E7EC", accent="#4A3AA7")
-DARK = Theme(paper="#181B22", ink="#E9ECF2", muted="#9AA4B5", faint="#323845", accent="#A99BF5")
+from ferkit.plot_style import DARK as DARK
+from ferkit.plot_style import LIGHT as LIGHT
+from ferkit.plot_style import WIDTH, legend, new_figure, percent, plain, save, show_face, style_axes
+from ferkit.plot_style import Theme as Theme
 
 
 def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme: Theme = LIGHT) -> None:
@@ -53,12 +34,12 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
     """
     if not history:
         raise FerkitError("Training curves need at least one epoch. Received an empty history.")
-    figure = _figure(theme, height=6.2)
+    figure = new_figure(theme, height=6.2)
     loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(5, 5, 2))
     epochs = _series(history, "epoch")
     best = _best_epoch(history)
     for axes, name, title in ((loss, "loss", "Loss (nats)"), (accuracy, "accuracy", "Accuracy")):
-        _style(axes, theme, title)
+        style_axes(axes, theme, title)
         axes.plot(epochs, _series(history, name), color=theme.muted, lw=1.6, label="training")
         if any(f"val_{name}" in row for row in history):
             values = _series(history, f"val_{name}")
@@ -78,9 +59,9 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
             color=theme.accent,
             arrowprops={"arrowstyle": "-", "color": theme.accent, "lw": 0.8, "shrinkB": 5},
         )
-    accuracy.yaxis.set_major_formatter(_percent)
-    _legend(loss, theme, "best")
-    _style(rate, theme, "Learning rate")
+    accuracy.yaxis.set_major_formatter(percent)
+    legend(loss, theme, "best")
+    style_axes(rate, theme, "Learning rate")
     rate.plot(epochs, _series(history, "learning_rate"), color=theme.muted, lw=1.6, drawstyle="steps-mid")
     rate.set_ylim(bottom=0)
     peak = float(np.nanmax(_series(history, "learning_rate")))
@@ -88,7 +69,7 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
     rate.set_xlabel("Epoch")
     rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     rate.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path: Path, *, theme: Theme = LIGHT) -> None:
@@ -98,8 +79,8 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
     k = len(classes)
     totals = confusion.sum(axis=1, keepdims=True)
     rates = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
-    side = max(_WIDTH, 1.6 + 0.62 * k)
-    figure = _figure(theme, width=side, height=side * 0.94)
+    side = max(WIDTH, 1.6 + 0.62 * k)
+    figure = new_figure(theme, width=side, height=side * 0.94)
     axes = figure.subplots()
     shades = LinearSegmentedColormap.from_list("share", [theme.paper, theme.accent])
     seaborn.heatmap(
@@ -121,7 +102,7 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
                 continue
             axes.text(column + 0.5, row + 0.44, f"{rate:.0%}", size=11.5, weight=weight, **style)
             axes.text(column + 0.5, row + 0.74, f"{count:,}", size=9, **style)
-    names = [_plain(name) for name in classes]
+    names = [plain(name) for name in classes]
     axes.set_xticks(np.arange(k) + 0.5, names, rotation=90 if k > 8 or max(map(len, names)) > 9 else 0, color=theme.ink)
     axes.set_yticks(
         np.arange(k) + 0.5,
@@ -132,7 +113,7 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
     axes.tick_params(length=0, labelsize=10)
     axes.set_xlabel("Predicted", color=theme.muted, labelpad=8)
     axes.set_ylabel("True class and its faces", color=theme.muted, labelpad=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def reliability_diagram(
@@ -140,12 +121,12 @@ def reliability_diagram(
 ) -> None:
     """Accuracy against stated confidence in 15 bins, and how many faces each bin holds (Guo et al. 2017)."""
     table = metrics.reliability(probabilities, labels)
-    figure = _figure(theme, height=5.8)
+    figure = new_figure(theme, height=5.8)
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1.2))
     width = np.diff(table.edges)
     left = table.edges[:-1]
     gap = table.confidence - table.accuracy
-    _style(axes, theme, "Accuracy")
+    style_axes(axes, theme, "Accuracy")
     axes.set_title(
         f"ECE {metrics.ece(probabilities, labels):.1%}", loc="right", size=11.5, weight="bold", color=theme.ink
     )
@@ -165,9 +146,9 @@ def reliability_diagram(
     axes.plot([0, 1], [0, 1], color=theme.muted, lw=1.2, ls=(0, (4, 3)), label="perfectly calibrated")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(_percent)
-    _legend(axes, theme, "upper left")
-    _style(counts, theme, "Faces")
+    axes.yaxis.set_major_formatter(percent)
+    legend(axes, theme, "upper left")
+    style_axes(counts, theme, "Faces")
     counts.bar(left, table.counts, width, align="edge", color=theme.muted, ec=theme.paper, lw=1.5)
     for x, count in zip(left + width / 2, table.counts, strict=True):
         if count:
@@ -176,9 +157,9 @@ def reliability_diagram(
             )
     counts.set_ylim(0, table.counts.max() * 1.25)
     counts.set_yticks([])
-    counts.xaxis.set_major_formatter(_percent)
+    counts.xaxis.set_major_formatter(percent)
     counts.set_xlabel("Confidence")
-    _save(figure, path)
+    save(figure, path)
 
 
 def coverage_curve(
@@ -194,9 +175,9 @@ def coverage_curve(
     low, high = np.array([metrics.wilson_interval(int(k), int(n)) for k, n in zip(hits, counts, strict=True)]).T
     # Among a handful of faces accuracy is noise that would set the scale of the whole picture.
     steady = counts >= min(30, len(labels))
-    figure = _figure(theme, height=5.0)
+    figure = new_figure(theme, height=5.0)
     axes = figure.subplots()
-    _style(axes, theme, "Accuracy among the answered")
+    style_axes(axes, theme, "Accuracy among the answered")
     axes.fill_between(curve.coverage[steady], low[steady], high[steady], color=theme.accent, alpha=0.18, lw=0)
     axes.plot(curve.coverage[steady], curve.accuracy[steady], color=theme.accent, lw=2.2)
     marked = [metrics.answered(probabilities, labels, confidence) for confidence in metrics.CONFIDENCES]
@@ -217,10 +198,10 @@ def coverage_curve(
         axes.annotate(said, place, (6, 5), textcoords="offset points", weight=weight, color=theme.ink)
     axes.set_xlim(0, 1)
     axes.set_ylim(top=min(1.0, axes.get_ylim()[1]) + 0.02)
-    axes.xaxis.set_major_formatter(_percent)
-    axes.yaxis.set_major_formatter(_percent)
+    axes.xaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(percent)
     axes.set_xlabel("Share of faces answered, most confident first")
-    _save(figure, path)
+    save(figure, path)
 
 
 def probability_bars(
@@ -235,12 +216,12 @@ def probability_bars(
     probabilities: class -> fraction 0 to 1. face: uint8 (H, W), (H, W, 1) or RGB (H, W, 3).
     """
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
-    figure = _figure(theme, width=_WIDTH + (0 if face is None else 2.4), height=0.7 + 0.4 * len(ranked))
+    figure = new_figure(theme, width=WIDTH + (0 if face is None else 2.4), height=0.7 + 0.4 * len(ranked))
     if face is None:
         axes = figure.subplots()
     else:
         picture, axes = figure.subplots(1, 2, width_ratios=(1, 1.7))
-        _show(picture, face, theme)
+        show_face(picture, face, theme)
     values = [value for _, value in ranked]
     axes.barh(range(len(ranked)), 1, height=0.66, color=theme.faint, alpha=0.5)  # what certainty would look like
     axes.barh(range(len(ranked)), values, height=0.66, color=[color_of(name) for name, _ in ranked])
@@ -255,14 +236,14 @@ def probability_bars(
             weight="bold" if row == 0 else "normal",
             color=theme.ink,
         )
-    axes.set_yticks(range(len(ranked)), [_plain(name) for name, _ in ranked], color=theme.ink)
+    axes.set_yticks(range(len(ranked)), [plain(name) for name, _ in ranked], color=theme.ink)
     axes.get_yticklabels()[0].set_fontweight("bold")
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def mistakes_gallery(
@@ -277,65 +258,25 @@ def mistakes_gallery(
     wrong = metrics.confident_mistakes(probabilities, faces.labels, count)
     columns = 6
     rows = max(1, -(-len(wrong) // columns))
-    figure = _figure(theme, width=8.4, height=1.86 * rows)
+    figure = new_figure(theme, width=8.4, height=1.86 * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, index in zip(grid.flat, wrong, strict=False):
-        _show(axes, faces.images[index], theme)
+        show_face(axes, faces.images[index], theme)
         true = faces.classes[int(faces.labels[index])]
         predicted = faces.classes[int(probabilities[index].argmax())]
         # A strip of the predicted emotion's colour; the words stay in ink, which is readable on any paper.
         axes.add_patch(
             Rectangle((0, -0.045), 1, 0.045, transform=axes.transAxes, color=color_of(predicted), clip_on=False)
         )
-        caption = f"{_plain(true, 8)} \N{RIGHTWARDS ARROW} {_plain(predicted, 8)}"
+        caption = f"{plain(true, 8)} \N{RIGHTWARDS ARROW} {plain(predicted, 8)}"
         axes.text(0.5, -0.08, caption, transform=axes.transAxes, ha="center", va="top", size=9, color=theme.ink)
         confidence = f"{probabilities[index].max():.0%} sure"
         axes.text(0.5, -0.23, confidence, transform=axes.transAxes, ha="center", va="top", size=8.5, color=theme.muted)
     if not len(wrong):
         grid[0, 0].text(0, 0.5, "No mistakes.", color=theme.ink)
-    _save(figure, path)
-
-
-def _figure(theme: Theme, *, width: float = _WIDTH, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
-    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0, hspace=0)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with write_atomically(Path(path)) as draft:
-        figure.savefig(draft, facecolor=figure.get_facecolor())
-
-
-def _style(axes: Axes, theme: Theme, title: str) -> None:
-    """Horizontal hair lines, no box, the quantity's name above its axis where it is read first."""
-    axes.set_facecolor(theme.paper)
-    axes.set_title(title, loc="left", size=11.5, weight="bold", color=theme.ink)
-    axes.grid(axis="y", color=theme.faint, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[:].set_visible(False)
-    axes.spines["bottom"].set(visible=True, color=theme.faint)
-    axes.tick_params(length=0, colors=theme.muted, labelsize=10.5)
-    axes.xaxis.label.set_color(theme.muted)
-
-
-def _legend(axes: Axes, theme: Theme, place: Literal["upper left", "best"]) -> None:
-    axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=10.5)
-
-
-def _percent(value: float, _: object = None) -> str:
-    """As many digits as the ticks need: 60%, or 62.5% where the range is narrow."""
-    return f"{100 * value:.3g}%"
-
-
-def _show(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:
-    gray = face.ndim == 2 or face.shape[2] == 1
-    axes.imshow(
-        face.squeeze() if gray else face, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="bicubic"
-    )
-    axes.set_axis_off()
+    save(figure, path)
 
 
 def _series(history: Sequence[Mapping[str, float]], name: str) -> npt.NDArray[np.float64]:
@@ -346,9 +287,3 @@ def _series(history: Sequence[Mapping[str, float]], name: str) -> npt.NDArray[np
 def _best_epoch(history: Sequence[Mapping[str, float]]) -> int | None:
     values = _series(history, "val_accuracy")
     return None if np.isnan(values).all() else int(np.nanargmax(values))
-
-
-def _plain(name: str, longest: int = _LONGEST) -> str:
-    """A name from the data: short enough for an axis, with nothing in it that Matplotlib would typeset as a formula."""
-    short = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return short.replace("$", r"\$")

@@ -1,18 +1,14 @@
 """An evaluation as one web page that explains its own figures: no script, no other host, readable on a phone."""
 
-import base64
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from ferkit import metrics, plots
 from ferkit.datasets.records import SPLIT_ALIASES
@@ -22,10 +18,17 @@ from ferkit.files import write_atomically
 from ferkit.labels import EMOTIONS
 from ferkit.model_folder import INTENDED_USE
 from ferkit.palette import color_of
+from ferkit.report_parts import both_themes, class_name, inline_face, number, percent, scrolling_table, section
 
 History = Sequence[Mapping[str, float]]
 
 _MISTAKES = 24
+_ALT = {
+    "confusion": "Confusion matrix; the same counts stand in the table below it.",
+    "reliability": "Reliability diagram: accuracy against stated confidence, with the number of faces per bin.",
+    "coverage": "Accuracy against the share of faces answered; the table below it has the figures.",
+    "curves": "Loss, accuracy and learning rate by epoch.",
+}
 # The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -47,7 +50,7 @@ def write_report(
     }
     if history:
         draw["curves"] = lambda path, theme: plots.training_curves(history, path, theme=theme)
-    pictures = {name: _draw(folder / "figures", name, plot) for name, plot in draw.items()}
+    pictures = {name: both_themes(folder / "figures", name, plot, _ALT[name]) for name, plot in draw.items()}
     plots.mistakes_gallery(report.faces, probabilities, folder / "figures" / "mistakes.png", count=_MISTAKES)
 
     page = "\n".join(_page(report, pictures, history, card))
@@ -89,18 +92,18 @@ def _page(
 <p>{report.n:,} faces{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page.</p>
 </header>
 <main>"""
-    yield _section("In short", "", _tiles(report) + _context(report, card or {}), wide=True)
-    yield _section("Faces it may have seen before", *_duplicates(report))
-    yield _section("What it may be used for", escape(INTENDED_USE), "", kind="notice")
-    yield _section("Each class", _PER_CLASS, _per_class(report), wide=True)
-    yield _section("What is taken for what", _confusion_text(report), pictures["confusion"] + _counts(report))
-    yield _section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
-    yield _section("What if it may stay silent?", _coverage_text(report), _coverage(report, pictures), wide=True)
+    yield section("In short", "", _tiles(report) + _context(report, card or {}), wide=True)
+    yield section("Faces it may have seen before", *_duplicates(report))
+    yield section("What it may be used for", escape(INTENDED_USE), "", kind="notice")
+    yield section("Each class", _PER_CLASS, _per_class(report), wide=True)
+    yield section("What is taken for what", _confusion_text(report), pictures["confusion"] + _counts(report))
+    yield section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
+    yield section("What if it may stay silent?", _coverage_text(report), _coverage(report, pictures), wide=True)
     if history:
-        yield _section("How it was trained", _CURVES, pictures["curves"], wide=True)
-    yield _section("The mistakes it was surest of", _MISTAKES_TEXT, _mistakes(report), wide=True)
+        yield section("How it was trained", _CURVES, pictures["curves"], wide=True)
+    yield section("The mistakes it was surest of", _MISTAKES_TEXT, _mistakes(report), wide=True)
     if card:
-        yield _section("Model card", "What the model folder says about itself.", _card(card), wide=True)
+        yield section("Model card", "What the model folder says about itself.", _card(card), wide=True)
     yield "</main>\n<footer><p>Written by ferkit.</p></footer>\n</body>\n</html>"
 
 
@@ -178,12 +181,12 @@ def _per_class(report: Report) -> str:
         others[row] = 0
         most = int(others.argmax())
         taken = f"{escape(report.classes[most])} ({others[most] / one.n:.0%})" if others[most] else "-"
-        scores = "".join(f"<td>{_show(score)}</td>" for score in (one.precision, one.recall, one.f1))
+        scores = "".join(f"<td>{number(score)}</td>" for score in (one.precision, one.recall, one.f1))
         rows.append(
-            f'<tr><th scope="row">{_name(name)}</th><td>{one.n:,}</td>{scores}<td class="words">{taken}</td></tr>'
+            f'<tr><th scope="row">{class_name(name)}</th><td>{one.n:,}</td>{scores}<td class="words">{taken}</td></tr>'
         )
     head = "".join(f'<th scope="col">{text}</th>' for text in ("Class", "Faces", "Precision", "Recall", "F1"))
-    return _table(f'{head}<th scope="col" style="text-align:left">Most often taken for</th>', rows)
+    return scrolling_table(f'{head}<th scope="col" style="text-align:left">Most often taken for</th>', rows)
 
 
 def _counts(report: Report) -> str:
@@ -193,7 +196,7 @@ def _counts(report: Report) -> str:
         f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{count:,}</td>" for count in counts) + "</tr>"
         for name, counts in zip(report.classes, report.confusion.tolist(), strict=True)
     ]
-    table = _table(f'<th scope="col">True \\ predicted</th>{head}', rows)
+    table = scrolling_table(f'<th scope="col">True \\ predicted</th>{head}', rows)
     return f"<details><summary>The counts as a table</summary>{table}</details>"
 
 
@@ -227,14 +230,14 @@ def _coverage(report: Report, pictures: Mapping[str, str]) -> str:
     for one in report.coverage:
         interval = "-" if one.accuracy_ci95 is None else f"{one.accuracy_ci95[0]:.1%} to {one.accuracy_ci95[1]:.1%}"
         shares = (one.balanced_coverage, one.balanced_accuracy)
-        cells = [_percent(one.coverage), _percent(one.accuracy), interval, *map(_percent, shares)]
+        cells = [percent(one.coverage), percent(one.accuracy), interval, *map(percent, shares)]
         rows.append(
             f'<tr><th scope="row">{one.min_confidence:.1f}</th>'
             + "".join(f"<td>{cell}</td>" for cell in cells)
             + "</tr>"
         )
     heads = ("Threshold", "Answered", "Right", "95% interval", "By class", "Right")
-    table = _table("".join(f'<th scope="col">{text}</th>' for text in heads), rows)
+    table = scrolling_table("".join(f'<th scope="col">{text}</th>' for text in heads), rows)
     return f'<div class="pair">{pictures["coverage"]}{table}</div>'
 
 
@@ -254,7 +257,7 @@ def _duplicates(report: Report) -> tuple[str, str]:
         )
     ]
     head = "".join(f'<th scope="col">{text}</th>' for text in ("", "Faces", "Accuracy", "Macro-F1"))
-    return text, _table(head, rows)
+    return text, scrolling_table(head, rows)
 
 
 def _mistakes(report: Report) -> str:
@@ -265,7 +268,7 @@ def _mistakes(report: Report) -> str:
         confidence = f"{report.probabilities[index].max():.0%}"
         alt = f"Face labelled {true}, called {escape(answer)} with {confidence}"
         tiles.append(
-            f'<li><figure><img alt="{alt}" src="{_inline(_png(report.faces.images[index]))}" '
+            f'<li><figure><img alt="{alt}" src="{inline_face(report.faces.images[index])}" '
             f'style="border-color:{color_of(answer)}"><figcaption>{true} &rarr; {escape(answer)}'
             f"<small>{confidence} sure</small></figcaption></figure></li>"
         )
@@ -286,58 +289,3 @@ def _flat(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield name, ", ".join(map(str, value))
         else:
             yield name, str(value)
-
-
-def _section(title: str, text: str, body: str, *, wide: bool = False, kind: str = "") -> str:
-    classes = " ".join(filter(None, ("wide" if wide else "", kind)))
-    paragraph = f"<p>{text}</p>" if text else ""
-    return f'<section class="{classes}"><h2>{title}</h2>{paragraph}{body}</section>'
-
-
-def _table(head: str, rows: Sequence[str]) -> str:
-    # Focusable, because a wide table scrolls sideways and a keyboard must be able to do it.
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _name(name: str) -> str:
-    return f'<span class="dot" style="background:{color_of(name)}"></span>{escape(name)}'
-
-
-def _show(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
-
-
-_ALT = {
-    "confusion": "Confusion matrix; the same counts stand in the table below it.",
-    "reliability": "Reliability diagram: accuracy against stated confidence, with the number of faces per bin.",
-    "coverage": "Accuracy against the share of faces answered; the table below it has the figures.",
-    "curves": "Loss, accuracy and learning rate by epoch.",
-}
-
-
-def _draw(folder: Path, name: str, plot: Callable[[Path, plots.Theme], None]) -> str:
-    """Draw for light and for dark pages; the reader's system picks."""
-    light, dark = folder / f"{name}.png", folder / f"{name}-dark.png"
-    plot(light, plots.LIGHT)
-    plot(dark, plots.DARK)
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_inline(dark.read_bytes())}">'
-        f'<img alt="{_ALT[name]}" src="{_inline(light.read_bytes())}"></picture>'
-    )
-
-
-def _png(face: npt.NDArray[np.uint8]) -> bytes:
-    stream = BytesIO()
-    Image.fromarray(face.squeeze(-1) if face.shape[-1] == 1 else face).save(stream, "PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,77 @@
+"""What all plots share: sizes, the two themes, axes without clutter, names that fit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ferkit.files import write_atomically
+
+_DPI = 200  # sharp on a display with two pixels per point, at the widths below
+_LONGEST = 14  # letters of a class name; the whole name stands in tables
+WIDTH = 6.0  # inches; narrow, so that text stays readable when a phone shrinks the picture
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of everything that is not an emotion, as `#RRGGBB`."""
+
+    paper: str
+    ink: str
+    muted: str
+    faint: str
+    accent: str
+
+
+LIGHT = Theme(paper="#FFFFFF", ink="#1B1F27", muted="#667085", faint="#E4E7EC", accent="#4A3AA7")
+DARK = Theme(paper="#181B22", ink="#E9ECF2", muted="#9AA4B5", faint="#323845", accent="#A99BF5")
+
+
+def new_figure(theme: Theme, *, width: float = WIDTH, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0, hspace=0)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    with write_atomically(Path(path)) as draft:
+        figure.savefig(draft, facecolor=figure.get_facecolor())
+
+
+def style_axes(axes: Axes, theme: Theme, title: str) -> None:
+    """Horizontal hair lines, no box, the quantity's name above its axis where it is read first."""
+    axes.set_facecolor(theme.paper)
+    axes.set_title(title, loc="left", size=11.5, weight="bold", color=theme.ink)
+    axes.grid(axis="y", color=theme.faint, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, color=theme.faint)
+    axes.tick_params(length=0, colors=theme.muted, labelsize=10.5)
+    axes.xaxis.label.set_color(theme.muted)
+
+
+def legend(axes: Axes, theme: Theme, place: Literal["upper left", "best"]) -> None:
+    axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=10.5)
+
+
+def percent(value: float, _: object = None) -> str:
+    """As many digits as the ticks need: 60%, or 62.5% where the range is narrow."""
+    return f"{100 * value:.3g}%"
+
+
+def show_face(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:
+    gray = face.ndim == 2 or face.shape[2] == 1
+    axes.imshow(
+        face.squeeze() if gray else face, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="bicubic"
+    )
+    axes.set_axis_off()
+
+
+def plain(name: str, longest: int = _LONGEST) -> str:
+    """A name from the data: short enough for an axis, with nothing in it that Matplotlib would typeset as a formula."""
+    short = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return short.replace("$", r"\$")

@@ -1,0 +1,62 @@
+"""The pieces that a report page is made of: sections, tables, numbers, pictures inside the file."""
+
+import base64
+from collections.abc import Callable, Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ferkit import plots
+from ferkit.palette import color_of
+
+
+def section(title: str, text: str, body: str, *, wide: bool = False, kind: str = "") -> str:
+    classes = " ".join(filter(None, ("wide" if wide else "", kind)))
+    paragraph = f"<p>{text}</p>" if text else ""
+    return f'<section class="{classes}"><h2>{title}</h2>{paragraph}{body}</section>'
+
+
+def scrolling_table(head: str, rows: Sequence[str]) -> str:
+    # Focusable, because a wide table scrolls sideways and a keyboard must be able to do it.
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def class_name(name: str) -> str:
+    return f'<span class="dot" style="background:{color_of(name)}"></span>{escape(name)}'
+
+
+def number(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def both_themes(folder: Path, name: str, plot: Callable[[Path, plots.Theme], None], alt: str) -> str:
+    """Draw for light and for dark pages; the reader's system picks."""
+    light, dark = folder / f"{name}.png", folder / f"{name}-dark.png"
+    plot(light, plots.LIGHT)
+    plot(dark, plots.DARK)
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_inline(dark.read_bytes())}">'
+        f'<img alt="{alt}" src="{_inline(light.read_bytes())}"></picture>'
+    )
+
+
+def inline_face(face: npt.NDArray[np.uint8]) -> str:
+    """A face, uint8 (H, W, 1 or 3), as an address that holds it."""
+    stream = BytesIO()
+    Image.fromarray(face.squeeze(-1) if face.shape[-1] == 1 else face).save(stream, "PNG", optimize=True)
+    return _inline(stream.getvalue())
+
+
+def _inline(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
