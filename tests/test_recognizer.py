@@ -3,6 +3,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from ferkit.detection import DETECTORS
@@ -47,6 +48,19 @@ def test_a_list_keeps_order_and_goes_on_after_errors(tmp_path):
 def test_one_picture_that_cannot_be_read_raises():
     with pytest.raises(ImageError, match=r"no file gone\.jpg"):
         EmotionRecognizer(BrightnessClassifier(), "none")("gone.jpg")
+
+
+def test_a_folder_and_a_glob_are_many(tmp_path):
+    for name, value in (("1.png", 0), ("deep/2.png", 255)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(gray(value)).save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    recognizer = EmotionRecognizer(BrightnessClassifier(), "none")
+    assert [[face.label for face in result] for result in recognizer(tmp_path)] == [["angry"], [], ["neutral"]]
+    assert [result.source for result in recognizer(f"{tmp_path}/*/*.png")] == [str(tmp_path / "deep" / "2.png")]
+    mixed = recognizer([gray(130), str(tmp_path), b"bytes"])
+    assert [result.error is None for result in mixed] == [True, True, False, True, False]
+    assert len(mixed.to_dicts()) == 5
 
 
 def test_no_face_is_an_empty_result():

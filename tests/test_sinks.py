@@ -171,7 +171,10 @@ def test_annotated_pictures(results, tmp_path):
         pytest.param(["in/1.jpg", "out/1.jpg"], ["in", "out"], ["1-2.jpg", "1.jpg"], id="two roots"),
         pytest.param(["in/../../1.jpg"], ["in"], ["1.jpg"], id="never outside of the folder"),
         pytest.param(
-            ["/1.jpg", "-", "https://host/a/me.jpg?size=1"], ["in"], ["1.jpg", "me.jpg", "stdin.jpg"], id="elsewhere"
+            ["/1.jpg", "-", "https://host/a/me.png?size=1/2", "https://host", "data:image/png;base64,... (12 kB)"],
+            ["in"],
+            ["1.jpg", "me.png", "picture-2.jpg", "picture.jpg", "stdin.jpg"],
+            id="elsewhere",
         ),
         pytest.param(["a.jpg", "A.JPG"], [], ["A-2.jpg", "a.jpg"], id="one file on some systems"),
         pytest.param(

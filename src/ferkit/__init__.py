@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ferkit.results import Face as Face
     from ferkit.results import FaceEmotion as FaceEmotion
     from ferkit.results import PictureResult as PictureResult
+    from ferkit.results import Results as Results
     from ferkit.samples import sample_picture as sample_picture
     from ferkit.training import Run as Run
     from ferkit.training import train as train
@@ -40,6 +41,7 @@ _PLACES = {
     "FerkitError": "errors",
     "PictureResult": "results",
     "Report": "evaluation",
+    "Results": "results",
     "Run": "training",
     "TrainConfig": "recipes",
     "evaluate": "evaluation",

@@ -17,8 +17,8 @@ from ferkit.detection import AutoDetector, FaceDetector, checked_faces, load_det
 from ferkit.errors import ImageError, UsageError
 from ferkit.images import FaceInput, read_image
 from ferkit.parallel import ordered_map, usable_cores
-from ferkit.results import Face, FaceEmotion, PictureResult
-from ferkit.sources import Source, name_of
+from ferkit.results import Face, FaceEmotion, PictureResult, Results
+from ferkit.sources import Source, expand_sources, is_many, name_of
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
@@ -82,19 +82,22 @@ class EmotionRecognizer:
         return tuple(self.classifier.classes)
 
     @overload
-    def __call__(self, source: list[Source] | tuple[Source, ...]) -> list[PictureResult]: ...
+    def __call__(self, source: list[Any] | tuple[Any, ...]) -> Results: ...
 
     @overload
     def __call__(self, source: Source) -> PictureResult: ...
 
-    def __call__(self, source: Source | list[Source] | tuple[Source, ...]) -> PictureResult | list[PictureResult]:
+    def __call__(self, source: Source | list[Any] | tuple[Any, ...]) -> PictureResult | Results:
         """Recognise one picture, or many whose faces share batches.
 
-        One picture that cannot be read raises `ImageError`; in a list its result has an `error` and the others go on.
-        The result of one picture keeps its `pixels`, for drawing; those of a list do not.
+        A list, a folder and a glob are many: a picture that cannot be read gets a result with an `error`, the others go
+        on, and results hold no `pixels`. One picture that cannot be read raises `ImageError`; its result keeps its
+        `pixels`, for drawing.
         """
         if isinstance(source, list | tuple):
-            return list(self.stream(source))
+            return Results(self.stream(source))
+        if is_many(source):
+            return Results(self.stream([source]))
         found = self._find_faces(source)
         if found.error:
             raise found.error
@@ -103,6 +106,7 @@ class EmotionRecognizer:
     def stream(self, sources: Iterable[Source], *, keep_pixels: bool = False) -> Iterator[PictureResult]:
         """Recognise pictures in order, on all cores, as they come; memory stays bounded however many there are.
 
+        sources: may hold folders and globs, which stand for the pictures in them.
         keep_pixels: whether results carry the decoded picture.
         """
 
@@ -112,7 +116,7 @@ class EmotionRecognizer:
 
         waiting: list[_Found] = []
         since = time.monotonic()
-        for found in ordered_map(find, sources, self.threads):
+        for found in ordered_map(find, expand_sources(sources), self.threads):
             waiting.append(found)
             if (
                 sum(len(one.faces) for one in waiting) >= _BATCH_FACES
@@ -147,7 +151,7 @@ class EmotionRecognizer:
                 FaceEmotion.from_probabilities(face, self.classes, next(rows), self.min_confidence)
                 for face in found.faces
             )
-            yield replace(found.result, faces=emotions)
+            yield replace(found.result, faces=emotions, classes=self.classes)
 
 
 class _Detectors:

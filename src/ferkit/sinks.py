@@ -21,6 +21,7 @@ from ferkit.files import write_atomically
 from ferkit.registry import Registry
 from ferkit.results import PictureResult
 from ferkit.rows import PICTURE_KEYS, Row, face_rows, table_columns
+from ferkit.sources import path_of
 
 _LONGEST_JPEG = 65_500  # pixels of a side
 _LONGEST_STEM = 200  # bytes
@@ -191,8 +192,8 @@ class AnnotatedPictures:
             return
         if result.pixels is None:
             raise FerkitError("Annotated pictures need results with pixels; ask for them with keep_pixels=True.")
-        source = Path(result.source)
-        self._refuse_own(source)
+        self._refuse_own(Path(result.source))
+        source = path_of(result.source)
         picture = PIL.Image.fromarray(annotate(result.pixels, result, top=self.top))
         as_png = source.suffix.lower() == ".png" or max(picture.size) > _LONGEST_JPEG
         with write_atomically(self._target(source, ".png" if as_png else ".jpg")) as draft:
@@ -209,7 +210,7 @@ class AnnotatedPictures:
             )
 
     def _target(self, source: Path, suffix: str) -> Path:
-        stem = {"-": "stdin", "": "picture"}.get(source.stem, source.stem).replace("\0", "")
+        stem = source.stem.replace("\0", "") or "picture"
         # Systems take 255 bytes, of which the draft's name needs a few.
         stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
         folder = self._below_root(source.parent)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias, overload
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 import PIL.Image
@@ -106,6 +106,19 @@ def name_of(source: object) -> str:
         name = getattr(source, "name", None)
         return name if isinstance(name, str) and name else "file"
     return type(source).__name__
+
+
+def path_of(name: str) -> Path:
+    """What to name a file after that is made of a source of this name: its path, or the last part of its address.
+
+    >>> str(path_of("https://example.org/photos/me.png?size=large"))
+    'me.png'
+    """
+    if _is_data_uri(name):
+        return Path("picture")
+    if _is_address(name):
+        return Path(os.fsdecode(unquote_to_bytes(urlsplit(name).path.rpartition("/")[2])) or "picture")
+    return Path({STDIN: "stdin"}.get(name, name))
 
 
 def printable_name(source: object) -> str:

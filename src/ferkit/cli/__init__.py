@@ -1,6 +1,5 @@
 """The command line: parse, call, print. Each command is a thin module of this package."""
 
-import importlib.metadata
 from typing import Annotated
 
 import typer
@@ -27,7 +26,9 @@ for command in (predict, train, evaluate, data, export, models, detectors, recip
 
 def _version(asked: bool) -> None:
     if asked:
-        console.output.print(f"ferkit {importlib.metadata.version('ferkit')}")
+        from ferkit import __version__
+
+        console.output.print(f"ferkit {__version__}")
         raise typer.Exit
 
 

@@ -1,11 +1,12 @@
 """What all commands share: where words go, how errors end, how JSON leaves."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -30,25 +31,48 @@ def fail(message: str) -> None:
 
 @contextmanager
 def no_native_chatter() -> Iterator[None]:
-    """Keep C++ libraries from writing to standard error while a model is opened: TensorFlow greets on import.
+    """Keep C libraries from writing to standard error: TensorFlow greets on import, libjpeg complains of each picture.
 
-    It writes past Python and before any log level counts, so the descriptor itself is turned away for the moment.
+    They write past Python and before any log level counts, so the descriptor itself is turned away for the moment;
+    what Python writes goes where it always went.
     """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    python, kept, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
+        if _is_descriptor(python, 2):
+            sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=python.encoding, errors=python.errors)
         os.dup2(nowhere, 2)
         yield
     finally:
+        if sys.stderr is not python:
+            sys.stderr.close()
+            sys.stderr = python
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
 
 
+def _is_descriptor(stream: TextIO, number: int) -> bool:
+    try:
+        return stream.fileno() == number
+    except (AttributeError, ValueError, OSError):  # what stands in for it in notebooks and tests
+        return False
+
+
+class _Notes(logging.Handler):
+    """What ferkit logs, such as which detector it took, as notes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        notes.print(record.getMessage(), markup=False)
+
+
 def run(app: Callable[[], Any]) -> None:
     """Run the command line; a `FerkitError` becomes one line and its exit code, never a traceback."""
-    # How much TensorFlow logs is for an application to say, so it is said here and not on import.
+    # What is logged and how much of it is for an application to say, so it is said here and not on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    log = logging.getLogger("ferkit")
+    log.setLevel(logging.INFO)
+    log.handlers = [_Notes()]
     try:
         app()
     except FerkitError as error:

@@ -1,5 +1,6 @@
 """`ferkit predict`: the emotion of every face in pictures."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ _BAR = 12  # letters of a full bar
 
 
 def predict(
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders, globs, or - (stdin).")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders, globs, https://..., or -.")
+    ],
     model: Annotated[str, typer.Option(help="Model folder, .keras or .h5 file, or 'default'.")] = "default",
     detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")] = False,
@@ -41,15 +44,18 @@ def predict(
     """
     import warnings
 
+    from ferkit.cli.progress import download_bar
+    from ferkit.detection import load_detector
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.sinks import SINKS, AnnotatedPictures
     from ferkit.sources import expand_sources
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
+    with download_bar() as progress:
+        load_detector(detector, progress)  # fetches what it lacks
     with no_native_chatter():
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
-    _say_detector(recognizer.detector)
     pictures = list(expand_sources(sources))
     for table in (csv, parquet):
         if table is not None and table.exists() and any(_same_file(table, picture) for picture in pictures):
@@ -57,13 +63,16 @@ def predict(
     if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
         raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
     unread = faces = 0
-    with ExitStack() as opened:
+    with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
         for name, target in (("csv", csv), ("parquet", parquet)):
             if target is not None:
                 writers.append(opened.enter_context(SINKS[name](target, recognizer.classes)).write)
         if save is not None:
-            writers.append(opened.enter_context(AnnotatedPictures(save, recognizer.classes, top=top)).write)
+            # Not Path.is_dir, which raises for what can be no path, such as a data URI.
+            roots = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112
+            drawn = AnnotatedPictures(save, recognizer.classes, top=top, roots=roots)
+            writers.append(opened.enter_context(drawn).write)
         as_table = not (as_json or csv or parquet)
         if as_json:
             writers.append(opened.enter_context(_json_list()))
@@ -88,14 +97,8 @@ def predict(
 
 
 def _same_file(table: Path, picture: str) -> bool:
-    return Path(picture).exists() and table.samefile(picture)
-
-
-def _say_detector(detector: object) -> None:
-    from ferkit.detection import AutoDetector
-
-    if isinstance(detector, AutoDetector):
-        notes.print(f"Detector: {detector.name} ({detector.reason}).", markup=False)
+    # os.path.exists answers False to what can be no path, such as a data URI, where Path's raises.
+    return os.path.exists(picture) and table.samefile(picture)  # noqa: PTH110
 
 
 @contextmanager
@@ -118,11 +121,11 @@ def _json_list() -> "Iterator[Callable[[PictureResult], None]]":
 @contextmanager
 def _progress(total: int, as_table: bool) -> Iterator[Callable[[], None]]:
     """A bar on standard error, when there is much to do and no table already shows how far we are."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     if total < 2 or not notes.is_terminal or (as_table and output.is_terminal):
         yield lambda: None
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("", total=total)
@@ -136,11 +139,13 @@ class _TablePrinter:
     """
 
     def __init__(self, pictures: Sequence[str], classes: Sequence[str], top: int | None) -> None:
+        from ferkit.sources import name_of
+
         self.top = top
         self.name_width = max(len(name) for name in classes)
         self.label_width = max(self.name_width, len("uncertain"))
         others = len("  face  ") + self.label_width + len("  confidence  ") + self.name_width + _BAR + len("  100.0%")
-        longest = max([len("source"), *map(len, pictures)])
+        longest = max([len("source"), *(len(name_of(picture)) for picture in pictures)])
         # A person sees the end of a long path; a pipe gets all of it.
         self.source_width = min(longest, max(16, output.width - others)) if output.is_terminal else longest
         self.blocks = output.encoding.lower().startswith("utf")
