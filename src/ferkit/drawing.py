@@ -78,7 +78,9 @@ def annotate(
     for face, frame, color, style in zip(shown, frames, colors, styles, strict=True):
         taken.append(_draw_label(canvas, face, frame, taken, color, style))
     for face, frame, style in zip(shown, frames, styles, strict=True):
-        if bars and (panel := _draw_bars(canvas, face.top(top), frame, taken, style)):
+        # A panel that touches another face would be read as that one's.
+        others = [_grown(other, 6 * style.line) for other in frames if other is not frame]
+        if bars and (panel := _draw_bars(canvas, face.top(top), frame, [*taken, *others], style)):
             taken.append(panel)
     return canvas
 
@@ -104,6 +106,10 @@ def _scaled(box: Box, scale: float, width: int, height: int) -> Box:
     x1, y1, x2, y2 = (round(edge * scale) for edge in box.to_list())
     x1, y1 = min(x1, width - 1), min(y1, height - 1)
     return Box(x1, y1, min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height))
+
+
+def _grown(box: Box, by: int) -> Box:
+    return Box(max(box.x1 - by, 0), max(box.y1 - by, 0), box.x2 + by, box.y2 + by)
 
 
 def _draw_frame(canvas: _Pixels, box: Box, color: _Color, style: Style) -> Box:
