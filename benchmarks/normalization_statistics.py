@@ -14,7 +14,7 @@ import ferkit
 from ferkit import checkpoints, evaluation
 from ferkit.classifier import EmotionClassifier, keras_network
 from ferkit.models.statistics import recalibrate_normalization
-from ferkit.training import compiled_model, untrained_network
+from ferkit.training_step import compiled_model, untrained_network
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.labels import EMOTIONS
 from ferkit.recipes import RECIPES
-from ferkit.training import batches_of, compiled_model, untrained_network
+from ferkit.training_step import batches_of, compiled_model, untrained_network
 
 # Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
 MULTIPLY_ADDS = 22_487_936

@@ -82,7 +82,7 @@ def test_batches_of_a_run_are_mixed_in_their_share():
     pytest.importorskip("keras")
     from faces import face_set
     from ferkit.recipes import TrainConfig
-    from ferkit.training import batches_of
+    from ferkit.training_step import batches_of
 
     faces = face_set(400, 1, "Training", size=8)
     batches = batches_of(faces, 4, TrainConfig(mixup=0.4, mix_share=0.3))

@@ -35,7 +35,7 @@ ORDER = [
         "tta",
     },
     {"classifier", "engines", "recipes"},
-    {"checkpoints", "evaluation", "plot_style", "plots", "export", "recognizer", "run_folder"},
+    {"checkpoints", "evaluation", "plot_style", "plots", "export", "recognizer", "run_folder", "training_step"},
     {"report", "report_parts", "training", "sinks"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,108 @@
+"""What a step of training sees and does: batches of faces and targets, the network behind its augmentation, the optimizer."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.augmentation import augmenter
+from ferkit.averaging import keep_weights
+from ferkit.datasets.records import FaceSet
+from ferkit.keras_backend import load_keras
+from ferkit.mixing import mixed
+from ferkit.models import ARCHITECTURES
+from ferkit.models.kernels import use_fused_normalization
+from ferkit.recipes import TrainConfig
+from ferkit.schedules import SCHEDULES, Span
+
+
+def untrained_network(faces: FaceSet, config: TrainConfig) -> Any:
+    """The network that a config asks for, fitting these faces.
+
+    Under bfloat16 its layers compute in 16 bits and keep their weights in 32.
+    """
+    keras = load_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.precision == "bfloat16" else "float32")
+    try:
+        build = ARCHITECTURES[config.model]
+        return build(len(faces.classes), input_shape=faces.images.shape[1:], activation=config.activation)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compiled_model(network: Any, config: TrainConfig, steps: int) -> Any:
+    """The network with the augmentation in front of it, compiled: one step takes bytes and does all the rest.
+
+    `steps` are the optimizer steps of an epoch, which the schedule is stretched by.
+    """
+    keras = load_keras()
+    use_fused_normalization(network)
+    pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
+    model = keras.Model(pixels, network(augmenter(config.augmentation, config.seed)(pixels)), name="training")
+    model.compile(
+        optimizer=_optimizer(config, steps),
+        loss="categorical_crossentropy",
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        # On the CPU XLA makes TensorFlow slower; JAX is always compiled.
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
+    )
+    return model
+
+
+def _optimizer(config: TrainConfig, steps: int) -> Any:
+    keras = load_keras()
+    warmup = round(config.warmup_epochs * steps)
+    rate = SCHEDULES[config.schedule](Span(config.learning_rate, warmup, config.epochs * steps))
+    options: dict[str, Any] = {"weight_decay": config.weight_decay or None}
+    if config.average:
+        options |= {"use_ema": True, "ema_momentum": config.average}
+    if config.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
+    elif config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, **{**options, "weight_decay": config.weight_decay})
+    else:
+        optimizer = keras.optimizers.Adam(rate, **options)
+    if config.weight_decay:
+        # Decay is for kernels: on biases and batch normalisation it only hurts (Loshchilov & Hutter use the same).
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    keep_weights(optimizer)
+    return optimizer
+
+
+def _has_accelerator() -> bool:
+    import tensorflow
+
+    return bool(tensorflow.config.list_physical_devices("GPU"))
+
+
+def batches_of(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
+    """Batches as a Keras `PyDataset`: uint8 faces and float32 targets, in an order that the seed and epoch decide."""
+    keras = load_keras()
+    classes = len(faces.classes)
+    targets = np.eye(classes, dtype=np.float32)[faces.labels] if faces.votes is None else faces.votes
+    # Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
+    targets = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.order = np.arange(len(faces))
+            self.epoch = 0
+
+        def __len__(self) -> int:
+            return len(faces) // batch_size
+
+        def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+            chosen = self.order[index * batch_size : (index + 1) * batch_size]
+            images, wanted = faces.images[chosen], targets[chosen]
+            rng = np.random.default_rng([config.seed, self.epoch, index])
+            if rng.random() < config.mix_share:
+                images, wanted = mixed(images, wanted, mixup=config.mixup, cutmix=config.cutmix, rng=rng)
+            return images, wanted
+
+        def shuffle(self, epoch: int) -> None:
+            self.epoch = epoch
+            self.order = np.random.default_rng([config.seed, epoch]).permutation(len(faces))
+
+    return Batches()
