@@ -328,10 +328,10 @@ def test_trouble_with_tensorboard_does_not_cost_the_run(tmp_path, capsys):
 
 
 def test_a_network_that_cannot_be_served_is_said_and_kept(tmp_path, monkeypatch, capsys):
-    from ferkit import export
+    from ferkit.export import parity
     from ferkit.training import train
 
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(parity, "TOLERANCE", -1.0)
     run = train(small_dataset(size=16), out=tmp_path / "run", epochs=1, batch_size=16)
     assert "No model.onnx" in capsys.readouterr().err
     assert list(run.classifier.card["sha256"]) == ["model.keras"]

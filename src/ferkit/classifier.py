@@ -1,6 +1,6 @@
 """A trained model: faces in, calibrated probabilities out."""
 
-from collections.abc import Callable
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit import labels, model_folder
-from ferkit.errors import ModelError
+from ferkit.engines import Network, OpenedFile, Probabilities, keras_network, onnx_network, open_file, open_keras
+from ferkit.errors import ModelError, UsageError
 from ferkit.images import FaceInput
 from ferkit.metrics import apply_temperature
+from ferkit.model_files import KERAS_SUFFIXES
 
-Probabilities = npt.NDArray[np.float32]
+__all__ = ["EmotionClassifier", "Network", "Probabilities", "keras_network", "onnx_network", "open_keras"]
 
-# One network, whatever runs it: float32 or uint8 pixels 0..255 (N, height, width, channels) -> (N, classes).
-Network = Callable[[npt.NDArray[np.uint8]], Probabilities]
+ENGINES = ("auto", "onnx", "keras")
 
 # Large enough to keep all cores busy, small enough to stay within tens of megabytes of activations.
 _BATCH = 256
@@ -49,26 +50,34 @@ class EmotionClassifier:
         return f"EmotionClassifier({self.name!r}, classes={self.classes}, face_input={self.face_input})"
 
     @classmethod
-    def load(cls, model: str | Path = model_folder.DEFAULT, *, engine: str = "auto") -> "EmotionClassifier":
-        """Load a model folder, the packaged default, or a bare `.keras` or `.h5` file.
+    def load(
+        cls, model: str | Path = model_folder.DEFAULT, *, engine: str = "auto", threads: int | None = None
+    ) -> "EmotionClassifier":
+        """Load a model folder, the packaged default, or a bare `.onnx`, `.tflite`, `.keras` or `.h5` file.
 
-        A bare file is taken by the tutorial's conventions: labels of FER-2013 in their order, pixels / 255 unless a
-        scaling layer is inside. No code from a file is ever run.
+        Files that `ferkit export` wrote carry classes and all else. A `.keras` or `.h5` file of other origin is taken by
+        the tutorial's conventions: labels of FER-2013 in their order, pixels / 255 unless a scaling layer is inside. No
+        code from a file is ever run.
 
         Args:
             model: folder, file or "default".
-            engine: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it.
+            engine: of a folder: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it.
+            threads: how many ONNX Runtime or LiteRT may take; None leaves it to them. Keras has its own settings.
 
         Raises:
-            ModelError: nothing there, damaged, or asking to run code.
+            ModelError: nothing there, damaged, or asking to run code. UsageError: no such engine, or no thread.
         """
+        if engine not in ENGINES:
+            raise UsageError(f"Unknown engine {engine!r}. Choices: {', '.join(ENGINES)}.")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be 1 or more. Received: {threads}.")
         path = model_folder.find(model)
         if path.is_file():
-            return _load_bare(path)
+            return _load_file(path, threads)
         card = model_folder.read_card(path)
         use_onnx = engine == "onnx" or (engine == "auto" and model_folder.ONNX_FILE in card.get("sha256", {}))
         if use_onnx:
-            network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card))
+            network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card), threads)
         else:
             network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(
@@ -108,67 +117,34 @@ class EmotionClassifier:
         return apply_temperature(probabilities, self.temperature).astype(np.float32)
 
 
-def onnx_network(path: Path) -> Network:
-    """Run a serving copy with ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # ONNX Runtime's errors share no base but Exception
-        raise ModelError(f"{path} is not a network that ONNX Runtime can run.") from problem
-    entry = session.get_inputs()[0]
-
-    def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
-        pixels = faces if entry.type == "tensor(uint8)" else faces.astype(np.float32)
-        try:
-            result: Probabilities = session.run(None, {entry.name: pixels})[0]
-        except Exception as problem:
-            raise ModelError(f"{path} takes {entry.type} {entry.shape}. Received: {pixels.shape}.") from problem
-        return result
-
-    return run
+def _load_file(path: Path, threads: int | None) -> EmotionClassifier:
+    opened = open_file(path, threads)
+    card = opened.card or _tutorials_card(path, opened)
+    face_input, classes = FaceInput(**card["face_input"]), tuple(card["classes"])
+    takes = (face_input.height, face_input.width, face_input.channels)
+    if any(side not in (None, wanted) for side, wanted in zip(opened.shape, takes, strict=True)):
+        raise ModelError(f"{path} takes faces of {opened.shape}, and its card says {takes}. Export the model again.")
+    if opened.outputs not in (None, len(classes)):
+        raise ModelError(f"{path} has {opened.outputs} outputs and a card of {len(classes)} classes. Export it again.")
+    return EmotionClassifier(
+        opened.network,
+        name=str(path),
+        classes=classes,
+        face_input=face_input,
+        temperature=float(card["temperature"]),
+        card=opened.card,
+    )
 
 
-def keras_network(model: Any, scale: float = 1.0) -> Network:
-    """Run a `keras.Model`; `scale` multiplies the pixels for networks without a scaling layer."""
-
-    def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
-        return np.asarray(model.predict_on_batch(faces.astype(np.float32) * np.float32(scale)), np.float32)
-
-    return run
-
-
-def open_keras(path: Path) -> Any:
-    """Load a `.keras` or `.h5` file as a `keras.Model`, after looking that it asks for no code; else a `ModelError`."""
-    from ferkit.keras_backend import load_keras
-
-    model_folder.refuse_code(path)
-    try:
-        # Safe mode is Keras' default; it is written out because nothing else may ever stand here.
-        return load_keras().saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as problem:
-        first = str(problem).strip().split("\n")[0]
-        raise ModelError(f"Keras cannot load {path}: {first}") from problem
-
-
-def _load_bare(path: Path) -> EmotionClassifier:
-    if path.suffix not in (".keras", ".h5", ".hdf5"):
-        raise ModelError(f"{path} is no model that ferkit reads. Expected a model folder, .keras or .h5.")
-    model = open_keras(path)
-    shape = getattr(model, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (1, 3):
-        raise ModelError(f"{path} must take pictures (N, height, width, 1 or 3). Received: {shape}.")
-    outputs = model.output_shape[-1]
-    if outputs != len(labels.EMOTIONS):
+def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
+    """What the tutorial's own file would say if it said anything."""
+    if path.suffix not in KERAS_SUFFIXES:
+        raise ModelError(f"{path} says nothing about its classes. Write it with: ferkit export MODEL {path.name}")
+    if opened.outputs != len(labels.EMOTIONS):
         raise ModelError(
-            f"{path} has {outputs} outputs, and a bare file carries no class names: expected the "
+            f"{path} has {opened.outputs} outputs, and a bare file carries no class names: expected the "
             f"{len(labels.EMOTIONS)} of FER-2013. Use a model folder for other classes."
         )
-    scaled_inside = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers)
-    return EmotionClassifier(
-        keras_network(model, scale=1.0 if scaled_inside else 1 / 255),
-        name=str(path),
-        face_input=FaceInput(height=shape[1] or 48, width=shape[2] or 48, channels=shape[3]),
-    )
+    height, width, channels = opened.shape
+    face_input = FaceInput(height or 48, width or 48, channels or 1)
+    return {"classes": labels.EMOTIONS, "face_input": dataclasses.asdict(face_input), "temperature": 1.0}

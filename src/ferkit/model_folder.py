@@ -1,4 +1,4 @@
-"""The model folder: network, serving copy and card, and what may be read from a file that somebody else made.
+"""The model folder: network, serving copy and card.
 
 A model is a folder with `model.keras`, `model.onnx` and `card.json`; the card knows classes, `FaceInput`, temperature,
 origin, figures and the SHA-256 of the other files. Nothing here needs Keras.
@@ -7,10 +7,10 @@ origin, figures and the SHA-256 of the other files. Nothing here needs Keras.
 import dataclasses
 import hashlib
 import json
+import math
 import platform
 import subprocess
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
@@ -29,8 +29,8 @@ INTENDED_USE = (
     "(Regulation (EU) 2024/1689, Art. 5(1)(f)); people exposed to it must be told (Art. 50(3))."
 )
 
-# Layers that run code or load files of the author's choice when a model is opened.
-_CODE_LAYERS = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+# A card of a stranger decides how large the arrays are that faces are cut into.
+_LARGEST_SIDE = 4096
 
 
 def find(model: str | Path) -> Path:
@@ -42,7 +42,8 @@ def find(model: str | Path) -> Path:
     path = Path(str(resources.files("ferkit") / "default_model")) if str(model) == DEFAULT else Path(model)
     if not path.exists():
         raise ModelError(
-            f"No model at {path}. Expected {DEFAULT!r}, a model folder with {CARD_FILE}, or a .keras or .h5 file."
+            f"No model at {path}. Expected {DEFAULT!r}, a model folder with {CARD_FILE}, or a .keras, .h5, .onnx or "
+            ".tflite file."
         )
     if path.is_dir() and not (path / CARD_FILE).is_file():
         if (path / "checkpoints").is_dir():
@@ -56,19 +57,33 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / CARD_FILE
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
+    return check_card(card, path)
+
+
+def check_card(card: Any, path: Path) -> dict[str, Any]:
+    """A card as it was read, from a folder or from inside a file, if the classifier can work with it.
+
+    Raises:
+        ModelError: it is no card, or says what makes no sense; `path` is named as where it came from.
+    """
+    try:
         face_input = FaceInput(**card["face_input"])
         classes, temperature = card["classes"], float(card["temperature"])
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+        margin, scale = float(face_input.margin), float(card.get("pixel_scale", 1.0))
+    except (ValueError, KeyError, TypeError) as problem:
         raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
     names_ok = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
     if not names_ok or len(set(classes)) != len(classes):
         raise ModelError(f"{path}: classes must be at least two different names. Received: {classes!r}.")
-    if not temperature > 0:
-        raise ModelError(f"{path}: temperature must be above 0. Received: {temperature}.")
-    shape = (face_input.height, face_input.width, face_input.channels)
-    if not all(type(one) is int and one >= 1 for one in shape) or face_input.channels not in (1, 3):
+    if not all(math.isfinite(one) and one > 0 for one in (temperature, scale)):
+        raise ModelError(f"{path}: temperature must be above 0, as pixel_scale. Received: {temperature} and {scale}.")
+    sides_ok = all(type(one) is int and 1 <= one <= _LARGEST_SIDE for one in (face_input.height, face_input.width))
+    if not sides_ok or face_input.channels not in (1, 3) or not math.isfinite(margin) or not -0.9 <= margin <= 10:
         raise ModelError(
-            f"{path}: face_input must be whole, positive pixels and 1 or 3 channels. Received: {face_input}."
+            f"{path}: face_input must be whole, positive pixels (at most {_LARGEST_SIDE}), 1 or 3 channels, and a margin "
+            f"of -0.9 to 10. Received: {face_input}."
         )
     if not isinstance(card.get("sha256", {}), dict):
         raise ModelError(f"{path}: sha256 must be the checksums by file name. Received: {card['sha256']!r}.")
@@ -104,50 +119,6 @@ def check_sum(folder: Path, name: str, card: Mapping[str, Any]) -> Path:
     if sha256(path) != expected:
         raise ModelError(f"{path} is not the file its card describes (SHA-256 differs). Copy the whole folder again.")
     return path
-
-
-def refuse_code(path: Path) -> None:
-    """Look into a `.keras` or `.h5` file, without opening it as a model, for layers that would run its author's code.
-
-    Raises:
-        ModelError: it asks for code, or it is not such a file.
-    """
-    for part in _parts(_network_config(path)):
-        name, module = part.get("class_name"), part.get("module")
-        foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
-        if name in _CODE_LAYERS or name == "__lambda__" or foreign:
-            raise ModelError(
-                f"{path} asks to run code of its own (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
-                "does that: rebuild the network from standard layers and save it again."
-            )
-
-
-def _network_config(path: Path) -> Any:
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
-        import h5py  # comes with Keras
-
-        with h5py.File(path, "r") as file:
-            return json.loads(file.attrs["model_config"])
-    except ImportError as problem:
-        raise ModelError(f"Reading {path} needs Keras: pip install 'ferkit[train]'.") from problem
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
-        raise ModelError(
-            f"{path} is not a Keras model (.keras, or .h5 with architecture and weights), or it is damaged."
-        ) from problem
-
-
-def _parts(config: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(config, dict):
-        if "class_name" in config:
-            yield config
-        for value in config.values():
-            yield from _parts(value)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _parts(value)
 
 
 def sha256(path: Path) -> str:

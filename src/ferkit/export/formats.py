@@ -1,0 +1,182 @@
+"""The formats: how each is written, and how its files are run without ferkit."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ferkit.classifier import EmotionClassifier
+from ferkit.engines import KerasNetwork
+from ferkit.errors import ModelError
+from ferkit.export.conversion import convert
+from ferkit.export.faces import Faces
+from ferkit.model_files import card_text, embed_card
+from ferkit.model_folder import INTENDED_USE
+from ferkit.registry import Registry
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is exported: a `keras.Model`, and the classifier that runs it and knows how its answers are to be read."""
+
+    classifier: EmotionClassifier
+
+    @property
+    def _network(self) -> KerasNetwork:
+        network = self.classifier.network
+        if not isinstance(network, KerasNetwork):
+            raise ModelError(f"{self.classifier.name} is an export. Export the model folder that it was made from.")
+        return network
+
+    @property
+    def model(self) -> Any:
+        return self._network.model
+
+    @property
+    def pixel_scale(self) -> float:
+        """What the pixels 0..255 are multiplied by before they enter the model."""
+        return self._network.scale
+
+    def card(self, *, inside: bool) -> dict[str, Any]:
+        """The card that the file carries; `inside`: whether scaling and temperature are in its graph already.
+
+        `temperature` is what the answers still need, so that whoever reads a card may apply it.
+        """
+        classifier = self.classifier
+        temperature = classifier.temperature
+        known: dict[str, Any] = {
+            key: classifier.card[key] for key in ("architecture", "licence") if key in classifier.card
+        }
+        # Which faces it has seen: `ferkit evaluate` must not measure it on those.
+        if data := classifier.card.get("training", {}).get("data"):
+            known["training"] = {"data": data}
+        return {
+            "format": 1,
+            "classes": list(classifier.classes),
+            "face_input": asdict(classifier.face_input),
+            **({"temperature": 1.0, "temperature_inside": temperature} if inside else {"temperature": temperature}),
+            **({} if inside else {"pixel_scale": self.pixel_scale}),
+            **known,
+            "intended_use": INTENDED_USE,
+            "ferkit": metadata.version("ferkit"),
+        }
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write a model.
+
+    summary: what it is for, in a sentence. write: from the original, to a path, with faces that show how pixels are
+    distributed (only rounding asks for them). suffix: how its files end. run: the five lines that use such a file
+    without ferkit; `{file}`, `{size}`, `{mode}`, `{face}` are filled in. rounded: computes in eight bits.
+    """
+
+    summary: str
+    write: Callable[[Original, Path, Faces], None]
+    suffix: str
+    run: str
+    rounded: bool = False
+
+    def instructions(self, path: Path, original: Original) -> str:
+        """The five lines for a file, with a face cut out as `face.png`; they print the probability of each emotion."""
+        face_input = original.classifier.face_input
+        gray = face_input.channels == 1
+        return self.run.format(
+            file=path.name,
+            size=f"({face_input.width}, {face_input.height})",
+            mode="L" if gray else "RGB",
+            face="[None, ..., None]" if gray else "[None]",
+            scale="" if original.pixel_scale == 1 else " / 255",
+        )
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+_RUN_ONNX = """\
+import json, numpy, onnxruntime, PIL.Image
+session = onnxruntime.InferenceSession("{file}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["ferkit"])["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("RGB"))[None]  # of any size, RGB or gray
+print(dict(zip(classes, session.run(None, {{"faces": face}})[0][0].tolist())))"""
+
+_RUN_LITERT = """\
+import json, numpy, PIL.Image, zipfile
+from ai_edge_litert.interpreter import Interpreter
+classes = json.loads(zipfile.ZipFile("{file}").read("ferkit.json"))["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("{mode}").resize({size}, PIL.Image.BOX)){face}
+print(dict(zip(classes, Interpreter("{file}").get_signature_runner()(faces=face)["probabilities"][0].tolist())))"""
+
+_RUN_KERAS = """\
+import json, keras, numpy, PIL.Image, zipfile
+model = keras.saving.load_model("{file}", compile=False)
+classes = json.loads(zipfile.ZipFile("{file}").read("ferkit.json"))["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("{mode}").resize({size}, PIL.Image.BOX)){face}{scale}
+print(dict(zip(classes, model.predict(face, verbose=0)[0].tolist())))  # not calibrated: the temperature is in the card"""
+
+_RUN_H5 = _RUN_KERAS.replace(
+    'zipfile.ZipFile("{file}").read("ferkit.json")', 'h5py.File("{file}").attrs["ferkit"]'
+).replace("import json, keras, numpy, PIL.Image, zipfile", "import h5py, json, keras, numpy, PIL.Image")
+
+
+def write_onnx(original: Original, path: Path, faces: Faces) -> None:
+    _write_onnx(original, path, None)
+
+
+def write_int8(original: Original, path: Path, faces: Faces) -> None:
+    _write_onnx(original, path, faces)
+
+
+def _write_onnx(original: Original, path: Path, faces: Faces | None) -> None:
+    network = serving_graph(original.model, path, original.pixel_scale)
+    # Only now: where TensorFlow is missing, `onnx` may be as well, and the line above says what to install.
+    import onnx
+
+    from ferkit.export.int8 import quantize
+    from ferkit.export.onnx_graph import describe, for_any_face
+
+    if faces is not None:
+        network = quantize(network, faces)
+    whole = for_any_face(network, original.classifier.face_input, original.classifier.temperature)
+    describe(whole, card_text(original.card(inside=True)))
+    onnx.checker.check_model(whole, full_check=True)
+    onnx.save(whole, path)
+
+
+def serving_graph(model: Any, path: Path, scale: float = 1.0) -> Any:
+    """The network alone as `onnx.ModelProto`, repaired; also leaves it at the path."""
+    convert(model, path, pixel_scale=scale)
+    import onnx
+
+    from ferkit.export.onnx_rewrite import simplify
+
+    network = simplify(onnx.load(path))
+    onnx.save(network, path)
+    return network
+
+
+def write_litert(original: Original, path: Path, faces: Faces) -> None:
+    convert(original.model, path, pixel_scale=original.pixel_scale, temperature=original.classifier.temperature)
+    embed_card(path, original.card(inside=True))
+
+
+def write_with_keras(original: Original, path: Path, faces: Faces) -> None:
+    original.model.save(path)
+    embed_card(path, original.card(inside=False))
+
+
+FORMATS.register("onnx")(
+    Format("For ONNX Runtime: faces of any size in, calibrated probabilities out.", write_onnx, ".onnx", _RUN_ONNX)
+)
+FORMATS.register("onnx-int8")(
+    Format("The same in eight bits: a quarter of the size, faster on the CPU.", write_int8, ".onnx", _RUN_ONNX, True)
+)
+FORMATS.register("litert")(
+    Format("For LiteRT (TensorFlow Lite) on phones and small devices.", write_litert, ".tflite", _RUN_LITERT)
+)
+FORMATS.register("keras")(
+    Format("Keras' own format: architecture and weights, to go on with.", write_with_keras, ".keras", _RUN_KERAS)
+)
+FORMATS.register("h5")(
+    Format("The older HDF5 file that Keras still reads, as the tutorial writes it.", write_with_keras, ".h5", _RUN_H5)
+)

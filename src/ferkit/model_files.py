@@ -1,0 +1,128 @@
+"""What a file that holds a network says about itself, and what may not be in it. Nothing here opens a network.
+
+An exported file carries a card as a model folder does, written as JSON: in ONNX as the metadata entry `ferkit`, in HDF5
+as the attribute `ferkit`, and in `.keras` and `.tflite` as the member `ferkit.json` of a zip archive. A `.keras` file is
+one; behind a `.tflite` file one may stand, as TensorFlow Lite itself appends label files.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ferkit.errors import ModelError
+from ferkit.model_folder import check_card
+
+CARD_KEY = "ferkit"
+CARD_MEMBER = "ferkit.json"
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+SUFFIXES = (*KERAS_SUFFIXES, ".onnx", ".tflite")
+
+# HDF5 holds attributes of 64 KiB at most; a thousand classes take a third of it.
+_LARGEST_CARD = 1 << 16
+
+# Layers that run code or load files of the author's choice when a model is opened.
+_CODE_LAYERS = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+
+
+def embed_card(path: Path, card: Mapping[str, Any]) -> None:
+    """Write a card into a `.keras`, `.h5` or `.tflite` file."""
+    text = card_text(card)
+    if path.suffix in (".h5", ".hdf5"):
+        import h5py  # comes with Keras
+
+        with h5py.File(path, "r+") as file:
+            file.attrs[CARD_KEY] = text
+    else:
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(CARD_MEMBER, text)
+
+
+def embedded_card(path: Path) -> dict[str, Any] | None:
+    """The card inside a `.keras`, `.h5` or `.tflite` file, checked; None if it has none."""
+    try:
+        if path.suffix in (".h5", ".hdf5"):
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                text = file.attrs.get(CARD_KEY)
+        elif zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                text = _member(archive)
+        else:
+            return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise ModelError(f"{path} is damaged: its card cannot be read ({problem}).") from problem
+    return None if text is None else parse_card(text, path)
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    text = json.dumps(card, ensure_ascii=False)
+    if len(text.encode()) > _LARGEST_CARD:
+        raise ModelError(f"The card takes {len(text.encode()):,} bytes. A file carries at most {_LARGEST_CARD:,}.")
+    return text
+
+
+def parse_card(text: object, path: Path) -> dict[str, Any]:
+    """A card that a file carries, held to the same as `card.json`: the file may come from a stranger."""
+    try:
+        card = json.loads(text) if isinstance(text, str | bytes) and len(text) <= _LARGEST_CARD else None
+    except (ValueError, RecursionError):
+        card = None
+    return check_card(card, path)
+
+
+def _member(archive: zipfile.ZipFile) -> bytes | None:
+    if CARD_MEMBER not in archive.namelist():
+        return None
+    with archive.open(CARD_MEMBER) as file:
+        return file.read(_LARGEST_CARD + 1)
+
+
+def refuse_code(path: Path) -> None:
+    """Look into a `.keras` or `.h5` file, without opening it as a model, for layers that would run its author's code.
+
+    Raises:
+        ModelError: it asks for code, or it is not such a file.
+    """
+    try:
+        parts = list(_parts(_network_config(path)))
+    except RecursionError as problem:
+        raise ModelError(f"{path} nests its layers too deeply to be looked through. It is refused.") from problem
+    for part in parts:
+        name, module = part.get("class_name"), part.get("module")
+        foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
+        if name in _CODE_LAYERS or name == "__lambda__" or foreign:
+            raise ModelError(
+                f"{path} asks to run code of its own (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
+                "does that: rebuild the network from standard layers and save it again."
+            )
+
+
+def _network_config(path: Path) -> Any:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("config.json"))
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            return json.loads(file.attrs["model_config"])
+    except ImportError as problem:
+        raise ModelError(f"Reading {path} needs Keras: pip install 'ferkit[train]'.") from problem
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise ModelError(
+            f"{path} is not a Keras model (.keras, or .h5 with architecture and weights), or it is damaged."
+        ) from problem
+
+
+def _parts(config: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(config, dict):
+        if "class_name" in config:
+            yield config
+        for value in config.values():
+            yield from _parts(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _parts(value)
