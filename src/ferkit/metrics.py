@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float64]
 _FLOOR = 1e-7
 _Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 _TEMPERATURES = (0.05, 20.0)
+# What a float32 softmax that underflowed to 0 counts as: the smallest normal float32.
+_SMALLEST = np.finfo(np.float32).tiny
 
 # Where reports look at what a model answers when it may stay silent; seven classes at even odds have 0.14.
 CONFIDENCES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -245,10 +247,10 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.N
     """
     if not (math.isfinite(temperature) and temperature > 0):
         raise FerkitError(f"A temperature is a number above 0. Received: {temperature}.")
-    scaled = _log(probabilities) / temperature
-    scaled = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    scaled /= scaled.sum(axis=1, keepdims=True)
-    return np.asarray(scaled, np.float32)
+    # As powers, which is the same and takes half the calls: for one face they cost as much as some networks.
+    # A row's largest is at least 1 / K, so that none of them vanish in float64.
+    powers = np.power(np.maximum(probabilities, _SMALLEST), 1 / temperature, dtype=np.float64)
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
@@ -289,8 +291,8 @@ def _hits(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.bool_]
 
 
 def _log(probabilities: Probabilities) -> Floats:
-    """Logarithms in float64; a float32 softmax that underflowed to 0 counts as the smallest normal float32."""
-    return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+    """Logarithms in float64."""
+    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
 
 
 def _check(probabilities: Probabilities, labels: Labels) -> None:
