@@ -56,6 +56,32 @@ def test_tutorial_is_the_tutorials_network():
     assert rates == [0.25, 0.25, 0.25, 0.5]
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "multiply_adds_most"),
+    [pytest.param("compact", 1_207_821, 100e6, id="compact"), pytest.param("resnet", 2_824_247, 1e9, id="resnet")],
+)
+def test_residual_networks_have_the_size_they_claim(name, parameters, multiply_adds_most):
+    network = ARCHITECTURES[name]()
+    assert network.count_params() == parameters
+    assert f"{parameters:,} parameters" in ARCHITECTURES[name].__doc__
+    assert multiply_adds(network) < multiply_adds_most
+
+
+def test_stochastic_depth_leaves_out_whole_blocks(rng):
+    """Raised to 1 for every block, what remains is the shortcuts: nothing behind a gate can change the answer."""
+    network = ARCHITECTURES["compact"]()
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.999999 if layer.name.endswith("_depth") else 0.0
+    faces = rng.integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+    before = np.asarray(network(faces, training=True))
+    assert np.isfinite(before).all()
+    for block in range(1, 6):
+        layer = network.get_layer(f"block{block}_conv2")
+        layer.set_weights([rng.normal(size=weights.shape) for weights in layer.get_weights()])
+    np.testing.assert_allclose(np.asarray(network(faces, training=True)), before, atol=1e-6)
+
+
 def test_unknown_model_suggests_the_nearest():
     with pytest.raises(UsageError, match="Did you mean 'tutorial'"):
         ARCHITECTURES["tutoral"]

@@ -5,7 +5,7 @@ Adding one is a file with one function under `@architecture`; the command line, 
 """
 
 from ferkit.models.registry import ARCHITECTURES, architecture
-from ferkit.models.residual import compact
+from ferkit.models.residual import compact, resnet
 from ferkit.models.tutorial import tutorial
 
-__all__ = ["ARCHITECTURES", "architecture", "compact", "tutorial"]
+__all__ = ["ARCHITECTURES", "architecture", "compact", "resnet", "tutorial"]
