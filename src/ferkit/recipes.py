@@ -30,7 +30,8 @@ class TrainConfig:
     mixup, cutmix: alpha of the Beta distribution by which faces and targets are mixed, see `ferkit.mixing`; 0 is off.
     mix_share: share of batches that are mixed, if `mixup` or `cutmix` is set.
     average: decay per step of the running average of the weights, see `ferkit.averaging`; the average is what is
-        measured and kept. 0 keeps none; 0.999 looks back about 1,000 steps.
+        measured and kept. 0 keeps none; 0.999 looks back about 1,000 steps. Normalisation statistics are not averaged:
+        with `recalibrate` they are those of the average.
     precision: bfloat16 computes activations and gradients in 16 bits and keeps weights in 32 (Micikevicius et al.
         2018); faster where the processor has bfloat16 (AMX, AVX512-BF16, GPU, TPU), slower elsewhere. The trained
         network is float32 either way.
