@@ -75,7 +75,7 @@ def test_a_run_learns_and_leaves_a_model_folder(finished):
     }
     card = json.loads((finished.folder / "card.json").read_text())
     assert card["classes"][0] == "angry"
-    assert card["face_input"] == {"height": 48, "width": 48, "channels": 1, "margin": 0.0, "align": False}
+    assert card["face_input"] == {"height": 48, "width": 48, "channels": 1, "margin": -0.05, "align": True}
     assert card["training"]["best_epoch"] == 1 + int(np.argmax([row["val_accuracy"] for row in finished.history]))
     with (finished.folder / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]

@@ -58,15 +58,17 @@ class FaceInput:
 
     height, width: pixels.
     channels: 1 gray, 3 RGB.
-    margin: how much of the detected box's size is added around it, as a fraction (0.1 adds 10 % in all).
-    align: whether the eyes are levelled by landmarks before cutting.
+    margin: how much of the face's size is added around it, as a fraction (0.1 adds 10 % in all).
+    align: whether landmarks, where a detector gives them, say where the face is and level its eyes.
+
+    The defaults cut faces as FER-2013 has them (`benchmarks/DETECTION.md`).
     """
 
     height: int = 48
     width: int = 48
     channels: int = 1
-    margin: float = 0.0
-    align: bool = False
+    margin: float = -0.05
+    align: bool = True
 
 
 def read_image(source: Source) -> RgbImage:
