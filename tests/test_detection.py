@@ -119,6 +119,21 @@ def test_unknown_detector_suggests_the_nearest():
 def test_overlaps_keep_the_better():
     best, worse, apart = face_at(0, 0, 10, 10, 0.9), face_at(1, 1, 11, 11, 0.8), face_at(20, 0, 30, 10, 0.1)
     assert drop_overlaps([worse, apart, best]) == [best, apart]
+    assert drop_overlaps([]) == []
+
+
+def test_overlaps_in_a_crowd(rng):
+    """What is kept overlaps nothing that is kept; what is dropped overlaps something better."""
+    corners = rng.integers(0, 300, (400, 2))
+    sizes = rng.integers(1, 60, (400, 2))
+    crowd = [
+        face_at(*a, *(a + b), score) for a, b, score in zip(corners, sizes, rng.permutation(400) / 400, strict=True)
+    ]
+    kept = drop_overlaps(crowd, 0.3)
+    for face in crowd:
+        better = [one for one in kept if one is not face and face.box.overlap(one.box) > 0.3]
+        assert (face in kept) != any(one.detection_score > face.detection_score for one in better)
+    assert 20 < len(kept) < 380
 
 
 def test_haar_without_cascades(monkeypatch):

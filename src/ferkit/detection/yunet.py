@@ -26,8 +26,8 @@ _ROW = 15
 class YunetDetector:
     """YuNet network: fast, almost no false faces, five landmarks; a weight file of 0.2 MB is fetched on first use.
 
-    Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector". Run by ONNX Runtime, which takes a third of the
-    time of OpenCV's `FaceDetectorYN` and gives the same faces.
+    Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector". Run by ONNX Runtime, which gives the faces of
+    OpenCV's `FaceDetectorYN` in half the time.
     """
 
     licence = "MIT"
@@ -83,7 +83,9 @@ def find_faces(network: Any, pixels: Pixels, min_score: float) -> npt.NDArray[np
     height, width = pixels.shape[:2]
     # The coarsest features are 32 pixels apart.
     padded = cv2.copyMakeBorder(pixels, 0, -height % 32, 0, -width % 32, cv2.BORDER_REPLICATE)
-    outputs = network.run(None, {"input": cv2.dnn.blobFromImage(padded, swapRB=True)})
+    # Blue first, channel by channel. `cv2.dnn.blobFromImage` does the same in six times the time.
+    blue_first = padded[..., ::-1].transpose(2, 0, 1)[None].astype(np.float32, order="C")
+    outputs = network.run(None, {"input": blue_first})
     named = dict(zip((output.name for output in network.get_outputs()), outputs, strict=True))
     found = np.concatenate(
         [_decode(named, stride, padded.shape[1] // stride, min_score) for stride in _STRIDES], dtype=np.float64
