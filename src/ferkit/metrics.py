@@ -250,7 +250,7 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.N
     # As powers, which is the same and takes half the calls: for one face they cost as much as some networks.
     # A row's largest is at least 1 / K, so that none of them vanish in float64.
     powers = np.power(np.maximum(probabilities, _SMALLEST), 1 / temperature, dtype=np.float64)
-    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
 def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
