@@ -2,8 +2,11 @@ import csv
 import io
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import PIL.Image
@@ -27,6 +30,7 @@ app.command()(predict)
 def ferkit_predict(monkeypatch, capsys):
     """Run the command in this process as the console script does: exit code, standard output, standard error."""
     monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model: BrightnessClassifier())
+    monkeypatch.setattr(console, "_leave", sys.exit)  # which would end the tests
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words):
@@ -229,7 +233,7 @@ def test_a_name_that_is_no_text_does_not_cost_the_table(ferkit_predict, pictures
     os.rename(pictures / "1.png", os.fsencode(pictures) + b"/caf\xff.png")  # noqa: PTH104 - a name in bytes
     code, _, err = ferkit_predict(pictures, "--detector", "none", option, tmp_path / "faces")
     assert code == 1, "of the broken one"
-    assert "2 pictures, 2 faces; 1 could not be read." in err
+    assert "3 pictures, 2 faces; 1 could not be read." in err
 
 
 def test_damaged_pictures_cost_no_line_of_a_c_library(pictures, tmp_path):
@@ -243,3 +247,91 @@ def test_damaged_pictures_cost_no_line_of_a_c_library(pictures, tmp_path):
     assert (done.returncode, len(json.loads(done.stdout)[0]["faces"])) == (1, 1)
     assert done.stderr.count("\n") == 2, done.stderr
     assert "2.jpg" in done.stderr
+
+
+def test_a_second_run_leaves_out_what_the_first_one_drew(ferkit_predict, pictures):
+    words = (pictures, "--detector", "none", "--save", pictures / "out", "--json")
+    first, second = ferkit_predict(*words), ferkit_predict(*words)
+    assert len(json.loads(first[1])) == len(json.loads(second[1])) == 3
+    assert "Left out 2 pictures" in second[2]
+    code, out, err = ferkit_predict(pictures / "out" / "1.png", "--save", pictures / "out", "--json")
+    assert (code, out) == (2, "")
+    assert "annotated pictures would replace it" in err
+
+
+def test_json_is_whole_when_something_else_fails(ferkit_predict, pictures, monkeypatch):
+    from ferkit.sinks import CsvTable
+
+    monkeypatch.setattr(CsvTable, "write", lambda self, result: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ferkit_predict(pictures / "1.png", "--detector", "none", "--json", "--csv", pictures / "t.csv")
+
+
+def test_odd_names_stay_in_their_row(ferkit_predict, pictures):
+    odd = pictures / "esc\x1b[31m\nline.png"
+    (pictures / "1.png").rename(odd)
+    wide = pictures / "\u65e5\u672c.png"
+    wide.write_bytes(odd.read_bytes())
+    _, out, _ = ferkit_predict(odd, wide, "--detector", "none", "--top", 1)
+    heading, first, second = out.splitlines()
+    assert "\x1b" not in out
+    # Two columns of the terminal for each of the two letters.
+    assert heading.index("face") + 3 == first.index("   1  ") + 3 == second.index("   1  ") + 2 + 3
+
+
+def run_in_shell(command, *words, **environment):
+    whole = f"{sys.executable} -m ferkit predict {command}"
+    return subprocess.run(
+        ["/bin/sh", "-c", whole, "sh", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        pytest.param('"$1" --detector none >/dev/full', 1, "Cannot write to standard output: No space", id="full"),
+        pytest.param('"$1" --detector none --json >/dev/full', 1, "Cannot write to standard output", id="full json"),
+        pytest.param('"$1" --detector none --json >&-', 0, "", id="no standard output"),
+        pytest.param('"$1" --detector none --json 2>&-', 0, "", id="no standard error"),
+        pytest.param('"$1" --csv -', 2, "--csv writes a file", id="csv to -"),
+    ],
+)
+def test_odd_streams(pictures, command, code, said):
+    done = run_in_shell(command, pictures / "1.png")
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if "2>" in command:
+        assert json.loads(done.stdout)[0]["error"] is None
+
+
+def test_a_name_that_the_output_cannot_say_costs_nobody_the_rest(pictures):
+    wide = pictures / "\u65e5\u672c.png"
+    wide.write_bytes((pictures / "1.png").read_bytes())
+    words = '"$1" "$2" --detector none --top 1'
+    done = run_in_shell(words, wide, pictures / "10.jpg", PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert "\\u65e5\\u672c.png" in done.stdout
+    assert "10.jpg" in done.stdout
+
+
+def test_ctrl_c_does_not_wait_for_a_slow_server(tmp_path):
+    """The server answers, and then not a byte more: a minute would pass."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/slow.jpg"
+        command = [sys.executable, "-m", "ferkit", "predict", address, address, "--detector", "none"]
+        environment = {**os.environ, "FERKIT_OFFLINE": "0"}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            connection, _ = server.accept()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            started = time.monotonic()
+            assert process.wait(30) == 130
+            assert time.monotonic() - started < 5
+            assert process.stderr.read() == "ferkit: Interrupted.\n"
+            connection.close()

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from ferkit.parallel import ordered_map, usable_cores
+from ferkit.parallel import alone_with, ordered_map, usable_cores
 
 
 def slower_first(number):
@@ -38,8 +38,58 @@ def test_stopping_half_way_ends_the_threads():
     results = ordered_map(lambda number: begun.append(number) or time.sleep(0.01), range(1000), 2)
     next(results)
     results.close()
+    time.sleep(0.5)
     assert len(begun) <= 5
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ferkit")]
+
+
+def test_a_result_that_is_there_does_not_wait_for_more():
+    taken = []
+
+    def slow():
+        for number in range(20):
+            time.sleep(0.05)
+            taken.append(number)
+            yield number
+
+    assert next(ordered_map(lambda number: number, slow(), 4)) == 0
+    assert len(taken) <= 3
+
+
+def test_what_came_before_a_failing_supply_is_kept():
+    def supply():
+        yield from (1, 2, 3)
+        raise OSError("gone")
+
+    results = ordered_map(lambda number: -number, supply(), 3)
+    assert [next(results), next(results), next(results)] == [-1, -2, -3]
+    with pytest.raises(OSError, match="gone"):
+        next(results)
+
+
+def test_alone_with_one_thing_but_not_with_all():
+    one, other = object(), object()
+    inside = threading.Event()
+    leave = threading.Event()
+
+    def hold():
+        with alone_with(one):
+            inside.set()
+            leave.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    inside.wait(10)
+    with alone_with(other):
+        pass  # would hang if all things shared a lock
+    waited = threading.Thread(target=lambda: alone_with(one).__enter__())
+    waited.start()
+    waited.join(0.1)
+    assert waited.is_alive()
+    leave.set()
+    waited.join(10)
+    holder.join(10)
+    assert not waited.is_alive()
 
 
 def test_at_least_one_core_is_usable():

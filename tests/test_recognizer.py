@@ -1,3 +1,4 @@
+import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,46 @@ def test_a_slow_supply_does_not_wait_for_a_full_batch(monkeypatch):
     )
     next(stream)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_was_found_before_a_failure_comes_first(threads):
+    def detect(image):
+        if image[0, 0, 0] == 255:
+            raise RuntimeError("broken detector")
+        return []
+
+    def supply():
+        yield gray(0)
+        yield gray(1)
+        raise OSError("camera gone")
+
+    recognizer = EmotionRecognizer(BrightnessClassifier(), detect, threads=threads)
+    for sources, error in (([gray(0), gray(1), gray(255), gray(2)], RuntimeError), (supply(), OSError)):
+        stream = recognizer.stream(sources)
+        assert [len(next(stream)), len(next(stream))] == [0, 0]
+        with pytest.raises(error):
+            next(stream)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_camera_may_fill_one_array_again_and_again(threads):
+    frame = gray(0)
+
+    def camera():
+        for value in (0, 130, 255):
+            frame[:] = value
+            yield frame
+
+    recognizer = EmotionRecognizer(BrightnessClassifier(), "none", threads=threads)
+    results = list(recognizer.stream(camera(), keep_pixels=True))
+    assert [result[0].label for result in results] == ["angry", "happy", "neutral"]
+    assert [result.pixels[0, 0, 0] for result in results] == [0, 130, 255]
+
+
+@pytest.mark.parametrize("single", [gray(0), b"bytes", "gone.jpg", io.BytesIO(b"file")])
+def test_a_single_source_can_be_streamed(single):
+    assert len(list(EmotionRecognizer(BrightnessClassifier(), "none").stream(single))) == 1
 
 
 def test_detection_runs_on_several_threads_each_with_its_own_detector():

@@ -1,6 +1,5 @@
 """Any picture decoded to RGB uint8, and what a network expects of a face."""
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from ferkit.errors import ImageError
+from ferkit.parallel import alone_with
 from ferkit.sources import Source, open_source, printable_name
 
 RgbImage = npt.NDArray[np.uint8]
@@ -48,8 +48,6 @@ _TURNS: dict[int, Callable[[RgbImage], Any]] = {
     7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
     8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-# Pillow decodes a picture that was opened elsewhere when it is first needed, and not in two threads at once.
-_LOADING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes]) -> RgbImage | None:
 
 def _from_pil(image: PIL.Image.Image, name: str) -> RgbImage:
     _check_size(image.width, image.height, name)
-    with _LOADING:
+    with alone_with(image):  # Pillow decodes when pixels are first needed, and not in two threads at once
         image.load()
     if image.mode.startswith("I") or image.mode == "F":
         return _upright(_from_array(_deep_gray(np.asarray(image), name), name), image)

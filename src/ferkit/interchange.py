@@ -1,6 +1,6 @@
 """Results as the objects of other libraries: pandas and supervision, each imported when it is asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 _DTYPES: dict[type, str] = {str: "string", int: "Int32", float: "float64"}
 
 
-def to_pandas(results: Iterable[PictureResult]) -> "pd.DataFrame":
+def to_pandas(results: Iterable[PictureResult], classes: Sequence[str] = ()) -> "pd.DataFrame":
     """A row per face with the columns of every table of faces; a picture without a face has one with an empty label.
+
+    classes: those of the model, for where no result has any; else the columns are the classes of the results.
 
     Columns are typed also where there is no row: text is `string`, boxes are `Int32`, shares are `float64`.
     Raises `MissingDependencyError` without pandas.
@@ -28,7 +30,7 @@ def to_pandas(results: Iterable[PictureResult]) -> "pd.DataFrame":
     except ImportError as problem:
         raise MissingDependencyError("to_pandas needs pandas: pip install pandas") from problem
     kept = list(results)
-    columns = table_columns(list(dict.fromkeys(name for result in kept for name in result.classes)))
+    columns = table_columns(list(dict.fromkeys(name for result in kept for name in result.classes)) or classes)
     rows = [row for result in kept for row in face_rows(result)]
     return pd.DataFrame(
         {name: pd.array([row.get(name) for row in rows], _DTYPES[kind]) for name, kind in columns.items()}

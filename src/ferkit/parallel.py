@@ -1,9 +1,11 @@
 """Work on all cores of this machine, in order and with bounded memory."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,21 +23,51 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
     """Like `map`, on several threads: results come in the order of the items, and one that fails raises there.
 
     No more than twice as many items as threads are taken ahead of the result that is due, so an endless supply is no
-    trouble. (`Executor.map` takes all of them at once before Python 3.14.) One thread means this one.
+    trouble; a result that is there does not wait for that. (`Executor.map` takes all items at once before Python 3.14.)
+    One thread means this one.
     """
     if threads == 1:
         yield from map(work, items)
         return
     supply = iter(items)
     due: deque[Future[Result]] = deque()
+    failure: Exception | None = None
     pool = ThreadPoolExecutor(threads, "ferkit")
     try:
-        for item in supply:
-            due.append(pool.submit(work, item))
-            if len(due) >= 2 * threads:
+        while failure is None:
+            try:
+                due.append(pool.submit(work, next(supply)))
+            except StopIteration:
+                break
+            except Exception as problem:  # the supply's own: what it gave before still comes
+                failure = problem
+            while due and (len(due) >= 2 * threads or due[0].done()):
                 yield due.popleft().result()
         while due:
             yield due.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
-        # Also where the caller stops half-way: what has not begun never begins.
-        pool.shutdown(cancel_futures=True)
+        # Also where the caller stops half-way: what has not begun never begins, and what waits for a server far away
+        # is not waited for.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_GUARD = threading.Lock()
+_LOCKS: dict[int, tuple[threading.Lock, int]] = {}
+
+
+@contextmanager
+def alone_with(thing: object) -> Iterator[None]:
+    """Keep other threads from the same object meanwhile, though not from others: a file or picture of the caller's."""
+    with _GUARD:
+        lock, users = _LOCKS.get(id(thing), (threading.Lock(), 0))
+        _LOCKS[id(thing)] = lock, users + 1
+    try:
+        with lock:
+            yield
+    finally:
+        with _GUARD:
+            lock, users = _LOCKS.pop(id(thing))
+            if users > 1:
+                _LOCKS[id(thing)] = lock, users - 1

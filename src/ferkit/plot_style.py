@@ -9,7 +9,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ferkit.files import write_atomically
+from ferkit.files import write_encoded
 
 _DPI = 200  # sharp on a display with two pixels per point, at the widths below
 _LONGEST = 14  # letters of a class name; the whole name stands in tables
@@ -38,8 +38,8 @@ def new_figure(theme: Theme, *, width: float = WIDTH, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    with write_atomically(Path(path)) as draft:
-        figure.savefig(draft, facecolor=figure.get_facecolor())
+    form = Path(path).suffix[1:] or None
+    write_encoded(path, lambda stream: figure.savefig(stream, format=form, facecolor=figure.get_facecolor()))
 
 
 def style_axes(axes: Axes, theme: Theme, title: str) -> None:

@@ -18,14 +18,14 @@ from ferkit.errors import ImageError, UsageError
 from ferkit.images import FaceInput, read_image
 from ferkit.parallel import ordered_map, usable_cores
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import Source, expand_sources, is_many, name_of
+from ferkit.sources import Source, expand_sources, is_many, name_of, one_or_many
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
 # What may wait for a full batch. Pixels are kept only for drawing; a quarter gigabyte is a few photos.
 _WAITING_PICTURES = 32
 _WAITING_BYTES = 1 << 28
-# Nobody who watches waits longer than this for a batch to fill.
+# A batch that fills slowly is not waited for.
 _WAITING_SECONDS = 0.5
 
 
@@ -103,11 +103,11 @@ class EmotionRecognizer:
             raise found.error
         return next(self._classify([found]))
 
-    def stream(self, sources: Iterable[Source], *, keep_pixels: bool = False) -> Iterator[PictureResult]:
+    def stream(self, sources: Source | Iterable[Source], *, keep_pixels: bool = False) -> Iterator[PictureResult]:
         """Recognise pictures in order, on all cores, as they come; memory stays bounded however many there are.
 
-        sources: may hold folders and globs, which stand for the pictures in them.
-        keep_pixels: whether results carry the decoded picture.
+        sources: may hold folders and globs, which stand for the pictures in them; arrays may be filled anew when they
+            were taken. keep_pixels: whether results carry the decoded picture.
         """
 
         def find(source: Source) -> _Found:
@@ -116,17 +116,18 @@ class EmotionRecognizer:
 
         waiting: list[_Found] = []
         since = time.monotonic()
-        for found in ordered_map(find, expand_sources(sources), self.threads):
-            waiting.append(found)
-            if (
-                sum(len(one.faces) for one in waiting) >= _BATCH_FACES
-                or len(waiting) >= _WAITING_PICTURES
-                or sum(one.result.pixels.nbytes for one in waiting if one.result.pixels is not None) > _WAITING_BYTES
-                or time.monotonic() - since > _WAITING_SECONDS
-            ):
-                yield from self._classify(waiting)
-                waiting = []
-                since = time.monotonic()
+        pictures = map(_own, expand_sources(one_or_many(sources)))
+        try:
+            for found in ordered_map(find, pictures, self.threads):
+                waiting.append(found)
+                if _enough(waiting) or time.monotonic() - since > _WAITING_SECONDS:
+                    batch, waiting = waiting, []
+                    yield from self._classify(batch)
+                    since = time.monotonic()
+        except Exception:
+            # A detector or a supply that fails does not cost what was found before.
+            yield from self._classify(waiting)
+            raise
         yield from self._classify(waiting)
 
     def _find_faces(self, source: Source) -> "_Found":
@@ -192,6 +193,19 @@ class _Found:
 
     def without_pixels(self) -> "_Found":
         return replace(self, result=self.result.without_pixels())
+
+
+def _enough(waiting: Sequence[_Found]) -> bool:
+    return (
+        sum(len(one.faces) for one in waiting) >= _BATCH_FACES
+        or len(waiting) >= _WAITING_PICTURES
+        or sum(one.result.pixels.nbytes for one in waiting if one.result.pixels is not None) > _WAITING_BYTES
+    )
+
+
+def _own(source: Source) -> Source:
+    """A source that stays as it is while it waits for its turn: cameras write all their frames into one array."""
+    return source.copy() if isinstance(source, np.ndarray) else source
 
 
 def _no_faces(face_input: FaceInput) -> npt.NDArray[np.uint8]:

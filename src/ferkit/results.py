@@ -1,6 +1,7 @@
 """What recognition returns: boxes, faces, emotions, pictures. Frozen records that check themselves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
@@ -21,7 +22,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in absolute pixels: columns x1 to x2 and rows y1 to y2, the last ones excluded."""
+    """A rectangle in absolute pixels: columns x1 to x2 and rows y1 to y2, the last ones excluded.
+
+    Takes whole numbers of any kind, also NumPy's; `Box.inside` makes one of fractions.
+    """
 
     x1: int
     y1: int
@@ -29,6 +33,14 @@ class Box:
     y2: int
 
     def __post_init__(self) -> None:
+        # NumPy's integers are what OpenCV's detectors give; JSON does not know them.
+        for name, corner in vars(self).copy().items():
+            try:
+                object.__setattr__(self, name, operator.index(corner))
+            except TypeError:
+                raise FerkitError(
+                    f"A box needs whole pixels; Box.inside rounds and clips. Received: {name}={corner!r}."
+                ) from None
         if not (0 <= self.x1 < self.x2 and 0 <= self.y1 < self.y2):
             raise FerkitError(f"A box needs 0 <= x1 < x2 and 0 <= y1 < y2. Received: {self.to_list()}.")
 
@@ -76,10 +88,15 @@ class Face:
     landmarks: tuple[Point, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "detection_score", _number("detection_score", self.detection_score))
         if not 0 <= self.detection_score <= 1:
             raise FerkitError(f"detection_score must be 0 to 1. Received: {self.detection_score}.")
-        if self.landmarks is not None and len(self.landmarks) != 5:
-            raise FerkitError(f"landmarks must be 5 points. Received: {len(self.landmarks)}.")
+        if self.landmarks is None:
+            return
+        if len(self.landmarks) != 5 or any(len(point) != 2 for point in self.landmarks):
+            raise FerkitError(f"landmarks must be 5 points (x, y). Received: {self.landmarks}.")
+        points = tuple((_number("landmarks", x), _number("landmarks", y)) for x, y in self.landmarks)
+        object.__setattr__(self, "landmarks", points)
 
 
 @dataclass(frozen=True)
@@ -97,13 +114,15 @@ class FaceEmotion:
     probabilities: Mapping[str, float] = field(hash=False)
 
     def __post_init__(self) -> None:
-        values = list(self.probabilities.values())
+        object.__setattr__(self, "confidence", _number("confidence", self.confidence))
+        probabilities = {name: _number("probabilities", p) for name, p in self.probabilities.items()}
+        object.__setattr__(self, "probabilities", probabilities)
+        values = list(probabilities.values())
         # Not "any(p < 0)": comparisons with NaN are false, and NaN must not pass.
         if not values or not all(0 <= p <= 1 for p in values) or abs(sum(values) - 1) > 1e-3:
-            raise FerkitError(f"probabilities must be 0 to 1 and sum to 1. Received: {dict(self.probabilities)}.")
+            raise FerkitError(f"probabilities must be 0 to 1 and sum to 1. Received: {self.probabilities}.")
         if self.label not in self.probabilities and self.label != UNCERTAIN:
             raise FerkitError(f"The label {self.label!r} is none of the classes {', '.join(self.probabilities)}.")
-        object.__setattr__(self, "probabilities", dict(self.probabilities))
 
     @classmethod
     def from_probabilities(
@@ -229,14 +248,25 @@ class PictureResult:
 
 
 class Results(list[PictureResult]):
-    """What was found in many pictures: a plain list that also turns into a table, and shows itself in a notebook."""
+    """What was found in many pictures: a plain list that also turns into a table, and shows itself in a notebook.
+
+    classes: those of the model, in its order: the columns of a table also where no result names them.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, results: Iterable[PictureResult] = (), classes: Sequence[str] = ()) -> None:
+        super().__init__(results)
+        self.classes = tuple(classes)
 
     @overload
     def __getitem__(self, place: SupportsIndex, /) -> PictureResult: ...
     @overload
     def __getitem__(self, place: slice, /) -> "Results": ...
     def __getitem__(self, place: SupportsIndex | slice, /) -> "PictureResult | Results":
-        return Results(super().__getitem__(place)) if isinstance(place, slice) else super().__getitem__(place)
+        if isinstance(place, slice):
+            return Results(super().__getitem__(place), self.classes)
+        return super().__getitem__(place)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """The JSON of `ferkit predict`: one object per picture."""
@@ -246,12 +276,20 @@ class Results(list[PictureResult]):
         """A data frame with a row per face and the columns of `ferkit predict --csv`."""
         from ferkit.interchange import to_pandas
 
-        return to_pandas(self)
+        return to_pandas(self, self.classes)
 
     def _repr_html_(self) -> str:
         from ferkit.notebook import pictures_html
 
         return pictures_html(self)
+
+
+def _number(name: str, value: float) -> float:
+    """A plain float: what JSON knows, of NumPy's numbers too."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise FerkitError(f"{name} must be made of numbers. Received: {value!r}.") from None
 
 
 def _encodable(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 import PIL.Image
 
 from ferkit.errors import FerkitError, UsageError
-from ferkit.files import write_atomically
+from ferkit.files import blame, drafted, write_encoded
 from ferkit.registry import Registry
 from ferkit.results import PictureResult
 from ferkit.rows import PICTURE_KEYS, Row, face_rows, table_columns
@@ -46,7 +46,7 @@ class Sink(Protocol):
 class SinkFactory(Protocol):
     """Make a sink from the place it writes to and the classes of the model."""
 
-    def __call__(self, target: Path, classes: Sequence[str], /) -> Sink: ...
+    def __call__(self, target: str | Path, classes: Sequence[str], /) -> Sink: ...
 
 
 SINKS: Registry[SinkFactory] = Registry("sink")
@@ -58,16 +58,18 @@ class Table(ABC):
     target: the file. classes: those of the model. keys: columns that stand before those of the face.
     """
 
-    def __init__(self, target: Path, classes: Sequence[str], /, *, keys: Mapping[str, type] = PICTURE_KEYS) -> None:
-        if target.is_dir():
+    def __init__(
+        self, target: str | Path, classes: Sequence[str], /, *, keys: Mapping[str, type] = PICTURE_KEYS
+    ) -> None:
+        self.target = Path(target)
+        if self.target.is_dir():
             raise UsageError(f"{target} is a folder. Expected a file to write.")
-        self.target = target
         self.columns = table_columns(classes, keys)
-        self._open = ExitStack()
+        self._open: ExitStack | None = None
 
     def __enter__(self) -> Self:
-        with ExitStack() as opening:
-            self._start(opening.enter_context(write_atomically(self.target)), opening)
+        with blame(self.target), ExitStack() as opening:
+            self._start(opening.enter_context(drafted(self.target)), opening)
             self._open = opening.pop_all()
         return self
 
@@ -78,14 +80,38 @@ class Table(ABC):
         trace: TracebackType | None,
         /,
     ) -> None:
-        self._open.__exit__(kind, error, trace)
+        opened, self._open = self._open, None
+        try:
+            if opened is not None:
+                with blame(self.target):
+                    opened.__exit__(kind, error, trace)
+        except FerkitError:
+            # A draft that is thrown away need not be closed well: what ended the block is what to hear of.
+            if error is None:
+                raise
 
     def write(self, result: PictureResult, /) -> None:
         self.write_rows(face_rows(result))
 
-    @abstractmethod
     def write_rows(self, rows: Iterable[Row]) -> None:
-        """Append rows; columns that a row lacks stay empty."""
+        """Append rows; columns that a row lacks stay empty.
+
+        Raises `UsageError` outside of the `with` block, and for a column that the table does not have.
+        """
+        if self._open is None:
+            raise UsageError(f"{self.target} is not open. Expected rows inside of the table's `with` block.")
+        for row in rows:
+            if not row.keys() <= self.columns.keys():
+                raise UsageError(
+                    f"{self.target} has no column {', '.join(name for name in row if name not in self.columns)}. "
+                    f"Expected a table made with all classes of the results. Its columns: {', '.join(self.columns)}."
+                )
+            with blame(self.target):
+                self._write_row(row)
+
+    @abstractmethod
+    def _write_row(self, row: Row) -> None:
+        """Append a row that has no columns but those of the table."""
 
     @abstractmethod
     def _start(self, draft: Path, opening: ExitStack) -> None:
@@ -104,11 +130,10 @@ class CsvTable(Table):
         )
         self._plain.writeheader()
 
-    def write_rows(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            # Before 3.13, Python leaves a carriage return unquoted, which every reader takes for the end of the line.
-            broken = any("\r" in value for value in row.values() if isinstance(value, str))
-            (self._quoted if broken else self._plain).writerow(row)
+    def _write_row(self, row: Row) -> None:
+        # Before 3.13, Python leaves a carriage return unquoted, which every reader takes for the end of the line.
+        broken = any("\r" in value for value in row.values() if isinstance(value, str))
+        (self._quoted if broken else self._plain).writerow(row)
 
 
 @SINKS.register("jsonl")
@@ -118,10 +143,9 @@ class JsonLinesTable(Table):
     def _start(self, draft: Path, opening: ExitStack) -> None:
         self._file = opening.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
 
-    def write_rows(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            full = {name: row.get(name) for name in self.columns}
-            self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
+    def _write_row(self, row: Row) -> None:
+        full = {name: row.get(name) for name in self.columns}
+        self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 @SINKS.register("parquet")
@@ -141,8 +165,8 @@ class ParquetTable(Table):
         self._rows: list[Row] = []
         opening.callback(self._flush)
 
-    def write_rows(self, rows: Iterable[Row]) -> None:
-        self._rows.extend(rows)
+    def _write_row(self, row: Row) -> None:
+        self._rows.append(row)
         if len(self._rows) >= self.group:
             self._flush()
 
@@ -165,14 +189,15 @@ class AnnotatedPictures:
     """
 
     def __init__(
-        self, target: Path, classes: Sequence[str], /, *, top: int | None = None, roots: Sequence[Path] = ()
+        self, target: str | Path, classes: Sequence[str], /, *, top: int | None = None, roots: Sequence[Path] = ()
     ) -> None:
-        if target.exists() and not target.is_dir():
+        self.folder = Path(target)
+        if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{target} is a file. Expected a folder for annotated pictures.")
-        self.folder = target
         self.top = top
         self.roots = roots
         self._used: set[str] = set()
+        self._counts: dict[str, int] = {}  # how far the numbers of a name have come
 
     def __enter__(self) -> Self:
         return self
@@ -196,10 +221,14 @@ class AnnotatedPictures:
         source = path_of(result.source)
         picture = PIL.Image.fromarray(annotate(result.pixels, result, top=self.top))
         as_png = source.suffix.lower() == ".png" or max(picture.size) > _LONGEST_JPEG
-        with write_atomically(self._target(source, ".png" if as_png else ".jpg")) as draft:
-            # JPEG 4:4:4: coloured lines and letters smear with halved colour resolution. PNG: a fifth of the time for
-            # a third more bytes, measured on a photo.
-            picture.save(draft, quality=92, subsampling=0, compress_level=1)
+        # JPEG 4:4:4: coloured lines and letters smear with halved colour resolution. PNG: a fifth of the time for a
+        # third more bytes, measured on a photo.
+        write_encoded(
+            self._target(source, ".png" if as_png else ".jpg"),
+            lambda stream: picture.save(
+                stream, "PNG" if as_png else "JPEG", quality=92, subsampling=0, compress_level=1
+            ),
+        )
 
     def _refuse_own(self, source: Path) -> None:
         # Path.is_file() raises for what is no path: addresses and other names may be long.
@@ -214,10 +243,13 @@ class AnnotatedPictures:
         # Systems take 255 bytes, of which the draft's name needs a few.
         stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
         folder = self._below_root(source.parent)
-        target, count = folder / (stem + suffix), 1
-        while str(target).lower() in self._used:  # lower: two of them are one file on some systems
+        target = folder / (stem + suffix)
+        name = str(target).lower()  # lower: two of them are one file on some systems
+        count = self._counts.get(name, 1)
+        while str(target).lower() in self._used:
             count += 1
             target = folder / f"{stem}-{count}{suffix}"
+        self._counts[name] = count
         self._used.add(str(target).lower())
         return self.folder / target
 

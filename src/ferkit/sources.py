@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import sys
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeAlias, overload
@@ -21,6 +20,7 @@ import PIL.Image
 from ferkit.download import fetch
 from ferkit.errors import DownloadError, ImageError
 from ferkit.listing import PICTURE_SUFFIXES, pictures_below, pictures_matching
+from ferkit.parallel import alone_with
 
 # Anything `read_image` takes.
 Source: TypeAlias = (
@@ -43,8 +43,13 @@ MAX_COPIED_BYTES = 100_000_000
 _PIECE = 1 << 20
 _LONGEST_PATH = 4096
 
-# Open files belong to the caller, who may have named one twice: threads must not read it in turns.
-_READING = threading.Lock()
+
+def one_or_many(sources: Source | Iterable[Source]) -> Iterable[Source]:
+    """Sources to go through; a single one, which may be iterable itself, as a list of it."""
+    single = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, PIL.Image.Image)
+    if isinstance(sources, single) or callable(getattr(sources, "read", None)):
+        return [sources]  # type: ignore[list-item]
+    return sources
 
 
 @overload
@@ -162,7 +167,7 @@ def _copied(file: IO[bytes], name: str) -> IO[bytes]:
         raise ImageError(f"Cannot read {name}: it was opened as text. Open it with mode 'rb'.")
     data = bytearray()
     try:
-        with _READING:
+        with alone_with(file):  # whom it belongs to may have named it twice
             while piece := file.read(_PIECE):
                 if not isinstance(piece, bytes | bytearray):
                     raise ImageError(f"Cannot read {name}: read() gave {type(piece).__name__}. Expected bytes.")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+import ferkit
 from ferkit.cli import console
 from ferkit.cli.data import data
 from ferkit.cli.evaluate import evaluate
@@ -26,9 +27,7 @@ for command in (predict, train, evaluate, data, export, models, detectors, recip
 
 def _version(asked: bool) -> None:
     if asked:
-        from ferkit import __version__
-
-        console.output.print(f"ferkit {__version__}")
+        console.output.print(f"ferkit {ferkit.__version__}")
         raise typer.Exit
 
 

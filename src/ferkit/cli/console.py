@@ -1,12 +1,13 @@
 """What all commands share: where words go, how errors end, how JSON leaves."""
 
+import io
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
 
@@ -36,8 +37,8 @@ def no_native_chatter() -> Iterator[None]:
     They write past Python and before any log level counts, so the descriptor itself is turned away for the moment;
     what Python writes goes where it always went.
     """
-    sys.stderr.flush()
     python, kept, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    python.flush()
     try:
         if _is_descriptor(python, 2):
             sys.stderr = os.fdopen(os.dup(kept), "w", buffering=1, encoding=python.encoding, errors=python.errors)
@@ -73,13 +74,41 @@ def run(app: Callable[[], Any]) -> None:
     log = logging.getLogger("ferkit")
     log.setLevel(logging.INFO)
     log.handlers = [_Notes()]
+    _open_streams()
     try:
         app()
+        sys.stdout.flush()
     except FerkitError as error:
         fail(str(error))
         sys.exit(error.exit_code)
+    except OSError as problem:  # errors about files are FerkitErrors, so what is left is standard output
+        fail(f"Cannot write to standard output: {problem.strerror or problem}.")
+        _leave(1)
     except SystemExit as leaving:
         # Typer turns Ctrl-C into this code without a word.
         if leaving.code == 130:
             fail("Interrupted.")
+            _leave(130)
         raise
+
+
+def _open_streams() -> None:
+    """Make standard output and error such that whatever is written to them raises nothing odd."""
+    # Closed ones are None: services start like that, and so does `2>&-`.
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_WRONLY)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+    # A file name that the encoding of a pipe lacks is written out (\u65e5) and costs nobody the rest.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: threads that wait for a server far away are not waited for, and nothing is flushed again."""
+    with suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)

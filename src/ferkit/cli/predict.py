@@ -12,18 +12,16 @@ from ferkit.cli.console import fail, no_native_chatter, notes, output
 from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from ferkit.results import FaceEmotion, PictureResult
-
-_BAR = 12  # letters of a full bar
+    from ferkit.results import PictureResult
 
 
 def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders, globs, https://..., or -.")
     ],
-    model: Annotated[str, typer.Option(help="Model folder, .keras or .h5 file, or 'default'.")] = "default",
+    model: Annotated[
+        str, typer.Option(help="Model folder, 'default', or a .onnx, .tflite, .keras, .h5 file.")
+    ] = "default",
     detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table, one row per face.")] = None,
@@ -44,6 +42,7 @@ def predict(
     """
     import warnings
 
+    from ferkit.cli.face_table import TablePrinter
     from ferkit.cli.progress import download_bar
     from ferkit.detection import load_detector
     from ferkit.recognizer import EmotionRecognizer
@@ -57,11 +56,9 @@ def predict(
     with no_native_chatter():
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
     pictures = list(expand_sources(sources))
-    for table in (csv, parquet):
-        if table is not None and table.exists() and any(_same_file(table, picture) for picture in pictures):
-            raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
-    if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
-        raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
+    _check_tables(csv, parquet, pictures)
+    if save is not None:
+        pictures = _outside(save, pictures, sources)
     unread = faces = 0
     with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
@@ -77,7 +74,7 @@ def predict(
         if as_json:
             writers.append(opened.enter_context(_json_list()))
         elif as_table:
-            writers.append(_TablePrinter(pictures, recognizer.classes, top))
+            writers.append(TablePrinter(pictures, recognizer.classes, top))
         advance = opened.enter_context(_progress(len(pictures), as_table))
         for result in recognizer.stream(pictures, keep_pixels=save is not None):
             if result.error is not None:
@@ -88,12 +85,40 @@ def predict(
                 write(result)
             advance()
     if len(pictures) > 1:
-        notes.print(f"{len(pictures) - unread} pictures, {faces} faces; {unread} could not be read.")
+        notes.print(f"{len(pictures)} pictures, {faces} faces; {unread} could not be read.")
     for written in (csv, parquet, save):
-        if written is not None:
+        if written is not None and written.exists():
             notes.print(f"Wrote {written}", markup=False)
     if unread:
         raise typer.Exit(1)
+
+
+def _check_tables(csv: Path | None, parquet: Path | None, pictures: "Sequence[str]") -> None:
+    for option, table in (("--csv", csv), ("--parquet", parquet)):
+        if table is not None and str(table) == "-":
+            raise UsageError(f"{option} writes a file. For standard output take --json.")
+        if table is not None and table.exists() and any(_same_file(table, picture) for picture in pictures):
+            raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
+    if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
+        raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
+
+
+def _outside(save: Path, pictures: "Sequence[str]", named: "Sequence[str]") -> list[str]:
+    """The pictures that do not lie where annotated ones go: those found there were drawn by the run before."""
+    target = os.path.realpath(save)
+    inside: dict[str, bool] = {}  # by folder: many pictures share one
+    left = []
+    for picture in pictures:
+        folder = os.path.dirname(picture)  # noqa: PTH120 - also of what can be no path
+        if folder not in inside:
+            inside[folder] = os.path.commonpath([target, os.path.realpath(folder)]) == target
+        if not inside[folder] or not os.path.isfile(picture):  # noqa: PTH113
+            left.append(picture)
+        elif picture in named:
+            raise UsageError(f"{picture} lies in {save}, where annotated pictures would replace it. Take another.")
+    if len(left) < len(pictures):
+        notes.print(f"Left out {len(pictures) - len(left)} pictures in {save}, where annotated ones go.", markup=False)
+    return left
 
 
 def _same_file(table: Path, picture: str) -> bool:
@@ -114,8 +139,10 @@ def _json_list() -> "Iterator[Callable[[PictureResult], None]]":
         sys.stdout.write(between + json.dumps(result.to_dict(), allow_nan=False))
         between = ",\n"
 
-    yield write
-    sys.stdout.write("[]\n" if between == "[" else "]\n")
+    try:
+        yield write
+    finally:  # also when something else fails: what was written is one document
+        sys.stdout.write("[]\n" if between == "[" else "]\n")
 
 
 @contextmanager
@@ -130,64 +157,3 @@ def _progress(total: int, as_table: bool) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)
-
-
-class _TablePrinter:
-    """Prints the faces of one picture after another as the rows of one table.
-
-    Not a table of Rich: that needs all rows before it prints the first.
-    """
-
-    def __init__(self, pictures: Sequence[str], classes: Sequence[str], top: int | None) -> None:
-        from ferkit.sources import name_of
-
-        self.top = top
-        self.name_width = max(len(name) for name in classes)
-        self.label_width = max(self.name_width, len("uncertain"))
-        others = len("  face  ") + self.label_width + len("  confidence  ") + self.name_width + _BAR + len("  100.0%")
-        longest = max([len("source"), *(len(name_of(picture)) for picture in pictures)])
-        # A person sees the end of a long path; a pipe gets all of it.
-        self.source_width = min(longest, max(16, output.width - others)) if output.is_terminal else longest
-        self.blocks = output.encoding.lower().startswith("utf")
-        self.first = True
-
-    def __call__(self, result: "PictureResult") -> None:
-        if result.error is not None:
-            return
-        if self.first:
-            self._line("source", "face", "emotion", "confidence", "probabilities")
-            self.first = False
-        if not result.faces:
-            self._line(result.source, "-", "no face", "", "")
-        for number, face in enumerate(result, start=1):
-            first, *others = self._bars(face)
-            self._line(result.source if number == 1 else "", str(number), face.label, f"{face.confidence:.1%}", first)
-            for bar in others:
-                self._line("", "", "", "", bar)
-
-    def _line(self, source: str, face: str, label: str, confidence: str, bar: "str | Text") -> None:
-        from rich.text import Text
-
-        if len(source) > self.source_width:
-            source = "…" + source[1 - self.source_width :]
-        head = f"{source:<{self.source_width}}  {face:>4}  {label:<{self.label_width}}  {confidence:>10}  "
-        line = Text(head).append(bar)
-        line.rstrip()
-        output.print(line, soft_wrap=True)
-
-    def _bars(self, face: "FaceEmotion") -> "list[Text]":
-        """A line per class: its name, its probability as a bar in its colour, and as a number."""
-        from rich.text import Text
-
-        from ferkit.palette import color_of
-
-        return [
-            Text.assemble(f"{name:<{self.name_width}} ", (f"{self._bar(p):<{_BAR}}", color_of(name)), f" {p:>6.1%}")
-            for name, p in face.top(self.top)
-        ]
-
-    def _bar(self, p: float) -> str:
-        if not self.blocks:
-            return "#" * round(p * _BAR)
-        whole, eighths = divmod(round(p * _BAR * 8), 8)
-        return "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()

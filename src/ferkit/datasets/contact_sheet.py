@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ferkit.datasets.records import Dataset, Faces, FaceSet
 from ferkit.errors import DatasetError, UsageError
-from ferkit.files import write_atomically
+from ferkit.files import write_encoded
 from ferkit.palette import color_of
 
 THUMBNAIL = 84
@@ -18,7 +18,7 @@ NAME_WIDTH, ROW_GAP, BLOCK_GAP = 190, 14, 30
 FACES_PER_ROW = 14
 MOST_CLASSES = 40
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 _INK, _SOFT, _EMPTY, _PAPER = "#1A1A1A", "#6B6B6B", "#EFEFEF", "#FFFFFF"
 _EDGE = "#D8D8D8"
 
@@ -65,9 +65,9 @@ def draw_contact_sheet(dataset: Dataset, seed: int = 42) -> Image.Image:
 
 def check_target(target: Path) -> None:
     """Refuse a file name that no sheet can be written to, before the data is read."""
-    if target.suffix.lower() not in _SUFFIXES:
+    if target.suffix.lower() not in _FORMATS:
         raise UsageError(
-            f"A contact sheet cannot be written as {target.name!r}. Expected one of: {', '.join(_SUFFIXES)}."
+            f"A contact sheet cannot be written as {target.name!r}. Expected one of: {', '.join(_FORMATS)}."
         )
 
 
@@ -75,8 +75,7 @@ def write_contact_sheet(dataset: Dataset, target: Path) -> None:
     """Draw the sheet into a file; its suffix chooses the format (.png, .jpg, .webp)."""
     check_target(target)
     sheet = draw_contact_sheet(dataset)
-    with write_atomically(target, DatasetError) as draft:
-        sheet.save(draft)
+    write_encoded(target, lambda stream: sheet.save(stream, _FORMATS[target.suffix.lower()]), DatasetError)
 
 
 def _columns(splits: int) -> list[int]:
