@@ -27,7 +27,7 @@ class AutoDetector:
         self.reason = problem or "its weight file is here"
         failure = yunet_file.failed_lately()
         if problem and failure and yunet_file.download_note():
-            self.reason = f"{problem}; the download failed and is tried again in an hour: {failure.rstrip('.')}"
+            self.reason = f"{problem}, and downloading it failed within the last hour ({failure.rstrip('.')})"
         self._detector = DETECTORS[self.name]()
         _say_once(self.name, self.reason)
 

@@ -95,7 +95,9 @@ def try_download(progress: Progress | None = None) -> None:
     worker.join(_SHORT_SECONDS)
     given_up.set()
     if failures or worker.is_alive():
-        why = failures[0] if failures else f"It was not here after {_SHORT_SECONDS:g} seconds."
+        why = failures[0] if failures else f"it was not here after {_SHORT_SECONDS:g} seconds"
+        for url in URLS:
+            why = why.replace(url, url.split("/")[2])  # the host is enough for those who did not ask
         with suppress(FerkitError), write_atomically(_marker(path)) as draft:
             draft.write_text(why, encoding="utf-8")
 
