@@ -5,7 +5,8 @@ import os
 import pytest
 
 from ferkit.errors import ModelError
-from ferkit.files import write_atomically
+from ferkit.files import blame, drafted, write_atomically, write_encoded
+from full_disk import no_room_beyond
 
 
 def test_a_block_that_fails_leaves_the_old_file(tmp_path):
@@ -31,6 +32,36 @@ def test_disk_trouble_is_one_line_of_the_kind_asked_for(tmp_path):
         raise OSError(28, "No space left on device")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_blames_the_file_for_its_own_trouble_only(tmp_path):
+    foreign = TimeoutError("nobody answers")
+
+    def late():
+        with drafted(tmp_path / "x", ModelError) as draft:
+            draft.write_text("half")
+            raise foreign
+
+    with pytest.raises(TimeoutError) as caught:
+        late()
+    assert caught.value is foreign
+    with pytest.raises(ModelError, match=r"Cannot write .*x: No such file"), drafted(tmp_path / "x", ModelError):
+        pass  # no draft: as if a cleaner of temporary files had come by
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"Cannot write .*x: "), drafted(tmp_path / "file" / "x", ModelError):
+        pass
+    with pytest.raises(ModelError, match="Cannot write x: No space"), blame("x", ModelError):
+        raise OSError(28, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_encoded_is_written_whole_or_not_at_all(tmp_path):
+    write_encoded(tmp_path / "x", lambda stream: stream.write(b"whole"))
+    assert (tmp_path / "x").read_bytes() == b"whole"
+    with no_room_beyond(3), pytest.raises(ModelError, match="Cannot write"):
+        write_encoded(str(tmp_path / "x"), lambda stream: stream.write(b"other"), ModelError)
+    assert (tmp_path / "x").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

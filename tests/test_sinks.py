@@ -12,6 +12,7 @@ from ferkit.labels import EMOTIONS
 from ferkit.results import PictureResult
 from ferkit.rows import face_rows, table_columns
 from ferkit.sinks import SINKS, AnnotatedPictures, CsvTable
+from full_disk import no_room_beyond
 from recognition import emotion
 
 COLUMNS = ["source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence", *EMOTIONS, "error"]
@@ -78,6 +79,91 @@ def test_an_empty_table_has_its_columns(kind, tmp_path):
     if kind == "csv":
         assert target.read_text() == ",".join(COLUMNS) + "\n"
     assert read(kind, target) == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        pytest.param(TimeoutError("the camera does not answer"), id="of the user"),
+        pytest.param(BrokenPipeError(32, "Broken pipe"), id="of standard output"),
+    ],
+)
+def test_trouble_elsewhere_is_not_blamed_on_the_table(kind, foreign, results, tmp_path):
+    def interrupted():
+        with SINKS[kind](tmp_path / f"faces.{kind}", EMOTIONS) as sink:
+            sink.write(results[0])
+            raise foreign
+
+    with pytest.raises(type(foreign)) as caught:
+        interrupted()
+    assert caught.value is foreign
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_rows_that_cannot_be_had_are_not_blamed_on_the_table(kind, results, tmp_path):
+    def rows():
+        yield from face_rows(results[0])
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError), SINKS[kind](tmp_path / f"faces.{kind}", EMOTIONS) as sink:
+        sink.write_rows(rows())
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("count", [pytest.param(1, id="on closing"), pytest.param(3000, id="on writing")])
+def test_a_full_disk_is_named_with_the_table(kind, count, results, tmp_path, monkeypatch):
+    monkeypatch.setattr("ferkit.sinks.ParquetTable.group", 500)
+    target = tmp_path / f"faces.{kind}"
+    with (
+        no_room_beyond(100),
+        pytest.raises(FerkitError, match=rf"Cannot write .*faces\.{kind}: "),
+        SINKS[kind](target, EMOTIONS) as sink,
+    ):
+        sink.write_rows([row for row in face_rows(results[0]) for _ in range(count)])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_full_disk_hides_no_other_error(kind, results, tmp_path):
+    def interrupted():
+        with SINKS[kind](tmp_path / "faces", EMOTIONS) as sink:
+            sink.write(results[0])
+            raise KeyboardInterrupt
+
+    with no_room_beyond(10), pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_take_rows_only_while_they_are_open(kind, results, tmp_path):
+    sink = SINKS[kind](tmp_path / f"faces.{kind}", EMOTIONS)
+    with pytest.raises(UsageError, match="is not open"):
+        sink.write(results[0])
+    with sink:
+        sink.write(results[0])
+    with pytest.raises(UsageError, match="is not open"):
+        sink.write(results[0])
+    assert len(read(kind, sink.target)) == 2
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_refuse_classes_they_have_no_column_for(kind, tmp_path):
+    other = PictureResult("a.jpg", 100, 80, (emotion("bored", classes=("bored", "happy")),))
+    with pytest.raises(UsageError, match="no column bored"), SINKS[kind](tmp_path / "faces", EMOTIONS) as sink:
+        sink.write(other)
+    with SINKS[kind](tmp_path / f"faces.{kind}", [*EMOTIONS, "bored"]) as sink:
+        sink.write(other)
+    assert float(read(kind, tmp_path / f"faces.{kind}")[0]["bored"]) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("kind", SINKS)
+def test_a_target_may_be_text(kind, results, tmp_path):
+    with SINKS[kind](str(tmp_path / "there"), EMOTIONS) as sink:
+        sink.write(results[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_parquet_is_typed_and_grows_by_groups(results, tmp_path, monkeypatch):
@@ -190,6 +276,39 @@ def test_names_of_annotated_pictures(sources, roots, written, results, tmp_path)
     assert sorted(found) == [f"out/{name}" for name in written]
 
 
+def test_names_of_many_pictures_take_no_longer_each(tmp_path):
+    """6,000 pictures called 1.jpg once tried 18 million names."""
+
+    class Counting(set):
+        tried = 0
+
+        def __contains__(self, name):
+            self.tried += 1
+            return super().__contains__(name)
+
+    sink = AnnotatedPictures(tmp_path, EMOTIONS)
+    sink._used = Counting()
+    names = {sink._target(Path(f"p{number}/{name}"), ".jpg") for number in range(500) for name in ("1.jpg", "1-2.jpg")}
+    assert len(names) == 1000
+    assert sink._used.tried < 4 * 1000
+
+
+def test_a_full_disk_leaves_no_half_picture(tmp_path):
+    """Pillow's JPEG encoder, given a file, takes no notice of what did not fit; only a little is missing here."""
+    noise = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    result = PictureResult("a.jpg", 100, 80, pixels=noise)
+    with SINKS["pictures"](tmp_path / "roomy", EMOTIONS) as sink:
+        sink.write(result)
+    room = (tmp_path / "roomy" / "a.jpg").stat().st_size - 100
+    with (
+        no_room_beyond(room),
+        pytest.raises(FerkitError, match="Cannot write"),
+        SINKS["pictures"](tmp_path / "full", EMOTIONS) as sink,
+    ):
+        sink.write(result)
+    assert list((tmp_path / "full").iterdir()) == []
+
+
 def test_a_picture_too_long_for_jpeg_is_written(tmp_path):
     pixels = np.zeros((2, 70_000, 3), np.uint8)
     with SINKS["pictures"](tmp_path, EMOTIONS) as sink:
@@ -198,11 +317,13 @@ def test_a_picture_too_long_for_jpeg_is_written(tmp_path):
 
 
 def test_an_interrupted_picture_leaves_nothing(tmp_path, results, monkeypatch):
-    def interrupted(self, file, *_, **__):
-        file.write_bytes(b"half a picture")
+    written = Path.write_bytes
+
+    def interrupted(self, content):
+        written(self, content[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(PIL.Image.Image, "save", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt), SINKS["pictures"](tmp_path, EMOTIONS) as sink:
         sink.write(results[0])
     assert list(tmp_path.iterdir()) == []

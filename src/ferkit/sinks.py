@@ -163,11 +163,16 @@ class ParquetTable(Table):
         self._schema = pa.schema([(name, types[kind]) for name, kind in self.columns.items()])
         self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
         self._rows: list[Row] = []
-        opening.callback(self._flush)
+        opening.push(self._finish)
 
     def _write_row(self, row: Row) -> None:
         self._rows.append(row)
         if len(self._rows) >= self.group:
+            self._flush()
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Not after an error: where a write failed, the writer takes no other, and says so in place of the error.
+        if kind is None:
             self._flush()
 
     def _flush(self) -> None:
