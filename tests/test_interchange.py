@@ -50,6 +50,19 @@ def test_pandas_without_any_row_has_columns_and_types():
     assert [str(kind) for kind in frame.dtypes[["source", "x1", "confidence"]]] == ["string", "Int32", "float64"]
 
 
+@pytest.mark.parametrize("results", [pytest.param([], id="no picture"), pytest.param([FAILED], id="none readable")])
+def test_pandas_has_the_classes_of_the_model_where_no_result_has_any(results):
+    frame = Results(results, classes=EMOTIONS).to_pandas()
+    assert list(frame.columns) == list(table_columns(EMOTIONS))
+    assert str(frame.happy.dtype) == "float64"
+
+
+def test_pandas_takes_boxes_of_numpy():
+    x1, y1, x2, y2 = np.array([10, 10, 50, 60], np.int64)
+    found = FaceEmotion(face_at(x1, y1, x2, y2), "happy", 1.0, {"happy": np.float32(1)})
+    assert PictureResult("a.jpg", 100, 80, (found,)).to_pandas().x2.tolist() == [50]
+
+
 def test_pandas_of_two_models_has_the_classes_of_both():
     other = PictureResult("d.jpg", 100, 80, (emotion("bored", classes=("bored", "happy")),))
     frame = Results([TWO, other]).to_pandas()

@@ -39,6 +39,34 @@ def test_box_inside(corners, expected):
     assert (box and tuple(box.to_list())) == expected
 
 
+@pytest.mark.parametrize(
+    "corner",
+    [
+        pytest.param(10.6, id="fraction"),
+        pytest.param(np.float32(10), id="float of NumPy"),
+        pytest.param("10", id="text"),
+        pytest.param(None, id="nothing"),
+    ],
+)
+def test_box_takes_whole_pixels_only(corner):
+    with pytest.raises(FerkitError, match=r"Box\.inside.*Received: x2="):
+        Box(0, 0, corner, 20)
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    """As OpenCV's detectors give them; JSON, and tables, know Python's numbers only."""
+    x, y, wide, high = np.array([10, 10, 40, 50], np.int32)
+    points = np.array(RIGHT_EYE_TO_MOUTH, np.float32)
+    face = Face(Box(x, y, x + wide, y + high), np.float32(0.5), points)
+    assert face == Face(Box(10, 10, 50, 60), 0.5, RIGHT_EYE_TO_MOUTH)
+    shares = dict(zip(EMOTIONS, np.eye(7, dtype=np.float32)[3], strict=True))
+    found = FaceEmotion(face, "happy", np.float32(1), shares)
+    document = json.loads(json.dumps(PictureResult("a.jpg", 100, 80, (found,)).to_dict()))
+    assert document["faces"][0]["box"] == [10, 10, 50, 60]
+    assert json.loads(json.dumps(face.landmarks)) == [list(point) for point in RIGHT_EYE_TO_MOUTH]
+    assert hash(face) == hash(Face(Box(10, 10, 50, 60), 0.5, RIGHT_EYE_TO_MOUTH))
+
+
 def test_overlap():
     assert Box(0, 0, 10, 10).overlap(Box(0, 0, 10, 10)) == 1
     assert Box(0, 0, 10, 10).overlap(Box(5, 0, 15, 10)) == pytest.approx(1 / 3)
@@ -50,7 +78,10 @@ def test_overlap():
     [
         pytest.param(1.1, None, id="score above 1"),
         pytest.param(float("nan"), None, id="score NaN"),
+        pytest.param(None, None, id="no score"),
         pytest.param(0.5, RIGHT_EYE_TO_MOUTH[:3], id="three landmarks"),
+        pytest.param(0.5, ((1, 2, 3),) * 5, id="landmarks in space"),
+        pytest.param(0.5, (1, 2, 3, 4, 5), id="landmarks that are no points"),
     ],
 )
 def test_face_refuses(score, landmarks):
@@ -161,5 +192,7 @@ def test_many_results_are_a_list():
     assert isinstance(results[:1], Results)
     assert results[-1:] == [two]
     assert results.to_dicts() == [one.to_dict(), two.to_dict()]
+    assert Results([one], EMOTIONS)[:0].classes == EMOTIONS
+    results = Results([one, two], EMOTIONS)
     copy = pickle.loads(pickle.dumps(results))  # noqa: S301
-    assert (copy, type(copy)) == (results, Results)
+    assert (copy, type(copy), copy.classes) == (results, Results, EMOTIONS)

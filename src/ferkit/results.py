@@ -93,9 +93,12 @@ class Face:
             raise FerkitError(f"detection_score must be 0 to 1. Received: {self.detection_score}.")
         if self.landmarks is None:
             return
-        if len(self.landmarks) != 5 or any(len(point) != 2 for point in self.landmarks):
-            raise FerkitError(f"landmarks must be 5 points (x, y). Received: {self.landmarks}.")
-        points = tuple((_number("landmarks", x), _number("landmarks", y)) for x, y in self.landmarks)
+        try:
+            points = tuple((float(x), float(y)) for x, y in self.landmarks)
+        except (TypeError, ValueError):
+            raise FerkitError(f"landmarks must be points (x, y). Received: {self.landmarks}.") from None
+        if len(points) != 5:
+            raise FerkitError(f"landmarks must be 5 points. Received: {len(points)}.")
         object.__setattr__(self, "landmarks", points)
 
 
