@@ -10,7 +10,7 @@ import PIL.Image
 
 from ferkit.cropping import cut_face
 from ferkit.drawing import annotate
-from ferkit.files import write_atomically
+from ferkit.files import write_encoded
 from ferkit.plots import probability_bars
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.samples import sample_picture
@@ -31,7 +31,7 @@ for number, face in enumerate(result, start=1):
     cut = cut_face(result.pixels, face.face, recognizer.classifier.face_input)
     probability_bars(face.probabilities, folder / f"{picture.stem}_{name}.png", face=cut)
 
-with write_atomically(folder / f"{picture.stem}.jpg") as draft:
-    PIL.Image.fromarray(annotate(result.pixels, result)).save(draft, quality=92)
+drawn = PIL.Image.fromarray(annotate(result.pixels, result))
+write_encoded(folder / f"{picture.stem}.jpg", lambda file: drawn.save(file, "JPEG", quality=92))
 
 print("\nWritten:", *sorted(folder.glob(f"{picture.stem}*")), sep="\n  ")
