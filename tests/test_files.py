@@ -2,10 +2,14 @@
 
 import os
 
+import numpy as np
 import pytest
 
-from ferkit.errors import ModelError
+from faces import small_dataset
+from ferkit.datasets.contact_sheet import write_contact_sheet
+from ferkit.errors import FerkitError, ModelError
 from ferkit.files import blame, drafted, write_atomically, write_encoded
+from ferkit.plot_style import LIGHT, new_figure, save, show_face
 from full_disk import no_room_beyond
 
 
@@ -62,6 +66,30 @@ def test_what_is_encoded_is_written_whole_or_not_at_all(tmp_path):
         write_encoded(str(tmp_path / "x"), lambda stream: stream.write(b"other"), ModelError)
     assert (tmp_path / "x").read_bytes() == b"whole"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def draw_plot(path):
+    figure = new_figure(LIGHT, height=2)
+    show_face(figure.add_subplot(), np.zeros((9, 9), np.uint8), LIGHT)
+    save(figure, path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp"])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        pytest.param(draw_plot, id="plot"),
+        pytest.param(lambda path: write_contact_sheet(small_dataset(), path), id="contact sheet"),
+    ],
+)
+def test_a_full_disk_leaves_no_half_picture(draw, suffix, tmp_path):
+    """Pillow's JPEG encoder, given a file, takes no notice of what did not fit; only a little is missing here."""
+    roomy, full = tmp_path / f"roomy{suffix}", tmp_path / f"full{suffix}"
+    draw(roomy)
+    room = roomy.stat().st_size - 100
+    with no_room_beyond(room), pytest.raises(FerkitError, match="Cannot write"):
+        draw(full)
+    assert list(tmp_path.iterdir()) == [roomy]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
