@@ -95,9 +95,9 @@ class EmotionRecognizer:
         `pixels`, for drawing.
         """
         if isinstance(source, list | tuple):
-            return Results(self.stream(source))
+            return Results(self.stream(source), self.classes)
         if is_many(source):
-            return Results(self.stream([source]))
+            return Results(self.stream([source]), self.classes)
         found = self._find_faces(source)
         if found.error:
             raise found.error
