@@ -172,10 +172,30 @@ def frame(name: str, placed: Sequence[Placed]) -> None:
         )
 
 
+def in_scenes(scenes: Path, detector: FaceDetector) -> list[tuple[RgbImage, Face]]:
+    photographs = [read_image(path) for path in sorted(scenes.iterdir()) if path.suffix in (".jpg", ".png")]
+    return [(image, face) for image in photographs for face in detector(image)]
+
+
+def in_photographs(found: Sequence[tuple[RgbImage, Face]]) -> None:
+    """Print how boxes lie around landmarks in photographs: whether the pictures made up here are like those."""
+    rows = []
+    for _, face in found:
+        points = np.array(face.landmarks)
+        eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+        span = np.linalg.norm([points[1] - points[0], mouth - eyes])
+        above = (eyes + mouth)[1] / 2 - middle_of(face.box)[1]
+        rows.append(np.array([face.box.height, face.box.width, above]) / span)
+    high, wide, up = np.median(rows, axis=0)
+    print(
+        f"photographs: {len(rows)} faces, in spans: box {high:.2f} high and {wide:.2f} wide; its middle {up:.3f} above the "
+        "middle between eyes and mouth"
+    )
+
+
 def sheet(faces: Cuts, scenes: Path, detector: FaceDetector, target: Path) -> None:
     """A picture of faces of the data set, and of faces of photographs as they were and are cut."""
-    photographs = [read_image(path) for path in sorted(scenes.iterdir()) if path.suffix in (".jpg", ".png")]
-    found = [(image, face) for image in photographs for face in detector(image)]
+    found = in_scenes(scenes, detector)
     chosen = np.random.default_rng(0).choice(len(faces), 24, replace=False)
     rows = [
         ("FER-2013", list(faces[chosen])),
@@ -211,6 +231,8 @@ def main() -> None:
     if options.sheet:
         sheet(faces, options.scenes, detector, options.sheet)
         return
+    if options.detector != "haar":
+        in_photographs(in_scenes(options.scenes, detector))
     landscape = read_image(options.scenes / "vh_background.jpg")
     rng = np.random.default_rng(1)
     ways: dict[str, Callable[[Cuts], tuple[RgbImage, Floats, float]]] = {
