@@ -106,7 +106,7 @@ def _onnx_session(path: Path, threads: int | None) -> Any:
     options.log_severity_level = 4  # what goes wrong is raised as well, and is said in one line
     options.intra_op_num_threads = threads or 0
     # Threads that wait for the next operation sleep instead of spinning. Beside decoding, detection or a neighbour on the
-    # machine, spinning took twice the processor time and was half as fast (benchmarks/SPEED.md).
+    # machine, spinning made two threads slower than one (benchmarks/SPEED.md).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if _eight_bits_overflow():
         options.add_session_config_entry("session.x64quantprecision", "1")
