@@ -148,3 +148,8 @@ def test_listing_imports_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_packaged_model_says_its_licence(capsys):
+    card = model_folder.read_card(model_folder.find("default"))
+    assert card["licence"] == "Apache-2.0"

@@ -1,0 +1,48 @@
+"""Make a finished training run the model that the package carries.
+
+    python tools/ship_model.py runs/strong
+
+Copies the network, writes its serving copy with the exporter of today, and writes the card anew: how faces are cut is
+what this version measured for FER-2013 (`benchmarks/crop_margin.py`), and the licence is the project's.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from ferkit import model_folder
+from ferkit.export import open_network, to_onnx
+from ferkit.images import FaceInput
+
+TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
+# What `write_card` writes itself.
+_OWN = ("format", "classes", "face_input", "temperature", "intended_use", "created", "versions", "sha256", "serving")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    run = model_folder.find(parser.parse_args().run)
+    card = model_folder.read_card(run)
+    takes = card["face_input"]
+    face_input = FaceInput(takes["height"], takes["width"], takes["channels"])
+    # Checked against the run's card, and looked through for code, before anything is replaced.
+    network = open_network(run)
+    shutil.copyfile(run / model_folder.KERAS_FILE, TARGET / model_folder.KERAS_FILE)
+    difference = to_onnx(network, face_input, TARGET / model_folder.ONNX_FILE)
+    model_folder.write_card(
+        TARGET,
+        classes=tuple(card["classes"]),
+        face_input=face_input,
+        temperature=float(card["temperature"]),
+        details={
+            "licence": "Apache-2.0",
+            **{key: value for key, value in card.items() if key not in _OWN},
+            "serving": {"onnx_max_difference": difference},
+        },
+    )
+    print(f"{TARGET} is now {run}: the serving copy differs by at most {difference:.2g}.")
+
+
+if __name__ == "__main__":
+    main()
