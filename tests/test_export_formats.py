@@ -292,6 +292,14 @@ def test_the_command_as_json(folder, tmp_path):
     assert document["agreement"] > 0.95
 
 
+def test_the_help_names_every_format():
+    """It cannot read the registry: that would import NumPy for `ferkit --help`."""
+    shown = " ".join(ferkit("export", "--help").stdout.replace("│", " ").split())
+    for name in FORMATS:
+        assert name in shown
+        assert FORMATS[name].suffix in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

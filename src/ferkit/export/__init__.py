@@ -20,7 +20,19 @@ from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.model_files import KERAS_SUFFIXES
 
-__all__ = ["FORMATS", "TOLERANCE", "Format", "Original", "Parity", "export", "open_network", "open_original", "to_onnx"]
+__all__ = [
+    "FORMATS",
+    "TOLERANCE",
+    "Format",
+    "Original",
+    "Parity",
+    "check_name",
+    "export",
+    "open_network",
+    "open_original",
+    "to_onnx",
+    "write",
+]
 
 _BATCH = 100
 # Faces whose activations an eight-bit network is fitted to; more change nothing.

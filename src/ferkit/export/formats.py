@@ -69,7 +69,7 @@ class Format:
 
     summary: what it is for, in a sentence. write: from the original, to a path, with faces that show how pixels are
     distributed (only rounding asks for them). suffix: how its files end. run: the five lines that use such a file
-    without ferkit; `{file}`, `{size}`, `{mode}`, `{face}` are filled in. rounded: computes in eight bits.
+    without ferkit, with `{file}`, `{size}`, `{mode}`, `{face}` and `{scale}` to fill in. rounded: computes in eight bits.
     """
 
     summary: str
