@@ -131,6 +131,27 @@ def test_faces_of_any_size(onnx_file, folder, size, channels, tolerance):
     np.testing.assert_allclose(answer, expected.repeat(2, axis=0), atol=tolerance)
 
 
+@pytest.mark.parametrize(
+    "face_input", [pytest.param(FaceInput(), id="gray"), pytest.param(FaceInput(40, 56, 3), id="rgb")]
+)
+@pytest.mark.parametrize("size", [(48, 48), (96, 144), (131, 77), (30, 40), (20, 200), (1, 1), (1, 300)])
+def test_prepared_pixels_are_those_of_ferkit(onnx_file, face_input, size):
+    """Where faces are only shrunk, to the bit but for ties; enlarged ones may differ by a gray level."""
+    import onnx
+    import onnxruntime
+
+    from ferkit.export.onnx_graph import _preparation
+
+    model = _preparation(face_input, like=onnx.load(onnx_file))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    face = cv2.resize(read_image(sample_picture())[57:177, 165:285], size[::-1], interpolation=cv2.INTER_CUBIC)
+    prepared = session.run(None, {"faces": face[None]})[0][0].astype(int)
+    difference = np.abs(prepared - resize_face(face, face_input))
+    shrunk = size[0] >= face_input.height and size[1] >= face_input.width
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= (0.1 if shrunk else 0.35)
+
+
 def test_colour_networks_take_gray_faces(tmp_path):
     import onnxruntime
 
@@ -175,8 +196,13 @@ def test_eight_bits_are_smaller_and_near(folder, onnx_file, tmp_path):
 
     kinds = {node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    weights = [one.data_type for one in onnx.load(tmp_path / "small.onnx").graph.initializer if len(one.dims) == 4]
-    assert set(weights) == {onnx.TensorProto.INT8}
+    graph = onnx.load(tmp_path / "small.onnx").graph
+    kernels = {one.name for one in graph.initializer if len(one.dims) == 4 and one.data_type == onnx.TensorProto.INT8}
+    scales = {node.input[1] for node in graph.node if node.input and node.input[0] in kernels}
+    answers = {node.output[0] for node in graph.node if node.op_type == "Softmax"}
+    assert not [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in answers]
+    assert len(kernels) == 2
+    assert [list(one.dims) for one in graph.initializer if one.name in scales] == [[8], [8]], "one for each channel"
 
 
 def test_eight_bits_are_fitted_to_the_faces_given(folder, tmp_path):
@@ -243,6 +269,9 @@ def test_the_serving_copy_has_no_needless_work(tmp_path):
         pytest.param(lambda p, la: la.Conv2D(4, 3, padding="same")(la.Rescaling(1 / 127.5, -1)(p)), id="offset"),
         pytest.param(lambda p, la: la.Conv2D(4, 3)(la.Rescaling(1 / 255)(p)), id="valid"),
         pytest.param(lambda p, la: la.Add()([la.Conv2D(4, 1)(s := la.Rescaling(1 / 255)(p)), s]), id="read-twice"),
+        pytest.param(
+            lambda p, la: (c := la.Conv2D(1, 3, padding="same"))(c(la.Rescaling(1 / 255)(p))), id="kernel-twice"
+        ),
         pytest.param(lambda p, la: la.Dense(4)(la.Rescaling(1 / 255)(p)), id="no-convolution"),
         pytest.param(lambda p, la: la.Conv2D(4, 3)(la.ZeroPadding2D(1)(la.Rescaling(0.01)(p))), id="padding"),
     ],
