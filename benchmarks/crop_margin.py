@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("scenes", type=Path, help="folder with photographs")
     parser.add_argument("--detector", default="yunet", help="default: %(default)s")
     parser.add_argument("--faces", type=int, help="the first so many of PublicTest (default: all)")
+    parser.add_argument("--only", help="the pictures whose name begins so, such as 'turned by 20'")
     parser.add_argument("--sheet", type=Path, help="write the sheet to this PNG, and nothing else")
     options = parser.parse_args()
 
@@ -234,13 +235,18 @@ def main() -> None:
     if options.detector != "haar":
         in_photographs(in_scenes(options.scenes, detector))
     landscape = read_image(options.scenes / "vh_background.jpg")
-    rng = np.random.default_rng(1)
     ways: dict[str, Callable[[Cuts], tuple[RgbImage, Floats, float]]] = {
         "upright": lambda face: place(face, landscape, 0.0, rng),
         "turned by up to 20 degrees": lambda face: place(face, landscape, rng.uniform(-TURN, TURN), rng),
+        "turned by 20 to 45 degrees": lambda face: place(
+            face, landscape, rng.choice([-1, 1]) * rng.uniform(20, 45), rng
+        ),
         "as pictures of their own": alone,
     }
     for name, make in ways.items():
+        if options.only and not name.startswith(options.only):
+            continue
+        rng = np.random.default_rng(1)
         placed = detected(faces, make, detector)
         if name == "upright":
             placed = iter(kept := list(placed))

@@ -150,6 +150,6 @@ def test_listing_imports_no_framework():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_packaged_model_says_its_licence(capsys):
+def test_the_packaged_model_says_its_licence():
     card = model_folder.read_card(model_folder.find("default"))
     assert card["licence"] == "Apache-2.0"
