@@ -55,16 +55,17 @@ def predict(folder: str, detector: str) -> tuple[float, float, float, int]:
     command = [sys.executable, "-m", "ferkit", "predict", folder, "--detector", detector, "--top", "1"]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # the heading
-        process.stdout.readline()
+        output = process.stdout or ()
+        rows = iter(output)
+        next(rows, None)  # the heading
+        next(rows, None)
         first = time.perf_counter() - started
-        rows = 1 + sum(1 for _ in process.stdout)
+        count = 1 + sum(1 for _ in rows)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"ferkit predict ended with {process.returncode}.")
-    return usage.ru_maxrss * 1024, time.perf_counter() - started, first, rows
+    return usage.ru_maxrss * 1024, time.perf_counter() - started, first, count
 
 
 if __name__ == "__main__":

@@ -325,7 +325,13 @@ def test_ctrl_c_does_not_wait_for_a_slow_server(tmp_path):
         address = f"http://127.0.0.1:{server.getsockname()[1]}/slow.jpg"
         command = [sys.executable, "-m", "ferkit", "predict", address, address, "--detector", "none"]
         environment = {**os.environ, "FERKIT_OFFLINE": "0"}
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+
+        def listen() -> None:  # tests that run in the background inherit that the signal is ignored
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=listen
+        ) as process:
             connection, _ = server.accept()
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
             time.sleep(0.2)

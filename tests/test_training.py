@@ -185,6 +185,12 @@ def test_own_classes_and_sizes(tmp_path):
     assert run.classifier.predict_proba(data.val.images).shape == (28, 2)
 
 
+def test_init_brings_its_architecture(tmp_path):
+    """The packaged model is not the network of the recipe; without --model its own is taken."""
+    run = train(small_dataset(16, 14), "tutorial", out=tmp_path / "run", init="default", epochs=1)
+    assert run.config.model == EmotionClassifier.load("default").card["architecture"]
+
+
 def test_init_takes_the_weights_that_fit(finished, tmp_path):
     data = small_dataset(classes=("bar", "no bar", "two bars"))
     run = train(data, "tutorial", out=tmp_path / "run", init=str(finished.folder), epochs=1, learning_rate=1e-12)

@@ -21,6 +21,9 @@ def use_average(model: Any) -> None:
     optimizer = model.optimizer
     if optimizer.use_ema:
         type(optimizer).finalize_variable_values(optimizer, model.trainable_variables)
+        # In memory of their own: on JAX both are the same array now, and a compiled step may take it for good.
+        for variable in model.trainable_variables:
+            variable.assign(variable.numpy())
 
 
 @contextmanager

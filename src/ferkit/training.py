@@ -23,6 +23,7 @@ from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.keras_backend import load_keras
+from ferkit.models import ARCHITECTURES
 from ferkit.models.size import multiply_adds
 from ferkit.models.statistics import recalibrate_normalization
 from ferkit.progress import TrainingProgress
@@ -86,6 +87,8 @@ def train(
     # Set-up: what to do and where.
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
     config = base.changed(**changes)
+    if config.init is not None and changes.get("model") is None:
+        config = config.changed(model=_architecture_of(config.init))
     folder = run_folder.choose(out, recipe if isinstance(recipe, str) else "custom", resume)
     if resume:
         config = run_folder.stored_config(folder, dataset, changes)
@@ -259,6 +262,13 @@ def _finish(
     plots.training_curves(history, folder / "curves.png")
     missing = serving.get("onnx_missing")
     return missing and f"No {model_folder.ONNX_FILE}, so this model runs only where Keras is installed: {missing}"
+
+
+def _architecture_of(init: str | Path) -> str | None:
+    """The architecture that a model folder says it has; None where nothing says it, or it is not known here."""
+    path = model_folder.find(init)
+    name = model_folder.read_card(path).get("architecture") if path.is_dir() else None
+    return name if name in ARCHITECTURES else None
 
 
 def _take_weights(network: Any, init: str | Path) -> None:
