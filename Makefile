@@ -15,7 +15,7 @@ demo: $(VENV)/base.stamp ## Find the face in a sample picture, name its emotion,
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/dev.stamp ## Run the tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/dev.stamp ## Check style and types.
 	$(BIN)/ruff check
