@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,17 @@ def test_one_version():
 def test_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "ferkit", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"ferkit {ferkit.__version__}\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep a process to some cores")
+def test_no_thread_leaves_the_cores_that_the_process_may_use():
+    """ONNX Runtime pins threads of its own choosing, past `taskset`."""
+    code = (
+        "import os; from pathlib import Path\n"
+        "one = {min(os.sched_getaffinity(0))}; os.sched_setaffinity(0, one)\n"
+        "from ferkit.recognizer import EmotionRecognizer; from ferkit.samples import sample_picture\n"
+        "recognizer = EmotionRecognizer(detector='haar'); recognizer([sample_picture()] * 3)\n"
+        "print(all(os.sched_getaffinity(int(task.name)) == one for task in Path('/proc/self/task').iterdir()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

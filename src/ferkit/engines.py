@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ferkit import model_files
 from ferkit.errors import MissingDependencyError, ModelError
+from ferkit.parallel import usable_cores
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -104,7 +105,8 @@ def _onnx_session(path: Path, threads: int | None) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised as well, and is said in one line
-    options.intra_op_num_threads = threads or 0
+    # A number of its own choosing ONNX Runtime also pins to cores, whatever `taskset` left this process.
+    options.intra_op_num_threads = threads or usable_cores()
     # Threads that wait for the next operation sleep instead of spinning. Beside decoding, detection or a neighbour on the
     # machine, spinning made two threads slower than one (benchmarks/SPEED.md).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -15,6 +15,7 @@ from ferkit.detection.views import Pixels, View, views
 from ferkit.download import Progress
 from ferkit.errors import MissingDependencyError
 from ferkit.images import RgbImage
+from ferkit.parallel import usable_cores
 from ferkit.results import Box, Face
 
 _STRIDES = (8, 16, 32)
@@ -120,6 +121,8 @@ def _load(path: Path, changed: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # A number of its own choosing ONNX Runtime also pins to cores, whatever `taskset` left this process.
+    options.intra_op_num_threads = usable_cores()
     # Idle threads would take the cores from the other threads that decode and detect.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
