@@ -44,7 +44,7 @@ def predict(
 
     from ferkit.cli.face_table import TablePrinter
     from ferkit.cli.progress import download_bar
-    from ferkit.detection import load_detector
+    from ferkit.detection import fetch_weights
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.sinks import SINKS, AnnotatedPictures
     from ferkit.sources import expand_sources
@@ -52,7 +52,7 @@ def predict(
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
     with download_bar() as progress:
-        load_detector(detector, progress)  # fetches what it lacks
+        fetch_weights(detector, progress)
     with no_native_chatter():
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
     pictures = list(expand_sources(sources))

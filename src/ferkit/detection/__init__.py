@@ -14,6 +14,7 @@ from ferkit.detection.registry import (
     HasWeights,
     RegisteredDetector,
     checked_faces,
+    fetch_weights,
     load_detector,
 )
 from ferkit.detection.whole import WholePicture
@@ -31,6 +32,7 @@ __all__ = [
     "YunetDetector",
     "checked_faces",
     "drop_overlaps",
+    "fetch_weights",
     "left_to_right",
     "load_detector",
 ]

@@ -61,19 +61,24 @@ class HasWeights(Protocol):
 DETECTORS: Registry[type[RegisteredDetector]] = Registry("detector")
 
 
-def load_detector(choice: str | FaceDetector, progress: Progress | None = None) -> FaceDetector:
-    """The detector of that name, made anew; a callable is a detector already.
+def fetch_weights(choice: str, progress: Progress | None = None) -> None:
+    """Download what the detector of that name lacks; mostly there is nothing to do.
 
-    progress: told of a download, if there is one: `progress(url, bytes so far, bytes in all)`.
+    progress: told of the download: `progress(url, bytes so far, bytes in all)`.
 
     Raises `UsageError`, which names the choices, and `MissingDependencyError`.
     """
-    if callable(choice):
-        return choice
     detector = DETECTORS[choice]
     if isinstance(detector, Downloads):
         detector.download(progress)
-    return detector()
+
+
+def load_detector(choice: str | FaceDetector) -> FaceDetector:
+    """The detector of that name, made anew; a callable is a detector already. Raises what `fetch_weights` raises."""
+    if callable(choice):
+        return choice
+    fetch_weights(choice)
+    return DETECTORS[choice]()
 
 
 def checked_faces(found: object) -> list[Face]:
