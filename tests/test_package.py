@@ -36,8 +36,10 @@ ORDER = [
         "tta",
     },
     {"classifier", "engines", "recipes"},
-    {"checkpoints", "evaluation", "plot_style", "plots", "export", "recognizer", "run_folder", "training_step"},
-    {"report", "report_parts", "training", "sinks"},
+    {"objectives", "settings", "sharpness", "targets", "checkpoints", "ensemble", "evaluation", "report_tables", "plot_galleries", "plot_style", "plots", "export"},
+    {"recognizer", "run_folder", "starting", "training_step"},
+    {"finishing", "phases"},
+    {"report", "report_faces", "report_parts", "report_training", "training", "sinks"},
     {"cli"},
     {"__main__"},
 ]

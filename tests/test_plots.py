@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ferkit import plot_style, plots
+from ferkit import plot_galleries, plot_style, plots
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.labels import EMOTIONS
@@ -59,6 +59,9 @@ DRAWINGS = {
     "curves of a diverged run": lambda path, theme: plots.training_curves(
         epochs(3, loss=float("nan"), val_loss=float("inf")), path, theme=theme
     ),
+    "speed": lambda path, theme: plots.training_speed(epochs(20), path, theme=theme),
+    "speed of one epoch": lambda path, theme: plots.training_speed(epochs(1), path, theme=theme),
+    "speed of some epochs": lambda path, theme: plots.training_speed([{"epoch": 1}, *epochs(3)[1:]], path, theme=theme),
     "confusion": lambda path, theme: plots.confusion_matrix(np.arange(49).reshape(7, 7), EMOTIONS, path, theme=theme),
     "confusion with an empty row": lambda path, theme: plots.confusion_matrix(
         np.array([[5, 0], [0, 0]]), ("a", "b"), path, theme=theme
@@ -79,11 +82,19 @@ DRAWINGS = {
     "bars with a flat gray face": lambda path, theme: plots.probability_bars(ONE, path, FACE[..., 0], theme=theme),
     "bars with a colour face": lambda path, theme: plots.probability_bars(ONE, path, np.tile(FACE, 3), theme=theme),
     "bars of odd names": lambda path, theme: plots.probability_bars(dict.fromkeys(ODD, 1 / 7), path, theme=theme),
-    "mistakes": lambda path, theme: plots.mistakes_gallery(face_set(), PROBABILITIES, path, count=8, theme=theme),
-    "mistakes in colour": lambda path, theme: plots.mistakes_gallery(
+    "mistakes": lambda path, theme: plot_galleries.mistakes_gallery(
+        face_set(), PROBABILITIES, path, count=8, theme=theme
+    ),
+    "mistakes in colour": lambda path, theme: plot_galleries.mistakes_gallery(
         face_set(channels=3, classes=ODD), PROBABILITIES, path, count=3, theme=theme
     ),
-    "no mistakes": lambda path, theme: plots.mistakes_gallery(face_set(), CERTAIN, path, theme=theme),
+    "doubtful": lambda path, theme: plot_galleries.doubtful_gallery(
+        face_set(), PROBABILITIES, path, count=8, theme=theme
+    ),
+    "doubtful of two odd classes": lambda path, theme: plot_galleries.doubtful_gallery(
+        FaceSet(FACE[None], np.array([0]), ODD[:2], "val"), np.full((1, 2), 0.5, np.float32), path, theme=theme
+    ),
+    "no mistakes": lambda path, theme: plot_galleries.mistakes_gallery(face_set(), CERTAIN, path, theme=theme),
 }
 
 
@@ -121,6 +132,7 @@ def test_bars_wear_the_colours_of_their_emotions(tmp_path):
     ("draw", "message"),
     [
         pytest.param(lambda path: plots.training_curves([], path), "empty history", id="no epoch"),
+        pytest.param(lambda path: plots.training_speed([{"epoch": 1}], path), "at least one epoch", id="no speed"),
         pytest.param(
             lambda path: plots.coverage_curve(CERTAIN[:0], LABELS[:0], path), "at least one face", id="no face"
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferkit import plots
+from ferkit import plot_galleries, plots
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.evaluation import Report, measure
@@ -17,11 +17,14 @@ from ferkit.model_folder import INTENDED_USE
 from ferkit.report import read_history, write_report
 
 EVIL = "</style><script>alert(1)</script>"
+PLOTS = ("confusion", "reliability", "coverage", "curves", "speed")
 VOID = {"meta", "img", "source", "br", "link"}
 HISTORY = [
-    {"epoch": i, "loss": 2 / i, "accuracy": 0.3, "val_loss": 2 / i, "val_accuracy": 0.3, "learning_rate": 1e-3}
-    for i in (1, 2)
+    {"epoch": i, "loss": 2 / i, "accuracy": 0.3, "val_loss": 2 / i, "val_accuracy": 0.3 + i / 10}
+    | {"learning_rate": 1e-3, "seconds": 50.0, "faces_per_second": 100.0 * i}
+    for i in (1, 2, 3)
 ]
+SITTING = {"backend": "jax", "cpu_count": 16, "versions": {"keras": "3.15"}}
 
 
 def report(classes=EMOTIONS, *, model="tutorial", split="PublicTest", n=60, duplicate=True, certain=False) -> Report:
@@ -76,13 +79,15 @@ def no_plots(monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"png")
 
-    for name in ("confusion_matrix", "reliability_diagram", "coverage_curve", "mistakes_gallery"):
+    for name in ("confusion_matrix", "reliability_diagram", "coverage_curve", "training_curves", "training_speed"):
         monkeypatch.setattr(plots, name, blank)
+    for name in ("mistakes_gallery", "doubtful_gallery"):
+        monkeypatch.setattr(plot_galleries, name, blank)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    card = {"temperature": 1.5, "training": {"recipe": {"name": "tutorial"}}, "classes": list(EMOTIONS)}
+    card = {"temperature": 1.5, "training": {"recipe": {"name": "tutorial"}, "sittings": [SITTING, SITTING]}}
     return write_report(report(), tmp_path_factory.mktemp("report") / "new", HISTORY, card)
 
 
@@ -108,7 +113,13 @@ def test_the_page_says_what_the_report_says(written):
         f"{result.without_duplicates.accuracy:.1%}",
         "65 ± 5%",
         "How it was trained",
+        "3, the best is 3",
+        "2 min 30 s of training steps",
+        "200 faces/s (median), 100 to 300",
+        "2, on jax with 16 cores",
+        "The faces it hesitated over most",
         "training: recipe: name",
+        "training: sittings 2: versions: keras",
         INTENDED_USE,
     ):
         assert said in text
@@ -122,14 +133,15 @@ def test_the_page_holds_everything_and_asks_nobody(written):
     assert not page.all("script")
     assert not page.all("link")
     sources = [one["src"] for one in page.all("img")] + [one["srcset"] for one in page.all("source")]
-    assert len(sources) == 2 * 4 + 24  # four plots in two themes, the mistakes
+    assert len(sources) == 2 * 5 + 24 + 24  # five plots in two themes, the galleries
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     policy = next(one["content"] for one in page.all("meta") if one.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
     drawn = {path.name for path in (written.parent / "figures").iterdir()}
-    assert drawn == {
-        f"{name}{theme}.png" for name in ("confusion", "reliability", "coverage", "curves") for theme in ("", "-dark")
-    } | {"mistakes.png"}
+    assert drawn == {f"{name}{theme}.png" for name in PLOTS for theme in ("", "-dark")} | {
+        "mistakes.png",
+        "doubtful.png",
+    }
 
 
 def test_the_page_serves_those_who_do_not_see_it(written):
@@ -140,6 +152,54 @@ def test_the_page_serves_those_who_do_not_see_it(written):
     assert len(page.all("h1")) == len(page.all("main")) == 1
     assert any(one.get("name") == "viewport" for one in page.all("meta"))
     assert "Face labelled" in page.all("img")[-1]["alt"]
+
+
+def test_the_confusion_table_has_counts_and_rates(written):
+    result = report()
+    count = int(result.confusion[0, 0])
+    share = f"{count / result.per_class['angry'].n:.1%}"
+    assert f'<th scope="row">angry</th><td>{count}<small>{share}</small></td>' in written.read_text()
+
+
+def test_doubtful_faces_are_said_with_both_answers(tmp_path, no_plots):
+    """Two faces between a and b, the first of them labelled b; one that is certain."""
+    faces = FaceSet(np.zeros((3, 6, 6, 1), np.uint8), np.array([1, 0, 2]), ("a", "b", "c"), "mine", duplicate=None)
+    probabilities = np.array([[0.46, 0.44, 0.1], [0.405, 0.395, 0.2], [0, 0, 1]], np.float32)
+    page = read(write_report(measure(probabilities, faces, model="m", seconds=1), tmp_path))
+    assert "Of all 3 faces, 2 have less than 10 points between the two" in page.text
+    assert "there the first is right on 50%, the second on 50%" in page.text
+    assert [one["alt"] for one in page.all("img")][-3:] == [
+        "Face labelled a, called a or b with 41% and 40%",
+        "Face labelled b, called a or b with 46% and 44%",
+        "Face labelled c, called c or a with 100% and 0%",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sittings", "said"),
+    [
+        pytest.param([SITTING], "1, on jax with 16 cores", id="one"),
+        pytest.param(
+            [SITTING, SITTING, {"backend": "tensorflow", "cpu_count": 2}],
+            "3, 2 on jax with 16 cores; 1 on tensorflow with 2 cores",
+            id="moved",
+        ),
+        pytest.param([{}], "1, on an unknown backend", id="nothing known"),
+    ],
+)
+def test_sittings_are_counted_by_place(sittings, said, tmp_path, no_plots):
+    card = {"training": {"sittings": sittings}}
+    assert said in read(write_report(report(), tmp_path, HISTORY, card)).text
+
+
+@pytest.mark.parametrize("training", [None, [], "three", {"sittings": "two"}, {"sittings": ["a"]}])
+def test_a_card_that_makes_no_sense_costs_no_page(training, tmp_path, no_plots):
+    old = [
+        {name: value for name, value in row.items() if name not in ("seconds", "faces_per_second")} for row in HISTORY
+    ]
+    page = read(write_report(report(), tmp_path, old, {"training": training}))
+    assert "How it was trained" in page.text
+    assert not (tmp_path / "figures" / "speed.png").exists()
 
 
 def test_what_comes_from_data_is_escaped(tmp_path):

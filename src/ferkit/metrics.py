@@ -237,6 +237,21 @@ def confident_mistakes(probabilities: Probabilities, labels: Labels, count: int)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
 
 
+def answer_gaps(probabilities: Probabilities) -> Floats:
+    """How far the first answer stands above the second: float64 (N,), 0 where both are equally likely.
+
+    >>> answer_gaps(np.array([[0.75, 0.25, 0.0]])).tolist()
+    [0.5]
+    """
+    second, first = np.sort(probabilities.astype(np.float64), axis=1)[:, -2:].T
+    return np.asarray(first - second)
+
+
+def most_doubtful(probabilities: Probabilities, count: int) -> npt.NDArray[np.int64]:
+    """Indices of the faces with the smallest gap between first and second answer, smallest first: int64 (at most `count`,)."""
+    return np.argsort(answer_gaps(probabilities), kind="stable")[:count]
+
+
 def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
     """Soften (temperature > 1) or sharpen (< 1) probabilities: softmax(log p / temperature), float32 (N, K).
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
 from ferkit import metrics
-from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.palette import color_of
 from ferkit.plot_style import DARK as DARK
@@ -66,9 +65,28 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
     rate.set_ylim(bottom=0)
     peak = float(np.nanmax(_series(history, "learning_rate")))
     rate.set_yticks([0, peak], ["0", f"{peak:.2g}"])
-    rate.set_xlabel("Epoch")
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
-    rate.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+    _epoch_axis(rate, epochs)
+    save(figure, path)
+
+
+def training_speed(history: Sequence[Mapping[str, float]], path: Path, *, theme: Theme = LIGHT) -> None:
+    """Faces per second of each epoch, with the median.
+
+    history: one mapping per epoch with epoch and faces_per_second, as `training_curves` takes it.
+    """
+    epochs, speeds = _series(history, "epoch"), _series(history, "faces_per_second")
+    if np.isnan(speeds).all():
+        raise FerkitError("A plot of the speed needs faces_per_second of at least one epoch. Received none.")
+    figure = new_figure(theme, height=2.7)
+    axes = figure.subplots()
+    style_axes(axes, theme, "Faces per second")
+    axes.bar(epochs, speeds, width=0.85, color=theme.accent, alpha=0.75, lw=0)
+    median = float(np.nanmedian(speeds))
+    axes.axhline(median, color=theme.ink, lw=1.2, ls=(0, (4, 3)))
+    # Named above the picture: among bars that change from epoch to epoch no place is free for sure.
+    axes.set_title(f"median {median:,.0f}", loc="right", size=11.5, weight="bold", color=theme.ink)
+    axes.set_ylim(bottom=0)
+    _epoch_axis(axes, epochs)
     save(figure, path)
 
 
@@ -246,37 +264,10 @@ def probability_bars(
     save(figure, path)
 
 
-def mistakes_gallery(
-    faces: FaceSet,
-    probabilities: metrics.Probabilities,
-    path: Path,
-    *,
-    count: int = 24,
-    theme: Theme = LIGHT,
-) -> None:
-    """The mistakes a model was surest of: each face with its label, the prediction in its colour and the confidence."""
-    wrong = metrics.confident_mistakes(probabilities, faces.labels, count)
-    columns = 6
-    rows = max(1, -(-len(wrong) // columns))
-    figure = new_figure(theme, width=8.4, height=1.86 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, index in zip(grid.flat, wrong, strict=False):
-        show_face(axes, faces.images[index], theme)
-        true = faces.classes[int(faces.labels[index])]
-        predicted = faces.classes[int(probabilities[index].argmax())]
-        # A strip of the predicted emotion's colour; the words stay in ink, which is readable on any paper.
-        axes.add_patch(
-            Rectangle((0, -0.045), 1, 0.045, transform=axes.transAxes, color=color_of(predicted), clip_on=False)
-        )
-        caption = f"{plain(true, 8)} \N{RIGHTWARDS ARROW} {plain(predicted, 8)}"
-        axes.text(0.5, -0.08, caption, transform=axes.transAxes, ha="center", va="top", size=9, color=theme.ink)
-        confidence = f"{probabilities[index].max():.0%} sure"
-        axes.text(0.5, -0.23, confidence, transform=axes.transAxes, ha="center", va="top", size=8.5, color=theme.muted)
-    if not len(wrong):
-        grid[0, 0].text(0, 0.5, "No mistakes.", color=theme.ink)
-    save(figure, path)
+def _epoch_axis(axes: Axes, epochs: npt.NDArray[np.float64]) -> None:
+    axes.set_xlabel("Epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
 
 
 def _series(history: Sequence[Mapping[str, float]], name: str) -> npt.NDArray[np.float64]:

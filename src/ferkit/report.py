@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -10,24 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from ferkit import metrics, plots
+from ferkit import plot_galleries, plots, report_faces, report_training
 from ferkit.datasets.records import SPLIT_ALIASES
 from ferkit.errors import FerkitError
 from ferkit.evaluation import Report
 from ferkit.files import write_atomically
 from ferkit.labels import EMOTIONS
 from ferkit.model_folder import INTENDED_USE
-from ferkit.palette import color_of
-from ferkit.report_parts import both_themes, class_name, inline_face, number, percent, scrolling_table, section
+from ferkit.report_parts import both_themes, class_name, number, percent, scrolling_table, section
+from ferkit.report_training import History
 
-History = Sequence[Mapping[str, float]]
-
-_MISTAKES = 24
 _ALT = {
     "confusion": "Confusion matrix; the same counts stand in the table below it.",
     "reliability": "Reliability diagram: accuracy against stated confidence, with the number of faces per bin.",
     "coverage": "Accuracy against the share of faces answered; the table below it has the figures.",
     "curves": "Loss, accuracy and learning rate by epoch.",
+    "speed": "Faces per second of each epoch; the table beside it has the median.",
 }
 # The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -50,8 +48,12 @@ def write_report(
     }
     if history:
         draw["curves"] = lambda path, theme: plots.training_curves(history, path, theme=theme)
+        if report_training.has_speed(history):
+            draw["speed"] = lambda path, theme: plots.training_speed(history, path, theme=theme)
     pictures = {name: both_themes(folder / "figures", name, plot, _ALT[name]) for name, plot in draw.items()}
-    plots.mistakes_gallery(report.faces, probabilities, folder / "figures" / "mistakes.png", count=_MISTAKES)
+    galleries = {"mistakes": plot_galleries.mistakes_gallery, "doubtful": plot_galleries.doubtful_gallery}
+    for name, gallery in galleries.items():
+        gallery(report.faces, probabilities, folder / "figures" / f"{name}.png", count=report_faces.COUNT)
 
     page = "\n".join(_page(report, pictures, history, card))
     with write_atomically(folder / "report.json") as draft:
@@ -100,24 +102,22 @@ def _page(
     yield section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
     yield section("What if it may stay silent?", _coverage_text(report), _coverage(report, pictures), wide=True)
     if history:
-        yield section("How it was trained", _CURVES, pictures["curves"], wide=True)
-    yield section("The mistakes it was surest of", _MISTAKES_TEXT, _mistakes(report), wide=True)
+        body = report_training.trained(history, card or {}, pictures)
+        yield section("How it was trained", report_training.CURVES_TEXT, body, wide=True)
+    text, gallery = report_faces.MISTAKES_TEXT, report_faces.mistakes(report)
+    yield section("The mistakes it was surest of", text, gallery, wide=True)
+    text, gallery = report_faces.doubtful_text(report), report_faces.doubtful(report)
+    yield section("The faces it hesitated over most", text, gallery, wide=True)
     if card:
-        yield section("Model card", "What the model folder says about itself.", _card(card), wide=True)
+        yield section(
+            "Model card", "What the model folder says about itself.", report_training.model_card(card), wide=True
+        )
     yield "</main>\n<footer><p>Written by ferkit.</p></footer>\n</body>\n</html>"
 
 
 _PER_CLASS = (
     "Precision: of the faces called so, the share that is labelled so. Recall: of the faces labelled so, the share "
     "that was found. F1 is their harmonic mean; it is high only when both are."
-)
-_MISTAKES_TEXT = (
-    "Label, then answer; the strip has the answer's colour. Some of these faces are mislabelled or show more than one "
-    "expression: look before you blame the model."
-)
-_CURVES = (
-    "Each epoch shows every training face once. Validation faces are never trained on: where their curve stops "
-    "improving while training goes on, the network learns its faces by heart. The mark is the epoch that was kept."
 )
 
 
@@ -193,11 +193,13 @@ def _counts(report: Report) -> str:
     """The matrix as a table, for those who cannot see the picture or want to copy the numbers."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in report.classes)
     rows = [
-        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{count:,}</td>" for count in counts) + "</tr>"
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{count:,}<small>{percent(count / (sum(counts) or 1))}</small></td>" for count in counts)
+        + "</tr>"
         for name, counts in zip(report.classes, report.confusion.tolist(), strict=True)
     ]
     table = scrolling_table(f'<th scope="col">True \\ predicted</th>{head}', rows)
-    return f"<details><summary>The counts as a table</summary>{table}</details>"
+    return f"<details><summary>Counts and rates as a table</summary>{table}</details>"
 
 
 def _confusion_text(report: Report) -> str:
@@ -258,34 +260,3 @@ def _duplicates(report: Report) -> tuple[str, str]:
     ]
     head = "".join(f'<th scope="col">{text}</th>' for text in ("", "Faces", "Accuracy", "Macro-F1"))
     return text, scrolling_table(head, rows)
-
-
-def _mistakes(report: Report) -> str:
-    tiles = []
-    for index in metrics.confident_mistakes(report.probabilities, report.faces.labels, _MISTAKES):
-        true = escape(report.classes[int(report.faces.labels[index])])
-        answer = report.classes[int(report.probabilities[index].argmax())]
-        confidence = f"{report.probabilities[index].max():.0%}"
-        alt = f"Face labelled {true}, called {escape(answer)} with {confidence}"
-        tiles.append(
-            f'<li><figure><img alt="{alt}" src="{inline_face(report.faces.images[index])}" '
-            f'style="border-color:{color_of(answer)}"><figcaption>{true} &rarr; {escape(answer)}'
-            f"<small>{confidence} sure</small></figcaption></figure></li>"
-        )
-    return f'<ul class="faces">{"".join(tiles)}</ul>' if tiles else "<p>There are none.</p>"
-
-
-def _card(card: Mapping[str, Any]) -> str:
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _flat(card))
-    return f'<details><summary>All entries</summary><dl class="card">{rows}</dl></details>'
-
-
-def _flat(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in entry.items():
-        name = f"{prefix}{str(key).replace('_', ' ')}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}: ")
-        elif isinstance(value, list | tuple):
-            yield name, ", ".join(map(str, value))
-        else:
-            yield name, str(value)

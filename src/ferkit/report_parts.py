@@ -22,10 +22,8 @@ def section(title: str, text: str, body: str, *, wide: bool = False, kind: str =
 
 def scrolling_table(head: str, rows: Sequence[str]) -> str:
     # Focusable, because a wide table scrolls sideways and a keyboard must be able to do it.
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    heads = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<div class="scroll" tabindex="0"><table>{heads}\n<tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def class_name(name: str) -> str:
