@@ -10,6 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 import ferkit
 from ferkit import checkpoints, evaluation
 from ferkit.classifier import EmotionClassifier, keras_network
@@ -31,7 +33,7 @@ def main() -> None:
         stored.pop("data")
         config = ferkit.TrainConfig.from_dict(stored)
         network = untrained_network(data.train, config)
-        model = compiled_model(network, config, steps=1)
+        model = compiled_model(network, config, 1, np.bincount(data.train.labels))
         classifier = EmotionClassifier(keras_network(network), name=str(run), classes=data.classes)
         for state in ("best", "last"):
             checkpoint = checkpoints.load(run / "checkpoints" / f"{state}.npz")

@@ -27,6 +27,7 @@ from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.labels import EMOTIONS
 from ferkit.recipes import RECIPES
+from ferkit.targets import training_targets
 from ferkit.training_step import batches_of, compiled_model, untrained_network
 
 # Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
@@ -44,8 +45,8 @@ Contender = Callable[[], float]
 def ours(faces: FaceSet, augmentation: Augmentation, precision: str = "float32") -> Contender:
     config = RECIPES["tutorial"].config.changed(augmentation=augmentation, precision=precision)
     steps = len(faces) // config.batch_size
-    model = compiled_model(untrained_network(faces, config), config, steps)
-    batches = batches_of(faces, config.batch_size, config)
+    model = compiled_model(untrained_network(faces, config), config, steps, np.bincount(faces.labels))
+    batches = batches_of(faces.images, training_targets(faces, config), config.batch_size, config)
 
     def epoch() -> float:
         started = time.perf_counter()

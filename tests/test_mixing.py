@@ -82,10 +82,12 @@ def test_batches_of_a_run_are_mixed_in_their_share():
     pytest.importorskip("keras")
     from faces import face_set
     from ferkit.recipes import TrainConfig
+    from ferkit.targets import training_targets
     from ferkit.training_step import batches_of
 
     faces = face_set(400, 1, "Training", size=8)
-    batches = batches_of(faces, 4, TrainConfig(mixup=0.4, mix_share=0.3))
+    config = TrainConfig(mixup=0.4, mix_share=0.3)
+    batches = batches_of(faces.images, training_targets(faces, config), 4, config)
     batches.shuffle(1)
     touched = [bool((np.count_nonzero(batches[i][1], axis=1) > 1).any()) for i in range(100)]
     assert 15 < sum(touched) < 45

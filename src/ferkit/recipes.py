@@ -10,8 +10,12 @@ from ferkit.models.registry import ARCHITECTURES
 from ferkit.registry import Registry
 from ferkit.schedules import SCHEDULES
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
 PRECISIONS = ("float32", "bfloat16")
+_NOT_NEGATIVE = (
+    *("weight_decay", "warmup_epochs", "sharpness", "focal", "class_weight", "mixup", "cutmix"),
+    *("head_epochs", "seed"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +25,22 @@ class TrainConfig:
     model: name of an architecture.
     activation: any Keras activation (relu, leaky_relu, gelu, silu, ...).
     epochs, batch_size: the incomplete last batch of an epoch is left out.
-    optimizer: adam, adamw or sgd (Nesterov, momentum 0.9).
+    optimizer: adam, adamw, sgd (Nesterov, momentum 0.9), or lion (Chen et al. 2023; wants a rate 3 to 10 times lower than
+        AdamW's).
     learning_rate: the peak; `schedule` says what becomes of it.
     warmup_epochs: epochs of linear rise from a hundredth of the rate at the start (cosine only).
     weight_decay: decoupled, as in AdamW (Loshchilov & Hutter 2019).
+    accumulate: batches whose gradients are gathered for one step of the optimizer: a large batch in little memory.
+    sharpness: how far sharpness-aware steps look (rho of Foret et al. 2021); 0 is off. Doubles the time; TensorFlow only.
     label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
+    focal: gamma of the focal loss (Lin et al. 2017): faces that are right already count less; 0 is plain cross-entropy.
+    class_weight: power of the inverse class frequency by which faces count: 0 all alike, 1 every class in sum alike.
+    bootstrap: share of the target that is the network's own answer (soft bootstrapping, Reed et al. 2015), against wrong
+        labels.
+    votes_weight: share of the loss that a second head on FER+ votes gets; its labels' head learns the labels. 0 has one
+        head, on the votes where the data has them.
+    teachers: models whose mean answer to each face is part of its target (distillation, Hinton et al. 2015).
+    teacher_share: that part. teacher_temperature: the answer's logarithms are divided by it; above 1 it is softer.
     augmentation: how faces are varied.
     mixup, cutmix: alpha of the Beta distribution by which faces and targets are mixed, see `ferkit.mixing`; 0 is off.
     mix_share: share of batches that are mixed, if `mixup` or `cutmix` is set.
@@ -39,6 +54,10 @@ class TrainConfig:
         `ferkit.models.statistics`.
     patience: epochs without a better validation accuracy after which training stops; None never stops early.
     init: a model to start from; layers with the same name and shapes take its weights.
+    weights: of a `keras.applications` network: none, imagenet, or a file, see `ferkit.models.pretrained`.
+    head_epochs: epochs at the start in which only the last layer learns, at `learning_rate`; 0 trains everything at once.
+    thaw: layers of the base, from its top, that learn after that; None is all. thaw_rate: their peak rate; None takes a
+        tenth of `learning_rate`.
     seed: of weights, order, augmentation and dropout.
     """
 
@@ -51,7 +70,16 @@ class TrainConfig:
     schedule: str = "constant"
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0
+    accumulate: int = 1
+    sharpness: float = 0.0
     label_smoothing: float = 0.0
+    focal: float = 0.0
+    class_weight: float = 0.0
+    bootstrap: float = 0.0
+    votes_weight: float = 0.0
+    teachers: tuple[str, ...] = ()
+    teacher_share: float = 0.5
+    teacher_temperature: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -61,6 +89,10 @@ class TrainConfig:
     recalibrate: bool = False
     patience: int | None = None
     init: str | None = None
+    weights: str = "none"
+    head_epochs: int = 0
+    thaw: int | None = None
+    thaw_rate: float | None = None
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -72,22 +104,32 @@ class TrainConfig:
         ):
             if value not in choices:
                 raise UsageError(f"Unknown {kind} {value!r}. Choices: {', '.join(choices)}.")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("patience", 1)):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 1), ("thaw", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"{name} must be at least {least}. Received: {value}.")
-        if not self.learning_rate > 0:
-            raise UsageError(f"learning_rate must be above 0. Received: {self.learning_rate}.")
-        for name in ("label_smoothing", "average"):
+        for name in ("learning_rate", "thaw_rate", "teacher_temperature"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UsageError(f"{name} must be above 0. Received: {value}.")
+        for name in ("label_smoothing", "average", "bootstrap", "votes_weight"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise UsageError(f"{name} must be at least 0 and below 1. Received: {value}.")
-        if not 0 <= self.mix_share <= 1:
-            raise UsageError(f"mix_share must be from 0 to 1. Received: {self.mix_share}.")
-        for name in ("weight_decay", "warmup_epochs", "mixup", "cutmix", "seed"):
+        for name in ("mix_share", "teacher_share"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} must be from 0 to 1. Received: {value}.")
+        for name in _NOT_NEGATIVE:
             value = getattr(self, name)
             if not value >= 0:
                 raise UsageError(f"{name} must not be negative. Received: {value}.")
+        if self.head_epochs >= self.epochs:
+            raise UsageError(
+                f"head_epochs must be below epochs, or the rest never learns. Received: {self.head_epochs} of {self.epochs}."
+            )
+        if self.sharpness and self.accumulate > 1:
+            raise UsageError("sharpness and accumulate do not go together. Leave one of them out.")
 
     def changed(self, **changes: Any) -> "TrainConfig":
         """This config with some values replaced; None leaves a value as it is."""
@@ -102,7 +144,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        return cls(**{**values, "augmentation": Augmentation(**values["augmentation"])})
+        stored = {**values, "augmentation": Augmentation(**values["augmentation"])}
+        if "teachers" in stored:  # a tuple, which JSON has no word for
+            stored["teachers"] = tuple(stored["teachers"])
+        return cls(**stored)
 
 
 @dataclass(frozen=True)

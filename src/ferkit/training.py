@@ -6,38 +6,34 @@ from its last whole epoch and ends at the same weights, because everything rando
 the checkpoint.
 """
 
-import difflib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ferkit import checkpoints, evaluation, export, metrics, model_folder, plots, run_folder
+from ferkit import checkpoints, plots, run_folder
 from ferkit.averaging import averaged, use_average
-from ferkit.classifier import EmotionClassifier, keras_network
-from ferkit.datasets.records import Dataset, FaceSet
-from ferkit.errors import FerkitError, TrainingError, UsageError
-from ferkit.files import write_atomically
-from ferkit.images import FaceInput
+from ferkit.classifier import EmotionClassifier
+from ferkit.datasets.records import Dataset
+from ferkit.errors import TrainingError
+from ferkit.finishing import about_run, write_model
 from ferkit.keras_backend import load_keras
-from ferkit.models import ARCHITECTURES
-from ferkit.models.size import multiply_adds
+from ferkit.models.pretrained import take_weights as take_pretrained
 from ferkit.models.statistics import recalibrate_normalization
+from ferkit.phases import phase_of, phases_of
 from ferkit.progress import TrainingProgress
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import plateau_rate
-from ferkit.training_step import batches_of, compiled_model, untrained_network
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from ferkit.starting import architecture_of, check_activation, take_weights
+from ferkit.targets import open_teachers, teachers_answers, training_targets, validation_targets
+from ferkit.training_step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
 
 # Held-out faces are measured in batches of this size; it changes speed, not figures.
 _VAL_BATCH = 256
-# A temperature from fewer held-out faces says more about them than about the network.
-_FEWEST_TO_CALIBRATE = 200
 
 History = list[dict[str, float]]
 
@@ -68,6 +64,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
     **changes: Any,
 ) -> Run:
     """Train a network and leave a model folder.
@@ -78,6 +75,8 @@ def train(
         out: run folder; None picks `runs/<recipe>`, numbered if taken.
         resume: go on with the run in `out` (with None: the newest of this recipe) from its last whole epoch.
         quiet: no progress on standard error.
+        on_epoch: called after each epoch, when its checkpoint is on the disk, with its row of the history; what it raises
+            ends the run, which can be resumed.
         **changes: values of `TrainConfig` to change, e.g. `epochs=10`.
 
     Raises:
@@ -88,12 +87,12 @@ def train(
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
     config = base.changed(**changes)
     if config.init is not None and changes.get("model") is None:
-        config = config.changed(model=_architecture_of(config.init))
+        config = config.changed(model=architecture_of(config.init))
     folder = run_folder.choose(out, recipe if isinstance(recipe, str) else "custom", resume)
     if resume:
         config = run_folder.stored_config(folder, dataset, changes)
     keras = load_keras()
-    _check_activation(config.activation)
+    check_activation(config.activation)
     faces, val = dataset.train, dataset.val
     batch_size = min(config.batch_size, len(faces))
     steps = len(faces) // batch_size
@@ -101,24 +100,31 @@ def train(
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras.utils.set_random_seed(config.seed)
     network = untrained_network(faces, config)
+    if config.weights != "none":
+        take_pretrained(network, config.weights)
     if config.init is not None:
-        _take_weights(network, config.init)
-    model = compiled_model(network, config, steps)
+        take_weights(network, config.init)
+    trained = with_votes_head(network) if config.votes_weight else network
+    counts = np.bincount(faces.labels, minlength=len(faces.classes))
+    wanted = validation_targets(val, config)
+    teachers = open_teachers(config.teachers, faces)
+    phases = phases_of(config)
+    last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
+    checkpoint = checkpoints.load(last) if resume and last.is_file() else None
+    history: History = checkpoint.history if checkpoint else []
+    phase = phase_of(max(len(history), 1), phases)
+    model = phase.compiled(trained, steps, counts)
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
     if not resume:
         run_folder.claim(folder, config, dataset)
     run_folder.add_sitting(folder)
-    last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
-    history: History = []
-    if resume and last.is_file():
-        checkpoint = checkpoints.load(last)
+    if checkpoint:
         checkpoints.put(checkpoint, model)
-        history = checkpoint.history
         # The table lags behind if the process died between the two.
         run_folder.write_history(folder / "history.csv", history)
-    batches = batches_of(faces, batch_size, config)
-    targets = np.eye(len(dataset.classes), dtype=np.float32)[val.labels]
+    taught = teachers_answers(teachers, faces, folder / "checkpoints" / "teachers.npy") if teachers else None
+    batches = batches_of(faces.images, training_targets(faces, config, taught), batch_size, config)
 
     # Loop over epochs.
     board = run_folder.TensorBoard(folder / "tensorboard")
@@ -127,8 +133,11 @@ def train(
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
         while len(history) < config.epochs and not _out_of_patience(history, config.patience):
             epoch = len(history) + 1
+            if phase_of(epoch, phases) is not phase:
+                phase = phase_of(epoch, phases)
+                model = phase.compiled(trained, steps, counts)
             if config.schedule == "plateau":
-                model.optimizer.learning_rate = plateau_rate(config.learning_rate, history)
+                model.optimizer.learning_rate = plateau_rate(phase.config.learning_rate, history[phase.first :])
             rate = float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
             batches.shuffle(epoch)
             progress.epoch_begins(epoch)
@@ -140,7 +149,7 @@ def train(
             with averaged(model):
                 if config.recalibrate:
                     recalibrate_normalization(network, faces.images)
-                val_loss, val_accuracy = model.evaluate(val.images, targets, batch_size=_VAL_BATCH, verbose=0)
+                scores = model.evaluate(val.images, wanted, batch_size=_VAL_BATCH, verbose=0, return_dict=True)
             if not np.isfinite(logs["loss"][0]):
                 raise TrainingError(
                     f"The loss became {logs['loss'][0]} in epoch {epoch}: the learning rate is too high. "
@@ -150,12 +159,15 @@ def train(
                 "epoch": epoch,
                 "loss": float(logs["loss"][0]),
                 "accuracy": float(logs["accuracy"][0]),
-                "val_loss": float(val_loss),
-                "val_accuracy": float(val_accuracy),
+                # The log loss on the labels, whatever it is that training makes small.
+                "val_loss": float(scores.get("log_loss", scores["loss"])),
+                "val_accuracy": float(scores["accuracy"]),
                 "learning_rate": rate,
                 "seconds": seconds,
                 "faces_per_second": steps * batch_size / seconds,
             }
+            if "votes_accuracy" in scores:
+                row["val_votes_accuracy"] = float(scores["votes_accuracy"])
             is_best = row["val_accuracy"] > max((old["val_accuracy"] for old in history), default=-1.0)
             history.append(row)
             state = checkpoints.take(model, history)
@@ -167,28 +179,35 @@ def train(
             progress.epoch_ended(row, is_best)
             if trouble := board.add(row):
                 progress.say(trouble)
+            if on_epoch is not None:
+                on_epoch(row)
 
-    # The best epoch becomes the model, in float32 whatever it was trained in.
-    checkpoints.put(checkpoints.load(best), model)
+    # The best epoch becomes the model.
+    best_state = checkpoints.load(best)
+    model = phase_of(len(best_state.history), phases).compiled(trained, steps, counts)
+    checkpoints.put(best_state, model)
     use_average(model)
-    final = untrained_network(faces, config.changed(precision="float32"))
-    final.set_weights(network.get_weights())
-    if trouble := _finish(folder, final, dataset, config, history, val):
+    about = about_run(folder, dataset, config, history, recipe if isinstance(recipe, str) else "custom")
+    for trouble in _write_models(folder, network, trained, dataset, config, about):
         progress.say(trouble)
+    plots.training_curves(history, folder / "curves.png")
     return Run(folder, config, history)
 
 
-def _check_activation(name: str) -> None:
-    keras = load_keras()
-    try:
-        keras.activations.get(name)
-    except ValueError as problem:
-        choices = [
-            n for n in dir(keras.activations) if not n.startswith("_") and n not in ("get", "serialize", "deserialize")
-        ]
-        near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
+def _write_models(
+    folder: Path, network: Any, trained: Any, dataset: Dataset, config: TrainConfig, about: dict[str, Any]
+) -> list[str]:
+    """The model folder, in float32 whatever it was trained in, and for a head on votes one more in it; troubles."""
+    faces, val = dataset.train, dataset.val
+    final = untrained_network(faces, replace(config, precision="float32"))
+    final.set_weights(network.get_weights())
+    troubles = [write_model(folder, final, val, about, architecture=config.model)]
+    if config.votes_weight and val.votes is not None:
+        # Measured on what most voters said.
+        final.set_weights([*network.get_weights()[:-2], *trained.get_layer(VOTES_HEAD).get_weights()])
+        voted = replace(val, labels=val.votes.argmax(axis=1))
+        troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model, truth="votes"))
+    return [trouble for trouble in troubles if trouble]
 
 
 class _ShowSteps:
@@ -206,86 +225,7 @@ class _ShowSteps:
         return load_keras().callbacks.LambdaCallback(on_train_batch_end=on_batch_end)
 
 
-def _finish(
-    folder: Path, network: Any, dataset: Dataset, config: TrainConfig, history: History, val: FaceSet
-) -> str | None:
-    """Write the model folder: network, serving copy, and the card last; returns what the user must know, if anything."""
-    # The card goes first and comes last: with it there, the files beside it are the ones it describes.
-    (folder / model_folder.CARD_FILE).unlink(missing_ok=True)
-    shape = network.input_shape
-    face_input = FaceInput(height=shape[1], width=shape[2], channels=shape[3])
-    with write_atomically(folder / model_folder.KERAS_FILE, TrainingError) as draft:
-        network.save(draft)
-    serving: dict[str, Any] = {}
-    try:
-        serving["onnx_max_difference"] = export.to_onnx(network, face_input, folder / model_folder.ONNX_FILE)
-    except FerkitError as problem:
-        if isinstance(problem.__cause__, OSError):
-            raise  # of the disk, not of the network
-        # Without TensorFlow there is no way to ONNX; the Keras file alone is a working model.
-        (folder / model_folder.ONNX_FILE).unlink(missing_ok=True)
-        serving["onnx_missing"] = str(problem)
-
-    # Calibration and figures on the split that the best epoch was chosen on: the card says so.
-    run = keras_network(network)
-    raw = np.concatenate([run(val.images[i : i + _VAL_BATCH]) for i in range(0, len(val), _VAL_BATCH)])
-    temperature = metrics.fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
-    report = evaluation.measure(metrics.apply_temperature(raw, temperature), val, model=config.model, seconds=0)
-    figures = report.to_dict()
-    for name in ("model", "faces_per_second", "confusion", "coverage"):
-        del figures[name]
-    model_folder.write_card(
-        folder,
-        classes=dataset.classes,
-        face_input=face_input,
-        temperature=temperature,
-        details={
-            "architecture": config.model,
-            "parameters": int(network.count_params()),
-            "multiply_adds": multiply_adds(network),
-            "training": {
-                "data": run_folder.about(dataset),
-                "recipe": config.to_dict(),
-                "epochs_done": len(history),
-                "best_epoch": int(max(history, key=lambda row: row["val_accuracy"])["epoch"]),
-                "seconds": round(sum(row["seconds"] for row in history), 1),
-                "sittings": run_folder.sittings(folder),
-            },
-            "metrics": {
-                **figures,
-                "ece_uncalibrated": metrics.ece(raw, val.labels),
-                "note": f"Epoch and temperature were chosen on {val.name}, so expect a little less on unseen faces.",
-            },
-            "serving": serving,
-        },
-    )
-    plots.training_curves(history, folder / "curves.png")
-    missing = serving.get("onnx_missing")
-    return missing and f"No {model_folder.ONNX_FILE}, so this model runs only where Keras is installed: {missing}"
-
-
-def _architecture_of(init: str | Path) -> str | None:
-    """The architecture that a model folder says it has; None where nothing says it, or it is not known here."""
-    path = model_folder.find(init)
-    name = model_folder.read_card(path).get("architecture") if path.is_dir() else None
-    return name if name in ARCHITECTURES else None
-
-
-def _take_weights(network: Any, init: str | Path) -> None:
-    source = {layer.name: layer.get_weights() for layer in export.open_network(init).layers}
-    taken = 0
-    for layer in network.layers:
-        weights = source.get(layer.name)
-        if weights and [w.shape for w in weights] == [w.shape for w in layer.get_weights()]:
-            layer.set_weights(weights)
-            taken += 1
-    if taken == 0:
-        raise TrainingError(
-            f"No layer of {init} fits the network {network.name!r}: choose the --model it was trained as."
-        )
-
-
-def _out_of_patience(history: "Sequence[dict[str, float]]", patience: int | None) -> bool:
+def _out_of_patience(history: Sequence[dict[str, float]], patience: int | None) -> bool:
     if patience is None or not history:
         return False
     best = max(range(len(history)), key=lambda i: history[i]["val_accuracy"])

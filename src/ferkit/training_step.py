@@ -7,13 +7,19 @@ import numpy.typing as npt
 
 from ferkit.augmentation import augmenter
 from ferkit.averaging import keep_weights
-from ferkit.datasets.records import FaceSet
+from ferkit.datasets.records import Faces, FaceSet
 from ferkit.keras_backend import load_keras
 from ferkit.mixing import mixed
 from ferkit.models import ARCHITECTURES
 from ferkit.models.kernels import use_fused_normalization
+from ferkit.objectives import objective, watched
 from ferkit.recipes import TrainConfig
 from ferkit.schedules import SCHEDULES, Span
+from ferkit.sharpness import sharpness_aware
+from ferkit.targets import Targets
+
+# Every architecture's last layer has this name; the one on votes stands beside it.
+LABELS_HEAD, VOTES_HEAD = "probabilities", "votes"
 
 
 def untrained_network(faces: FaceSet, config: TrainConfig) -> Any:
@@ -31,19 +37,32 @@ def untrained_network(faces: FaceSet, config: TrainConfig) -> Any:
         keras.config.set_dtype_policy(before)
 
 
-def compiled_model(network: Any, config: TrainConfig, steps: int) -> Any:
+def with_votes_head(network: Any) -> Any:
+    """The network with a second last layer, for votes, beside its own: both answers in one, (N, 2 x classes)."""
+    keras = load_keras()
+    head = network.get_layer(LABELS_HEAD)
+    votes = keras.layers.Dense(head.units, activation="softmax", dtype="float32", name=VOTES_HEAD)(head.input)
+    both = keras.layers.Concatenate(dtype="float32", name="both")([network.output, votes])
+    return keras.Model(network.input, both, name=network.name)
+
+
+def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.NDArray[np.int64]) -> Any:
     """The network with the augmentation in front of it, compiled: one step takes bytes and does all the rest.
 
-    `steps` are the optimizer steps of an epoch, which the schedule is stretched by.
+    steps: batches of an epoch, which the schedule is stretched by. counts: (classes,), training faces of each class.
     """
     keras = load_keras()
     use_fused_normalization(network)
     pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
-    model = keras.Model(pixels, network(augmenter(config.augmentation, config.seed)(pixels)), name="training")
+    augment = augmenter(config.augmentation, config.seed)
+    if config.sharpness:
+        model = sharpness_aware(pixels, augment, network, config.sharpness)
+    else:
+        model = keras.Model(pixels, network(augment(pixels)), name="training")
     model.compile(
         optimizer=_optimizer(config, steps),
-        loss="categorical_crossentropy",
-        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        loss=objective(config, counts),
+        metrics=watched(config, len(counts)),
         # On the CPU XLA makes TensorFlow slower; JAX is always compiled.
         jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
     )
@@ -55,12 +74,17 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     warmup = round(config.warmup_epochs * steps)
     rate = SCHEDULES[config.schedule](Span(config.learning_rate, warmup, config.epochs * steps))
     options: dict[str, Any] = {"weight_decay": config.weight_decay or None}
+    if config.accumulate > 1:
+        options["gradient_accumulation_steps"] = config.accumulate
     if config.average:
-        options |= {"use_ema": True, "ema_momentum": config.average}
+        # Keras averages once a batch, of which only every accumulate-th changes the weights.
+        options |= {"use_ema": True, "ema_momentum": config.average ** (1 / config.accumulate)}
     if config.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
     elif config.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(rate, **{**options, "weight_decay": config.weight_decay})
+    elif config.optimizer == "lion":
+        optimizer = keras.optimizers.Lion(rate, **options)
     else:
         optimizer = keras.optimizers.Adam(rate, **options)
     if config.weight_decay:
@@ -76,33 +100,32 @@ def _has_accelerator() -> bool:
     return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
-def batches_of(faces: FaceSet, batch_size: int, config: TrainConfig) -> Any:
-    """Batches as a Keras `PyDataset`: uint8 faces and float32 targets, in an order that the seed and epoch decide."""
+def batches_of(images: Faces, targets: Targets, batch_size: int, config: TrainConfig) -> Any:
+    """Batches as a Keras `PyDataset`: uint8 faces and float32 targets, in an order that the seed and epoch decide.
+
+    images: uint8 (N, height, width, channels). targets: (N, outputs).
+    """
     keras = load_keras()
-    classes = len(faces.classes)
-    targets = np.eye(classes, dtype=np.float32)[faces.labels] if faces.votes is None else faces.votes
-    # Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
-    targets = targets * (1 - config.label_smoothing) + config.label_smoothing / classes
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.order = np.arange(len(faces))
+            self.order = np.arange(len(images))
             self.epoch = 0
 
         def __len__(self) -> int:
-            return len(faces) // batch_size
+            return len(images) // batch_size
 
         def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
             chosen = self.order[index * batch_size : (index + 1) * batch_size]
-            images, wanted = faces.images[chosen], targets[chosen]
+            faces, wanted = images[chosen], targets[chosen]
             rng = np.random.default_rng([config.seed, self.epoch, index])
             if rng.random() < config.mix_share:
-                images, wanted = mixed(images, wanted, mixup=config.mixup, cutmix=config.cutmix, rng=rng)
-            return images, wanted
+                faces, wanted = mixed(faces, wanted, mixup=config.mixup, cutmix=config.cutmix, rng=rng)
+            return faces, wanted
 
         def shuffle(self, epoch: int) -> None:
             self.epoch = epoch
-            self.order = np.random.default_rng([config.seed, epoch]).permutation(len(faces))
+            self.order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
 
     return Batches()

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes
+from ferkit.recipes import OPTIMIZERS, RECIPES
 from ferkit.schedules import SCHEDULES
 
 
@@ -15,6 +16,7 @@ def train(
     model: Annotated[str | None, typer.Option(help="Architecture; see: ferkit models.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training faces.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Faces per step.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help=f"One of: {', '.join(OPTIMIZERS)}.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     schedule: Annotated[str | None, typer.Option(help=f"One of: {', '.join(SCHEDULES)}.")] = None,
     activation: Annotated[str | None, typer.Option(help="relu, leaky_relu, gelu, or any other of Keras.")] = None,
@@ -30,8 +32,28 @@ def train(
     votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) as soft targets for training.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
     init: Annotated[str | None, typer.Option(help="A model to start from.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of a keras.applications network: imagenet, none, or a file.")
+    ] = None,
+    head_epochs: Annotated[
+        int | None, typer.Option(help="Epochs at the start in which only the last layer learns.")
+    ] = None,
+    thaw: Annotated[
+        int | None, typer.Option(help="How many of the base's last layers learn after that; default: all.")
+    ] = None,
+    thaw_rate: Annotated[
+        float | None, typer.Option(help="Their learning rate; default: a tenth of the head's.")
+    ] = None,
+    teachers: Annotated[
+        list[str] | None, typer.Option("--teacher", help="A model whose answers are learnt too; may be repeated.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other value, e.g. mixup=0.2, augmentation.erase=0.5."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/RECIPE, numbered if taken.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write the report page into the run folder.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the card of the finished model as JSON.")] = False,
 ) -> None:
     """Train a network on labelled faces; ends with a model folder that predict and evaluate take.
@@ -40,22 +62,30 @@ def train(
 
     Example: ferkit train fer2013.csv --recipe better --out runs/better
     """
-    from ferkit.recipes import RECIPES
+    from ferkit.settings import changes_of
 
     # Values are checked before minutes are spent on data.
     changes: dict[str, Any] = {
         "model": model,
         "epochs": epochs,
         "batch_size": batch_size,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
         "schedule": schedule,
         "activation": activation,
         "precision": precision,
         "patience": patience,
         "init": init,
+        "weights": weights,
+        "head_epochs": head_epochs,
+        "thaw": thaw,
+        "thaw_rate": thaw_rate,
+        "teachers": tuple(teachers) if teachers else None,
         "seed": seed,
     }
-    RECIPES[recipe].config.changed(**changes)
+    usual = RECIPES[recipe].config
+    changes |= changes_of(settings or [], usual.augmentation)
+    usual.changed(**changes)
 
     from ferkit.datasets import load_dataset
 
@@ -73,6 +103,14 @@ def train(
     except KeyboardInterrupt:
         notes.print("Whole epochs are kept. To go on: the same command with --resume.")
         raise
+    if report:
+        from ferkit import evaluation
+        from ferkit.report import write_report
+
+        page = write_report(
+            evaluation.evaluate(run.classifier, dataset.val), run.folder / "report", run.history, run.classifier.card
+        )
+        notes.print(f"Report: {page}", markup=False)
     if json_:
         from ferkit.cli.console import print_json
 

@@ -1,0 +1,170 @@
+"""Methods of training that compose: each learns, resumes to the bit where it has a state, and does what it says."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from faces import small_dataset
+from ferkit.classifier import EmotionClassifier
+from ferkit.errors import DatasetError, ModelError, UsageError
+from ferkit.recipes import TrainConfig
+from test_training import assert_same_state, train, variables
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.keras
+needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only")
+
+QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 1e-3}
+
+
+class Interruption(Exception):
+    pass
+
+
+def with_votes(data):
+    def voted(faces):
+        votes = (
+            0.7 * np.eye(7, dtype=np.float32)[(faces.labels + 1) % 7] + 0.3 * np.eye(7, dtype=np.float32)[faces.labels]
+        )
+        return replace(faces, votes=votes.astype(np.float32))
+
+    return replace(data, splits={name: voted(faces) for name, faces in data.splits.items()})
+
+
+def stopped_and_resumed(data, folder, after: int, **options):
+    """A run that is cut off after so many epochs, and its end."""
+
+    def cut(row):
+        if row["epoch"] == after:
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        train(data, "tutorial", out=folder, on_epoch=cut, **options)
+    return train(data, "tutorial", out=folder, resume=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"optimizer": "lion", "learning_rate": 1e-4, "weight_decay": 0.1}, id="lion"),
+        pytest.param({"schedule": "onecycle"}, id="onecycle"),
+        pytest.param({"accumulate": 3, "average": 0.5}, id="accumulate"),
+        pytest.param({"focal": 1.0, "class_weight": 0.5, "bootstrap": 0.1}, id="objective"),
+        pytest.param({"sharpness": 0.05, "optimizer": "sgd"}, id="sharpness", marks=needs_tensorflow),
+        pytest.param({"votes_weight": 0.4}, id="two-heads"),
+    ],
+)
+def test_a_method_learns_and_resumes_to_the_bit(options, tmp_path):
+    data = with_votes(small_dataset(size=16))
+    options = {**QUICK, **options}
+    whole = train(data, "tutorial", out=tmp_path / "whole", **options)
+    assert whole.history[-1]["loss"] < whole.history[0]["loss"]
+    parts = stopped_and_resumed(data, tmp_path / "parts", 2, **options)
+    assert_same_state(whole.folder / "checkpoints" / "last.npz", parts.folder / "checkpoints" / "last.npz")
+
+
+@pytest.mark.parametrize("after", [pytest.param(1, id="head"), pytest.param(2, id="seam"), pytest.param(3, id="base")])
+def test_two_phases_resume_to_the_bit(after, tmp_path, two_phases):
+    whole, options = two_phases
+    parts = stopped_and_resumed(small_dataset(size=16), tmp_path / "parts", after, **options)
+    assert_same_state(whole.folder / "checkpoints" / "last.npz", parts.folder / "checkpoints" / "last.npz")
+
+
+@pytest.fixture(scope="module")
+def two_phases(tmp_path_factory):
+    options = {**QUICK, "epochs": 4, "head_epochs": 2, "thaw_rate": 1e-4, "schedule": "cosine", "average": 0.5}
+    return train(small_dataset(size=16), "tutorial", out=tmp_path_factory.mktemp("run") / "whole", **options), options
+
+
+def test_the_head_learns_alone_first(tmp_path, two_phases):
+    whole, options = two_phases
+    seen = []
+    with pytest.raises(Interruption):
+        train(
+            small_dataset(size=16),
+            "tutorial",
+            out=tmp_path / "head",
+            on_epoch=lambda row: seen.append(row) or (_ for _ in ()).throw(Interruption) if row["epoch"] == 2 else None,
+            **options,
+        )
+    fresh = train(
+        small_dataset(size=16), "tutorial", out=tmp_path / "none", **{**QUICK, "epochs": 1, "learning_rate": 1e-12}
+    )
+    head = variables(tmp_path / "head" / "checkpoints" / "last.npz")
+    first = variables(fresh.folder / "checkpoints" / "last.npz")
+    kernels = [name for name, value in head.items() if name.startswith("model/") and value.ndim == 4]
+    assert kernels
+    for name in kernels:
+        np.testing.assert_allclose(head[name], first[name], atol=1e-6, err_msg="the base learnt in the head's epochs")
+    last = variables(whole.folder / "checkpoints" / "last.npz")
+    assert any(np.abs(last[name] - first[name]).max() > 1e-4 for name in kernels), "the base never learnt"
+    assert [row["learning_rate"] for row in whole.history][0] == pytest.approx(1e-3)
+    assert [row["learning_rate"] for row in whole.history][2] == pytest.approx(1e-4)
+
+
+def test_gathered_gradients_are_those_of_a_large_batch(tmp_path):
+    """Without chance, four batches of 16 and one of 64 take the same step."""
+    data, plain = small_dataset(size=16), {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1}
+    config = TrainConfig(**plain)
+    from ferkit.training_step import batches_of, compiled_model, untrained_network
+
+    results = []
+    for batch_size, accumulate in ((64, 1), (16, 4)):
+        keras.utils.set_random_seed(1)
+        network = untrained_network(data.train, config)
+        for layer in network.layers:  # whose answers depend on the batch, or on chance
+            if isinstance(layer, keras.layers.BatchNormalization | keras.layers.Dropout):
+                layer.trainable = False
+                if hasattr(layer, "rate"):
+                    layer.rate = 0.0
+        changed = config.changed(batch_size=batch_size, accumulate=accumulate)
+        model = compiled_model(network, changed, 64 // batch_size, np.ones(7, int))
+        targets = np.eye(7, dtype=np.float32)[data.train.labels]
+        model.fit(batches_of(data.train.images, targets, batch_size, changed), shuffle=False, verbose=0)
+        results.append(network.get_weights())
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, atol=2e-6)
+
+
+def test_two_heads_leave_two_models_each_measured_on_its_own(tmp_path):
+    data = with_votes(small_dataset(train=140, size=16))
+    run = train(data, "tutorial", out=tmp_path / "run", votes_weight=0.5, epochs=8, batch_size=20, learning_rate=3e-3)
+    faces = data.val
+    labels, votes = EmotionClassifier.load(run.folder), EmotionClassifier.load(run.folder / "votes")
+    assert (labels.card["metrics"]["truth"], votes.card["metrics"]["truth"]) == ("labels", "votes")
+    said, voted = (one.predict_proba(faces.images).argmax(axis=1) for one in (labels, votes))
+    # Here most voters say the next class, and each head has learnt its own; chance is right on a seventh.
+    assert (said == faces.labels).mean() > 0.3
+    assert (voted == (faces.labels + 1) % 7).mean() > 0.3
+    assert votes.card["metrics"]["accuracy"] == pytest.approx((voted == (faces.labels + 1) % 7).mean())
+    assert run.history[-1]["val_votes_accuracy"] > 0.3
+
+
+def test_a_teachers_answers_are_kept_with_the_run(tmp_path):
+    data = small_dataset(size=16)
+    teacher = train(data, "tutorial", out=tmp_path / "teacher", **QUICK)
+    names = {"teachers": (str(teacher.folder), str(teacher.folder)), "teacher_share": 0.9}
+    pupil = train(data, "tutorial", out=tmp_path / "pupil", **QUICK, **names)
+    kept = np.load(pupil.folder / "checkpoints" / "teachers.npy")
+    one, other = (
+        teacher.classifier.predict_proba(v) for v in (data.train.images, data.train.images[:, :, ::-1].copy())
+    )
+    np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-5)
+    assert tuple(pupil.classifier.card["training"]["recipe"]["teachers"]) == names["teachers"]
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path):
+    data = small_dataset(size=16)
+    two_classes = small_dataset(size=16, classes=("sad", "happy"))
+    teacher = train(two_classes, "tutorial", out=tmp_path / "teacher", **{**QUICK, "epochs": 1})
+    for options, error, said in (
+        ({"votes_weight": 0.5}, DatasetError, "--votes"),
+        ({"teachers": (str(teacher.folder),)}, ModelError, "classes of the data"),
+        ({"teachers": (str(tmp_path / "nothing"),)}, ModelError, "nothing"),
+        ({"head_epochs": 3, "epochs": 3}, UsageError, "head_epochs must be below epochs"),
+        ({"focal": -1.0}, UsageError, "focal"),
+    ):
+        with pytest.raises(error, match=said):
+            train(data, "tutorial", out=tmp_path / "run", **options)
+        assert not (tmp_path / "run").exists()
