@@ -46,8 +46,10 @@ def csv(tmp_path):
 def ferkit_(monkeypatch, capsys):
     """Run the command line: (exit code, standard output, standard error)."""
 
-    def call(*arguments, model=None):
-        monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: model or Reads())
+    def call(*arguments, model=None, models=None):
+        monkeypatch.setattr(
+            ferkit.classifier.EmotionClassifier, "load", lambda path: models[path] if models else model or Reads()
+        )
         monkeypatch.setattr("sys.argv", ["ferkit", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             main()
@@ -109,6 +111,8 @@ def test_report_is_written_with_the_curves_of_the_run(ferkit_, csv, tmp_path):
         pytest.param(["--tta", "flop"], None, 2, "Did you mean 'flip'?", id="tta"),
         pytest.param([], Reads(("yes", "no")), 1, "The model reads knows yes, no; the data has angry", id="classes"),
         pytest.param(["--votes", "missing.csv"], None, 1, "missing.csv", id="votes"),
+        pytest.param(["--truth", "voters"], None, 2, "Choices: labels, votes", id="truth"),
+        pytest.param(["--truth", "votes"], None, 2, "add --votes FILE", id="truth without votes"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(ferkit_, csv, arguments, model, code, said):
@@ -166,11 +170,133 @@ def test_a_model_is_measured_on_what_it_was_not_trained_on(ferkit_, csv, options
     assert ("may have seen" in err) == ("may have seen" in said)
 
 
+class Sure(Reads):
+    """Reads, and answers with so much probability; wrong about every face if `lies`."""
+
+    def __init__(self, name, confidence, *, lies=False, card=None, **options):
+        super().__init__(**options)
+        self.name, self.confidence, self.lies, self.card = name, confidence, lies, card or {}
+
+    def predict_proba(self, faces, /):
+        k = len(self.classes)
+        rows = np.full((len(faces), k), (1 - self.confidence) / (k - 1), np.float32)
+        rows[np.arange(len(faces)), (faces[:, 0, 0, 0] // 10 + self.lies) % k] = self.confidence
+        return rows
+
+
+def several(**options):
+    return {"right": Sure("right", 0.9, **options), "wrong": Sure("wrong", 0.6, lies=True), "same": Sure("same", 0.5)}
+
+
+def test_several_models_are_a_list_and_a_table(ferkit_, csv):
+    code, out, _ = ferkit_("evaluate", "wrong", "right", csv, "--json", models=several())
+    assert code == 0
+    assert [(one["model"], one["accuracy"]) for one in json.loads(out)] == [("wrong", 1 / 7), ("right", 6 / 7)]
+    code, out, _ = ferkit_("evaluate", "wrong", "right", csv, models=several())
+    lines = [line.split() for line in out.splitlines() if line]
+    assert "2 models on PublicTest: 7 faces" in out
+    assert [line[0] for line in lines[-2:]] == ["right", "wrong"], "the best comes first"
+    assert "85.7%" in lines[-2]
+
+
+def test_an_ensemble_is_one_model(ferkit_, csv):
+    """The sure one outvotes the other."""
+    code, out, _ = ferkit_("evaluate", "wrong", "right", csv, "--ensemble", "--json", models=several())
+    document = json.loads(out)
+    assert code == 0
+    assert (document["model"], document["accuracy"], document["n"]) == ("wrong + right", 6 / 7, 7)
+
+
+def test_an_ensemble_has_a_page(ferkit_, csv, monkeypatch):
+    """Of no single run, so without a card and without curves."""
+    asked = []
+    monkeypatch.setattr("ferkit.report.write_report", lambda *said, **more: asked.append((said, more)) or "page")
+    code, _, err = ferkit_("evaluate", "same", "right", csv, "--ensemble", "--report", "p", models=several())
+    assert (code, asked[0][0][0].model) == (0, "same + right"), err
+    assert asked[0][1] == {"history": None, "card": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "models", "code", "said"),
+    [
+        pytest.param([], None, 2, "Missing argument", id="nothing"),
+        pytest.param(["right"], None, 2, "Name at least one model, then the data", id="one word"),
+        pytest.param(["right", "wrong", "CSV", "--report", "page"], None, 2, "take --ensemble", id="page of two"),
+        pytest.param(
+            ["right", "wrong", "CSV", "--ensemble"],
+            {"right": Sure("right", 0.9), "wrong": Sure("wrong", 0.9, classes=("yes", "no"))},
+            1,
+            "needs models of the same classes: right knows angry",
+            id="other classes",
+        ),
+    ],
+)
+def test_words_that_make_no_sense(ferkit_, csv, arguments, models, code, said):
+    words = [str(csv) if one == "CSV" else one for one in arguments]
+    left, out, err = ferkit_("evaluate", *words, models=models or several())
+    assert (left, out) == (code, "")
+    assert said in " ".join(err.split())
+
+
+def test_each_model_gets_its_size_and_its_split(ferkit_, csv):
+    csv.write_text(csv.read_text() + "".join(csv.read_text().splitlines(keepends=True)[1:]).replace(" 7", " 8"))
+    random = {"training": {"data": about(load_dataset(csv, split="random"))}}
+    models = {
+        "small": Sure("small", 0.9, face_input=FaceInput(24, 24, 3)),
+        "random": Sure("random", 0.9, card=random),
+        "plain": Sure("plain", 0.9),
+    }
+    code, out, err = ferkit_("evaluate", "small", "random", "plain", csv, "--json", models=models)
+    assert (code, [one["split"] for one in json.loads(out)]) == (0, ["PublicTest", "val", "PublicTest"])
+    assert "measured on different faces" in err
+    assert err.count("test means PublicTest") == 1, "each note is said once"
+    code, out, err = ferkit_("evaluate", "plain", "random", csv, "--ensemble", "--json", models=models)
+    assert (code, json.loads(out)["split"]) == (0, "val"), "the split that no member was trained on"
+    assert "may have seen" not in err
+
+
+def test_members_of_different_splits_are_warned_of(ferkit_, csv):
+    csv.write_text(csv.read_text() + "".join(csv.read_text().splitlines(keepends=True)[1:]).replace(" 7", " 8"))
+    official, random, again = (
+        {"training": {"data": about(load_dataset(csv, **options))}}
+        for options in ({}, {"split": "random"}, {"split": "random", "drop_duplicates": True})
+    )
+    for first, second, split in ((official, random, "PublicTest"), (random, again, "val")):
+        models = {"a": Sure("a", 0.9, card=first), "b": Sure("b", 0.9, card=second)}
+        code, out, err = ferkit_("evaluate", "a", "b", csv, "--ensemble", "--json", models=models)
+        assert (code, json.loads(out)["split"]) == (0, split)
+        assert "may have seen" in err
+
+
+def test_against_what_voters_saw(ferkit_, csv, tmp_path):
+    """Voters agree with the first pixel, of which the data's first label is not; two faces drop out."""
+    order = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"]
+    names = ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+    rows = ["Usage,Image name," + ",".join(order) + ",contempt,unknown,NF"]
+    for usage in ("Training", "PublicTest"):
+        for label, name in enumerate(names):
+            votes = {name: 9}
+            if usage == "PublicTest" and label == 1:
+                votes = {name: 5, "fear": 5}
+            if usage == "PublicTest" and label == 2:
+                votes = {}
+            rows.append(f"{usage},a," + ",".join(str(votes.get(one, 0)) for one in order) + ",1,0,0")
+    file = tmp_path / "votes.csv"
+    file.write_text("\n".join(rows) + "\n")
+    code, out, err = ferkit_("evaluate", "m", csv, "--votes", file, "--truth", "votes", "--json")
+    document = json.loads(out)
+    assert (code, document["split"], document["truth"]) == (0, "PublicTest", "votes")
+    assert (document["n"], document["accuracy"]) == (5, 1.0)
+    assert "1 without a vote for any class, 1 with a tie" in err
+    assert json.loads(ferkit_("evaluate", "m", csv, "--votes", file, "--json")[1])["accuracy"] == 6 / 7
+
+
 def test_help_lists_every_tta_with_its_cost(ferkit_):
     code, out, _ = ferkit_("evaluate", "--help")
     words = " ".join(out.split())
     assert code == 0
     assert "flip: Mean of each face and its mirror image; takes twice the time." in words
+    assert "takes ten times the time" in words
     assert "Example: ferkit evaluate" in words
 
 

@@ -115,6 +115,24 @@ def test_files(ferkit_predict, pictures, tmp_path):
     assert all(str(path) in err for path in paths.values())
 
 
+def test_tta_is_a_mean_over_views(ferkit_predict, tmp_path, monkeypatch):
+    """A classifier that looks left: half of the views, the mirrored ones, say the opposite."""
+
+    def left(self, faces):
+        rows = np.zeros((len(faces), 7), np.float32)
+        rows[np.arange(len(faces)), np.where(faces[:, :, :24].mean(axis=(1, 2, 3)) > 127, 3, 4)] = 1
+        return rows
+
+    monkeypatch.setattr(BrightnessClassifier, "predict_proba", left)
+    picture = np.zeros((48, 48, 3), np.uint8)
+    picture[:, :24] = 255
+    PIL.Image.fromarray(picture).save(tmp_path / "half.png")
+    for words, happy in (((), 1.0), (("--tta", "flip"), 0.5), (("--tta", "ten-crop"), 0.5)):
+        _, out, _ = ferkit_predict(tmp_path / "half.png", "--detector", "none", "--json", *words)
+        (face,) = json.loads(out)[0]["faces"]
+        assert face["probabilities"]["happy"] == pytest.approx(happy)
+
+
 def test_standard_input(ferkit_predict, pictures, monkeypatch):
     data = (pictures / "10.jpg").read_bytes()
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -135,6 +153,7 @@ def test_min_confidence(ferkit_predict, pictures):
         pytest.param(["x.jpg", "--top", "0"], 2, "--top", id="top 0"),
         pytest.param(["x.jpg", "--min-confidence", "2"], 2, "--min-confidence", id="confidence 2"),
         pytest.param(["x.jpg", "--min-confidence", "nan"], 2, "confidence", id="confidence NaN"),
+        pytest.param(["x.jpg", "--tta", "flop"], 2, "Did you mean 'flip'", id="unknown tta"),
         pytest.param(["x.jpg", "--detector", "harr"], 2, "Did you mean 'haar'", id="unknown detector"),
         pytest.param(["x.jpg", "--detector", "yunet"], 1, "--detector haar", id="no yunet"),
         pytest.param(["x.jpg", "--detector", "none"], 1, "no file x.jpg", id="missing file"),

@@ -41,10 +41,11 @@ def test_json_keeps_the_contract():
     document = evaluate(Told(), faces_that_say([0, 0, 1, 1, 0], [0, 0, 1, 0, 1], duplicate=duplicate)).to_dict()
     assert list(document) == [
         "model", "split", "n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy", "nll", "ece",
-        "per_class", "confusion", "without_duplicates", "faces_per_second", "coverage",
+        "per_class", "confusion", "without_duplicates", "faces_per_second", "coverage", "tta", "truth",
     ]  # fmt: skip
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["model"] == "told"
+    assert (document["tta"], document["truth"]) == (None, "labels")
     assert document["split"] == "PublicTest"
     assert (document["n"], document["accuracy"]) == (5, 0.6)
     assert document["accuracy_ci95"] == pytest.approx([0.2307, 0.8824], abs=1e-4)
@@ -162,14 +163,48 @@ def test_unknown_tta_names_the_choices():
         evaluate(Told(), faces_that_say([0], [0]), tta="flop")
 
 
-@pytest.mark.parametrize("name", list(TTA))
-def test_every_tta_keeps_shape_type_and_order(name, rng):
-    faces = rng.integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
-    marked = faces.copy()
-    marked[:, :, :, 0] = np.arange(5)[:, None, None]
-    for view in TTA[name](marked):
-        assert (view.shape, view.dtype) == (marked.shape, np.uint8)
-        assert (view[:, :, :, 0] == np.arange(5)[:, None, None]).all()
+VOTES = np.array([[0.5, 0.4, 0.1], [0, 0.5, 0.5], [0, 1, 0], [0.2, 0.2, 0.6], [0, 1, 0]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("voted", "answers", "labels", "said"),
+    [
+        pytest.param(None, [0, 1, 2, 0], [0, 1, 2, 1], "0 without a vote for any class, 1 with a tie", id="tie"),
+        pytest.param(
+            [True, True, False, True, True],
+            [0, 2, 0],
+            [0, 2, 1],
+            "1 without a vote for any class, 1 with a tie",
+            id="nobody voted",
+        ),
+        pytest.param(
+            [True, False, True, True, True], [0, 1, 2, 0], [0, 1, 2, 1], "1 without a vote for any class, 0 with a tie",
+            id="nobody voted on what would be a tie",
+        ),
+    ],
+)  # fmt: skip
+def test_the_truth_may_be_what_voters_saw(voted, answers, labels, said):
+    """The labels are all angry, the answers are the first pixel."""
+    duplicate = np.array([True, False, False, False, False])
+    marks = None if voted is None else np.array(voted)
+    faces = faces_that_say([0, 1, 1, 2, 0], [0] * 5, votes=VOTES, duplicate=duplicate, voted=marks)
+    kept, note = faces.by_votes()
+    assert said in note
+    assert kept.labels.tolist() == labels
+    report = evaluate(Told(), faces, truth="votes")
+    assert (report.split, report.truth, report.n) == ("PublicTest", "votes", len(labels))
+    assert report.accuracy == np.mean(np.equal(answers, labels))
+    assert report.without_duplicates.n == len(labels) - 1
+    assert report.to_dict()["truth"] == "votes"
+    assert "voters' first choice" in str(report)
+    assert evaluate(Told(), faces).truth == "labels"
+
+
+def test_votes_that_are_not_there_or_unknown_truths():
+    with pytest.raises(DatasetError, match="has no votes"):
+        evaluate(Told(), faces_that_say([0], [0]), truth="votes")
+    with pytest.raises(UsageError, match="Choices: labels, votes"):
+        evaluate(Told(), faces_that_say([0], [0]), truth="vote")
 
 
 def test_a_path_is_loaded(monkeypatch, tmp_path):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ferkit.datasets import load_dataset as load_dataset
     from ferkit.datasets.records import Dataset as Dataset
     from ferkit.datasets.records import FaceSet as FaceSet
+    from ferkit.ensemble import Ensemble as Ensemble
     from ferkit.errors import FerkitError as FerkitError
     from ferkit.evaluation import Report as Report
     from ferkit.evaluation import evaluate as evaluate
@@ -35,6 +36,7 @@ _PLACES = {
     "Dataset": "datasets.records",
     "EmotionClassifier": "classifier",
     "EmotionRecognizer": "recognizer",
+    "Ensemble": "ensemble",
     "Face": "results",
     "FaceEmotion": "results",
     "FaceSet": "datasets.records",

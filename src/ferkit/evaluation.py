@@ -8,18 +8,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console, Group
 
-from ferkit import metrics
-from ferkit.datasets.records import Faces, FaceSet
-from ferkit.errors import DatasetError, ModelError
+from ferkit import metrics, report_tables
+from ferkit import tta as augmented
+from ferkit.datasets.records import TRUTHS, Faces, FaceSet
+from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.images import FaceInput
 from ferkit.labels import canonical
 from ferkit.metrics import Answered, ClassScores
-from ferkit.tta import TTA
 
 
 class Classifier(Protocol):
@@ -79,6 +76,11 @@ class Report:
         return self.faces.classes
 
     @property
+    def truth(self) -> str:
+        """What the answers were compared with: one of `ferkit.datasets.records.TRUTHS`."""
+        return self.faces.truth
+
+    @property
     def note(self) -> str:
         """What a reader must know about classes that no face is labelled with; empty where there are none."""
         absent = ", ".join(name for name, one in self.per_class.items() if not one.n)
@@ -120,6 +122,8 @@ class Report:
             "coverage": [
                 asdict(one) | {"accuracy_ci95": one.accuracy_ci95 and list(one.accuracy_ci95)} for one in self.coverage
             ],
+            "tta": self.tta,
+            "truth": self.truth,
         }
 
     def __str__(self) -> str:
@@ -129,34 +133,35 @@ class Report:
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
     def __rich__(self) -> Group:
-        views = f", {self.tta} views" if self.tta else ""
-        title = f"{self.model} on {self.split}: {self.n:,} faces, {self.faces_per_second:,.0f} faces/s{views}"
-        parts: list[RenderableType] = [Text(title, style="bold"), "", _figures(self), "", _per_class(self)]
-        if self.note:
-            parts += ["", Text(self.note)]
-        if len(self.classes) <= _WIDEST_CONFUSION:
-            parts += ["", _confusion(self)]
-        return Group(*parts, "", _coverage(self))
+        return report_tables.of_one(self)
 
 
-def evaluate(classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None) -> Report:
+def evaluate(
+    classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None, truth: str = "labels"
+) -> Report:
     """Run a classifier (or the model at a path, or "default") on labelled faces and measure the answers.
 
     tta: name of a test-time augmentation in `ferkit.tta.TTA`, or None; the mean is taken of calibrated probabilities.
+    truth: "labels", or "votes": the voters' first choice, on the faces that have one (`FaceSet.by_votes`).
     The data may lack classes of the model: answers with these are wrong, and nothing is renormalised.
     Raises `ModelError` if the data has classes that the model does not know, `DatasetError` if there is no face or the
-    faces have another size than the model takes, `UsageError` for an unknown `tta`.
+    faces have another size than the model takes or no votes, `UsageError` for an unknown `tta` or `truth`.
 
         dataset = ferkit.load_dataset("fer2013.csv")
         print(ferkit.evaluate("my_model", dataset.test, tta="flip"))
     """
-    views = TTA[tta](faces.images) if tta is not None else (faces.images,)
+    if tta is not None:
+        augmented.TTA[tta]
+    if truth not in TRUTHS:
+        raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
+    if truth == "votes":
+        faces, _ = faces.by_votes()
     model = _load(classifier) if isinstance(classifier, str | Path) else classifier
     faces, columns = _with_classes_of(model, faces)
     _check_faces(model, faces)
 
     start = time.perf_counter()
-    probabilities = np.mean([model.predict_proba(view) for view in views], axis=0)
+    probabilities = augmented.predict_proba(model, faces.images, tta)
     seconds = time.perf_counter() - start
     return measure(probabilities[:, columns], faces, model=model.name, seconds=seconds, tta=tta)
 
@@ -233,69 +238,3 @@ def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
             f"The model {classifier.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; "
             f"the data has {height}x{width}x{channels}. Load it with load_dataset(..., size=, channels=)."
         )
-
-
-_WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the report page does
-
-
-def _figures(report: Report) -> Table:
-    low, high = report.accuracy_ci95
-    distinct = report.without_duplicates
-    rows = [
-        ("accuracy", f"{report.accuracy:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
-        ("  of the surest 80%", f"{report.accuracy_at_coverage(0.8):.1%}", "the 20% least confident faces left out"),
-        *([("  without duplicates", f"{distinct.accuracy:.1%}", f"{distinct.n:,} distinct faces")] if distinct else []),
-        ("balanced accuracy", f"{report.balanced_accuracy:.1%}", "every class counts the same"),
-        ("macro-F1", f"{report.macro_f1:.3f}", f"without duplicates {distinct.macro_f1:.3f}" if distinct else ""),
-        ("log loss (nll)", f"{report.nll:.3f}", f"an even guess costs {np.log(len(report.classes)):.3f}"),
-        ("calibration error (ECE)", f"{report.ece:.1%}", "mean gap between confidence and accuracy"),
-    ]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(justify="right", style="bold")
-    table.add_column(style="dim")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _coverage(report: Report) -> Group:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("--min-confidence", justify="right")
-    for heading in ("answered", "right", "95% interval", "by class", "right"):
-        table.add_column(heading, justify="right")
-    for one in report.coverage:
-        shares = (one.coverage, one.accuracy, one.accuracy_ci95, one.balanced_coverage, one.balanced_accuracy)
-        cells = (
-            "-" if x is None else f"{x[0]:.1%} to {x[1]:.1%}" if isinstance(x, tuple) else f"{x:.1%}" for x in shares
-        )
-        table.add_row(f"{one.min_confidence:.1f}", *cells)
-    title = "When it may say: uncertain. By class: every class counts the same."
-    return Group(Text(title, style="dim"), table)
-
-
-def _per_class(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("class")
-    for heading in ("faces", "precision", "recall", "F1"):
-        table.add_column(heading, justify="right")
-    for name, one in report.per_class.items():
-        scores = ((one.precision, "{:.1%}"), (one.recall, "{:.1%}"), (one.f1, "{:.3f}"))
-        cells = ("-" if score is None else style.format(score) for score, style in scores)
-        # The name comes from the data: as Text, its brackets are no markup.
-        table.add_row(Text(name), f"{one.n:,}", *cells)
-    return table
-
-
-def _confusion(report: Report) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("true \\ predicted")
-    for name in report.classes:
-        table.add_column(Text(name), justify="right")
-    for row, name in enumerate(report.classes):
-        cells = [
-            Text(f"{count:,}", style="bold" if row == column else "" if count else "dim")
-            for column, count in enumerate(report.confusion[row].tolist())
-        ]
-        table.add_row(Text(name), *cells)
-    return table

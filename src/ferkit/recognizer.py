@@ -11,6 +11,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from ferkit import tta as augmented
 from ferkit.classifier import EmotionClassifier
 from ferkit.cropping import cut_face
 from ferkit.detection import AutoDetector, FaceDetector, checked_faces, load_detector
@@ -45,10 +46,11 @@ class EmotionRecognizer:
     """Recognises the perceived emotion of every face in a picture. Several threads may share a recognizer.
 
     Args:
-        model: "default", a model folder or file, or a classifier.
+        model: "default", a model folder or file, or a classifier, such as a `ferkit.Ensemble`.
         detector: a name from `ferkit.detection.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
             is called from one thread at a time.
         min_confidence: below it a face is labelled `uncertain`.
+        tta: a test-time augmentation of `ferkit.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
         threads: how many pictures are decoded and searched at once; None takes all cores.
 
     Example:
@@ -64,13 +66,17 @@ class EmotionRecognizer:
         detector: str | FaceDetector = "auto",
         *,
         min_confidence: float = 0.0,
+        tta: str | None = None,
         threads: int | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be 0 to 1. Received: {min_confidence}.")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1. Received: {threads}.")
+        if tta is not None:
+            augmented.TTA[tta]  # a wrong name is said now
         self.min_confidence = min_confidence
+        self.tta = tta
         self.threads = threads or usable_cores()
         self.detector: FaceDetector = load_detector(detector)
         self._detectors = _Detectors(self.detector, detector)
@@ -146,7 +152,7 @@ class EmotionRecognizer:
 
     def _classify(self, waiting: Sequence["_Found"]) -> Iterator[PictureResult]:
         cut = [found.cut for found in waiting if found.faces]
-        rows = iter(self.classifier.predict_proba(np.concatenate(cut)) if cut else ())
+        rows = iter(augmented.predict_proba(self.classifier, np.concatenate(cut), self.tta) if cut else ())
         for found in waiting:
             emotions = tuple(
                 FaceEmotion.from_probabilities(face, self.classes, next(rows), self.min_confidence)

@@ -1,6 +1,7 @@
-"""`ferkit evaluate`: how good a model is on labelled faces."""
+"""`ferkit evaluate`: how good models are on labelled faces."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,88 +10,148 @@ import typer
 from rich.markup import escape
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.registry import describe
-from ferkit.tta import TTA
+from ferkit.errors import UsageError
+from ferkit.tta import TTA, help_text
 
 if TYPE_CHECKING:
-    from ferkit.datasets import Dataset
+    from ferkit.classifier import EmotionClassifier
+    from ferkit.datasets import Dataset, FaceSet
+    from ferkit.ensemble import Ensemble
+    from ferkit.evaluation import Report
 
-_TTA = " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
+_MODELS = "Model folders or files, or 'default'; then the data: FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet."
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder, .keras or .h5 file, or 'default'.")],
-    data: Annotated[str, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")],
+    models_and_data: Annotated[list[str], typer.Argument(metavar="MODEL... DATA", help=_MODELS)],
     split: Annotated[
         str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
     ] = "test",
-    tta: Annotated[str | None, typer.Option(help=f"Test-time augmentation. {_TTA}")] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Measure the mean of the models' answers, as one model.")
+    ] = False,
+    tta: Annotated[str | None, typer.Option(help=help_text())] = None,
     votes: Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")] = None,
+    truth: Annotated[
+        str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
+    ] = "labels",
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with figures and plots.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document; of several models, a list.")] = False,
 ) -> None:
-    """Measure a model on labelled faces: accuracy, calibration, what it confuses.
+    """Measure models on labelled faces: accuracy, calibration, what they confuse.
+
+    Several models are compared or, with --ensemble, measured as one.
 
     Example: ferkit evaluate default fer2013.csv --split PublicTest --report report/
     """
     from ferkit import evaluation
     from ferkit.classifier import EmotionClassifier
     from ferkit.datasets import load_dataset
+    from ferkit.ensemble import Ensemble
 
-    if tta is not None:
-        TTA[tta]  # a wrong name is said before minutes of loading
+    *names, data = models_and_data
+    _check(names, data, tta, truth, votes)
+    if len(names) > 1 and report is not None and not ensemble:
+        raise UsageError("--report writes the page of one model. Name one, or take --ensemble.")
     with no_native_chatter():
-        classifier = EmotionClassifier.load(model)
-    takes = classifier.face_input
-    load = partial(
-        load_dataset,
-        data,
-        votes=votes,
-        skip_broken=skip_broken,
-        size=(takes.height, takes.width),
-        channels=takes.channels,
-    )
-    with notes.status(f"Reading {escape(data)}"):
-        dataset = _split_as_trained(load, Path(data).name, classifier.card)
-    for note in dataset.notes:
-        notes.print(f"Note: {note}", markup=False)
-    faces = dataset.split(split)
-    with notes.status(f"Looking at {len(faces):,} faces"):
-        result = evaluation.evaluate(classifier, faces, tta=tta)
-    if as_json:
-        if result.note:
-            notes.print(f"Note: {result.note}", markup=False)
-        print_json(result.to_dict())
-    else:
-        output.print(result)
+        classifiers = [EmotionClassifier.load(name) for name in names]
+        wanted: list[EmotionClassifier | Ensemble] = [Ensemble(classifiers)] if ensemble else [*classifiers]
+    source = _Source(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
+    results: list[Report] = []
+    said: set[str] = set()
+    for classifier in wanted:
+        faces, messages = source.faces_for(classifier)
+        for message in messages:
+            if message not in said:
+                notes.print(message, markup=False)
+        said.update(messages)
+        with notes.status(f"Looking at {len(faces):,} faces"):
+            results.append(evaluation.evaluate(classifier, faces, tta=tta))
+    _print(results, as_json)
     # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
         from ferkit.report import read_history, write_report
 
         # A run's folder is a model folder too, and knows how it was trained.
-        epochs = Path(model) / "history.csv"
-        history = read_history(epochs) if epochs.is_file() else None
-        page = write_report(result, report, history=history, card=classifier.card)
+        epochs = Path(names[0]) / "history.csv"
+        history = read_history(epochs) if epochs.is_file() and not ensemble else None
+        card = None if ensemble else classifiers[0].card
+        page = write_report(results[0], report, history=history, card=card)
         notes.print(f"Report: {page}", markup=False)
 
 
-def _split_as_trained(load: "Callable[..., Dataset]", source: str, card: Mapping[str, Any]) -> "Dataset":
-    """The data in its published splits; in the random ones if the model was trained on these.
+def _check(names: Sequence[str], data: str, tta: str | None, truth: str, votes: Path | None) -> None:
+    """Say what is wrong with the words before minutes of loading."""
+    from ferkit.datasets.records import TRUTHS
 
-    A model that was trained on a random split has seen most of the published test split.
-    """
-    dataset = load()
-    trained = card.get("training", {}).get("data", {})
-    if source != trained.get("source") or dataset.fingerprint == trained["fingerprint"]:
-        return dataset
-    for drop_duplicates in (False, True):
-        at_random = load(split="random", drop_duplicates=drop_duplicates)
-        if at_random.fingerprint == trained["fingerprint"]:
-            return at_random
-    if set(trained["faces"]) != set(dataset.splits):
-        notes.print(
-            f"Warning: the model was trained on other splits of {source}, so it may have seen the faces it is measured on.",
-            markup=False,
-        )
-    return dataset
+    if not names:
+        raise UsageError(f"Expected MODEL... DATA. Received: {data}. Name at least one model, then the data.")
+    if tta is not None:
+        TTA[tta]
+    if truth not in TRUTHS:
+        raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
+    if truth == "votes" and votes is None:
+        raise UsageError("--truth votes needs the votes: add --votes FILE.")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The data as it was asked for. load: `load_dataset` with everything but size, channels and split."""
+
+    name: str
+    split: str
+    truth: str
+    load: "Callable[..., Dataset]"
+
+    def faces_for(self, classifier: "EmotionClassifier | Ensemble") -> "tuple[FaceSet, list[str]]":
+        """The faces to measure a model on, in the size that it takes, and what must be said about them."""
+        takes = classifier.face_input
+        cards = [one.card for one in getattr(classifier, "members", [classifier])]
+        with notes.status(f"Reading {escape(self.name)}"):
+            dataset, messages = self._split_as_trained(cards, size=(takes.height, takes.width), channels=takes.channels)
+        messages += [f"Note: {note}" for note in dataset.notes]
+        faces = dataset.split(self.split)
+        if self.truth == "votes":
+            faces, note = faces.by_votes()
+            messages.append(f"Note: {note}")
+        return faces, messages
+
+    def _split_as_trained(self, cards: Sequence[Mapping[str, Any]], **shape: Any) -> "tuple[Dataset, list[str]]":
+        """The data in its published splits; in the random ones if the model was trained on these. With a warning, if due.
+
+        A model that was trained on a random split has seen most of the published test split.
+        """
+        source = Path(self.name).name
+        trained = [card.get("training", {}).get("data", {}) for card in cards]
+        trained = [one for one in trained if one.get("source") == source]
+        prints = {one["fingerprint"] for one in trained}
+        dataset = published = self.load(**shape)
+        if prints and published.fingerprint not in prints:
+            for drop_duplicates in (False, True):
+                at_random = self.load(**shape, split="random", drop_duplicates=drop_duplicates)
+                if at_random.fingerprint in prints:
+                    dataset = at_random
+                    break
+        others = [one for one in trained if one["fingerprint"] != dataset.fingerprint]
+        if any(dataset is not published or set(one["faces"]) != set(dataset.splits) for one in others):
+            return dataset, [
+                f"Warning: the model was trained on other splits of {source}, so it may have seen the faces it is "
+                "measured on."
+            ]
+        return dataset, []
+
+
+def _print(results: "Sequence[Report]", as_json: bool) -> None:
+    first = results[0]
+    for note in dict.fromkeys(one.note for one in results if one.note and (as_json or len(results) > 1)):
+        notes.print(f"Note: {note}", markup=False)
+    if any(one.faces.labels.tolist() != first.faces.labels.tolist() for one in results[1:]):
+        notes.print("Warning: the models were trained on different splits, so they are measured on different faces.")
+    if as_json:
+        documents = [one.to_dict() for one in results]
+        print_json(documents if len(documents) > 1 else documents[0])
+    else:
+        from ferkit.report_tables import compared
+
+        output.print(first if len(results) == 1 else compared(results))

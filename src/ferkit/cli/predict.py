@@ -10,6 +10,7 @@ import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output
 from ferkit.errors import UsageError
+from ferkit.tta import TTA, help_text
 
 if TYPE_CHECKING:
     from ferkit.results import PictureResult
@@ -33,6 +34,7 @@ def predict(
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
     ] = 0.0,
+    tta: Annotated[str | None, typer.Option(help=help_text())] = None,
 ) -> None:
     """Recognise the perceived emotion of every face in pictures.
 
@@ -51,10 +53,12 @@ def predict(
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
+    if tta is not None:
+        TTA[tta]  # a wrong name is said before anything is fetched
     with download_bar() as progress:
         fetch_weights(detector, progress)
     with no_native_chatter():
-        recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
+        recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta)
     pictures = list(expand_sources(sources))
     _check_tables(csv, parquet, pictures)
     if save is not None:

@@ -11,6 +11,9 @@ from ferkit.errors import DatasetError
 Faces = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
+# What a label may be: the one that came with the face, or what most people saw in it.
+TRUTHS = ("labels", "votes")
+
 # The names FER-2013 was published with, and what everyone else calls those parts.
 SPLIT_ALIASES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 
@@ -26,6 +29,9 @@ class FaceSet:
     votes: float32 (N, len(classes)) soft targets whose rows sum to 1, or None.
     duplicate: bool (N,), True where the same pixels already stand in another split that comes first (Training before
         PublicTest before PrivateTest) or earlier in this one: the faces left out of a score "without duplicates".
+    voted: bool (N,), False where nobody voted for any of the classes and `votes` holds the label instead; None where
+        every row of `votes` is of votes.
+    truth: what `labels` are, one of `TRUTHS`.
     """
 
     images: Faces
@@ -34,6 +40,8 @@ class FaceSet:
     name: str
     votes: npt.NDArray[np.float32] | None = None
     duplicate: npt.NDArray[np.bool_] | None = None
+    voted: npt.NDArray[np.bool_] | None = None
+    truth: str = "labels"
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -64,7 +72,33 @@ class FaceSet:
             name=name or self.name,
             votes=None if self.votes is None else self.votes[which],
             duplicate=None if self.duplicate is None else self.duplicate[which],
+            voted=None if self.voted is None else self.voted[which],
         )
+
+    def by_votes(self) -> tuple["FaceSet", str]:
+        """The faces with what most voters saw as their labels, and a note on those that are left out.
+
+        Left out are faces without a vote for any of the classes, and faces whose voters were tied for the first place:
+        they have no first choice, and any rule would make one up. Raises `DatasetError` where there are no votes.
+
+        >>> votes = np.array([[0.7, 0.3], [0.5, 0.5]], np.float32)
+        >>> faces = FaceSet(np.zeros((2, 4, 4, 1), np.uint8), np.array([1, 1]), ("happy", "sad"), "val", votes)
+        >>> faces.by_votes()[0].labels.tolist()
+        [0]
+        """
+        if self.votes is None:
+            raise DatasetError(
+                f"{self.name} has no votes, so nobody knows what voters saw. Load it with votes= (--votes FILE)."
+            )
+        voted = np.ones(len(self), np.bool_) if self.voted is None else self.voted
+        clear = (self.votes == self.votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
+        kept = self.select(voted & clear)
+        note = (
+            f"Labels are the voters' first choice. Left out of {len(self):,} faces of {self.name}: "
+            f"{int((~voted).sum()):,} without a vote for any class, {int((voted & ~clear).sum()):,} with a tie."
+        )
+        assert kept.votes is not None  # noqa: S101 - for mypy
+        return replace(kept, labels=kept.votes.argmax(axis=1).astype(np.int64), truth="votes"), note
 
 
 @dataclass(frozen=True)
@@ -148,6 +182,8 @@ def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
     """One set of all faces of several, in order."""
     with_votes = all(one.votes is not None for one in sets)
     marked = all(one.duplicate is not None for one in sets)
+    # Where a set does not say who was voted on, all of its faces were.
+    voted = [np.ones(len(one), np.bool_) if one.voted is None else one.voted for one in sets]
     return FaceSet(
         images=np.concatenate([one.images for one in sets]),
         labels=np.concatenate([one.labels for one in sets]),
@@ -155,4 +191,6 @@ def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
         name=name,
         votes=np.concatenate([one.votes for one in sets if one.votes is not None]) if with_votes else None,
         duplicate=np.concatenate([one.duplicate for one in sets if one.duplicate is not None]) if marked else None,
+        voted=np.concatenate(voted) if with_votes and any(one.voted is not None for one in sets) else None,
+        truth=sets[0].truth,
     )

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from ferkit.datasets.duplicates import find_duplicates, repeats
 from ferkit.datasets.records import SPLIT_ALIASES, Dataset, FaceSet
 from ferkit.datasets.table import FaceTable
+from ferkit.datasets.votes import Votes
 from ferkit.errors import DatasetError, UsageError
 
 SPLITS = {
@@ -22,7 +23,6 @@ _ORDER = [name for pair in zip(SPLIT_ALIASES.values(), SPLIT_ALIASES, strict=Tru
 _TRAINING = ("Training", "train")
 
 Indices = npt.NDArray[np.int64]
-Votes = npt.NDArray[np.float32]
 
 
 def make_dataset(
@@ -35,7 +35,7 @@ def make_dataset(
     notes: Sequence[str] = (),
     seed: int = 42,
 ) -> Dataset:
-    """Split a table. `votes`: float32 (faces of the table, classes), rows sum to 1."""
+    """Split a table. `votes`: on all of its faces, in their order."""
     if split not in SPLITS:
         raise UsageError(f"Unknown split {split!r}. Choices: {', '.join(SPLITS)}.")
     if not len(table.images):
@@ -61,7 +61,8 @@ def make_dataset(
             labels=table.labels[indices],
             classes=table.classes,
             name=name,
-            votes=None if votes is None else votes[indices],
+            votes=None if votes is None else votes.targets[indices],
+            voted=None if votes is None else votes.given[indices],
             duplicate=duplicate[start : start + len(indices)],
         )
         start += len(indices)

@@ -8,6 +8,7 @@ and NF are left out, having no place among the seven classes.
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,18 @@ from ferkit.datasets.table import FaceTable
 from ferkit.errors import DatasetError
 from ferkit.labels import canonical
 
-Votes = npt.NDArray[np.float32]
+
+@dataclass(frozen=True)
+class Votes:
+    """What people saw in the faces of a table.
+
+    targets: float32 (N, classes), rows sum to 1. given: bool (N,), False where nobody voted for any of the classes and
+    the row is the label.
+    """
+
+    targets: npt.NDArray[np.float32]
+    given: npt.NDArray[np.bool_]
+
 
 _EXPECTED = (
     "Expected FER+ votes: Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -27,7 +39,7 @@ _EXPECTED = (
 
 
 def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
-    """Soft targets for the faces of a table, float32 (N, classes) whose rows sum to 1, and a note about them.
+    """The votes on the faces of a table, as soft targets, and a note about them.
 
     A face without a vote for any of its classes keeps its label, as 1 for it and 0 for the others.
     Raises `DatasetError` when the votes are not those of this set: other classes, another number of rows, or a row
@@ -68,7 +80,7 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
         f"{int(without.sum()):,} faces have no vote for any of the {len(table.classes)} classes and keep their label. "
         f"The label is the voters' first choice on {agree:.0%} of the others."
     )
-    return votes.astype(np.float32), note
+    return Votes(votes.astype(np.float32), ~without), note
 
 
 def _read(path: Path, classes: Sequence[str]) -> tuple[npt.NDArray[np.float64], list[str]]:
