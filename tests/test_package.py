@@ -36,7 +36,7 @@ ORDER = [
         "tta",
     },
     {"classifier", "engines", "recipes"},
-    {"objectives", "settings", "sharpness", "targets", "checkpoints", "ensemble", "evaluation", "report_tables", "plot_galleries", "plot_style", "plots", "export"},
+    {"objectives", "settings", "sharpness", "targets", "checkpoints", "ensemble", "evaluation", "report_tables", "plot_galleries", "plot_style", "plots", "export", "model_card"},
     {"recognizer", "run_folder", "starting", "training_step"},
     {"finishing", "phases"},
     {"report", "report_faces", "report_parts", "report_training", "training", "sinks"},

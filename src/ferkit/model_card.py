@@ -1,0 +1,298 @@
+"""The card of a model for people: `README.md` in the model folder, plain Markdown made from `card.json` alone.
+
+It follows the model cards of Mitchell et al. (2019) and opens with the metadata that model hubs read. The same card
+gives the same text, whenever and wherever it is written.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferkit import metrics
+from ferkit.errors import ModelError
+from ferkit.files import write_atomically
+from ferkit.model_folder import CARD_FILE, INTENDED_USE, KERAS_FILE, ONNX_FILE
+
+README_FILE = "README.md"
+
+# Figures of a class with fewer faces say more about these faces than about the class.
+_FEW = 100
+# How many of the worst classes are named.
+_WORST = 3
+
+Entries = Mapping[str, Any]
+
+
+def write(folder: Path, card: Entries) -> Path:
+    """Write `README.md` beside `card.json`; `card` is what that file holds, as `model_folder.read_card` gives it.
+
+    Raises:
+        ModelError: the file cannot be written.
+    """
+    path = Path(folder) / README_FILE
+    with write_atomically(path, ModelError) as draft:
+        draft.write_text(text_of(card), encoding="utf-8")
+    return path
+
+
+def text_of(card: Entries) -> str:
+    """The card as Markdown. `classes`, `face_input` and `temperature` must be there; what else is missing is left out."""
+    measured = _entries(card, "metrics")
+    sections = (
+        ("", _summary(card)),
+        ("Intended and prohibited use", [_plain(card.get("intended_use") or INTENDED_USE)]),
+        ("How good it is", _figures(measured)),
+        ("Each class", _classes(measured)),
+        ("Calibration", _calibration(card, measured)),
+        ("Known failures", ["\n".join(f"- {one}" for one in _failures(card, measured))]),
+        ("Data", _data(_entries(card, "training"))),
+        ("Training", _training(_entries(card, "training"))),
+        ("How to use it", _usage(card)),
+        ("Files, versions, licence", _origin(card)),
+    )
+    written = [_front_matter(card)]
+    for title, content in sections:
+        blocks = list(content)
+        if blocks:
+            written += [f"## {title}", *blocks] if title else blocks
+    return "\n\n".join(written) + "\n"
+
+
+def _front_matter(card: Entries) -> str:
+    lines = ["library_name: keras", "pipeline_tag: image-classification"]
+    # The one entry that is free text; anything but a plain name could break the YAML.
+    if re.fullmatch(r"[\w.+-]+", licence := str(card.get("licence") or "")):
+        lines.insert(0, f"license: {licence.lower()}")
+    tags = ("ferkit", "facial-expression-recognition", "emotion-recognition")
+    return "\n".join(("---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---"))
+
+
+def _summary(card: Entries) -> Iterator[str]:
+    name, takes, classes = card.get("architecture"), card["face_input"], card["classes"]
+    yield f"# Facial expression recognition{f' with {_plain(name)}' if name else ''}"
+    size = [f"{card['parameters']:,} parameters"] if "parameters" in card else []
+    if "multiply_adds" in card:
+        size.append(f"{card['multiply_adds'] / 1e6:.1f} M multiply-adds per face")
+    colour = "gray" if takes["channels"] == 1 else "RGB"
+    yield (
+        f"A network that names the expression people perceive in a face: {_listed(classes)}. "
+        f"It takes a face of {takes['height']}x{takes['width']} {colour} pixels and gives {len(classes)} probabilities"
+        + (f"; {', '.join(size)}." if size else ".")
+    )
+    measured = _entries(card, "metrics")
+    if "accuracy" in measured:
+        interval = _interval(measured.get("accuracy_ci95"))
+        f1 = f", macro-F1 {measured['macro_f1']:.3f}" if "macro_f1" in measured else ""
+        yield f"{_percent(measured['accuracy'])} of {_split(measured)} right{interval}{f1}."
+
+
+def _figures(measured: Entries) -> Iterator[str]:
+    rows: list[tuple[str, str]] = []
+    if "accuracy" in measured:
+        rows.append(("accuracy", _percent(measured["accuracy"]) + _interval(measured.get("accuracy_ci95"))))
+    for key, name in (("macro_f1", "macro-F1"), ("balanced_accuracy", "balanced accuracy"), ("nll", "log loss, nats")):
+        if key in measured:
+            value = measured[key]
+            rows.append((name, _percent(value) if key == "balanced_accuracy" else f"{value:.3f}"))
+    if distinct := measured.get("without_duplicates"):
+        low_high = metrics.wilson_interval(round(distinct["accuracy"] * distinct["n"]), distinct["n"])
+        rows.append(("accuracy without duplicates", _percent(distinct["accuracy"]) + _interval(low_high)))
+        rows.append(("macro-F1 without duplicates", f"{distinct['macro_f1']:.3f}"))
+    if rows:
+        count = f", {measured['n']:,} faces" if "n" in measured else ""
+        yield f"Measured on {_split(measured)}{count}."
+        yield _table(("figure", "value"), rows)
+    if distinct:
+        yield (
+            f"Without duplicates: on the {distinct['n']:,} faces whose pixels stand in no earlier split, nor earlier in "
+            "this one."
+        )
+    if "note" in measured:
+        yield _plain(measured["note"])
+
+
+def _classes(measured: Entries) -> Iterator[str]:
+    rows = []
+    for name, one in _scored(measured):
+        low, high = metrics.wilson_interval(round(one["recall"] * one["n"]), one["n"])
+        shares = (_percent(one["precision"]), _percent(one["recall"]), f"{100 * low:.0f} to {100 * high:.0f} %")
+        rows.append((_plain(name), f"{one['n']:,}", *shares, f"{one['f1']:.3f}"))
+    if rows:
+        yield _table(("class", "faces", "precision", "recall", "95 % interval of recall", "F1"), rows)
+        yield (
+            "Precision: of the faces called so, the share that is labelled so. Recall: of the faces labelled so, the "
+            "share that was found."
+        )
+
+
+def _calibration(card: Entries, measured: Entries) -> Iterator[str]:
+    temperature = float(card["temperature"])
+    done = (
+        "Probabilities are used as the network gives them (temperature 1)."
+        if temperature == 1
+        else f"The network's log-probabilities are divided by a temperature of {temperature:.3f}; ferkit does so by itself."
+    )
+    if "ece" in measured:
+        before = measured.get("ece_uncalibrated")
+        was = f"; without the temperature {_points(before)}" if before is not None and temperature != 1 else ""
+        done += f" Confidence and accuracy are {_points(measured['ece'])} apart on average (ECE, 15 bins){was}."
+    yield done
+
+
+def _failures(card: Entries, measured: Entries) -> Iterator[str]:
+    """What the figures say it does badly; the worst classes are named whatever their figures are."""
+    scored = _scored(measured)
+    if len(scored) > 1:
+        by_recall = sorted(scored, key=lambda item: item[1]["recall"])[: min(_WORST, len(scored) - 1)]
+        found = (f"{_percent(one['recall'], 0)} of {_plain(name)}" for name, one in by_recall)
+        yield f"It overlooks most often: of the faces so labelled it finds {_joined(found)}."
+        by_precision = sorted(scored, key=lambda item: item[1]["precision"])[: min(_WORST, len(scored) - 1)]
+        right = (f"{_plain(name)} ({_percent(one['precision'], 0)})" for name, one in by_precision)
+        yield f"Least to be believed are its answers {_joined(right)}: the share that is labelled so."
+    few = [f"{_plain(name)} ({one['n']:,})" for name, one in scored if one["n"] < _FEW]
+    if few:
+        yield f"Few faces to measure on: {_joined(few)}. Figures of such a class may be far off, see its interval."
+    unseen = [_plain(name) for name in card["classes"] if measured.get("per_class") and name not in dict(scored)]
+    if unseen:
+        yield f"Never measured, for want of faces: {_joined(unseen)}."
+    distinct = measured.get("without_duplicates")
+    if distinct and distinct["accuracy"] < measured.get("accuracy", 0):
+        yield f"Pictures that occur more than once flatter it by {_points(measured['accuracy'] - distinct['accuracy'])}."
+    yield (
+        "It was not measured by age, gender, skin colour, light or camera. Measure it on faces like those that it will "
+        "see, before relying on it."
+    )
+    yield "It answers whatever it is shown, faces or not; its probabilities always sum to 1."
+
+
+def _data(training: Entries) -> Iterator[str]:
+    data = _entries(training, "data")
+    if "source" in data:
+        splits = [f"{_plain(name)} ({count:,} faces)" for name, count in _entries(data, "faces").items()]
+        votes = ", with FER+ votes" if data.get("votes") else ""
+        yield f"`{_code(data['source'])}`{votes}{f', split into {_joined(splits)}' if splits else ''}."
+    if "fingerprint" in data:
+        yield f"Fingerprint of faces and splits: `{_code(data['fingerprint'])}`"
+
+
+def _training(training: Entries) -> Iterator[str]:
+    if "epochs_done" in training:
+        best = f"; epoch {training['best_epoch']} was kept" if "best_epoch" in training else ""
+        minutes = f", {training['seconds'] / 60:,.0f} minutes of steps" if "seconds" in training else ""
+        yield f"{training['epochs_done']} epochs{minutes}{best}."
+    rows = [(name, f"`{_code(value)}`") for name, value in _switched_on(_entries(training, "recipe"))]
+    if rows:
+        yield _table(("recipe value", "setting"), rows)
+        yield "Values that are not listed are switched off."
+    sittings = [one for one in training.get("sittings") or () if isinstance(one, Mapping)]
+    if sittings:
+        places = Counter(_place(one) for one in sittings)
+        yield f"Sittings: {'; '.join(f'{count} with {place}' for place, count in places.items())}."
+
+
+def _usage(card: Entries) -> Iterator[str]:
+    yield """With ferkit, which also finds and cuts out the faces:
+
+```python
+import ferkit
+
+for face in ferkit.EmotionRecognizer("path/to/this/folder")("photo.jpg"):
+    print(face.label, face.confidence)
+```"""
+    if ONNX_FILE not in _entries(card, "sha256"):
+        return
+    takes = card["face_input"]
+    height, width, channels = takes["height"], takes["width"], takes["channels"]
+    yield f"""Without ferkit, for a face that was cut out of its picture:
+
+```python
+import json, numpy, onnxruntime, PIL.Image
+
+card = json.load(open("{CARD_FILE}", encoding="utf-8"))
+face = PIL.Image.open("face.png").convert("{"L" if channels == 1 else "RGB"}").resize(({width}, {height}))
+session = onnxruntime.InferenceSession("{ONNX_FILE}")
+pixels = numpy.asarray(face, numpy.uint8).reshape(1, {height}, {width}, {channels})
+powers = session.run(None, {{session.get_inputs()[0].name: pixels}})[0][0] ** (1 / card["temperature"])
+print(dict(zip(card["classes"], (powers / powers.sum()).tolist())))
+```"""
+
+
+def _origin(card: Entries) -> Iterator[str]:
+    sums = _entries(card, "sha256")
+    rows = [(f"`{name}`", f"`{_code(sums[name])}`") for name in (KERAS_FILE, ONNX_FILE) if name in sums]
+    if rows:
+        yield _table(("file", "SHA-256"), rows)
+    versions = ", ".join(f"{_plain(name)} {_plain(number)}" for name, number in _entries(card, "versions").items())
+    made = f"Made on {_plain(card['created'])}" if "created" in card else "Made"
+    if versions:
+        yield f"{made} with {versions}."
+    yield f"Licence: {_plain(card['licence'])}." if card.get("licence") else "Licence: not stated."
+
+
+def _entries(card: Entries, name: str) -> Entries:
+    found = card.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _scored(measured: Entries) -> list[tuple[str, Entries]]:
+    """Classes that have faces, hence figures."""
+    return [(name, one) for name, one in _entries(measured, "per_class").items() if one.get("n")]
+
+
+def _place(sitting: Entries) -> str:
+    parts = [_plain(sitting.get("backend", "an unknown backend"))]
+    if sitting.get("cpu_count"):
+        parts.append(f"{sitting['cpu_count']} cores")
+    if sitting.get("commit"):
+        parts.append(f"ferkit at commit `{_code(sitting['commit'])}`")
+    return ", ".join(parts)
+
+
+def _switched_on(recipe: Entries, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from _switched_on(value, f"{name}.")
+        elif value or name == "seed":
+            yield f"{prefix}{name}", value
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
+    return "\n".join((lines[0], f"|{'---|' * len(heads)}", *lines[1:]))
+
+
+def _split(measured: Entries) -> str:
+    return _plain(measured.get("split", "held-out faces"))
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.1f} points"
+
+
+def _interval(low_high: Sequence[float] | None) -> str:
+    return "" if low_high is None else f" (95 % interval {100 * low_high[0]:.1f} to {100 * low_high[1]:.1f})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(_plain, names))
+
+
+def _joined(parts: Iterator[str] | list[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _plain(value: Any) -> str:
+    """Text from the data, such as a class name, with nothing in it that Markdown or HTML would take for markup."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(str(value).split()))
+
+
+def _code(value: Any) -> str:
+    """The same for what stands between backticks, where nothing can be escaped."""
+    return re.sub(r"[`|]", "'", " ".join(str(value).split()))

@@ -1,0 +1,183 @@
+"""README.md of a model folder: whole Markdown from whole and from sparse cards, with nothing invented."""
+
+import json
+import re
+import shutil
+from itertools import pairwise
+
+import pytest
+from markdown_it import MarkdownIt
+
+from ferkit import model_card, model_folder
+from ferkit.errors import ModelError
+
+CARD = model_folder.read_card(model_folder.find("default"))
+LEAST = {"classes": ["a", "b"], "face_input": {"height": 4, "width": 5, "channels": 3}, "temperature": 1.0}
+EVIL = "a|b_c*<script>`[x](y)\n# z"
+
+
+def scores(n, recall, precision=0.5):
+    return {"n": n, "recall": recall, "precision": precision, "f1": 0.5}
+
+
+def body_of(text):
+    """What a reader sees: tables and headings as a Markdown parser finds them, without the metadata in front."""
+    start, _, rest = text.partition("---\n")
+    assert start == ""
+    metadata, _, body = rest.partition("---\n")
+    for line in metadata.splitlines():
+        assert re.fullmatch(r"(\w+:( [\w.+-]+)?|- [\w-]+)", line), line
+    return MarkdownIt("commonmark", {"html": True}).enable("table").parse(body)
+
+
+def cells(tokens, heading):
+    """Rows of the first table whose first head cell is `heading`."""
+    texts, row = [], []
+    for token, inline in pairwise(tokens):
+        if token.type in ("th_open", "td_open"):
+            row.append(inline.content)
+        elif token.type == "tr_close":
+            texts.append(row)
+            row = []
+    start = next(i for i, row in enumerate(texts) if row[0] == heading)
+    width = len(texts[start])
+    rows = []
+    for row in texts[start + 1 :]:
+        if len(row) != width or row[0] in ("figure", "class", "recipe value", "file"):
+            break
+        rows.append(row)
+    return rows
+
+
+def test_the_packaged_model_is_described():
+    text = model_card.text_of(CARD)
+    tokens = body_of(text)
+    assert text.startswith("---\nlicense: apache-2.0\n")
+    headings = [inline.content for token, inline in pairwise(tokens) if token.type == "heading_open"]
+    assert headings == [
+        f"Facial expression recognition with {CARD['architecture']}",
+        *("Intended and prohibited use", "How good it is", "Each class", "Calibration", "Known failures"),
+        *("Data", "Training", "How to use it", "Files, versions, licence"),
+    ]
+    measured = CARD["metrics"]
+    low, high = measured["accuracy_ci95"]
+    figures = dict(cells(tokens, "figure"))
+    said = f"{100 * measured['accuracy']:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f})"
+    assert figures["accuracy"] == said
+    assert figures["macro-F1"] == f"{measured['macro_f1']:.3f}"
+    rows = cells(tokens, "class")
+    assert [row[0] for row in rows] == CARD["classes"]
+    assert all(row[3] == f"{100 * measured['per_class'][row[0]]['recall']:.1f} %" for row in rows)
+    for value in (CARD["intended_use"], measured["note"], CARD["sha256"]["model.onnx"], f"{CARD['parameters']:,}"):
+        assert value in text
+    assert ["model", f"`{CARD['architecture']}`"] in cells(tokens, "recipe value")
+
+
+def test_worst_classes_come_from_the_figures():
+    per_class = {
+        "good": scores(500, 0.9, 0.9),
+        "bad": scores(500, 0.1, 0.6),
+        "rare": scores(10, 0.3, 0.2),
+        "fair": scores(500, 0.5, 0.7),
+        "none": {"n": 0, "recall": None, "precision": None, "f1": None},
+    }
+    text = model_card.text_of({**LEAST, "classes": list(per_class), "metrics": {"per_class": per_class}})
+    assert "it finds 10 % of bad, 30 % of rare and 50 % of fair." in text
+    assert "its answers rare (20 %), bad (60 %) and fair (70 %)" in text
+    assert "Few faces to measure on: rare (10)." in text
+    assert "for want of faces: none." in text
+    assert [row[0] for row in cells(body_of(text), "class")] == ["good", "bad", "rare", "fair"]
+
+
+def test_calibration_says_before_and_after():
+    card = {**LEAST, "temperature": 1.25, "metrics": {"ece": 0.021, "ece_uncalibrated": 0.064}}
+    text = model_card.text_of(card)
+    assert "temperature of 1.250" in text
+    assert "2.1 points apart on average (ECE, 15 bins); without the temperature 6.4 points." in text
+
+
+def thinned():
+    """The packaged card without each of its optional entries, outer and inner."""
+    for name in sorted(set(CARD) - set(LEAST)):
+        yield pytest.param({key: value for key, value in CARD.items() if key != name}, id=f"no {name}")
+        inner = CARD[name] if isinstance(CARD[name], dict) else {}
+        for key in inner:
+            less = {other: value for other, value in inner.items() if other != key}
+            yield pytest.param({**CARD, name: less}, id=f"no {name}.{key}")
+    yield pytest.param(LEAST, id="least")
+    metrics = {**CARD["metrics"], "without_duplicates": None}
+    yield pytest.param({**CARD, "metrics": metrics}, id="duplicates unknown")
+    yield pytest.param({**LEAST, "metrics": {"per_class": {"a": scores(5, 1.0)}}}, id="one class measured")
+    yield pytest.param({**LEAST, "training": {"sittings": [{}, {}]}}, id="sittings unknown")
+
+
+@pytest.mark.parametrize("card", list(thinned()))
+def test_what_is_missing_is_left_out(card):
+    text = model_card.text_of(card)
+    assert body_of(text)
+    assert not re.search(r"None|nan|\{|\(\)|  of |\n\n\n|## [^\n]+\n\n##", text.partition("```python")[0])
+
+
+def test_the_least_card_still_says_what_it_must():
+    text = model_card.text_of(LEAST)
+    assert model_folder.INTENDED_USE in text
+    assert "4x5" in text
+    assert "RGB" in text
+    assert "Licence: not stated." in text
+    assert "license:" not in text
+    assert "onnxruntime" not in text, "there is no such file"
+
+
+def test_names_from_data_are_no_markup():
+    per_class = {EVIL: scores(200, 0.5), "b": scores(200, 0.6)}
+    card = {
+        **LEAST,
+        "classes": [EVIL, "b"],
+        "licence": "MIT\nevil: true",
+        "architecture": EVIL,
+        "intended_use": EVIL,
+        "metrics": {"split": EVIL, "note": EVIL, "accuracy": 0.5, "per_class": per_class},
+        "training": {"data": {"source": EVIL, "fingerprint": EVIL, "faces": {EVIL: 3}}, "recipe": {"init": EVIL}},
+    }
+    text = model_card.text_of(card)
+    tokens = body_of(text)
+    kinds = [part.type for token in tokens for part in token.children or ()]
+    assert not {"html_inline", "link_open", "em_open"} & set(kinds)
+    assert "html_block" not in [token.type for token in tokens]
+    assert len(cells(tokens, "class")) == 2
+    assert "license:" not in text
+
+
+def test_it_is_written_beside_the_card_and_is_stable(tmp_path):
+    path = model_card.write(tmp_path, CARD)
+    assert path == tmp_path / "README.md"
+    first = path.read_bytes()
+    model_card.write(tmp_path, json.loads(json.dumps(CARD)))
+    assert path.read_bytes() == first
+    assert [one.name for one in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match="Cannot write"):
+        model_card.write(tmp_path / "file", CARD)
+
+
+def test_its_code_runs(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    from ferkit.samples import sample_picture
+
+    folder = shutil.copytree(model_folder.find("default"), tmp_path / "model")
+    monkeypatch.chdir(folder)
+    picture = Image.open(sample_picture())
+    picture.save("photo.jpg")
+    picture.crop((165, 57, 285, 177)).save("face.png")
+    blocks = [token.content for token in body_of(model_card.text_of(CARD)) if token.type == "fence"]
+    for code in blocks:
+        exec(code.replace("path/to/this/folder", str(folder)), {})  # noqa: S102
+    named, probabilities = capsys.readouterr().out.splitlines()
+    assert named.startswith("happy ")
+    probabilities = json.loads(probabilities.replace("'", '"'))
+    assert max(probabilities, key=probabilities.get) == "happy"
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
