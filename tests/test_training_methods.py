@@ -129,7 +129,16 @@ def test_gathered_gradients_are_those_of_a_large_batch(tmp_path):
 
 def test_two_heads_leave_two_models_each_measured_on_its_own(tmp_path):
     data = with_votes(small_dataset(train=140, size=16))
-    run = train(data, "tutorial", out=tmp_path / "run", votes_weight=0.5, epochs=8, batch_size=20, learning_rate=3e-3)
+    run = train(
+        data,
+        "tutorial",
+        out=tmp_path / "run",
+        votes_weight=0.5,
+        epochs=8,
+        batch_size=20,
+        learning_rate=3e-3,
+        recalibrate=True,
+    )
     faces = data.val
     labels, votes = EmotionClassifier.load(run.folder), EmotionClassifier.load(run.folder / "votes")
     assert (labels.card["metrics"]["truth"], votes.card["metrics"]["truth"]) == ("labels", "votes")
