@@ -10,7 +10,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from ferkit import model_folder
+from ferkit import model_card, model_folder
 from ferkit.export import open_network, to_onnx
 from ferkit.images import FaceInput
 
@@ -30,7 +30,7 @@ def main() -> None:
     network = open_network(run)
     shutil.copyfile(run / model_folder.KERAS_FILE, TARGET / model_folder.KERAS_FILE)
     difference = to_onnx(network, face_input, TARGET / model_folder.ONNX_FILE)
-    model_folder.write_card(
+    card = model_folder.write_card(
         TARGET,
         classes=tuple(card["classes"]),
         face_input=face_input,
@@ -41,6 +41,7 @@ def main() -> None:
             "serving": {"onnx_max_difference": difference},
         },
     )
+    model_card.write(TARGET, card)
     print(f"{TARGET} is now {run}: the serving copy differs by at most {difference:.2g}.")
 
 

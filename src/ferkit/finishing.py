@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ferkit import evaluation, export, metrics, model_folder, run_folder
+from ferkit import evaluation, export, metrics, model_card, model_folder, run_folder
 from ferkit.classifier import keras_network
 from ferkit.datasets.records import Dataset, FaceSet
 from ferkit.errors import FerkitError, TrainingError
@@ -59,7 +59,7 @@ def write_model(
     figures = report.to_dict()
     for name in ("model", "faces_per_second", "confusion", "coverage"):
         del figures[name]
-    model_folder.write_card(
+    card = model_folder.write_card(
         folder,
         classes=val.classes,
         face_input=face_input,
@@ -78,6 +78,7 @@ def write_model(
             "serving": serving,
         },
     )
+    model_card.write(folder, card)
     missing = serving.get("onnx_missing")
     return missing and f"No {model_folder.ONNX_FILE}, so this model runs only where Keras is installed: {missing}"
 
