@@ -8,6 +8,7 @@ Both functions only set `trainable` of layers, so the model must be compiled aft
 in a compiled step and in an optimizer is settled there.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,7 +47,7 @@ def thaw(network: Any, top: int | None = None) -> int:
 
 def learning_parameters(network: Any) -> int:
     """How many numbers of a network learn."""
-    return sum(int(variable.value.size) for variable in network.trainable_variables)
+    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
 
 
 def head_layers(network: Any) -> list[Any]:
