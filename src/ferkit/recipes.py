@@ -208,3 +208,23 @@ RECIPES.register("strong")(
         "The compact network from scratch: SGD with cosine, averaged weights, erasing, mixup, label smoothing.",
     )
 )
+
+RECIPES.register("fine-tune")(
+    Recipe(
+        TrainConfig(
+            model="compact",
+            optimizer="adamw",
+            epochs=12,
+            batch_size=32,
+            learning_rate=3e-3,
+            head_epochs=2,
+            thaw_rate=3e-4,
+            schedule="cosine",
+            warmup_epochs=0.5,
+            weight_decay=2e-2,
+            label_smoothing=0.1,
+            augmentation=Augmentation(rotation=10, zoom=0.1, shift=0.08, flip=True, contrast=0.2),
+        ),
+        "For --init or --weights, on data of your own: two epochs for the head alone, then all of it at a tenth of the rate.",
+    )
+)
