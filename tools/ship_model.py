@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from ferkit import model_card, model_folder
-from ferkit.export import open_network, to_onnx
+from ferkit.export import export, open_network, to_onnx
 from ferkit.images import FaceInput
 
 TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
@@ -30,18 +30,22 @@ def main() -> None:
     network = open_network(run)
     shutil.copyfile(run / model_folder.KERAS_FILE, TARGET / model_folder.KERAS_FILE)
     difference = to_onnx(network, face_input, TARGET / model_folder.ONNX_FILE)
-    card = model_folder.write_card(
-        TARGET,
-        classes=tuple(card["classes"]),
-        face_input=face_input,
-        temperature=float(card["temperature"]),
-        details={
-            "licence": "Apache-2.0",
-            **{key: value for key, value in card.items() if key not in _OWN},
-            "serving": {"onnx_max_difference": difference},
-        },
-    )
-    model_card.write(TARGET, card)
+    details = {
+        "licence": "Apache-2.0",
+        **{key: value for key, value in card.items() if key not in _OWN},
+        "serving": {"onnx_max_difference": difference},
+    }
+    (TARGET / model_folder.INT8_FILE).unlink(missing_ok=True)
+    classes, temperature = tuple(card["classes"]), float(card["temperature"])
+    for last in (False, True):
+        written = model_folder.write_card(
+            TARGET, classes=classes, face_input=face_input, temperature=temperature, details=details
+        )
+        if not last:
+            # The file in eight bits is made from the folder and carries its card; then the card gains its checksum.
+            parity = export(TARGET, TARGET / model_folder.INT8_FILE, "onnx-int8")
+            details["serving"] |= {"int8_max_difference": parity.max_difference}
+    model_card.write(TARGET, written)
     print(f"{TARGET} is now {run}: the serving copy differs by at most {difference:.2g}.")
 
 

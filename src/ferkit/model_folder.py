@@ -21,7 +21,9 @@ from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 
 KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "card.json"
-DEFAULT = "default"
+# Stands on its own, as every exported file does.
+INT8_FILE = "model.int8.onnx"
+DEFAULT, DEFAULT_INT8 = "default", "default-int8"
 
 INTENDED_USE = (
     "Recognises the expression that people perceive in a face, not what a person feels. "
@@ -34,12 +36,13 @@ _LARGEST_SIDE = 4096
 
 
 def find(model: str | Path) -> Path:
-    """Path of a model: a folder, a bare file, or the one that the package carries (`"default"`).
+    """Path of a model: a folder, a bare file, or the one that the package carries, `"default"` or `"default-int8"`.
 
     Raises:
         ModelError: nothing there, or a training run that has not been finished.
     """
-    path = Path(str(resources.files("ferkit") / "default_model")) if str(model) == DEFAULT else Path(model)
+    packaged = Path(str(resources.files("ferkit") / "default_model"))
+    path = {DEFAULT: packaged, DEFAULT_INT8: packaged / INT8_FILE}.get(str(model), Path(model))
     if not path.exists():
         raise ModelError(
             f"No model at {path}. Expected {DEFAULT!r}, a model folder with {CARD_FILE}, or a .keras, .h5, .onnx or "
@@ -103,7 +106,7 @@ def write_card(
         "intended_use": INTENDED_USE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "sha256": {name: sha256(folder / name) for name in (KERAS_FILE, ONNX_FILE) if (folder / name).is_file()},
+        "sha256": {name: sha256(folder / name) for name in (KERAS_FILE, ONNX_FILE, INT8_FILE) if (folder / name).is_file()},
     }
     with write_atomically(folder / CARD_FILE, ModelError) as draft:
         draft.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
