@@ -1,8 +1,10 @@
-"""Measure models on one split and write `benchmarks/LEADERBOARD.md`: the one place where our figures stand.
+r"""Measure models on one split and write `benchmarks/LEADERBOARD.md`: the one place where our figures stand.
 
-    python benchmarks/leaderboard.py fer2013.csv.gz runs/tutorial runs/better
+    python benchmarks/leaderboard.py fer2013.csv.gz runs/tutorial runs/strong-1 runs/strong-2 \
+        --votes ferplus.csv --ensemble pair=runs/strong-1,runs/strong-2
 
-Rows of models that are not named again are kept, so the table grows; a model measured again replaces its row.
+Runs that differ in the seed alone become one row. Models that are not named again are kept, so the table grows; one
+that is measured again replaces its figures. Without a model, the page is written anew from what is known.
 """
 
 import argparse
@@ -10,137 +12,225 @@ import datetime
 import json
 import statistics
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import ferkit
-from ferkit import model_folder
+from ferkit import metrics, model_folder
+from ferkit.engines import onnx_network
+from ferkit.evaluation import Report, measure
 from ferkit.files import write_atomically
-from ferkit.recipes import RECIPES
+from ferkit.images import FaceInput
+from ferkit.tta import TTA
+from leaderboard_page import page
+from training_command import Training, folder_name
 
 ROWS = Path(__file__).with_name("leaderboard.json")
 PAGE = Path(__file__).with_name("LEADERBOARD.md")
 
-INTRODUCTION = """# Leaderboard
-
-Every figure was written by the command in its row, none by hand. Accuracy is on **{split}** of FER-2013 (n = {n:,}),
-the split on which epoch and temperature were chosen, with its 95 % Wilson interval; human agreement on these labels is
-65 +- 5 % (Goodfellow et al. 2013). PrivateTest, which nothing was chosen on, is measured apart.
-
-- *distinct*: accuracy over faces whose pixels stand neither in Training nor twice in the split.
-- *ECE*: expected calibration error over 15 bins, before and after the temperature in the card.
-- *ms/face*: median over 200 single faces through ONNX Runtime on one thread, without decoding and detection.
-
-| model | parameters | multiply-adds | accuracy | distinct | macro-F1 | log loss | ECE | ms/face | training | date |
-|---|---|---|---|---|---|---|---|---|---|---|
-"""
-
-COMMANDS = """
-## How each row was made
-
-All from the root of a clone, after `make test` has set up `.venv`; `DATA` is FER-2013 as a file, CSV or any layout
-that `ferkit data` reads.
-
-| model | trained with | measured with | trained on | commit |
-|---|---|---|---|---|
-"""
+COVERAGE = 0.8
 
 
-def measure(model: str, data: ferkit.Dataset, split: str) -> dict[str, Any]:
-    classifier = ferkit.EmotionClassifier.load(model)
-    report = ferkit.evaluate(classifier, data.split(split))
-    card = classifier.card
-    training, recipe = card["training"], card["training"]["recipe"]
-    sitting = training["sittings"][0]
-    distinct = report.without_duplicates
-    name = Path(model).name
+@dataclass
+class Answers:
+    """What models answer on the data, each asked once: ensembles are made of the answers of their members."""
+
+    data: str
+    votes: str | None
+    _known: dict[tuple[str, str, str | None], Report] = field(default_factory=dict)
+
+    def faces(self, takes: FaceInput, split: str) -> ferkit.FaceSet:
+        size = (takes.height, takes.width)
+        return ferkit.load_dataset(self.data, votes=self.votes, size=size, channels=takes.channels).split(split)
+
+    def of(self, model: str, split: str, tta: str | None = None) -> Report:
+        if (model, split, tta) not in self._known:
+            classifier = ferkit.EmotionClassifier.load(model)
+            faces = self.faces(classifier.face_input, split)
+            self._known[model, split, tta] = ferkit.evaluate(classifier, faces, tta=tta)
+        return self._known[model, split, tta]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A member of an ensemble that has answered already."""
+
+    report: Report
+    face_input: FaceInput = field(default_factory=FaceInput)
+
+    @property
+    def name(self) -> str:
+        return self.report.model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.report.classes
+
+    def predict_proba(self, faces: Any, /) -> Any:
+        return self.report.probabilities
+
+
+def together(reports: list[Report], temperature: float = 1.0) -> Report:
+    """What an ensemble would have answered."""
+    faces = reports[0].faces
+    ensemble = ferkit.Ensemble([Remembered(one) for one in reports], temperature=temperature)
+    return measure(ensemble.predict_proba(faces.images), faces, model="", seconds=0)
+
+
+def figures(plain: Report, uncalibrated: Report, views: dict[str, Report]) -> dict[str, Any]:
+    """What every row has; `uncalibrated`: the same answers before the temperature."""
+    distinct = plain.without_duplicates
     return {
-        "model": name,
-        "split": report.split,
-        "n": report.n,
-        "parameters": card["parameters"],
-        "multiply_adds": card["multiply_adds"],
-        "accuracy": report.accuracy,
-        "accuracy_ci95": list(report.accuracy_ci95),
+        "split": plain.split,
+        "n": plain.n,
+        "accuracy": plain.accuracy,
         "distinct_accuracy": distinct.accuracy if distinct else None,
         "distinct_n": distinct.n if distinct else None,
-        "macro_f1": report.macro_f1,
-        "nll": report.nll,
-        "ece_uncalibrated": card["metrics"]["ece_uncalibrated"],
-        "ece": report.ece,
-        "ms_per_face": milliseconds_per_face(model_folder.find(model) / model_folder.ONNX_FILE, report.faces.images),
-        "minutes": training["seconds"] / 60,
-        "epochs": training["epochs_done"],
-        "seed": recipe["seed"],
+        "macro_f1": plain.macro_f1,
+        "surest": plain.accuracy_at_coverage(COVERAGE),
+        "nll": plain.nll,
+        "ece_uncalibrated": uncalibrated.ece,
+        "ece": plain.ece,
+        "tta": {name: {"accuracy": one.accuracy, "macro_f1": one.macro_f1} for name, one in views.items()},
+        "voters": by_voters(plain),
         "date": datetime.date.today().isoformat(),
-        "backend": f"{sitting['backend']}, {sitting['cpu_count']} CPU cores",
-        "commit": (sitting["commit"] or "")[:10],
-        "train_command": train_command(name, recipe),
-        "measure_command": f"python benchmarks/leaderboard.py DATA runs/{name}",
     }
 
 
-def train_command(name: str, recipe: dict[str, Any]) -> str:
-    """The command that trains this model: its recipe, and the options in which the card differs from it."""
-    usual = RECIPES[name].config.to_dict()
-    options = [f" --{key.replace('_', '-')} {value}" for key, value in recipe.items() if value != usual[key]]
-    return f"ferkit train DATA --recipe {name}{''.join(options)} --out runs/{name}"
+def by_voters(report: Report) -> dict[str, Any] | None:
+    """The same answers against what voters saw in the faces that have a first choice."""
+    if report.faces.votes is None:
+        return None
+    kept, _ = report.faces.by_votes()
+    scores = measure(report.probabilities[report.faces.has_first_choice], kept, model=report.model, seconds=0)
+    return {"n": scores.n, "accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
 
 
-def milliseconds_per_face(onnx_file: Path, faces: Any) -> float:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    times = []
-    for face in np.asarray(faces[:220])[:, None]:
-        started = time.perf_counter()
-        session.run(None, {name: face})
-        times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times[20:])
+def measured_run(model: str, answers: Answers, split: str, timed: bool) -> dict[str, Any]:
+    classifier = ferkit.EmotionClassifier.load(model)
+    card, path = classifier.card, model_folder.find(model)
+    name = folder_name(Path(model))
+    plain = answers.of(model, split)
+    hot = metrics.apply_temperature(plain.probabilities, 1 / classifier.temperature)
+    uncalibrated = measure(hot, plain.faces, model="", seconds=0)
+    training = Training.of(card, name)
+    sitting = (card["training"].get("sittings") or [{}])[0]
+    everyone = len(answers.faces(classifier.face_input, "train")) if "Training" in training.data["faces"] else None
+    return {
+        "name": name,
+        **figures(plain, uncalibrated, {tta: answers.of(model, split, tta) for tta in TTA}),
+        "seed": training.seed,
+        "parameters": card["parameters"],
+        "multiply_adds": card["multiply_adds"],
+        "float32": served(path / model_folder.ONNX_FILE, plain.faces.images, timed),
+        "int8": int8(path, answers, split, timed),
+        "minutes": card["training"]["seconds"] / 60,
+        "epochs": card["training"]["epochs_done"],
+        "backend": f"{sitting.get('backend', '?')}, {sitting.get('cpu_count', '?')} CPU cores",
+        "commit": (sitting.get("commit") or "")[:10],
+        "train_command": training.command(f"runs/{name.removesuffix('/votes')}", faces=everyone),
+        # Runs that agree in this are one row.
+        "row": row_of(model, name, training, everyone),
+    }
 
 
-def page(rows: list[dict[str, Any]]) -> str:
-    text = INTRODUCTION.format(split=rows[0]["split"], n=rows[0]["n"])
-    for row in rows:
-        low, high = (100 * value for value in row["accuracy_ci95"])
-        text += (
-            f"| `{row['model']}` | {row['parameters']:,} | {row['multiply_adds'] / 1e6:.1f} M "
-            f"| **{100 * row['accuracy']:.2f} %** ({low:.1f} to {high:.1f}) | {100 * row['distinct_accuracy']:.2f} % "
-            f"(n = {row['distinct_n']:,}) | {row['macro_f1']:.3f} | {row['nll']:.3f} "
-            f"| {row['ece_uncalibrated']:.3f} -> {row['ece']:.3f} | {row['ms_per_face']:.2f} "
-            f"| {row['epochs']} epochs, {row['minutes']:.0f} min, seed {row['seed']} | {row['date']} |\n"
-        )
-    text += COMMANDS
-    for row in rows:
-        text += (
-            f"| `{row['model']}` | `{row['train_command']}` | `{row['measure_command']}` "
-            f"| {row['backend']} | `{row['commit']}` |\n"
-        )
-    return text
+def row_of(model: str, name: str, training: Training, everyone: int | None) -> str:
+    """What runs of one row agree in: all but the seed. The packaged model has a row to itself, being a copy of a run."""
+    if model == model_folder.DEFAULT:
+        return model
+    return training.command(seed=False, faces=everyone) + ("/votes" if name.endswith("/votes") else "")
+
+
+def int8(folder: Path, answers: Answers, split: str, timed: bool) -> dict[str, Any] | None:
+    """The same for the network in eight bits, if it was exported into the folder as a file with int8 in its name."""
+    file = next(iter(sorted(folder.glob("*int8*.onnx"))), None)
+    if file is None:
+        return None
+    report = answers.of(str(file), split)
+    return {"accuracy": report.accuracy, **(served(file, report.faces.images, timed) or {})}
+
+
+def served(onnx_file: Path, faces: Any, timed: bool) -> dict[str, Any] | None:
+    """Size and speed of a serving copy: one face at a time on one thread."""
+    if not onnx_file.is_file():
+        return None
+    known: dict[str, Any] = {"bytes": onnx_file.stat().st_size, "ms_per_face": None}
+    if timed:
+        network = onnx_network(onnx_file, threads=1)
+        times = []
+        for face in np.asarray(faces[:220])[:, None]:
+            started = time.perf_counter()
+            network(face)
+            times.append(time.perf_counter() - started)
+        known["ms_per_face"] = 1000 * statistics.median(times[20:])
+    return known
+
+
+def measured_ensemble(name: str, members: list[str], answers: Answers, split: str) -> dict[str, Any]:
+    """Temperature as for single models: fitted on the validation split."""
+    held_out = together([answers.of(one, "val") for one in members])
+    temperature = metrics.fit_temperature(held_out.probabilities, held_out.faces.labels)
+    asked = [answers.of(one, split) for one in members]
+    views = {tta: together([answers.of(one, split, tta) for one in members]) for tta in TTA}
+    return {
+        "name": name,
+        "members": [folder_name(Path(one)) for one in members],
+        "temperature": temperature,
+        **figures(together(asked, temperature), together(asked), views),
+    }
+
+
+def kept_times(row: dict[str, Any], before: dict[str, Any] | None) -> None:
+    """Without timing, what was timed before stands as long as the file is as large."""
+    for kind in ("float32", "int8"):
+        now, then = row.get(kind), (before or {}).get(kind)
+        if now and then and now["ms_per_face"] is None and now["bytes"] == then["bytes"]:
+            now["ms_per_face"] = then["ms_per_face"]
+
+
+def ensemble_of(text: str) -> tuple[str, list[str]]:
+    name, equals, members = text.partition("=")
+    if not (name and equals and len(members.split(",")) > 1):
+        raise argparse.ArgumentTypeError(f"expected NAME=RUN,RUN,... with two runs or more, received {text!r}")
+    return name, members.split(",")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="FER-2013, in any form that ferkit reads")
-    parser.add_argument("models", nargs="+", help="model folders, named as their recipe")
+    parser.add_argument("models", nargs="*", help="model folders")
     parser.add_argument("--split", default="PublicTest", help="default: %(default)s")
-    options = parser.parse_args()
+    parser.add_argument("--votes", help="FER+ votes: accuracy against what voters saw")
+    parser.add_argument("--ensemble", action="append", default=[], type=ensemble_of, metavar="NAME=RUN,RUN,...")
+    parser.add_argument("--no-timing", action="store_true", help="keep the times of before: the machine is busy")
+    options = parser.parse_intermixed_args()  # models may stand behind options
 
-    data = ferkit.load_dataset(options.data)
-    rows = {row["model"]: row for row in json.loads(ROWS.read_text())} if ROWS.is_file() else {}
+    answers = Answers(options.data, options.votes)
+    rows = {(row["name"], row["split"]): row for row in json.loads(ROWS.read_text())} if ROWS.is_file() else {}
+
+    def keep(row: dict[str, Any]) -> None:
+        place = row["name"], row["split"]
+        kept_times(row, rows.get(place))
+        rows[place] = row
+        views = ", ".join(f"{name} {100 * one['accuracy']:.2f} %" for name, one in row["tta"].items())
+        print(f"{row['name']}: {100 * row['accuracy']:.2f} % of {row['split']}; {views}", flush=True)
+        write(list(rows.values()))  # after each, so that what fails later does not cost it
+
     for model in options.models:
-        row = measure(model, data, options.split)
-        rows[row["model"]] = row
-        print(f"{row['model']}: {100 * row['accuracy']:.2f} % of {row['split']}, {row['ms_per_face']:.2f} ms per face")
-    ranked = sorted(rows.values(), key=lambda row: -row["accuracy"])
+        keep(measured_run(model, answers, options.split, timed=not options.no_timing))
+    for name, members in options.ensemble:
+        keep(measured_ensemble(name, members, answers, options.split))
+    write(list(rows.values()))
+
+
+def write(rows: list[dict[str, Any]]) -> None:
     with write_atomically(ROWS) as draft:
-        draft.write_text(json.dumps(ranked, indent=2) + "\n")
+        draft.write_text(json.dumps(rows, indent=2) + "\n")
     with write_atomically(PAGE) as draft:
-        draft.write_text(page(ranked))
+        draft.write_text(page(rows))
 
 
 if __name__ == "__main__":

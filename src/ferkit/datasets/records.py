@@ -86,19 +86,25 @@ class FaceSet:
         >>> faces.by_votes()[0].labels.tolist()
         [0]
         """
+        first = self.has_first_choice
+        assert self.votes is not None  # noqa: S101 - for mypy; without votes the line above raised
+        nobody = 0 if self.voted is None else int((~self.voted).sum())
+        note = (
+            f"Labels are the voters' first choice. Left out of {len(self):,} faces of {self.name}: "
+            f"{nobody:,} without a vote for any class, {len(self) - int(first.sum()) - nobody:,} with a tie."
+        )
+        labels = self.votes[first].argmax(axis=1).astype(np.int64)
+        return replace(self.select(first), labels=labels, truth="votes"), note
+
+    @property
+    def has_first_choice(self) -> npt.NDArray[np.bool_]:
+        """bool (N,), True where one class has more votes than any other: the faces that `by_votes` keeps."""
         if self.votes is None:
             raise DatasetError(
                 f"{self.name} has no votes, so nobody knows what voters saw. Load it with votes= (--votes FILE)."
             )
-        voted = np.ones(len(self), np.bool_) if self.voted is None else self.voted
-        clear = (self.votes == self.votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
-        kept = self.select(voted & clear)
-        note = (
-            f"Labels are the voters' first choice. Left out of {len(self):,} faces of {self.name}: "
-            f"{int((~voted).sum()):,} without a vote for any class, {int((voted & ~clear).sum()):,} with a tie."
-        )
-        assert kept.votes is not None  # noqa: S101 - for mypy
-        return replace(kept, labels=kept.votes.argmax(axis=1).astype(np.int64), truth="votes"), note
+        alone = (self.votes == self.votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
+        return np.asarray(alone if self.voted is None else alone & self.voted)
 
 
 @dataclass(frozen=True)
