@@ -3,42 +3,67 @@
 import numpy as np
 import pytest
 
+from ferkit.engines import open_keras
 from ferkit.errors import UsageError
 from ferkit.models import ARCHITECTURES, tutorial
+from ferkit.models.pretrained import IMAGENET_WEIGHTS
 from ferkit.models.size import multiply_adds
+from ferkit.models.statistics import recalibrate_normalization
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
 
 
-@pytest.mark.parametrize("name", list(ARCHITECTURES))
+# Building and saving these takes seconds, and channels are handled alike in all of them.
+LARGE = {"teacher", "vgg16", "resnet50", "efficientnetv2", "convnexttiny"}
+SHAPES = {"fer2013": (7, (48, 48, 1)), "own-classes-rgb": (3, (56, 48, 3))}
+
+
 @pytest.mark.parametrize(
-    ("classes", "shape"),
-    [pytest.param(7, (48, 48, 1), id="fer2013"), pytest.param(3, (48, 48, 3), id="own-classes-rgb")],
+    ("name", "classes", "shape"),
+    [
+        pytest.param(name, *case, id=f"{name}-{kind}")
+        for name in ARCHITECTURES
+        for kind, case in SHAPES.items()
+        if kind == "fer2013" or name not in LARGE
+    ],
 )
 def test_architecture_contract(name, classes, shape, rng, tmp_path):
     keras.utils.set_random_seed(1)
     network = ARCHITECTURES[name](classes, input_shape=shape)
     faces = rng.integers(0, 256, (4, *shape), dtype=np.uint8)
-    probabilities = network.predict(faces, verbose=0)
+    # As training leaves it: with untrained statistics the signal of a deep network dies away.
+    recalibrate_normalization(network, faces)
+    probabilities = np.asarray(network(faces))
     assert probabilities.shape == (4, classes)
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
     assert len(np.unique(probabilities[:, 0])) == 4, "different faces must give different answers"
     # The scale is the network's own business: bytes and the same numbers as float mean the same face.
-    np.testing.assert_allclose(network.predict(faces.astype(np.float32), verbose=0), probabilities, atol=1e-6)
+    np.testing.assert_allclose(network(faces.astype(np.float32)), probabilities, atol=1e-6)
     network.save(tmp_path / "model.keras")
-    copy = keras.saving.load_model(tmp_path / "model.keras", compile=False)
-    np.testing.assert_allclose(copy.predict(faces, verbose=0), probabilities, atol=1e-6)
+    copy = open_keras(tmp_path / "model.keras")
+    np.testing.assert_allclose(copy(faces), probabilities, atol=1e-6)
+    if shape == (48, 48, 1):
+        sizes = (f"{network.count_params():,} parameters", _millions(multiply_adds(network)))
+        assert all(size in ARCHITECTURES[name].__doc__ for size in sizes), sizes
+
+
+def _millions(count: int) -> str:
+    return f" {count / 1e6:,.{0 if count > 200e6 else 1}f} M multiply-adds"
 
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
-def test_activation_reaches_the_network(name, rng):
+def test_activation_reaches_the_network_or_is_refused(name, rng):
+    if name in IMAGENET_WEIGHTS:
+        with pytest.raises(UsageError, match="keeps the activations"):
+            ARCHITECTURES[name](activation="leaky_relu")
+        return
     faces = rng.integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
     answers = []
     for activation in ("relu", "leaky_relu"):
         keras.utils.set_random_seed(1)
-        answers.append(ARCHITECTURES[name](activation=activation).predict(faces, verbose=0))
+        answers.append(np.asarray(ARCHITECTURES[name](activation=activation)(faces)))
     assert np.abs(answers[0] - answers[1]).max() > 1e-6
 
 
@@ -56,15 +81,10 @@ def test_tutorial_is_the_tutorials_network():
     assert rates == [0.25, 0.25, 0.25, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "multiply_adds_most"),
-    [pytest.param("compact", 1_207_821, 100e6, id="compact"), pytest.param("resnet", 2_824_247, 1e9, id="resnet")],
-)
-def test_residual_networks_have_the_size_they_claim(name, parameters, multiply_adds_most):
-    network = ARCHITECTURES[name]()
-    assert network.count_params() == parameters
-    assert f"{parameters:,} parameters" in ARCHITECTURES[name].__doc__
-    assert multiply_adds(network) < multiply_adds_most
+def test_compact_stays_small():
+    network = ARCHITECTURES["compact"]()
+    assert network.count_params() <= 3e6
+    assert multiply_adds(network) <= 100e6
 
 
 def test_stochastic_depth_leaves_out_whole_blocks(rng):
