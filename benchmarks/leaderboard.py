@@ -145,9 +145,9 @@ def row_of(model: str, name: str, training: Training, everyone: int | None) -> s
 
 
 def int8(folder: Path, answers: Answers, split: str, timed: bool) -> dict[str, Any] | None:
-    """The same for the network in eight bits, if it was exported into the folder as a file with int8 in its name."""
-    file = next(iter(sorted(folder.glob("*int8*.onnx"))), None)
-    if file is None:
+    """The same for the network in eight bits, where the folder has it."""
+    file = folder / model_folder.INT8_FILE
+    if not file.is_file():
         return None
     report = answers.of(str(file), split)
     return {"accuracy": report.accuracy, **(served(file, report.faces.images, timed) or {})}

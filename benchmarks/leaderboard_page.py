@@ -178,7 +178,8 @@ def size_table(rows: Sequence[Row]) -> str:
 ### Size and speed
 
 *ms/face*: median over 200 single faces through ONNX Runtime on one thread, without decoding and detection. The last three
-columns are of the network in eight bits (`ferkit export --format onnx-int8`), where it lies in the folder.
+columns are of the network in eight bits (`ferkit export --format onnx-int8`), where it lies in the folder as
+`model.int8.onnx`.
 """
 
     def cells(row: Row) -> list[str]:

@@ -115,7 +115,7 @@ def workplace(files, tmp_path, monkeypatch):
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_choices", dict(registry._choices))
     for name, recipe in RECIPES.items():
-        RECIPES._choices[name] = replace(recipe, config=replace(recipe.config, epochs=1))
+        RECIPES._choices[name] = replace(recipe, config=replace(recipe.config, epochs=1, head_epochs=0))
     monkeypatch.chdir(shutil.copytree(files, tmp_path / "work"))
 
 

@@ -107,8 +107,8 @@ class Runs:
         (path / "model.onnx").write_bytes(bytes(3_000_000))
         self.known[str(path)] = EmotionClassifier(bar, name=name, temperature=0.5, card=made)
         if int8:
-            (path / "model-int8.onnx").write_bytes(bytes(1_000_000))
-            self.known[str(path / "model-int8.onnx")] = self.known[str(path)]
+            (path / "model.int8.onnx").write_bytes(bytes(1_000_000))
+            self.known[str(path / "model.int8.onnx")] = self.known[str(path)]
         return str(path)
 
 

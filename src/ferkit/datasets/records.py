@@ -98,7 +98,7 @@ class FaceSet:
 
     @property
     def has_first_choice(self) -> npt.NDArray[np.bool_]:
-        """bool (N,), True where one class has more votes than any other: the faces that `by_votes` keeps."""
+        """Where one class has more votes than any other, bool (N,): the faces that `by_votes` keeps."""
         if self.votes is None:
             raise DatasetError(
                 f"{self.name} has no votes, so nobody knows what voters saw. Load it with votes= (--votes FILE)."
