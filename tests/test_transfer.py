@@ -316,3 +316,14 @@ def test_sixteen_bits(rng):
     answers = np.asarray(network(faces))
     assert answers.dtype == np.float32
     np.testing.assert_allclose(answers, same(faces), atol=0.05)
+
+
+def test_the_docs_have_the_addresses():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[1] / "docs" / "fine-tuning.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` | `{known.path}` |" in text for name, known in IMAGENET_WEIGHTS.items())
+    assert all(
+        known.url.startswith("https://storage.googleapis.com/tensorflow/keras-applications/")
+        for known in IMAGENET_WEIGHTS.values()
+    )
