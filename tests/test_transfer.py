@@ -288,7 +288,7 @@ def test_imagenet_is_refused_where_there_is_none():
         take_weights(layered_network(), "imagenet")
 
 
-def test_a_fine_tuned_network_becomes_onnx(network, rng, tmp_path):
+def test_a_fine_tuned_network_becomes_onnx(network, rng, tmp_path, caplog):
     import onnxruntime
 
     from ferkit.export.formats import serving_graph
@@ -296,6 +296,7 @@ def test_a_fine_tuned_network_becomes_onnx(network, rng, tmp_path):
     faces = rng.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
     recalibrate_normalization(network, faces)
     serving_graph(network, tmp_path / "model.onnx")
+    assert "Traceback" not in caplog.text
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"faces": faces})[0], network(faces), atol=1e-4)
 

@@ -4,6 +4,7 @@ python -m ferkit.export.conversion NETWORK.keras OUT.onnx|OUT.tflite PIXEL_SCALE
 """
 
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def _convert_here(model: Any, path: Path, pixel_scale: float, temperature: float
         probabilities = keras.ops.softmax(logs / temperature)
     serving = keras.Model(faces, {OUTPUT: probabilities})
     signature = [keras.InputSpec(shape=shape, dtype="uint8", name=INPUT)]
+    # It logs a traceback for each optimization that it does without, as for MobileNetV3; what fails is raised as well.
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of Keras' own code against NumPy 2
         try:
