@@ -37,9 +37,10 @@ ORDER = [
     },
     {"classifier", "engines", "recipes"},
     {"objectives", "settings", "sharpness", "targets", "checkpoints", "ensemble", "evaluation", "report_tables", "plot_galleries", "plot_style", "plots", "export", "model_card"},
-    {"recognizer", "run_folder", "starting", "training_step"},
+    {"recognizer", "run_folder", "search", "search_space", "starting", "training_step"},
     {"finishing", "phases"},
     {"report", "report_faces", "report_parts", "report_training", "training", "sinks"},
+    {"tuning"},
     {"cli"},
     {"__main__"},
 ]

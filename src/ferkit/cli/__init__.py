@@ -12,6 +12,7 @@ from ferkit.cli.export import export
 from ferkit.cli.lists import detectors, models, recipes
 from ferkit.cli.predict import predict
 from ferkit.cli.train import train
+from ferkit.cli.tune import tune
 
 app = typer.Typer(
     name="ferkit",
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (predict, train, evaluate, data, export, models, detectors, recipes):
+for command in (predict, train, tune, evaluate, data, export, models, detectors, recipes):
     app.command()(command)
 
 
