@@ -15,6 +15,7 @@ from ferkit.augmentation import Augmentation
 from ferkit.classifier import EmotionClassifier
 from ferkit.labels import EMOTIONS
 from ferkit.recipes import RECIPES
+from ferkit.tta import TTA
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -167,7 +168,7 @@ def test_seeds_are_one_row_and_ensembles_another(board):
     # Stated before the temperature: 0.6; of the second run 80 % are right, of the first 67 %.
     assert records["better-s2"]["ece_uncalibrated"] == pytest.approx(0.2, abs=1e-6)
     assert records["both"]["ece"] < records["both"]["ece_uncalibrated"]
-    assert len(calibration["`both` (2 models)"]) == 4
+    assert len(calibration["`both` (2 models)"]) == 2 + len(TTA)
 
     size = tables["Size and speed"]
     assert size["`better`"][:3] == ["1,000", "2.0 M", "3.0 MB"]
@@ -184,7 +185,7 @@ def test_the_ensemble_row_is_what_evaluate_says(board):
     paths = [board.runs.add(f"run-{n}", card(seed=n), wrong_every=n + 2, confidence=0.3 * n) for n in (1, 2)]
     _, records = board(*paths, "--ensemble", f"both={','.join(paths)}")
     faces = ferkit.load_dataset(Path(paths[0]).parent / "fer.csv").val
-    for tta in (None, "flip", "ten-crop"):
+    for tta in (None, *TTA):
         report = ferkit.evaluate(ferkit.Ensemble(paths), faces, tta=tta)
         record = records["both"] if tta is None else records["both"]["tta"][tta]
         assert record["accuracy"] == pytest.approx(report.accuracy)

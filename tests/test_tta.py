@@ -15,7 +15,7 @@ from ferkit.metrics import apply_temperature
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.tta import TTA
 
-VIEWS = {"flip": 2, "ten-crop": 10}
+VIEWS = {"flip": 2, "ten-crop": 10, "shift": 10}
 
 
 def lit(faces):
@@ -70,6 +70,21 @@ def test_a_crop_is_scaled_back_without_a_shift():
     # Four pixels apart, of 200 / 47 grey levels each.
     assert (bottom - top).mean() == pytest.approx(4 * 200 / 47, abs=0.6)
     assert np.ptp(centre) == pytest.approx(200 * 43 / 47, abs=2)
+
+
+@pytest.mark.parametrize(("size", "by"), [pytest.param(48, 1, id="48"), pytest.param(96, 2, id="96"), (20, 1)])
+def test_shifts_go_to_each_corner_and_repeat_the_edge(size, by, rng):
+    face = rng.integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    views = list(TTA["shift"](face))
+    assert np.array_equal(views[0], face)
+    assert np.array_equal(views[1], face[:, :, ::-1])
+    moves = [(by, by), (by, -by), (-by, by), (-by, -by)]
+    inner = face[:, by:-by, by:-by]
+    for (down, right), view, mirrored in zip(moves, views[2::2], views[3::2], strict=True):
+        assert np.array_equal(np.roll(view, (-down, -right), (1, 2))[:, by:-by, by:-by], inner)
+        first, last = view[:, 0 if down > 0 else -1], face[:, 0 if down > 0 else -1]
+        assert np.array_equal(np.roll(first, -right, 1)[:, by:-by], last[:, by:-by]), "the edge is repeated"
+        assert np.array_equal(mirrored, view[:, :, ::-1])
 
 
 @pytest.mark.parametrize("name", list(TTA))

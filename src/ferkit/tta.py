@@ -58,6 +58,24 @@ def ten_crop(faces: Faces) -> Iterator[Faces]:
         yield view[:, :, ::-1]
 
 
+@TTA.register("shift")
+def shift(faces: Faces) -> Iterator[Faces]:
+    """Mean of the face as it is and moved by a 48th towards each corner, and their mirror images; takes ten times the time.
+
+    What comes in from outside repeats the edge. Unlike `ten-crop` it does not enlarge the face, which faces that are cut
+    as tightly as those of FER-2013 do not bear (`benchmarks/LEADERBOARD.md`).
+    """
+    import numpy as np
+
+    height, width = faces.shape[1:3]
+    down, right = max(1, height // 48), max(1, width // 48)
+    larger = np.pad(faces, ((0, 0), (down, down), (right, right), (0, 0)), mode="edge")
+    for y, x in ((down, right), (0, 0), (0, 2 * right), (2 * down, 0), (2 * down, 2 * right)):
+        view = larger[:, y : y + height, x : x + width]
+        yield view
+        yield view[:, :, ::-1]
+
+
 def help_text() -> str:
     """What the help of commands says of the choices, their cost included."""
     return "Test-time augmentation. " + " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
