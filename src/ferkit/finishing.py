@@ -27,12 +27,10 @@ def write_model(
     training: Mapping[str, Any],
     *,
     architecture: str,
-    truth: str = "labels",
 ) -> str | None:
     """Write network, serving copy, and the card last of all; returns what the user must know, if anything.
 
-    val: the faces that temperature and figures are taken on. training: what the card says of the run. truth: what the
-    labels of `val` are, "labels" or "votes" (the voters' first choice).
+    val: the faces that temperature and figures are taken on. training: what the card says of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The card goes first and comes last: with it there, the files beside it are the ones it describes.
@@ -57,7 +55,7 @@ def write_model(
     temperature = metrics.fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
     report = evaluation.measure(metrics.apply_temperature(raw, temperature), val, model=architecture, seconds=0)
     figures = report.to_dict()
-    for name in ("model", "faces_per_second", "confusion", "coverage"):
+    for name in ("model", "faces_per_second", "confusion", "coverage", "tta"):
         del figures[name]
     card = model_folder.write_card(
         folder,
@@ -71,7 +69,6 @@ def write_model(
             "training": dict(training),
             "metrics": {
                 **figures,
-                "truth": truth,
                 "ece_uncalibrated": metrics.ece(raw, val.labels),
                 "note": f"Epoch and temperature were chosen on {val.name}, so expect a little less on unseen faces.",
             },

@@ -12,6 +12,7 @@ from ferkit.errors import DatasetError, ModelError, TrainingError
 from ferkit.files import write_atomically
 from ferkit.labels import canonical
 from ferkit.recipes import TrainConfig
+from ferkit.tta import predict_proba
 
 Targets = npt.NDArray[np.float32]
 
@@ -69,8 +70,7 @@ def teachers_answers(teachers: Sequence[EmotionClassifier], faces: FaceSet, stor
     total = np.zeros((len(faces), len(faces.classes)), np.float64)
     for teacher in teachers:
         columns = _columns(teacher, faces)
-        for view in (faces.images, faces.images[:, :, ::-1]):
-            total += teacher.predict_proba(np.ascontiguousarray(view))[:, columns]
+        total += predict_proba(teacher, faces.images, "flip")[:, columns]
     answers = (total / total.sum(axis=1, keepdims=True)).astype(np.float32)
     with write_atomically(stored, TrainingError) as draft, draft.open("wb") as file:
         np.save(file, answers)

@@ -205,8 +205,8 @@ def _write_models(
     if config.votes_weight and val.votes is not None:
         # Measured on what most voters said.
         final.set_weights([*network.get_weights()[:-2], *trained.get_layer(VOTES_HEAD).get_weights()])
-        voted = replace(val, labels=val.votes.argmax(axis=1))
-        troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model, truth="votes"))
+        voted, _ = val.by_votes()
+        troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model))
     return [trouble for trouble in troubles if trouble]
 
 
