@@ -1,5 +1,7 @@
 """What training makes small, and what it asks for: against the formulas, written out in NumPy."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -128,7 +130,7 @@ def test_options_say_how_one_config_becomes_another():
     config = usual.changed(epochs=7, mixup=0.9, patience=3, teachers=("a", "b"), recalibrate=False, **erased)
     words = as_options(config, usual)
     assert words[:2] == ["--epochs", "7"]
-    assert ["--teacher", "a", "--teacher", "b"] == words[words.index("--teacher") :][:4]
-    settings = [word for before, word in zip(words, words[1:], strict=False) if before == "--set"]
+    assert words[words.index("--teacher") :][:4] == ["--teacher", "a", "--teacher", "b"]
+    settings = [word for before, word in pairwise(words) if before == "--set"]
     again = usual.changed(epochs=7, patience=3, teachers=("a", "b"), **changes_of(settings, usual.augmentation))
     assert again == config

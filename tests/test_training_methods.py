@@ -18,7 +18,7 @@ needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", r
 QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 1e-3}
 
 
-class Interruption(Exception):
+class InterruptionError(Exception):
     pass
 
 
@@ -37,9 +37,9 @@ def stopped_and_resumed(data, folder, after: int, **options):
 
     def cut(row):
         if row["epoch"] == after:
-            raise Interruption
+            raise InterruptionError
 
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(data, "tutorial", out=folder, on_epoch=cut, **options)
     return train(data, "tutorial", out=folder, resume=True)
 
@@ -80,12 +80,14 @@ def two_phases(tmp_path_factory):
 def test_the_head_learns_alone_first(tmp_path, two_phases):
     whole, options = two_phases
     seen = []
-    with pytest.raises(Interruption):
+    with pytest.raises(InterruptionError):
         train(
             small_dataset(size=16),
             "tutorial",
             out=tmp_path / "head",
-            on_epoch=lambda row: seen.append(row) or (_ for _ in ()).throw(Interruption) if row["epoch"] == 2 else None,
+            on_epoch=lambda row: (
+                seen.append(row) or (_ for _ in ()).throw(InterruptionError) if row["epoch"] == 2 else None
+            ),
             **options,
         )
     fresh = train(
@@ -99,8 +101,8 @@ def test_the_head_learns_alone_first(tmp_path, two_phases):
         np.testing.assert_allclose(head[name], first[name], atol=1e-6, err_msg="the base learnt in the head's epochs")
     last = variables(whole.folder / "checkpoints" / "last.npz")
     assert any(np.abs(last[name] - first[name]).max() > 1e-4 for name in kernels), "the base never learnt"
-    assert [row["learning_rate"] for row in whole.history][0] == pytest.approx(1e-3)
-    assert [row["learning_rate"] for row in whole.history][2] == pytest.approx(1e-4)
+    assert whole.history[0]["learning_rate"] == pytest.approx(1e-3)
+    assert whole.history[2]["learning_rate"] == pytest.approx(1e-4)
 
 
 def test_gathered_gradients_are_those_of_a_large_batch(tmp_path):

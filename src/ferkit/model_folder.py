@@ -106,7 +106,9 @@ def write_card(
         "intended_use": INTENDED_USE,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "sha256": {name: sha256(folder / name) for name in (KERAS_FILE, ONNX_FILE, INT8_FILE) if (folder / name).is_file()},
+        "sha256": {
+            name: sha256(folder / name) for name in (KERAS_FILE, ONNX_FILE, INT8_FILE) if (folder / name).is_file()
+        },
     }
     with write_atomically(folder / CARD_FILE, ModelError) as draft:
         draft.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

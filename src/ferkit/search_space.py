@@ -58,7 +58,7 @@ class ByOptimizer:
 _ADAM = Between(1e-4, 1e-2, log=True)
 
 SPACE: Registry[Between | OneOf | ByOptimizer] = Registry("value to search")
-for _name, _range in {
+_RANGES: dict[str, Between | OneOf | ByOptimizer] = {
     "optimizer": OneOf(OPTIMIZERS),
     "learning_rate": ByOptimizer(
         {"adam": _ADAM, "adamw": _ADAM, "sgd": Between(1e-2, 0.5, log=True), "lion": Between(1e-5, 1e-3, log=True)}
@@ -77,7 +77,8 @@ for _name, _range in {
     "augmentation.contrast": Between(0, 0.5),
     "augmentation.brightness": Between(0, 0.3),
     "augmentation.erase": Between(0, 0.5),
-}.items():
+}
+for _name, _range in _RANGES.items():
     SPACE.register(_name)(_range)
 
 USUAL_SEARCH = ("learning_rate", "weight_decay", "label_smoothing")
