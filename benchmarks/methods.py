@@ -29,7 +29,7 @@ ROWS = Path(__file__).with_name("methods.json")
 PAGE = Path(__file__).with_name("METHODS.md")
 
 BASE = RECIPES["better"].config.changed(
-    optimizer="sgd", learning_rate=0.03, batch_size=128, weight_decay=5e-3, label_smoothing=0.0
+    optimizer="sgd", learning_rate=0.02, batch_size=64, weight_decay=5e-3, label_smoothing=0.0
 )
 STRONG = RECIPES["strong"].config.augmentation
 # Name in the table -> values that differ from the base.
@@ -37,7 +37,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "base: SGD with Nesterov momentum, cosine": {},
     "AdamW": {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 2e-2},
     "Lion": {"optimizer": "lion", "learning_rate": 2e-4, "weight_decay": 1e-1},
-    "one-cycle": {"schedule": "onecycle", "learning_rate": 0.06},
+    "one-cycle": {"schedule": "onecycle", "learning_rate": 0.04},
     "label smoothing 0.1": {"label_smoothing": 0.1},
     "mixup 0.2": {"mixup": 0.2},
     "CutMix 1.0": {"cutmix": 1.0},
@@ -47,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "class weights, balanced": {"class_weight": 1.0},
     "focal loss, gamma 2": {"focal": 2.0},
     "bootstrapping 0.2": {"bootstrap": 0.2},
-    "gradients of 4 batches of 32": {"batch_size": 32, "accumulate": 4},
+    "gradients of 4 batches of 16": {"batch_size": 16, "accumulate": 4},
     "sharpness-aware, rho 0.05": {"sharpness": 0.05},
     "sharpness-aware, half the epochs": {"sharpness": 0.05, "epochs": 0.5},
     "bfloat16": {"precision": "bfloat16"},

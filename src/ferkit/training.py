@@ -97,21 +97,22 @@ def train(
     batch_size = min(config.batch_size, len(faces))
     steps = len(faces) // batch_size
 
+    last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
+    checkpoint = checkpoints.load(last) if resume and last.is_file() else None
+    history: History = checkpoint.history if checkpoint else []
+
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras.utils.set_random_seed(config.seed)
     network = untrained_network(faces, config)
-    if config.weights != "none":
+    if checkpoint is None:  # else it has them, and the file that they came from may be gone
         take_pretrained(network, config.weights)
-    if config.init is not None:
-        take_weights(network, config.init)
+        if config.init is not None:
+            take_weights(network, config.init)
     trained = with_votes_head(network) if config.votes_weight else network
     counts = np.bincount(faces.labels, minlength=len(faces.classes))
     wanted = validation_targets(val, config)
     teachers = open_teachers(config.teachers, faces)
     phases = phases_of(config)
-    last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
-    checkpoint = checkpoints.load(last) if resume and last.is_file() else None
-    history: History = checkpoint.history if checkpoint else []
     phase = phase_of(max(len(history), 1), phases)
     model = phase.compiled(trained, steps, counts)
 
