@@ -200,14 +200,18 @@ def _run(trial: Any, config: TrainConfig, dataset: Dataset, folder: Path, *, qui
     for row in history:
         judge(row)
     if not stopped and len(history) < config.epochs:
-        # What Keras remembers of the networks before would fill the memory, trial by trial.
-        load_keras().backend.clear_session()
-        gc.collect()
+        _forget_networks()
         with suppress(_EnoughError):
             train(dataset, config, out=folder, resume=begun, quiet=quiet, on_epoch=on_epoch)
         history = read_history(table)
     trial.set_user_attr("epochs", len(history))
     return None if stopped else max(row["val_accuracy"] for row in history)
+
+
+def _forget_networks() -> None:
+    """What Keras remembers of the trials before would fill the memory."""
+    load_keras().backend.clear_session()
+    gc.collect()
 
 
 def _trials(study: Any) -> tuple[Trial, ...]:
