@@ -73,7 +73,7 @@ class EmotionClassifier:
             raise UsageError(f"threads must be 1 or more. Received: {threads}.")
         path = model_folder.find(model)
         if path.is_file():
-            return _load_file(path, threads)
+            return _load_file(path, threads, name=str(model))
         card = model_folder.read_card(path)
         use_onnx = engine == "onnx" or (engine == "auto" and model_folder.ONNX_FILE in card.get("sha256", {}))
         if use_onnx:
@@ -121,7 +121,7 @@ class EmotionClassifier:
         return np.concatenate([self.network(faces[i : i + _BATCH]) for i in range(0, len(faces), _BATCH)])
 
 
-def _load_file(path: Path, threads: int | None) -> EmotionClassifier:
+def _load_file(path: Path, threads: int | None, name: str) -> EmotionClassifier:
     opened = open_file(path, threads)
     card = opened.card or _tutorials_card(path, opened)
     face_input, classes = FaceInput(**card["face_input"]), tuple(card["classes"])
@@ -132,7 +132,7 @@ def _load_file(path: Path, threads: int | None) -> EmotionClassifier:
         raise ModelError(f"{path} has {opened.outputs} outputs and a card of {len(classes)} classes. Export it again.")
     return EmotionClassifier(
         opened.network,
-        name=str(path),
+        name=name,
         classes=classes,
         face_input=face_input,
         temperature=float(card["temperature"]),
