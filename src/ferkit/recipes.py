@@ -9,6 +9,7 @@ from ferkit.errors import UsageError
 from ferkit.models.registry import ARCHITECTURES
 from ferkit.registry import Registry
 from ferkit.schedules import SCHEDULES
+from ferkit.tta import TTA
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
 PRECISIONS = ("float32", "bfloat16")
@@ -37,9 +38,11 @@ class TrainConfig:
     class_weight: power of the inverse class frequency by which faces count: 0 all alike, 1 every class in sum alike.
     bootstrap: share of the target that is the network's own answer (soft bootstrapping, Reed et al. 2015), against wrong
         labels.
+    denoise: share of the target that is what label faces with such FER+ votes bear on average, see `ferkit.denoising`.
     votes_weight: share of the loss that a second head on FER+ votes gets; its labels' head learns the labels. 0 has one
-        head, on the votes where the data has them.
+        head, on the votes where the data has them, unless `denoise` is set.
     teachers: models whose mean answer to each face is part of its target (distillation, Hinton et al. 2015).
+    teacher_tta: the views over which they answer, see `ferkit.tta`; None asks once.
     teacher_share: that part. teacher_temperature: the answer's logarithms are divided by it; above 1 it is softer.
     augmentation: how faces are varied.
     mixup, cutmix: alpha of the Beta distribution by which faces and targets are mixed, see `ferkit.mixing`; 0 is off.
@@ -76,8 +79,10 @@ class TrainConfig:
     focal: float = 0.0
     class_weight: float = 0.0
     bootstrap: float = 0.0
+    denoise: float = 0.0
     votes_weight: float = 0.0
     teachers: tuple[str, ...] = ()
+    teacher_tta: str | None = "flip"
     teacher_share: float = 0.5
     teacher_temperature: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -98,6 +103,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         ARCHITECTURES[self.model]
         SCHEDULES[self.schedule]
+        if self.teacher_tta is not None:
+            TTA[self.teacher_tta]
         for kind, value, choices in (
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("precision", self.precision, PRECISIONS),
@@ -116,7 +123,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise UsageError(f"{name} must be at least 0 and below 1. Received: {value}.")
-        for name in ("mix_share", "teacher_share"):
+        for name in ("mix_share", "teacher_share", "denoise"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must be from 0 to 1. Received: {value}.")

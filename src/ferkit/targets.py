@@ -1,13 +1,13 @@
 """What the network is asked to answer to each face: its label, the voters' shares, what other models say, or a mixture."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.classifier import EmotionClassifier
 from ferkit.datasets.records import FaceSet
+from ferkit.denoising import labels_by_votes
+from ferkit.ensemble import Ensemble
 from ferkit.errors import DatasetError, ModelError, TrainingError
 from ferkit.files import write_atomically
 from ferkit.labels import canonical
@@ -24,9 +24,12 @@ def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None
     Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
     """
     labels = _one_hot(faces)
-    if faces.votes is not None and not config.votes_weight:
+    if faces.votes is not None and not (config.votes_weight or config.denoise):
         labels = faces.votes
     smoothed = _smoothed(labels, config.label_smoothing)
+    if config.denoise:
+        expected = labels_by_votes(_votes(faces, "denoise"), faces.labels)
+        smoothed = (1 - config.denoise) * smoothed + config.denoise * expected
     if taught is not None:
         # The teachers' answers are soft already.
         softer = taught ** (1 / config.teacher_temperature)
@@ -34,58 +37,55 @@ def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None
         smoothed = (1 - config.teacher_share) * smoothed + config.teacher_share * softer
     if not config.votes_weight:
         return smoothed
-    return np.concatenate([smoothed, _votes(faces)], axis=1)
+    return np.concatenate([smoothed, _votes(faces, "votes_weight")], axis=1)
 
 
 def validation_targets(faces: FaceSet, config: TrainConfig) -> Targets:
     """Targets of held-out faces: the labels as they are, with two heads the votes beside them."""
     labels = _one_hot(faces)
-    return np.concatenate([labels, _votes(faces)], axis=1) if config.votes_weight else labels
+    return np.concatenate([labels, _votes(faces, "votes_weight")], axis=1) if config.votes_weight else labels
 
 
-def open_teachers(names: Sequence[str], faces: FaceSet) -> list[EmotionClassifier]:
+def open_teachers(config: TrainConfig, faces: FaceSet) -> Ensemble | None:
     """The teachers; raises `ModelError` for one that is not there, knows other classes or takes other faces."""
-    teachers = [EmotionClassifier.load(name) for name in names]
-    for teacher in teachers:
-        _columns(teacher, faces)
-        takes = teacher.face_input
-        if faces.images.shape[1:] != (takes.height, takes.width, takes.channels):
+    if not config.teachers:
+        return None
+    teachers = Ensemble(config.teachers)
+    for teacher in teachers.members:
+        if sorted(map(canonical, teacher.classes)) != sorted(map(canonical, faces.classes)):
             raise ModelError(
-                f"The teacher {teacher.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; the data has "
-                f"{'x'.join(map(str, faces.images.shape[1:]))}. A teacher must take the same faces."
+                f"The teacher {teacher.name} knows {', '.join(teacher.classes)}; the data has {', '.join(faces.classes)}. "
+                "A teacher must have the classes of the data: leave it out, or train it on this data."
             )
     return teachers
 
 
-def teachers_answers(teachers: Sequence[EmotionClassifier], faces: FaceSet, stored: Path) -> Targets:
-    """Mean of the teachers' calibrated probabilities for each face and its mirror image, float32 (N, classes).
+def teachers_answers(teachers: Ensemble, config: TrainConfig, faces: FaceSet) -> Targets:
+    """Mean of the teachers' calibrated probabilities for each face, over the views of `teacher_tta`.
 
-    Kept in `stored`, so that a resumed run asks for the very same. Raises `TrainingError` if that is of other faces.
+    float32 (N, classes), in the order of the classes of the faces.
     """
-    if stored.is_file():
-        answers: Targets = np.load(stored, allow_pickle=False)
-        if answers.shape != (len(faces), len(faces.classes)):
-            raise TrainingError(f"{stored} holds answers to other faces: {answers.shape}. Start a new run.")
-        return answers
-    total = np.zeros((len(faces), len(faces.classes)), np.float64)
-    for teacher in teachers:
-        columns = _columns(teacher, faces)
-        total += predict_proba(teacher, faces.images, "flip")[:, columns]
-    answers = (total / total.sum(axis=1, keepdims=True)).astype(np.float32)
-    with write_atomically(stored, TrainingError) as draft, draft.open("wb") as file:
-        np.save(file, answers)
+    known = [canonical(name) for name in teachers.classes]
+    columns = [known.index(canonical(name)) for name in faces.classes]
+    answers = predict_proba(teachers, faces.images, config.teacher_tta)[:, columns]
+    shares: Targets = (answers / answers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def stored_answers(file: Path, faces: FaceSet) -> Targets | None:
+    """The answers that a run to be resumed has kept; None if it has none. Raises `TrainingError` for those of other faces."""
+    if not file.is_file():
+        return None
+    answers: Targets = np.load(file, allow_pickle=False)
+    if answers.shape != (len(faces), len(faces.classes)):
+        raise TrainingError(f"{file} holds answers to other faces: {answers.shape}. Start a new run.")
     return answers
 
 
-def _columns(teacher: EmotionClassifier, faces: FaceSet) -> list[int]:
-    """Which output of the teacher belongs to each class of the faces."""
-    known, wanted = [canonical(name) for name in teacher.classes], [canonical(name) for name in faces.classes]
-    if sorted(known) != sorted(wanted):
-        raise ModelError(
-            f"The teacher {teacher.name} knows {', '.join(known)}; the data has {', '.join(wanted)}. "
-            "A teacher must have the classes of the data: leave it out, or train it on this data."
-        )
-    return [known.index(name) for name in wanted]
+def store_answers(answers: Targets, file: Path) -> None:
+    """Keep them, so that a resumed run needs no teachers and learns the very same."""
+    with write_atomically(file, TrainingError) as draft, draft.open("wb") as opened:
+        np.save(opened, answers)
 
 
 def _one_hot(faces: FaceSet) -> Targets:
@@ -97,7 +97,7 @@ def _smoothed(targets: Targets, share: float) -> Targets:
     return smoothed
 
 
-def _votes(faces: FaceSet) -> Targets:
+def _votes(faces: FaceSet, wanted_by: str) -> Targets:
     if faces.votes is None:
-        raise DatasetError("votes_weight asks for a head on FER+ votes, and the data has none. Give them with --votes.")
+        raise DatasetError(f"{wanted_by} asks for FER+ votes, and the data has none. Give them with --votes.")
     return faces.votes

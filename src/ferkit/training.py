@@ -29,7 +29,14 @@ from ferkit.progress import TrainingProgress
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import plateau_rate
 from ferkit.starting import architecture_of, check_activation, take_weights
-from ferkit.targets import open_teachers, teachers_answers, training_targets, validation_targets
+from ferkit.targets import (
+    open_teachers,
+    store_answers,
+    stored_answers,
+    teachers_answers,
+    training_targets,
+    validation_targets,
+)
 from ferkit.training_step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
 
 # Held-out faces are measured in batches of this size; it changes speed, not figures.
@@ -111,7 +118,9 @@ def train(
     trained = with_votes_head(network) if config.votes_weight else network
     counts = np.bincount(faces.labels, minlength=len(faces.classes))
     wanted = validation_targets(val, config)
-    teachers = open_teachers(config.teachers, faces)
+    kept = folder / "checkpoints" / "teachers.npy"
+    taught = stored_answers(kept, faces) if resume else None
+    teachers = open_teachers(config, faces) if taught is None else None
     phases = phases_of(config)
     phase = phase_of(max(len(history), 1), phases)
     model = phase.compiled(trained, steps, counts)
@@ -124,7 +133,9 @@ def train(
         checkpoints.put(checkpoint, model)
         # The table lags behind if the process died between the two.
         run_folder.write_history(folder / "history.csv", history)
-    taught = teachers_answers(teachers, faces, folder / "checkpoints" / "teachers.npy") if teachers else None
+    if teachers is not None:
+        taught = teachers_answers(teachers, config, faces)
+        store_answers(taught, kept)
     batches = batches_of(faces.images, training_targets(faces, config, taught), batch_size, config)
 
     # Loop over epochs.
