@@ -16,7 +16,7 @@ from ferkit.classifier import EmotionClassifier
 from ferkit.cropping import cut_face
 from ferkit.detection import AutoDetector, FaceDetector, checked_faces, load_detector
 from ferkit.errors import ImageError, UsageError
-from ferkit.images import FaceInput, read_image
+from ferkit.images import FaceInput, RgbImage, read_image
 from ferkit.parallel import ordered_map, usable_cores
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
 from ferkit.sources import Source, expand_sources, is_many, name_of, one_or_many
@@ -139,16 +139,28 @@ class EmotionRecognizer:
     def _find_faces(self, source: Source) -> "_Found":
         """Everything before the network: what runs on all cores, for it takes nearly all of the time."""
         name = name_of(source)
-        face_input = self.classifier.face_input
         try:
             image = read_image(source)
         except ImageError as error:
-            return _Found(PictureResult.failed(name, str(error)), [], _no_faces(face_input), error)
-        with self._detectors.lend() as detect:
-            faces = checked_faces(detect(image))
-        cut = [cut_face(image, face, face_input) for face in faces]
+            return _Found(PictureResult.failed(name, str(error)), [], _no_faces(self.classifier.face_input), error)
+        faces = self.detect(image)
         result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
-        return _Found(result, faces, np.stack(cut) if cut else _no_faces(face_input))
+        return _Found(result, faces, self._cut(image, faces))
+
+    def detect(self, image: RgbImage) -> list[Face]:
+        """The faces in RGB uint8 (H, W, 3), without their emotions."""
+        with self._detectors.lend() as detect:
+            return checked_faces(detect(image))
+
+    def probabilities(self, image: RgbImage, faces: Sequence[Face]) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities of faces wherever they are known to be in a picture, float (len(faces), classes)."""
+        if not faces:
+            return np.empty((0, len(self.classes)), np.float32)
+        return augmented.predict_proba(self.classifier, self._cut(image, faces), self.tta)
+
+    def _cut(self, image: RgbImage, faces: Sequence[Face]) -> npt.NDArray[np.uint8]:
+        face_input = self.classifier.face_input
+        return np.stack([cut_face(image, face, face_input) for face in faces]) if faces else _no_faces(face_input)
 
     def _classify(self, waiting: Sequence["_Found"]) -> Iterator[PictureResult]:
         cut = [found.cut for found in waiting if found.faces]
