@@ -55,6 +55,7 @@ ORDER = [
     {"finishing", "following", "phases"},
     {"report", "report_faces", "report_parts", "report_training", "training", "sinks"},
     {"tuning"},
+    {"web"},
     {"cli"},
     {"__main__"},
 ]

@@ -11,6 +11,7 @@ from ferkit.cli.evaluate import evaluate
 from ferkit.cli.export import export
 from ferkit.cli.lists import detectors, models, recipes
 from ferkit.cli.predict import predict
+from ferkit.cli.serve import serve
 from ferkit.cli.train import train
 from ferkit.cli.tune import tune
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (predict, train, tune, evaluate, data, export, models, detectors, recipes):
+for command in (predict, train, tune, evaluate, data, export, serve, models, detectors, recipes):
     app.command()(command)
 
 

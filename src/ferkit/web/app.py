@@ -1,0 +1,179 @@
+"""The application: routes and what they share."""
+
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+
+import ferkit
+from ferkit.errors import ImageError
+from ferkit.following import FaceFollower
+from ferkit.model_card import text_of
+from ferkit.model_folder import INTENDED_USE
+from ferkit.palette import color_of
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.results import PictureResult
+from ferkit.web.answers import PICTURES_BODY, Health, ModelAnswer, PictureAnswer, problems
+from ferkit.web.guard import Guard
+from ferkit.web.limits import check_picture
+from ferkit.web.metrics import CONTENT_TYPE, WebMetrics
+from ferkit.web.problems import Refusal, answer_problems
+from ferkit.web.settings import Settings
+from ferkit.web.stream import Follow, Streams
+from ferkit.web.uploads import Upload, read_uploads
+from ferkit.web.workers import Workers
+
+STATIC = Path(__file__).parent / "static"
+_ABOUT = "The expression that people perceive in a face, not what a person feels. Pictures and frames are not stored."
+
+
+def create_app(
+    recognizer: EmotionRecognizer,
+    settings: Settings | None = None,
+    *,
+    follower: Callable[[EmotionRecognizer], Follow] = FaceFollower,
+) -> FastAPI:
+    """The ASGI application. Several may live in one process; each counts for itself.
+
+    recognizer: is shared by all requests. follower: makes what follows the faces of one live stream.
+    """
+    settings = settings or Settings()
+    metrics, workers = WebMetrics(), Workers(settings.limits.queue)
+    streams = Streams(settings, workers, metrics, recognizer.classes)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await streams.close_all()
+        workers.close()
+
+    # The framework's own docs pages load from other hosts.
+    app = FastAPI(
+        title="ferkit", version=ferkit.__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    app.state.streams, app.state.metrics, app.state.workers = streams, metrics, workers
+    answer_problems(app)
+    _add_routes(app, recognizer, settings, workers, metrics)
+    _add_pages(app)
+
+    @app.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        await streams.serve(websocket, lambda: follower(recognizer))
+
+    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allow_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+        )
+    return app
+
+
+def _add_routes(
+    app: FastAPI, recognizer: EmotionRecognizer, settings: Settings, workers: Workers, metrics: WebMetrics
+) -> None:
+    limits = settings.limits
+
+    @app.post(
+        "/v1/predict",
+        summary="Every face in one or several pictures",
+        responses={200: {"model": list[PictureAnswer]}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
+        openapi_extra=PICTURES_BODY,
+    )
+    async def predict(request: Request) -> Response:
+        """One object per picture, as `ferkit predict --json` writes. Of several, one that cannot be read has an `error`."""
+        start = time.perf_counter()
+        try:
+            with workers.place(), metrics.waiting.track_inprogress():
+                unpack = await read_uploads(request, limits)
+                results = await workers.on_pictures(_recognize, recognizer, unpack, limits.pixels)
+        except Refusal as problem:
+            metrics.refusals.labels(problem.code).inc()
+            raise
+        for result in results:
+            metrics.pictures.labels("unreadable" if result.error else "read").inc()
+            metrics.faces.inc(len(result))
+        metrics.seconds.observe(time.perf_counter() - start)
+        return JSONResponse([result.to_dict() for result in results])
+
+    about = _about_model(recognizer)
+
+    @app.get("/v1/model", summary="The model and its card", responses=problems(401, 403, 429))
+    async def model() -> ModelAnswer:
+        return about
+
+    @app.get("/healthz", summary="Whether the server is up")
+    async def healthz() -> Health:
+        return Health(status="ok", version=ferkit.__version__)
+
+    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=problems(401, 403))
+    async def counted() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_pages(app: FastAPI) -> None:
+    for route, name in (("/", "index.html"), ("/docs", "docs.html")):
+        app.get(route, include_in_schema=False)(_page(STATIC / name))
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+
+def _page(path: Path) -> Callable[[], Any]:
+    async def page() -> FileResponse:
+        return FileResponse(path, media_type="text/html; charset=utf-8")
+
+    return page
+
+
+def _recognize(
+    recognizer: EmotionRecognizer, unpack: Callable[[], list[Upload]], most_pixels: int
+) -> list[PictureResult]:
+    """Runs on a worker. A single picture that cannot be read is refused, one of several gets an `error`."""
+    uploads = unpack()
+    if len(uploads) == 1:
+        (upload,) = uploads
+        check_picture(upload.getvalue(), upload.name, most_pixels)
+        try:
+            return [recognizer(upload).without_pixels()]
+        except ImageError as problem:
+            raise Refusal(422, "bad_picture", str(problem)) from None
+    good: list[Upload] = []
+    refused: dict[int, PictureResult] = {}
+    for place, upload in enumerate(uploads):
+        try:
+            check_picture(upload.getvalue(), upload.name, most_pixels)
+            good.append(upload)
+        except Refusal as problem:
+            refused[place] = PictureResult.failed(upload.name, problem.message)
+    read = iter(recognizer(good))
+    return [refused.get(place) or next(read) for place in range(len(uploads))]
+
+
+def _about_model(recognizer: EmotionRecognizer) -> ModelAnswer:
+    classifier = recognizer.classifier
+    face_input = dataclasses.asdict(classifier.face_input)
+    temperature = float(getattr(classifier, "temperature", 1.0))
+    card = dict(getattr(classifier, "card", {}))
+    # A bare file and an ensemble have none; what is known makes a short one.
+    shown = {"classes": list(recognizer.classes), "face_input": face_input, "temperature": temperature, **card}
+    return ModelAnswer(
+        # Not the path: where a model lies on this machine is nobody's business.
+        name=Path(str(getattr(classifier, "name", type(classifier).__name__))).name,
+        version=ferkit.__version__,
+        classes=list(recognizer.classes),
+        colors={name: color_of(name) for name in recognizer.classes},
+        face_input=face_input,
+        temperature=temperature,
+        detector=str(getattr(recognizer.detector, "name", type(recognizer.detector).__name__)),
+        card=card,
+        markdown=text_of(shown),
+        notice=INTENDED_USE,
+    )

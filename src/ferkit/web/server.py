@@ -1,0 +1,111 @@
+"""Running the application: a socket of our own, an address to announce, a clean stop."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from ferkit.errors import FerkitError
+from ferkit.web.settings import Settings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Requests that are at work when the server is told to stop get so long to end.
+_GRACE_S = 5
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free. Raises `FerkitError` where that cannot be."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        # Windows would let two servers have one port.
+        return socket.create_server((host, port), family=family, backlog=256, reuse_port=False)
+    except (OSError, OverflowError) as problem:
+        why = getattr(problem, "strerror", None) or problem
+        raise FerkitError(f"Cannot listen on {host}, port {port}: {why}. Take another --port, or 0 for any.") from None
+
+
+def address_of(listening: socket.socket) -> str:
+    """Where a browser on this machine finds the server."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what was asked for
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class WebServer(uvicorn.Server):
+    """Serves one application until it is told to stop: `stop()`, SIGINT or SIGTERM.
+
+    on_ready: is called with the address once requests are taken.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        settings: Settings,
+        *,
+        port: int = 8000,
+        trusted_proxies: str | None = None,
+        on_ready: Callable[[str], None] = lambda address: None,
+    ) -> None:
+        self.app, self.on_ready = app, on_ready
+        self.listening = listen(settings.host, port)
+        self.address = address_of(self.listening)
+        config = uvicorn.Config(
+            app,
+            access_log=False,  # nothing about who asked what
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=trusted_proxies is not None,
+            forwarded_allow_ips=trusted_proxies,
+            timeout_graceful_shutdown=_GRACE_S,
+            ws_max_size=settings.limits.frame_bytes,
+            ws_per_message_deflate=False,  # frames are compressed already
+        )
+        super().__init__(config)
+
+    def serve_until_stopped(self) -> None:
+        """Returns after a clean stop, also by a signal: that is how a server ends."""
+        try:
+            self.run([self.listening])
+        finally:
+            self.listening.close()
+
+    def stop(self) -> None:
+        """Ask the server to end; may be called from any thread."""
+        self.should_exit = True
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        self.on_ready(self.address)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        # Before uvicorn, which would tell streams that the service restarts (1012).
+        for server in self.servers:
+            server.close()
+        await self.app.state.streams.close_all()
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The one of uvicorn raises the signal again at the end, and a server that was stopped would look like a failure."""
+        try:
+            before = {one: signal.signal(one, self.handle_exit) for one in _SIGNALS}
+        except ValueError:  # not in the main thread
+            yield
+            return
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+
+if sys.platform == "win32":  # Ctrl-Break in its terminal
+    _SIGNALS = (*_SIGNALS, signal.SIGBREAK)
