@@ -30,7 +30,8 @@ $(VENV)/base.stamp: requirements/base.txt pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt pyproject.toml | $(BIN)/python
-	$(INSTALL) --require-hashes --requirements requirements/dev.txt
+# Compiled once: else each of the tests' many processes compiles TensorFlow and Keras anew where PYTHONDONTWRITEBYTECODE is set.
+	$(INSTALL) --compile-bytecode --require-hashes --requirements requirements/dev.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/base.stamp
 
