@@ -150,6 +150,14 @@ def test_listing_imports_no_framework():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_the_packaged_model_says_its_licence():
-    card = model_folder.read_card(model_folder.find("default"))
-    assert card["licence"] == "Apache-2.0"
+@pytest.mark.parametrize("name", model_folder.PACKAGED)
+def test_packaged_models_answer_alike_and_say_their_licence(name):
+    """All of them have learnt the faces of FER-2013: on what a portrait plainly shows they agree."""
+    from ferkit.recognizer import EmotionRecognizer
+    from ferkit.samples import sample_picture
+
+    classifier = EmotionClassifier.load(name)
+    assert classifier.card["licence"] == "Apache-2.0"
+    assert classifier.card["metrics"]["truth"] == ("votes" if name == "voters" else "labels")
+    (face,) = EmotionRecognizer(classifier, detector="haar")(sample_picture())
+    assert face.label == "happy"

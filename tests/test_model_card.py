@@ -181,3 +181,11 @@ def test_its_code_runs(tmp_path, monkeypatch, capsys):
     probabilities = json.loads(probabilities.replace("'", '"'))
     assert max(probabilities, key=probabilities.get) == "happy"
     assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_card_says_whose_truth_it_was_measured_on():
+    voted = {**CARD, "metrics": {**CARD["metrics"], "truth": "votes"}}
+    text = model_card.text_of(voted, "voters")
+    assert "(by most voters' choice)" in text
+    assert 'EmotionRecognizer("voters")' in text
+    assert "by most voters" not in model_card.text_of(CARD)

@@ -15,6 +15,7 @@ from ferkit.export import export, open_network, to_onnx
 from ferkit.images import FaceInput
 
 TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
+VOTERS_CARD = "VOTERS.md"
 # What `write_card` writes itself.
 _OWN = ("format", "classes", "face_input", "temperature", "intended_use", "created", "versions", "sha256", "serving")
 
@@ -47,6 +48,19 @@ def main() -> None:
             details["serving"] |= {"int8_max_difference": parity.max_difference}
     model_card.write(TARGET, written)
     print(f"{TARGET} is now {run}: the serving copy differs by at most {difference:.2g}.")
+    if (run / "votes").is_dir():
+        ship_voters(run / "votes")
+
+
+def ship_voters(run: Path) -> None:
+    """The head on votes in eight bits, one file with its card inside, and the card for people beside it."""
+    file = TARGET / model_folder.VOTERS_FILE
+    file.unlink(missing_ok=True)
+    parity = export(run, file, "onnx-int8")
+    # The checksums of the folder's own files, which stay where they are, would mislead.
+    card = {**model_folder.read_card(run), "licence": "Apache-2.0", "sha256": {}}
+    model_card.write(TARGET, card, file=VOTERS_CARD, name="voters")
+    print(f"{file.name} is now {run}: eight bits differ by at most {parity.max_difference:.2g}.")
 
 
 if __name__ == "__main__":

@@ -25,19 +25,21 @@ _WORST = 3
 Entries = Mapping[str, Any]
 
 
-def write(folder: Path, card: Entries) -> Path:
+def write(folder: Path, card: Entries, *, file: str = README_FILE, name: str = "path/to/this/folder") -> Path:
     """Write `README.md` beside `card.json`; `card` is what that file holds, as `model_folder.read_card` gives it.
+
+    file, name: for a model without a folder of its own; what its card is called, and what ferkit loads it by.
 
     Raises:
         ModelError: the file cannot be written.
     """
-    path = Path(folder) / README_FILE
+    path = Path(folder) / file
     with write_atomically(path, ModelError) as draft:
-        draft.write_text(text_of(card), encoding="utf-8")
+        draft.write_text(text_of(card, name), encoding="utf-8")
     return path
 
 
-def text_of(card: Entries) -> str:
+def text_of(card: Entries, name: str = "path/to/this/folder") -> str:
     """The card as Markdown. `classes`, `face_input` and `temperature` must be there; what else is missing is left out."""
     measured = _entries(card, "metrics")
     sections = (
@@ -49,7 +51,7 @@ def text_of(card: Entries) -> str:
         ("Known failures", ["\n".join(f"- {one}" for one in _failures(card, measured))]),
         ("Data", _data(_entries(card, "training"))),
         ("Training", _training(_entries(card, "training"))),
-        ("How to use it", _usage(card)),
+        ("How to use it", _usage(card, name)),
         ("Files, versions, licence", _origin(card)),
     )
     written = [_front_matter(card)]
@@ -192,13 +194,13 @@ def _training(training: Entries) -> Iterator[str]:
         yield f"Sittings: {'; '.join(f'{count} with {place}' for place, count in places.items())}."
 
 
-def _usage(card: Entries) -> Iterator[str]:
-    yield """With ferkit, which also finds and cuts out the faces:
+def _usage(card: Entries, name: str) -> Iterator[str]:
+    yield f"""With ferkit, which also finds and cuts out the faces:
 
 ```python
 import ferkit
 
-for face in ferkit.EmotionRecognizer("path/to/this/folder")("photo.jpg"):
+for face in ferkit.EmotionRecognizer("{name}")("photo.jpg"):
     print(face.label, face.confidence)
 ```"""
     if ONNX_FILE not in _entries(card, "sha256"):
@@ -264,7 +266,9 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _split(measured: Entries) -> str:
-    return _plain(measured.get("split", "held-out faces"))
+    """What it was measured on, and against whom, if not the labels."""
+    split = _plain(measured.get("split", "held-out faces"))
+    return f"{split} (by most voters' choice)" if measured.get("truth") == "votes" else split
 
 
 def _percent(share: float, digits: int = 1) -> str:

@@ -21,9 +21,11 @@ from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 
 KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "card.json"
-# Stands on its own, as every exported file does.
-INT8_FILE = "model.int8.onnx"
-DEFAULT, DEFAULT_INT8 = "default", "default-int8"
+# These stand on their own, as every exported file does.
+INT8_FILE, VOTERS_FILE = "model.int8.onnx", "voters.int8.onnx"
+DEFAULT = "default"
+# What the package carries, by the name that `find` takes, and where in its folder it lies.
+PACKAGED = {DEFAULT: "", "default-int8": INT8_FILE, "voters": VOTERS_FILE}
 
 INTENDED_USE = (
     "Recognises the expression that people perceive in a face, not what a person feels. "
@@ -36,17 +38,18 @@ _LARGEST_SIDE = 4096
 
 
 def find(model: str | Path) -> Path:
-    """Path of a model: a folder, a bare file, or the one that the package carries, `"default"` or `"default-int8"`.
+    """Path of a model: a folder, a bare file, or the name of one that the package carries (`PACKAGED`).
 
     Raises:
         ModelError: nothing there, or a training run that has not been finished.
     """
-    packaged = Path(str(resources.files("ferkit") / "default_model"))
-    path = {DEFAULT: packaged, DEFAULT_INT8: packaged / INT8_FILE}.get(str(model), Path(model))
+    path = Path(model)
+    if str(model) in PACKAGED:
+        path = Path(str(resources.files("ferkit") / "default_model")) / PACKAGED[str(model)]
     if not path.exists():
         raise ModelError(
-            f"No model at {path}. Expected {DEFAULT!r}, a model folder with {CARD_FILE}, or a .keras, .h5, .onnx or "
-            ".tflite file."
+            f"No model at {path}. Expected a model of the package ({', '.join(PACKAGED)}), a model folder with "
+            f"{CARD_FILE}, or a .keras, .h5, .onnx or .tflite file."
         )
     if path.is_dir() and not (path / CARD_FILE).is_file():
         if (path / "checkpoints").is_dir():

@@ -22,7 +22,7 @@ Row = tuple[dict[str, Any], Sequence[str]]
 
 def models(
     others: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Your own, beside the default.")
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Your own, beside those of the package.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -33,7 +33,7 @@ def models(
     from ferkit import model_folder
 
     with notes.status("Measuring"):
-        trained = [_trained(name) for name in (model_folder.DEFAULT, *(others or ()))]
+        trained = [_trained(name) for name in (*model_folder.PACKAGED, *(others or ()))]
     _show({"trained": trained, "architectures": _architectures()}, as_json)
 
 
@@ -84,7 +84,7 @@ def _trained(name: str) -> Row:
     card, takes = classifier.card, classifier.face_input
     measured = card.get("metrics", {})
     row |= {
-        "about": _accuracy(measured),
+        "about": _accuracy(measured, is_original=path.is_dir()),
         "classes": list(classifier.classes),
         "takes": [takes.height, takes.width, takes.channels],
         "size_mb": _megabytes(path / model_folder.ONNX_FILE if path.is_dir() else path),
@@ -103,12 +103,16 @@ def _trained(name: str) -> Row:
     return row, [row["about"], ", ".join(size), pace, origin]
 
 
-def _accuracy(measured: Mapping[str, Any]) -> str:
+def _accuracy(measured: Mapping[str, Any], is_original: bool) -> str:
     if "accuracy" not in measured:
         return "A trained model; its card has no figures."
     said = f"{measured['accuracy']:.1%} of {measured.get('split', 'its held-out faces')} right"
+    if measured.get("truth") == "votes":
+        said += " by what most voters saw"
     low, high = measured.get("accuracy_ci95", (None, None))
-    return f"{said}, 95% interval {low:.1%} to {high:.1%}" if low is not None else said
+    if low is not None:
+        said += f", 95% interval {low:.1%} to {high:.1%}"
+    return said if is_original else f"{said}, before it was exported"
 
 
 def _size_of(row: Mapping[str, Any]) -> "Iterator[str]":

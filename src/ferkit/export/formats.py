@@ -15,6 +15,9 @@ from ferkit.model_files import card_text, embed_card
 from ferkit.model_folder import INTENDED_USE
 from ferkit.registry import Registry
 
+# Of the original's card, what an exported file tells about itself.
+_FIGURES = ("split", "truth", "n", "accuracy", "accuracy_ci95", "macro_f1")
+
 
 @dataclass(frozen=True)
 class Original:
@@ -48,6 +51,9 @@ class Original:
         known: dict[str, Any] = {
             key: classifier.card[key] for key in ("architecture", "licence") if key in classifier.card
         }
+        if figures := classifier.card.get("metrics"):
+            kept = {key: figures[key] for key in _FIGURES if key in figures}
+            known["metrics"] = {**kept, "note": "Of the original, before it was exported."}
         # Which faces it has seen: `ferkit evaluate` must not measure it on those.
         if data := classifier.card.get("training", {}).get("data"):
             known["training"] = {"data": data}
