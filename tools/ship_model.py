@@ -7,7 +7,9 @@ what this version measured for FER-2013 (`benchmarks/crop_margin.py`), and the l
 """
 
 import argparse
+import json
 import shutil
+import tempfile
 from pathlib import Path
 
 from ferkit import model_card, model_folder
@@ -16,6 +18,7 @@ from ferkit.images import FaceInput
 
 TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
 VOTERS_CARD = "VOTERS.md"
+LICENCE = "Apache-2.0"
 # What `write_card` writes itself.
 _OWN = ("format", "classes", "face_input", "temperature", "intended_use", "created", "versions", "sha256", "serving")
 
@@ -32,7 +35,7 @@ def main() -> None:
     shutil.copyfile(run / model_folder.KERAS_FILE, TARGET / model_folder.KERAS_FILE)
     difference = to_onnx(network, face_input, TARGET / model_folder.ONNX_FILE)
     details = {
-        "licence": "Apache-2.0",
+        "licence": LICENCE,
         **{key: value for key, value in card.items() if key not in _OWN},
         "serving": {"onnx_max_difference": difference},
     }
@@ -55,11 +58,13 @@ def main() -> None:
 def ship_voters(run: Path) -> None:
     """The head on votes in eight bits, one file with its card inside, and the card for people beside it."""
     file = TARGET / model_folder.VOTERS_FILE
-    file.unlink(missing_ok=True)
-    parity = export(run, file, "onnx-int8")
+    card = {**model_folder.read_card(run), "licence": LICENCE}
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(shutil.copytree(run, Path(scratch) / "votes"))
+        (copy / model_folder.CARD_FILE).write_text(json.dumps(card), encoding="utf-8")
+        parity = export(copy, file, "onnx-int8")
     # The checksums of the folder's own files, which stay where they are, would mislead.
-    card = {**model_folder.read_card(run), "licence": "Apache-2.0", "sha256": {}}
-    model_card.write(TARGET, card, file=VOTERS_CARD, name="voters")
+    model_card.write(TARGET, {**card, "sha256": {}}, file=VOTERS_CARD, name="voters")
     print(f"{file.name} is now {run}: eight bits differ by at most {parity.max_difference:.2g}.")
 
 
