@@ -1,0 +1,114 @@
+// A camera or a video, its frames on their way to the server, and the answers that come back.
+
+import { LiveStream } from "./stream.js";
+import { encodeFrame, everyFrame, isSelfie, openCamera } from "./sources.js";
+
+const FIGURES_OVER_S = 2;
+
+export class Live {
+  // onState(state, text), onUnplugged(), onPlayed(): the video has come to its end.
+  constructor(people, stage, { onState, onUnplugged, onAnswer }) {
+    Object.assign(this, { people, stage, onState, onUnplugged, onAnswer });
+    this.video = stage.video;
+    this.stopFrames = null;
+    this.media = null;
+    this.url = "";
+    this.encoding = false;
+    this.answers = [];
+    this.stream = new LiveStream({
+      onAnswer: (answer, capturedAt) => this.#take(answer, capturedAt),
+      onState: (state, text) => onState(state, text),
+    });
+    this.video.addEventListener("seeking", () => this.#jump());
+    document.addEventListener("visibilitychange", () => document.hidden || this.stopFrames && this.stream.open());
+  }
+
+  get running() {
+    return this.stopFrames !== null;
+  }
+
+  async startCamera(deviceId) {
+    const media = await openCamera(deviceId);
+    this.stop();
+    this.media = media;
+    const [track] = media.getVideoTracks();
+    track.addEventListener("ended", () => {
+      if (this.media !== media) return; // stopped by us, or another one runs by now
+      this.stop();
+      this.onUnplugged();
+    });
+    this.video.srcObject = media;
+    this.stage.show("camera", { mirrored: isSelfie(media) });
+    await this.#start();
+    return track.getSettings().deviceId;
+  }
+
+  async startVideo(file) {
+    this.stop();
+    this.url = URL.createObjectURL(file);
+    this.video.src = this.url;
+    this.stage.show("video");
+    await this.#start();
+  }
+
+  async #start() {
+    this.people.clear();
+    this.stream.open();
+    this.stream.reset();
+    await this.video.play();
+    this.stopFrames = everyFrame(this.video, () => this.#send());
+  }
+
+  stop() {
+    this.stopFrames?.();
+    this.stopFrames = null;
+    this.media?.getTracks().forEach((track) => track.stop());
+    this.media = null;
+    this.video.pause();
+    this.video.srcObject = null;
+    this.video.removeAttribute("src");
+    if (this.url) URL.revokeObjectURL(this.url);
+    this.url = "";
+    this.stream.close();
+    this.answers = [];
+  }
+
+  async #send() {
+    if (this.encoding || !this.stream.ready || !this.video.videoWidth || document.hidden) return;
+    this.encoding = true;
+    const capturedAt = performance.now();
+    try {
+      const blob = await encodeFrame(this.video);
+      if (blob && this.running) this.stream.send(blob, capturedAt);
+    } finally {
+      this.encoding = false;
+    }
+  }
+
+  #take(answer, capturedAt) {
+    if (!this.running) return;
+    if (answer.type === "error") {
+      this.onState("open", answer.message);
+      return;
+    }
+    const now = performance.now();
+    this.people.take(answer.faces, answer.width, answer.height, now / 1000);
+    this.answers.push({ at: now, took: now - (capturedAt ?? now) });
+    while (now - this.answers[0].at > 1000 * FIGURES_OVER_S) this.answers.shift();
+    this.onAnswer();
+  }
+
+  // How many answers a second, and how old a frame is when its answer is there (median, ms).
+  get figures() {
+    if (this.answers.length < 3) return null;
+    const took = this.answers.map((one) => one.took).sort((a, b) => a - b);
+    const span = (this.answers.at(-1).at - this.answers[0].at) / 1000;
+    return { rate: (this.answers.length - 1) / span, ms: took[took.length >> 1] };
+  }
+
+  #jump() {
+    if (this.stage.mode !== "video" || !this.running) return;
+    this.people.clear();
+    this.stream.reset();
+  }
+}

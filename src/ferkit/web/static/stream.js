@@ -1,0 +1,105 @@
+// The live stream: frames out, faces in. No more than two frames are on their way, so answers are never old.
+
+import { address, askForKey, subprotocols } from "./api.js";
+
+const MOST_ON_THE_WAY = 2;
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 8000;
+const WRONG_KEY = 4401;
+const TRY_LATER = 1013;
+
+export class LiveStream {
+  // onAnswer(answer, capturedAt), onState("connecting" | "open" | "waiting" | "closed", text)
+  constructor({ onAnswer, onState }) {
+    this.onAnswer = onAnswer;
+    this.onState = onState;
+    this.socket = null;
+    this.wanted = false;
+    this.retryMs = FIRST_RETRY_MS;
+    this.timer = 0;
+    this.sent = 0;
+    this.onTheWay = new Map();
+    this.reason = "";
+  }
+
+  open() {
+    this.wanted = true;
+    if (!this.socket && !this.timer) this.#connect();
+  }
+
+  close() {
+    this.wanted = false;
+    clearTimeout(this.timer);
+    this.timer = 0;
+    this.socket?.close(1000);
+    this.socket = null;
+    this.onTheWay.clear();
+    this.onState("closed", "");
+  }
+
+  get ready() {
+    return this.socket?.readyState === WebSocket.OPEN && this.onTheWay.size < MOST_ON_THE_WAY;
+  }
+
+  // The next frame has nothing to do with those before: another video, another place in it.
+  reset() {
+    if (this.socket?.readyState === WebSocket.OPEN) this.socket.send('{"type":"reset"}');
+  }
+
+  send(blob, capturedAt) {
+    if (!this.ready) return;
+    this.sent += 1;
+    this.onTheWay.set(this.sent, capturedAt);
+    this.socket.send(blob);
+  }
+
+  #connect() {
+    this.timer = 0;
+    const url = address("v1/stream");
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+    this.onState("connecting", "Connecting");
+    const socket = new WebSocket(url, subprotocols());
+    this.socket = socket;
+    this.sent = 0;
+    this.onTheWay.clear();
+    this.reason = "";
+    socket.addEventListener("message", (event) => this.#take(socket, JSON.parse(event.data)));
+    socket.addEventListener("close", (event) => this.#lost(socket, event));
+  }
+
+  #take(socket, answer) {
+    if (socket !== this.socket) return;
+    if (answer.type === "hello") {
+      this.retryMs = FIRST_RETRY_MS;
+      this.onState("open", "Live");
+      return;
+    }
+    if (answer.frame === null) {
+      this.reason = answer.message; // why it closes now
+      return;
+    }
+    const capturedAt = this.onTheWay.get(answer.frame);
+    // Frames before it were dropped for newer ones: no answer to them will come.
+    for (const number of this.onTheWay.keys()) if (number <= answer.frame) this.onTheWay.delete(number);
+    this.onAnswer(answer, capturedAt);
+  }
+
+  async #lost(socket, event) {
+    if (socket !== this.socket) return;
+    this.socket = null;
+    this.onTheWay.clear();
+    if (!this.wanted) return;
+    if (event.code === WRONG_KEY) {
+      await askForKey();
+      if (this.wanted) this.#connect();
+      return;
+    }
+    const why = event.code === TRY_LATER ? this.reason || "All places are taken."
+      : event.code === 1001 ? "The server was stopped."
+      : event.code === 1000 ? "Paused." : "The server does not answer.";
+    const seconds = Math.max(1, Math.round(this.retryMs / 1000));
+    this.onState("waiting", `${why} Trying again in ${seconds} s.`);
+    this.timer = setTimeout(() => this.#connect(), this.retryMs);
+    this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
+  }
+}
