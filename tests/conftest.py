@@ -1,10 +1,13 @@
 """What tests share: where the development data lies, and small faces made on the spot."""
 
+import csv
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from faces import face_set
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +28,17 @@ def own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def table(tmp_path_factory) -> Path:
+    """A FER-2013 CSV of 56 faces."""
+    path = tmp_path_factory.mktemp("data") / "fer2013.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["emotion", "pixels", "Usage"])
+        for n, seed, usage in ((35, 1, "Training"), (21, 2, "PublicTest")):
+            faces = face_set(n, seed, usage)
+            for image, label in zip(faces.images, faces.labels, strict=True):
+                writer.writerow([label, " ".join(map(str, image.ravel())), usage])
+    return path

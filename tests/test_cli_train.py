@@ -1,32 +1,16 @@
 """`ferkit train` and `ferkit export` as a user runs them."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from faces import face_set
 from ferkit.cli import app
 from ferkit.errors import FerkitError
 
 pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """A FER-2013 CSV of 56 faces."""
-    path = tmp_path_factory.mktemp("data") / "fer2013.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["emotion", "pixels", "Usage"])
-        for n, seed, usage in ((35, 1, "Training"), (21, 2, "PublicTest")):
-            faces = face_set(n, seed, usage)
-            for image, label in zip(faces.images, faces.labels, strict=True):
-                writer.writerow([label, " ".join(map(str, image.ravel())), usage])
-    return path
 
 
 def ferkit(*arguments):

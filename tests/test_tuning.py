@@ -1,6 +1,5 @@
 """The search: what is tried, what is stopped, what survives a kill, what is refused. Training is played, but once."""
 
-import csv
 import json
 import shlex
 import signal
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from faces import face_set, small_dataset
+from faces import small_dataset
 from ferkit import run_folder
 from ferkit.cli import app
 from ferkit.errors import FerkitError, MissingDependencyError, TrainingError, UsageError
@@ -333,20 +332,6 @@ def test_optuna_says_nothing(plan, play, tmp_path, capfd):
 
 
 # The command
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """A FER-2013 CSV of 56 faces."""
-    path = tmp_path_factory.mktemp("data") / "fer2013.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["emotion", "pixels", "Usage"])
-        for n, seed, usage in ((35, 1, "Training"), (21, 2, "PublicTest")):
-            faces = face_set(n, seed, usage)
-            for image, label in zip(faces.images, faces.labels, strict=True):
-                writer.writerow([label, " ".join(map(str, image.ravel())), usage])
-    return path
 
 
 def ferkit(*arguments):

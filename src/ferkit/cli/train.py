@@ -6,12 +6,13 @@ from typing import Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes
+from ferkit.cli.training_data import Data, DropDuplicates, SkipBroken, Split, TrainingData, Votes
 from ferkit.recipes import OPTIMIZERS, RECIPES
 from ferkit.schedules import SCHEDULES
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")],
+    data: Data,
     recipe: Annotated[str, typer.Option(help="How to train; see: ferkit recipes.")] = "tutorial",
     model: Annotated[str | None, typer.Option(help="Architecture; see: ferkit models.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training faces.")] = None,
@@ -24,12 +25,10 @@ def train(
         str | None, typer.Option(help="float32, or bfloat16: faster where the processor has it.")
     ] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one.")] = None,
-    split: Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")] = "official",
-    drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
-    ] = False,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")] = False,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) as soft targets for training.")] = None,
+    split: Split = "official",
+    drop_duplicates: DropDuplicates = False,
+    skip_broken: SkipBroken = False,
+    votes: Votes = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
     init: Annotated[str | None, typer.Option(help="A model to start from.")] = None,
     weights: Annotated[
@@ -87,11 +86,7 @@ def train(
     changes |= changes_of(settings or [], usual.augmentation)
     usual.changed(**changes)
 
-    from ferkit.datasets import load_dataset
-
-    dataset = load_dataset(data, split=split, drop_duplicates=drop_duplicates, votes=votes, skip_broken=skip_broken)
-    for note in dataset.notes:
-        notes.print(f"Note: {note}", markup=False)
+    dataset = TrainingData(data, split, drop_duplicates, skip_broken, votes).load()
 
     from ferkit.keras_backend import load_keras
     from ferkit.training import train as run_training

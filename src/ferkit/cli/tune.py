@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.training_data import Data, DropDuplicates, SkipBroken, Split, TrainingData, Votes
 from ferkit.search_space import SPACE, USUAL_EPOCHS, USUAL_SEARCH
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _SHOWN = 10
 
 
 def tune(
-    data: Annotated[Path, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")],
+    data: Data,
     recipe: Annotated[str | None, typer.Option(help="Where to start; see: ferkit recipes. [default: better]")] = None,
     search: Annotated[
         str | None,
@@ -33,12 +34,10 @@ def tune(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other value of all trials, e.g. mixup=0.2."),
     ] = None,
-    split: Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")] = "official",
-    drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
-    ] = False,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")] = False,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) as soft targets for training.")] = None,
+    split: Split = "official",
+    drop_duplicates: DropDuplicates = False,
+    skip_broken: SkipBroken = False,
+    votes: Votes = None,
     seed: Annotated[int | None, typer.Option(help="Of the search and of each trial.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/tune"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption, or with more trials.")] = False,
@@ -69,18 +68,15 @@ def tune(
         check_free(out)
     load_optuna()
 
-    from ferkit.datasets import load_dataset
-
-    dataset = load_dataset(data, split=split, drop_duplicates=drop_duplicates, votes=votes, skip_broken=skip_broken)
-    for note in dataset.notes:
-        notes.print(f"Note: {note}", markup=False)
+    given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
+    dataset = given.load()
 
     from ferkit.keras_backend import load_keras
     from ferkit.tuning import tune as run_search
 
     with no_native_chatter():
         load_keras()
-    words = _words(data, split, drop_duplicates, skip_broken, votes)
+    words = given.words()
     try:
         result = run_search(
             dataset,
@@ -100,17 +96,6 @@ def tune(
     _show(result)
     notes.print(f"\nTo train with the best values:\n{plan.command(result.ranked[0].values, words)}", markup=False)
     notes.print(f"\n{result.caveat}", markup=False)
-
-
-def _words(data: Path, split: str, drop_duplicates: bool, skip_broken: bool, votes: Path | None) -> list[str]:
-    """The data as `ferkit train` wants it said."""
-    words = [str(data)]
-    if split != "official":
-        words += ["--split", split]
-    if votes is not None:
-        words += ["--votes", str(votes)]
-    flags = {"--drop-duplicates": drop_duplicates, "--skip-broken": skip_broken}
-    return words + [name for name, given in flags.items() if given]
 
 
 def _show(result: "Tuning") -> None:

@@ -1,0 +1,56 @@
+"""The options by which `train` and `tune` take their data, and its loading."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferkit.cli.console import notes
+
+if TYPE_CHECKING:
+    from ferkit.datasets import Dataset
+
+Data = Annotated[Path, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")]
+Split = Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")]
+DropDuplicates = Annotated[
+    bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
+]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")]
+Votes = Annotated[Path | None, typer.Option(help="FER+ votes (CSV), as targets for training.")]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What those options said."""
+
+    source: Path
+    split: str
+    drop_duplicates: bool
+    skip_broken: bool
+    votes: Path | None
+
+    def load(self) -> "Dataset":
+        """The faces; what there is to know about them goes to standard error."""
+        from ferkit.datasets import load_dataset
+
+        dataset = load_dataset(
+            self.source,
+            split=self.split,
+            drop_duplicates=self.drop_duplicates,
+            votes=self.votes,
+            skip_broken=self.skip_broken,
+        )
+        for note in dataset.notes:
+            notes.print(f"Note: {note}", markup=False)
+        return dataset
+
+    def words(self) -> list[str]:
+        """The same as words of a command line."""
+        words = [str(self.source)]
+        if self.split != "official":
+            words += ["--split", self.split]
+        if self.votes is not None:
+            words += ["--votes", str(self.votes)]
+        flags = {"--drop-duplicates": self.drop_duplicates, "--skip-broken": self.skip_broken}
+        return words + [name for name, given in flags.items() if given]
