@@ -1,6 +1,7 @@
 """`ferkit serve`: pictures by HTTP, live frames by WebSocket, and the page."""
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,7 +63,7 @@ def serve(
     def announce(address: str) -> None:
         if as_json:
             print_json({"address": address})
-            output.file.flush()
+            sys.stdout.flush()
         else:
             output.print(f"Serving at {address}", markup=False, soft_wrap=True)
             notes.print("Stop with Ctrl-C.")

@@ -1,6 +1,7 @@
 // The routes, from openapi.json: all that it says, and nothing from other hosts.
 
 import { address } from "./api.js";
+import { element } from "./markdown.js";
 
 const EXAMPLES = {
   "/v1/predict": () => `curl -F picture=@photo.jpg ${address("v1/predict")}`,
@@ -14,7 +15,7 @@ for (const [path, methods] of Object.entries(schema.paths)) {
     const article = make("article", "", "route");
     const title = make("h2", "");
     title.append(make("b", method.toUpperCase()), path);
-    article.append(title, make("p", `${route.summary}. ${route.description ?? ""}`.trim()));
+    article.append(title, element("p", `${route.summary}. ${route.description ?? ""}`.trim()));
     const kinds = Object.keys(route.requestBody?.content ?? {});
     if (kinds.length) article.append(make("p", `Body: ${kinds.join(", ")}`));
     const list = make("dl", "");

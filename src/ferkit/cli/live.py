@@ -1,0 +1,90 @@
+"""`ferkit live`: the camera in the browser, or in a window of the desktop."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.serve import DETECTOR_HELP, MODEL_HELP, load_recognizer, run_server
+
+
+def live(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="With --window: camera number or video. [default: 0]")
+    ] = None,
+    window: Annotated[bool, typer.Option("--window", help="A desktop window: q quits, s saves a frame.")] = False,
+    blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Make faces on screen unrecognisable.")] = False,
+    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "default",
+    detector: Annotated[str, typer.Option(help=DETECTOR_HELP)] = "auto",
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
+    ] = 0.0,
+    save: Annotated[Path, typer.Option(metavar="DIR", help="Where --window saves frames.")] = Path(),
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One line of JSON: the address, or the frames shown.")
+    ] = False,
+) -> None:
+    """Show the camera with everyone's perceived emotion: in the browser, or in a window. Nothing is stored.
+
+    The page is served on this machine alone, on a free port, until Ctrl-C.
+
+    Example: ferkit live
+    """
+    from ferkit.errors import UsageError
+
+    if source is not None and not window:
+        raise UsageError(
+            f"The page chooses its camera or video itself. For {source} take: ferkit live {source} --window"
+        )
+    if window:
+        _show_window(source or "0", blur_faces, model, detector, min_confidence, save, as_json)
+    else:
+        _show_page(blur_faces, model, detector, min_confidence, open_page, as_json)
+
+
+def _show_window(
+    source: str, blur_faces: bool, model: str, detector: str, min_confidence: float, save: Path, as_json: bool
+) -> None:
+    from ferkit.video.sources import open_video
+    from ferkit.window import LiveWindow, load_pygame
+
+    load_pygame()  # what is missing is said before the model is loaded
+    with open_video(source) as frames:
+        recognizer = load_recognizer(model, detector, min_confidence)
+        window = LiveWindow(
+            frames, recognizer, blur_faces=blur_faces, folder=save, say=lambda text: notes.print(text, markup=False)
+        )
+        window.show()
+    if as_json:
+        print_json({"source": frames.name, "frames": window.frames})
+
+
+def _show_page(
+    blur_faces: bool, model: str, detector: str, min_confidence: float, open_page: bool, as_json: bool
+) -> None:
+    import threading
+    import webbrowser
+
+    from ferkit.web import Limits, Settings
+
+    def announce(address: str) -> None:
+        page = f"{address}#blur" if blur_faces else address
+        if as_json:
+            print_json({"address": page})
+            sys.stdout.flush()
+        else:
+            output.print(f"Live at {page}", markup=False, soft_wrap=True)
+            notes.print("Stop with Ctrl-C.")
+        if open_page:
+            # Some browsers hold up who opens them until they are closed.
+            threading.Thread(target=_open, args=(page,), daemon=True).start()
+
+    def _open(page: str) -> None:
+        if not webbrowser.open(page):
+            notes.print(f"No browser opened; go to {page}", markup=False)
+
+    # Without a limit of the rate: the only client is the one who started it.
+    run_server(load_recognizer(model, detector, min_confidence), Settings(limits=Limits(rate=0)), 0, announce)
