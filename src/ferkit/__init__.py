@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ferkit.samples import sample_picture as sample_picture
     from ferkit.training import Run as Run
     from ferkit.training import train as train
+    from ferkit.video.analysis import analyze_video as analyze_video
+    from ferkit.video.timeline import Timeline as Timeline
 
 __version__ = "0.1.0"
 
@@ -45,7 +47,9 @@ _PLACES = {
     "Report": "evaluation",
     "Results": "results",
     "Run": "training",
+    "Timeline": "video.timeline",
     "TrainConfig": "recipes",
+    "analyze_video": "video.analysis",
     "evaluate": "evaluation",
     "load_dataset": "datasets",
     "models": "",

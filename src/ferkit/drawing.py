@@ -1,7 +1,6 @@
 """Annotated pictures: boxes, labels and probability bars that stay readable on any background."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +13,14 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from ferkit.palette import color_of
+from ferkit.placement import Layout, Style, around, beside, free_place, grown, least_covering, nearest, shifted
 from ferkit.results import UNCERTAIN, Box, FaceEmotion
 
 _Pixels = npt.NDArray[np.uint8]
 _Color = tuple[int, int, int]
 _Font = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
-# Letters below this height cannot be read, so pictures too small for them are enlarged, within reason.
-_SMALLEST_FONT = 12
+# Pictures too small for letters that can be read are enlarged, within reason.
 _SMALLEST_SIDE, _SMALLEST_WIDTH, _SMALLEST_HEIGHT = 256, 128, 48
 _LARGEST_ENLARGED = 2048
 _LONGEST_NAME = 24  # letters of a class name
@@ -32,23 +31,6 @@ _TRACK: _Color = (84, 89, 98)
 _UNCERTAIN_COLOR = "#5B5F66"
 
 
-@dataclass(frozen=True)
-class Style:
-    """Sizes in pixels of what is drawn for one face; `small_font` is that of its bars."""
-
-    font_size: int
-    small_font: int
-    line: int
-    pad: int
-
-    @classmethod
-    def for_face(cls, box: Box, longest: int) -> "Style":
-        """Letters grow with the face, between what can be read in a picture of that longest side and what is loud."""
-        least, most = np.clip([longest / 100, longest / 48], _SMALLEST_FONT, (40, 64))
-        size = int(np.clip(0.6 * box.height, least, most))
-        return cls(size, max(int(least), round(0.75 * size)), max(2, round(size / 7)), max(2, round(size / 4)))
-
-
 def annotate(
     image: _Pixels,
     faces: Iterable[FaceEmotion],
@@ -56,6 +38,7 @@ def annotate(
     bars: bool = True,
     top: int | None = None,
     longest: int | None = None,
+    layouts: Sequence[Layout] | None = None,
 ) -> _Pixels:
     """Draw every face's box, its label with confidence, and where there is room its probabilities as bars.
 
@@ -63,24 +46,27 @@ def annotate(
         number, else it has the same size.
     bars: whether to draw probabilities beside faces. top: only that many classes.
     longest: shrink the picture first, so that neither side is longer; letters stay as sharp as they were.
+    layouts: one for each face of a video, the same in every frame: it has the face's name, and keeps things in their
+        places.
     """
     shown = list(faces)
+    kept = [Layout() for _ in shown] if layouts is None else list(layouts)
     canvas, scale = _canvas(image, longest)
     height, width = canvas.shape[:2]
     boxes = [_scaled(face.box, scale, width, height) for face in shown]
-    styles = [Style.for_face(box, max(width, height)) for box in boxes]
+    styles = [layout.style_for(box, max(width, height)) for layout, box in zip(kept, boxes, strict=True)]
     colors = [_UNCERTAIN_COLOR if face.label == UNCERTAIN else color_of(face.label) for face in shown]
     # What may not be covered: faces first, then the labels, then the bars, each placed around what is there.
     taken = [
         _draw_frame(canvas, box, _rgb(color), style) for box, color, style in zip(boxes, colors, styles, strict=True)
     ]
     frames = list(taken)
-    for face, frame, color, style in zip(shown, frames, colors, styles, strict=True):
-        taken.append(_draw_label(canvas, face, frame, taken, color, style))
-    for face, frame, style in zip(shown, frames, styles, strict=True):
+    for face, frame, color, style, layout in zip(shown, frames, colors, styles, kept, strict=True):
+        taken.append(_draw_label(canvas, face, frame, taken, color, style, layout))
+    for face, frame, style, layout in zip(shown, frames, styles, kept, strict=True):
         # A panel that touches another face would be read as that one's.
-        others = [_grown(other, 6 * style.line) for other in frames if other is not frame]
-        if bars and (panel := _draw_bars(canvas, face.top(top), frame, [*taken, *others], style)):
+        others = [grown(other, 6 * style.line) for other in frames if other is not frame]
+        if bars and (panel := _draw_bars(canvas, face.top(top), frame, [*taken, *others], style, layout)):
             taken.append(panel)
     return canvas
 
@@ -108,10 +94,6 @@ def _scaled(box: Box, scale: float, width: int, height: int) -> Box:
     return Box(x1, y1, min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height))
 
 
-def _grown(box: Box, by: int) -> Box:
-    return Box(max(box.x1 - by, 0), max(box.y1 - by, 0), box.x2 + by, box.y2 + by)
-
-
 def _draw_frame(canvas: _Pixels, box: Box, color: _Color, style: Style) -> Box:
     """A frame around the box, which leaves the face free; at the picture's edges it moves inside. Returns its outside.
 
@@ -132,15 +114,18 @@ def _draw_frame(canvas: _Pixels, box: Box, color: _Color, style: Style) -> Box:
     return outside
 
 
-def _draw_label(canvas: _Pixels, face: FaceEmotion, frame: Box, taken: Sequence[Box], color: str, style: Style) -> Box:
+def _draw_label(
+    canvas: _Pixels, face: FaceEmotion, frame: Box, taken: Sequence[Box], color: str, style: Style, layout: Layout
+) -> Box:
     height, width = canvas.shape[:2]
-    text = f"{_short(face.label)} {face.confidence:.0%}"
+    text = f"{layout.name} {_short(face.label)} {face.confidence:.0%}".lstrip()
     font = _font(style.font_size, text.isascii())
     wide = min(round(font.getlength(text)) + 2 * style.pad + 2, width)
     high = min(style.font_size + 2 * style.pad, height)
-    places = [_shifted(*corner, wide, high, width, height) for corner in _around(frame, wide, high, style.line)]
+    places = [shifted(*corner, wide, high, width, height) for corner in around(frame, wide, high, style.line)]
     # The first that covers nothing; in a crowd the one that covers least.
-    place = places[int(_covered(places, taken).sum(axis=1).argmin())]
+    layout.label = least_covering(places, taken, layout.label)
+    place = places[layout.label]
     _draw_leader(canvas, frame, place, _rgb(color), style)
     ground, draw = _ground(canvas, place)
     edges = (0, 0, wide - 1, high - 1)
@@ -156,14 +141,19 @@ def _draw_leader(canvas: _Pixels, frame: Box, label: Box, color: _Color, style: 
     down = max(label.y1 - frame.y2, frame.y1 - label.y2, 0)
     if max(across, down) <= 2 * style.line:
         return
-    start = _nearest(frame, (label.x1 + label.x2) // 2, (label.y1 + label.y2) // 2)
-    end = _nearest(label, *start)
+    start = nearest(frame, (label.x1 + label.x2) // 2, (label.y1 + label.y2) // 2)
+    end = nearest(label, *start)
     for shade, thick in ((_INK, style.line + 2), (color, style.line)):
         cv2.line(canvas, start, end, shade, thick, cv2.LINE_AA)
 
 
 def _draw_bars(
-    canvas: _Pixels, classes: Sequence[tuple[str, float]], frame: Box, taken: Sequence[Box], style: Style
+    canvas: _Pixels,
+    classes: Sequence[tuple[str, float]],
+    frame: Box,
+    taken: Sequence[Box],
+    style: Style,
+    layout: Layout,
 ) -> Box | None:
     """A panel of bars beside the face, of fewer classes where all do not fit; None where every place is taken."""
     height, width = canvas.shape[:2]
@@ -171,7 +161,7 @@ def _draw_bars(
     # Panels larger than the faces they belong to would hide a crowd.
     room = (min(height, round(1.5 * frame.height)) - 2 * style.pad) // row
     for count in (len(classes), _FEWEST_BARS):
-        shown = [(_short(name), name, p) for name, p in classes[: min(count, room)]]
+        shown = [(_short(name), name, p) for name, p in layout.ordered(classes[: min(count, room)])]
         if len(shown) < min(_FEWEST_BARS, len(classes)):
             return None
         font = _font(style.small_font, all(text.isascii() for text, _, _ in shown))
@@ -181,13 +171,13 @@ def _draw_bars(
         high = row * len(shown) + 2 * style.pad
         if wide > width or high > height:
             continue
-        places = [_shifted(*at, wide, high, width, height) for at in _beside(frame, wide, high, 2 * style.line)]
-        free = np.flatnonzero(_covered(places, taken).sum(axis=1) == 0)
-        if len(free):
+        places = [shifted(*at, wide, high, width, height) for at in beside(frame, wide, high, 2 * style.line)]
+        free = free_place(places, taken, layout.bars)
+        if free is not None:
             break
     else:
         return None
-    place = places[int(free[0])]
+    layout.bars, place = free, places[free]
     ground, draw = _ground(canvas, place)
     shade = PIL.Image.new("L", ground.size)
     PIL.ImageDraw.Draw(shade).rounded_rectangle((0, 0, wide - 1, high - 1), style.pad, fill=225)
@@ -209,44 +199,6 @@ def _ground(canvas: _Pixels, place: Box) -> tuple[PIL.Image.Image, PIL.ImageDraw
     """A copy of one place to draw on: only what is drawn costs time, however large the photo is."""
     ground = PIL.Image.fromarray(canvas[place.y1 : place.y2, place.x1 : place.x2])
     return ground, PIL.ImageDraw.Draw(ground)
-
-
-def _around(box: Box, wide: int, high: int, gap: int) -> Iterator[tuple[int, int]]:
-    """Corners for a label, best first: above, below, beside, inside; then further and further away."""
-    starts = [box.x1, (box.x1 + box.x2 - wide) // 2, box.x2 - wide]
-    for step in range(4):
-        away = gap + step * (high + gap)
-        yield from ((x, box.y1 - high - away) for x in starts)
-        yield from ((x, box.y2 + away) for x in starts)
-        yield from ((x, box.y1 + step * (high + gap)) for x in (box.x2 + gap, box.x1 - wide - gap))
-    yield from ((box.x1 + gap, y) for y in (box.y1 + gap, box.y2 - high - gap))
-
-
-def _beside(box: Box, wide: int, high: int, gap: int) -> Iterator[tuple[int, int]]:
-    """Corners for a panel of bars, best first."""
-    rows = [box.y1, (box.y1 + box.y2 - high) // 2, box.y2 - high]
-    columns = [box.x1, (box.x1 + box.x2 - wide) // 2, box.x2 - wide]
-    yield from ((x, y) for x in (box.x2 + gap, box.x1 - wide - gap) for y in rows)
-    yield from ((x, y) for y in (box.y2 + gap, box.y1 - high - gap) for x in columns)
-
-
-def _shifted(x: int, y: int, wide: int, high: int, width: int, height: int) -> Box:
-    """A rectangle moved into the picture, which it fits."""
-    x, y = min(max(x, 0), width - wide), min(max(y, 0), height - high)
-    return Box(x, y, x + wide, y + high)
-
-
-def _nearest(box: Box, x: int, y: int) -> tuple[int, int]:
-    """The point of a box that is nearest to another point."""
-    return min(max(x, box.x1), box.x2 - 1), min(max(y, box.y1), box.y2 - 1)
-
-
-def _covered(places: Sequence[Box], taken: Sequence[Box]) -> npt.NDArray[np.int64]:
-    """How much of each thing each place would cover, in square pixels: (places, taken)."""
-    one = np.array([place.to_list() for place in places], np.int64).reshape(-1, 1, 4)
-    other = np.array([box.to_list() for box in taken], np.int64).reshape(1, -1, 4)
-    shared = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    return np.asarray(np.maximum(shared, 0).prod(axis=2))
 
 
 @lru_cache(maxsize=64)

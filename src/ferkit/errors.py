@@ -21,6 +21,10 @@ class ImageError(FerkitError):
     """A picture that cannot be read."""
 
 
+class VideoError(FerkitError):
+    """A video that cannot be read or written."""
+
+
 class DownloadError(FerkitError):
     """A file that cannot be fetched, or is not the one that was expected."""
 

@@ -15,7 +15,7 @@ from ferkit.errors import UsageError
 from ferkit.images import RgbImage
 from ferkit.optical_flow import Followed, Gray, follow
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.results import FaceEmotion
+from ferkit.results import Box, FaceEmotion
 from ferkit.smoothing import Smoother
 from ferkit.tracking import FaceTracker
 
@@ -96,6 +96,11 @@ class FaceFollower:
             followed = self._search(image, now, followed, time_s)
         self._before, self._faces = now, dict(sorted(followed.items(), key=_from_left))
         return self._classified(image, time_s)
+
+    def hidden(self, time_s: float) -> tuple[Box, ...]:
+        """Where people should be who were seen less than `max_gap_s` ago, and are not now: what blurring must not miss."""
+        expected = self._tracker.predict(time_s)
+        return tuple(box for track, box in expected.items() if track not in self._faces)
 
     def _search(self, image: RgbImage, now: Gray, followed: dict[int, Followed], time_s: float) -> dict[int, Followed]:
         found = self.recognizer.detect(image)

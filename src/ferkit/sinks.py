@@ -55,16 +55,24 @@ SINKS: Registry[SinkFactory] = Registry("sink")
 class Table(ABC):
     """A table file that grows by rows and appears when it is complete.
 
-    target: the file. classes: those of the model. keys: columns that stand before those of the face.
+    target: the file. classes: those of the model. keys: columns that stand before those of the face; more: columns of
+        numbers that stand behind all others.
     """
 
     def __init__(
-        self, target: str | Path, classes: Sequence[str], /, *, keys: Mapping[str, type] = PICTURE_KEYS
+        self,
+        target: str | Path,
+        classes: Sequence[str],
+        /,
+        *,
+        keys: Mapping[str, type] = PICTURE_KEYS,
+        more: Sequence[str] = (),
     ) -> None:
         self.target = Path(target)
         if self.target.is_dir():
             raise UsageError(f"{target} is a folder. Expected a file to write.")
-        self.columns = table_columns(classes, keys)
+        self.keys = keys
+        self.columns = table_columns(classes, keys, more)
         self._open: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -160,7 +168,11 @@ class ParquetTable(Table):
         import pyarrow.parquet as pq
 
         types = {str: pa.string(), int: pa.int32(), float: pa.float32()}
-        self._schema = pa.schema([(name, types[kind]) for name, kind in self.columns.items()])
+        # Of keys all digits count: in single precision the frames of a long video would fall together.
+        exact = {**types, float: pa.float64()}
+        self._schema = pa.schema(
+            [(name, (exact if name in self.keys else types)[kind]) for name, kind in self.columns.items()]
+        )
         self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
         self._rows: list[Row] = []
         opening.push(self._finish)

@@ -10,10 +10,12 @@ from ferkit.cli.data import data
 from ferkit.cli.evaluate import evaluate
 from ferkit.cli.export import export
 from ferkit.cli.lists import detectors, models, recipes
+from ferkit.cli.live import live
 from ferkit.cli.predict import predict
 from ferkit.cli.serve import serve
 from ferkit.cli.train import train
 from ferkit.cli.tune import tune
+from ferkit.cli.video import video
 
 app = typer.Typer(
     name="ferkit",
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (predict, train, tune, evaluate, data, export, serve, models, detectors, recipes):
+for command in (predict, video, train, tune, evaluate, data, export, serve, live, models, detectors, recipes):
     app.command()(command)
 
 

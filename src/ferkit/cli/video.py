@@ -1,0 +1,235 @@
+"""`ferkit video`: the emotions of the people in a video over time."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ferkit.cli.console import fail, no_native_chatter, notes, print_json
+from ferkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ferkit.video.analysis import VideoAnalysis
+    from ferkit.video.timeline import FrameFaces
+
+Writer = "Callable[[FrameFaces], None]"
+
+
+def video(
+    source: Annotated[
+        str, typer.Argument(help="A video file, https://... or rtsp://..., a camera number, or a folder of frames.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a table, .csv, .parquet or .jsonl, a row per face and frame."),
+    ] = None,
+    annotate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the video with boxes, labels and bars, .mp4.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a plot of each person's emotions over time, .png or .svg."),
+    ] = None,
+    every: Annotated[
+        str, typer.Option(metavar="N", help="Look at each Nth frame, or at one every so often: 0.5s.")
+    ] = "1",
+    detect_every: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0,
+            help="Seconds between searches for faces, which are followed in between. [default: 0.2; with --blur-faces 0]",
+            show_default=False,
+        ),
+    ] = None,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            min=0,
+            help="Time constant of the smoothing in seconds; 0 smooths nothing. [default: 0.3]",
+            show_default=False,
+        ),
+    ] = None,
+    fps: Annotated[float, typer.Option(help="Frames per second of a folder of frames.")] = 25.0,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=0, help="Stop after so much of the video.")] = None,
+    blur_faces: Annotated[
+        bool, typer.Option("--blur-faces", help="Make faces in the video and the plot unrecognisable.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="Model folder, 'default', or a .onnx, .tflite, .keras, .h5 file.")
+    ] = "default",
+    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
+) -> None:
+    """Follow the people in a video and the emotions that they are perceived to show.
+
+    Ctrl-C ends it early; files are then whole up to that moment. A camera or a live stream runs until then.
+
+    Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
+    """
+    from ferkit.cli.progress import download_bar
+    from ferkit.cli.video_summary import print_summary
+    from ferkit.detection import fetch_weights
+    from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S
+    from ferkit.recognizer import EmotionRecognizer
+    from ferkit.video.analysis import analyze_video
+    from ferkit.video.rows import check_table
+    from ferkit.video.sources import open_video
+
+    _check_names(source, out, annotate, plot)
+    if out is not None:
+        check_table(out)
+    with no_native_chatter():
+        frames = open_video(source, every=every, fps=fps)
+    with frames:
+        with download_bar() as progress:
+            fetch_weights(detector, progress)
+        with no_native_chatter():
+            recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
+        if detect_every is None:
+            # A face that is first seen between two searches would not be hidden.
+            detect_every = 0.0 if blur_faces else DETECT_EVERY_S
+        smooth = TIME_CONSTANT_S if smooth is None else smooth
+        analysis = analyze_video(frames, recognizer, detect_every_s=detect_every, smooth_s=smooth)
+        with no_native_chatter(), _stopping() as stop, ExitStack() as opened:
+            writers = [] if out is None else [opened.enter_context(_table(analysis, out))]
+            if annotate is not None:
+                writers.append(opened.enter_context(_clip(analysis, annotate, blur_faces)))
+            if plot is not None:
+                writers.append(opened.enter_context(_plot(analysis, plot, blur_faces)))
+            advance = opened.enter_context(_progress(analysis, seconds))
+            for found in analysis:
+                for write in writers:
+                    write(found)
+                advance(found)
+                if stop.by is not None or (seconds is not None and found.time_s >= seconds):
+                    break
+            analysis.close()
+    for written in (out, annotate, plot):
+        if written is not None:
+            notes.print(f"Wrote {written}", markup=False)
+    summary = analysis.timeline.summary()
+    if stop.by is not None:
+        summary["error"] = "interrupted"
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(analysis.timeline)
+    sys.stdout.flush()
+    _leave(analysis, stop.by)
+
+
+def _leave(analysis: "VideoAnalysis", signal_number: int | None) -> None:
+    timeline = analysis.timeline
+    if timeline.broken:
+        notes.print(f"{timeline.broken} frames could not be decoded and were left out.")
+    if signal_number is not None:
+        notes.print(f"Stopped at {timeline.end_s:.1f} seconds.")
+        raise typer.Exit(128 + signal_number)
+    if timeline.problem is not None:
+        fail(f"{timeline.source} is not whole: {timeline.problem}. What was found until then was kept.")
+        raise typer.Exit(1)
+
+
+def _check_names(source: str, *targets: Path | None) -> None:
+    """Refuse what would replace the video or another of the files, and what nobody can draw."""
+    named = [target for target in targets if target is not None]
+    for place, target in enumerate(named):
+        if os.path.exists(source) and target.exists() and target.samefile(source):  # noqa: PTH110
+            raise UsageError(f"{target} is the video itself, and would be replaced. Name another file.")
+        if target.resolve() in [other.resolve() for other in named[:place]]:
+            raise UsageError(f"{target} is named twice, and one file would replace the other. Name two.")
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder. Expected a file to write.")
+    *_, annotated, plot = targets
+    if annotated is not None and annotated.suffix.lower() != ".mp4":
+        raise UsageError(f"{annotated} is no clip that ferkit writes. Expected a name that ends in .mp4.")
+    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"{plot} is no plot that ferkit writes. Expected a name that ends in .png, .svg or .pdf.")
+
+
+class _Stop:
+    """by: the signal that asked to end, if one did."""
+
+    by: int | None = None
+
+
+@contextmanager
+def _stopping() -> Iterator[_Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to end after this frame; a second Ctrl-C ends at once."""
+    stop = _Stop()
+
+    def asked(number: int, _: object) -> None:
+        if stop.by is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.by = number
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _table(analysis: "VideoAnalysis", target: Path) -> "Iterator[Callable[[FrameFaces], None]]":
+    from ferkit.video.rows import last_row, video_rows, video_table
+
+    timeline = analysis.timeline
+    with video_table(target, timeline.classes) as table:
+        yield lambda found: table.write_rows(video_rows(timeline.source, found))
+        table.write_rows(last_row(timeline))
+
+
+@contextmanager
+def _clip(analysis: "VideoAnalysis", target: Path, blur_faces: bool) -> "Iterator[Callable[[FrameFaces], None]]":
+    from ferkit.video.clip import ClipWriter
+    from ferkit.video.overlay import Overlay
+
+    source = analysis.source
+    draw = Overlay(analysis.timeline.classes, blur_faces=blur_faces)
+    with ClipWriter(target, rate=source.rate, sound=source.sound) as clip:
+        yield lambda found: clip.write(draw(found), found.time_s)
+
+
+@contextmanager
+def _plot(analysis: "VideoAnalysis", target: Path, blur_faces: bool) -> "Iterator[Callable[[FrameFaces], None]]":
+    from ferkit.video.peaks import Peaks
+
+    peaks = Peaks(blur_faces=blur_faces)
+    yield peaks.add
+    from ferkit.plot_timeline import plot_timeline
+
+    plot_timeline(analysis.timeline, target, peaks=peaks)
+
+
+@contextmanager
+def _progress(analysis: "VideoAnalysis", seconds: float | None) -> "Iterator[Callable[[FrameFaces], None]]":
+    """How far it is and how long it takes yet, on standard error if somebody watches."""
+    if not notes.is_terminal:
+        yield lambda found: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    known = [length for length in (analysis.source.duration_s, seconds) if length]
+    time_column: Any = TimeRemainingColumn() if known else TimeElapsedColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), time_column, TextColumn("{task.fields[speed]}"))
+    with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("video", total=min(known) if known else None, speed="")
+
+        def show(found: "FrameFaces") -> None:
+            elapsed = max(bar.tasks[task].elapsed or 0.0, 1e-3)
+            speed = f"{analysis.timeline.frames / elapsed:.0f} frames per second"
+            bar.update(task, completed=found.time_s, description=f"{found.time_s:.0f} s", speed=speed)
+
+        yield show

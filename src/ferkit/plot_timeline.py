@@ -1,0 +1,170 @@
+"""A timeline as a plot: for each person how probable each emotion was over time, with pictures of the peaks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter
+
+from ferkit.palette import color_of
+from ferkit.plot_style import LIGHT, Theme, percent, plain, save
+from ferkit.video.peaks import Peak, Peaks
+from ferkit.video.timeline import PersonTimeline, Timeline
+
+MOST_PEOPLE = 8
+_GROUND = "neutral"  # the class at the bottom: what is not neutral rises from what is
+_MOST_PEAKS = 9
+
+# Inches. On the left what is said about a person, on the right the area with its pictures above.
+_WIDTH, _LEFT, _RIGHT = 9.0, 2.2, 0.3
+_TOP, _BOTTOM, _BLOCK = 0.66, 0.9, 1.56
+_AREA, _LINES, _PICTURE = 0.78, 0.13, 0.5
+_DPI = 200
+# Seconds between two times on the axis.
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600)
+
+
+def plot_timeline(timeline: Timeline, path: Path, *, peaks: Peaks | None = None, theme: Theme = LIGHT) -> None:
+    """Write a plot of a video: a stacked area of the smoothed probabilities for each person, those seen longest first.
+
+    path: .png, .svg or .pdf. peaks: their small pictures stand above the moments that they show. At most 8 people are
+    drawn; a line says how many more there were.
+    """
+    people = sorted(timeline.by_presence[:MOST_PEOPLE], key=lambda person: person.track)
+    height = _TOP + _BOTTOM + _BLOCK * max(len(people), 1)
+    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor=theme.paper)
+    _title(figure, timeline, theme)
+    if not people:
+        figure.text(0.5, 0.5, "Nobody was seen.", ha="center", color=theme.muted, size=11)
+    end = max(timeline.end_s, 1e-3)
+    for place, person in enumerate(people):
+        floor = height - _TOP - _BLOCK * (place + 1)
+        axes = _axes(figure, _LEFT, floor, _WIDTH - _LEFT - _RIGHT, _AREA)
+        _area(axes, person, timeline.classes, theme)
+        axes.set_xlim(0, end)
+        _time_axis(axes, end, theme, labels=place == len(people) - 1)
+        _words(figure, person, (floor + _AREA) / height, end, theme)
+        _pictures(axes, floor, person, peaks.of(person.track) if peaks else [], end)
+    save(figure, path)
+
+
+def _axes(figure: Figure, left: float, floor: float, width: float, height: float) -> Axes:
+    whole = figure.get_size_inches()
+    return figure.add_axes((left / whole[0], floor / whole[1], width / whole[0], height / whole[1]))
+
+
+def _title(figure: Figure, timeline: Timeline, theme: Theme) -> None:
+    height = figure.get_figheight()
+    name = plain(Path(timeline.source).name or timeline.source, 60)
+    title = f"{name}: perceived emotion over time"
+    figure.text(0.3 / _WIDTH, 1 - 0.3 / height, title, size=13, weight="bold", color=theme.ink, va="center")
+    left_out = len(timeline.people) - MOST_PEOPLE
+    if left_out > 0:
+        more = f"{left_out} more {'was' if left_out == 1 else 'were'} seen more briefly"
+        figure.text(0.3 / _WIDTH, 1 - 0.55 / height, more, size=9, color=theme.muted, va="center")
+    handles = [Patch(color=color_of(label), label=plain(label)) for label in _stacked(timeline.classes)]
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.08 / height),
+        ncols=min(len(handles), 8),
+        frameon=False,
+        labelcolor=theme.ink,
+        fontsize=10,
+        handlelength=1.0,
+        handleheight=1.0,
+        columnspacing=1.6,
+    )
+
+
+def _stacked(classes: Sequence[str]) -> list[str]:
+    """Classes from the bottom up."""
+    return sorted(classes, key=lambda label: label != _GROUND)
+
+
+def _area(axes: Axes, person: PersonTimeline, classes: Sequence[str], theme: Theme) -> None:
+    axes.set_facecolor("none")
+    order = [classes.index(label) for label in _stacked(classes)]
+    colors = [color_of(classes[place]) for place in order]
+    for times, values in person.history.runs():
+        axes.stackplot(times, values[:, order].T, colors=colors, lw=0)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
+    axes.yaxis.set_major_formatter(FuncFormatter(percent))
+    axes.spines[:].set_visible(False)
+    # Where nobody is, there is a line and no area: absent, not neutral.
+    axes.axhline(0, color=theme.faint, lw=2, zorder=0)
+
+
+def _words(figure: Figure, person: PersonTimeline, top: float, end: float, theme: Theme) -> None:
+    """What is said about a person, beside the area."""
+    row = 0.165 / figure.get_figheight()
+    total = max(person.present_s, 1e-9)
+    figure.text(0.3 / _WIDTH, top, f"Person {person.track}", size=11, weight="bold", color=theme.ink, va="top")
+    seen = f"seen {clock(person.present_s, end)}"
+    figure.text(0.3 / _WIDTH, top - 1.35 * row, seen, size=9, color=theme.muted, va="top")
+    for place, (label, seconds) in enumerate(sorted(person.seconds.items(), key=lambda item: -item[1])[:3]):
+        words = f"{seconds / total:.0%} {plain(label)}"
+        line = top - (2.35 + place) * row
+        figure.text(0.3 / _WIDTH, line, words, size=9, color=theme.ink, va="top")
+
+
+def _pictures(axes: Axes, floor: float, person: PersonTimeline, peaks: Sequence[Peak], end: float) -> None:
+    """Pictures above the moments they show, framed in the colour of what they show."""
+    figure, width = axes.get_figure(), _WIDTH - _LEFT - _RIGHT
+    if not isinstance(figure, Figure):
+        return
+    most = sorted(peaks, key=lambda peak: -person.seconds.get(peak.label, 0.0))[:_MOST_PEAKS]
+    shown = sorted(most, key=lambda peak: peak.time_s)
+    middles = _apart([width * peak.time_s / end for peak in shown], width)
+    for peak, middle in zip(shown, middles, strict=True):
+        color = color_of(peak.label)
+        above = _axes(figure, _LEFT + middle - _PICTURE / 2, floor + _AREA + _LINES, _PICTURE, _PICTURE)
+        above.imshow(peak.picture, interpolation="bilinear", aspect="auto")
+        above.set(xticks=[], yticks=[])
+        above.spines[:].set(color=color, lw=2.2)
+        moment = peak.time_s / end
+        line = Line2D([middle / width, moment], [1 + _LINES / _AREA, 1.01], transform=axes.transAxes, color=color)
+        line.set(lw=1.6, clip_on=False)
+        axes.add_line(line)
+        thin = Rectangle((moment - 0.001, 0), 0.002, 1, transform=axes.transAxes, color="white", alpha=0.6, lw=0)
+        axes.add_patch(thin)
+
+
+def _apart(places: Sequence[float], width: float) -> list[float]:
+    """Places in inches, moved so that pictures lie beside each other and within the width."""
+    moved, step = np.array(places), _PICTURE + 0.07
+    # Each pass pushes neighbours apart; the ends stay inside.
+    for _ in range(100):
+        moved = np.clip(moved, _PICTURE / 2, width - _PICTURE / 2)
+        short = np.maximum(step - np.diff(moved), 0) / 2
+        if not short.any():
+            break
+        moved[:-1] -= short
+        moved[1:] += short
+    return [float(place) for place in moved]
+
+
+def _time_axis(axes: Axes, end: float, theme: Theme, *, labels: bool) -> None:
+    step = next((step for step in _TICKS if end / step <= 8), 86_400)
+    axes.set_xticks(np.arange(0, end + 1e-6, step))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value, end)))
+    axes.tick_params(length=0, colors=theme.muted, labelsize=9, labelbottom=labels)
+    axes.tick_params(axis="x", pad=7)
+
+
+def clock(seconds: float, longest: float) -> str:
+    """A time of a video as players show it; in seconds where the video is short.
+
+    >>> clock(75, longest=3600), clock(2.5, longest=6)
+    ('1:15', '2.5 s')
+    """
+    if longest < 60:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"

@@ -1,0 +1,64 @@
+"""The moments at which each person showed each emotion most clearly, with a small picture of each."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.images import RgbImage
+from ferkit.privacy import blurred
+from ferkit.results import Box
+from ferkit.video.timeline import FrameFaces
+
+SIDE = 96  # pixels of a small picture
+_ROOM = 0.15  # around the face, as a part of its size
+# People whose pictures are kept at once; of more, those who were seen least go.
+_MOST_PEOPLE = 64
+
+
+@dataclass(frozen=True)
+class Peak:
+    """One moment. confidence: smoothed. picture: RGB uint8 (96, 96, 3)."""
+
+    label: str
+    confidence: float
+    time_s: float
+    picture: npt.NDArray[np.uint8]
+
+
+class Peaks:
+    """Collects peaks frame by frame; memory is bounded. blur_faces: whether pictures hide who it is."""
+
+    def __init__(self, *, blur_faces: bool = False) -> None:
+        self.blur_faces = blur_faces
+        self._peaks: dict[int, dict[str, Peak]] = {}
+        self._seen: dict[int, int] = {}
+
+    def add(self, found: FrameFaces) -> None:
+        for face in found.faces:
+            emotion = face.face
+            self._seen[face.track] = self._seen.get(face.track, 0) + 1
+            kept = self._peaks.setdefault(face.track, {})
+            before = kept.get(emotion.label)
+            if before is None or emotion.confidence > before.confidence:
+                picture = self._picture(found.frame.pixels, emotion.box)
+                kept[emotion.label] = Peak(emotion.label, emotion.confidence, found.time_s, picture)
+        if len(self._peaks) > _MOST_PEOPLE:
+            for track in sorted(self._peaks, key=lambda track: self._seen[track])[: _MOST_PEOPLE // 2]:
+                del self._peaks[track]
+
+    def of(self, track: int) -> list[Peak]:
+        """The peaks of a person, in order of time."""
+        return sorted(self._peaks.get(track, {}).values(), key=lambda peak: peak.time_s)
+
+    def _picture(self, pixels: RgbImage, box: Box) -> npt.NDArray[np.uint8]:
+        side = round(max(box.width, box.height) * (1 + 2 * _ROOM))
+        x, y = (box.x1 + box.x2 - side) // 2, (box.y1 + box.y2 - side) // 2
+        x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + side, pixels.shape[1]), min(y + side, pixels.shape[0])
+        part = pixels[y1:y2, x1:x2]
+        if self.blur_faces:
+            part = blurred(part, [Box(box.x1 - x1, box.y1 - y1, box.x2 - x1, box.y2 - y1)])
+        whole = cv2.copyMakeBorder(part, y1 - y, y + side - y2, x1 - x, x + side - x2, cv2.BORDER_REPLICATE)
+        way = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.uint8)
