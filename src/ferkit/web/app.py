@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 import ferkit
+from ferkit.detection import DETECTORS, AutoDetector, FaceDetector
 from ferkit.errors import ImageError
 from ferkit.following import FaceFollower
 from ferkit.model_card import text_of
@@ -154,7 +155,14 @@ def _recognize(
         except Refusal as problem:
             refused[place] = PictureResult.failed(upload.name, problem.message)
     read = iter(recognizer(good))
-    return [refused.get(place) or next(read) for place in range(len(uploads))]
+    return [refused[place] if place in refused else next(read) for place in range(len(uploads))]
+
+
+def _name_of(detector: FaceDetector) -> str:
+    if isinstance(detector, AutoDetector):
+        return detector.name
+    named = (name for name, one in DETECTORS.items() if type(detector) is one)
+    return next(named, type(detector).__name__)
 
 
 def _about_model(recognizer: EmotionRecognizer) -> ModelAnswer:
@@ -172,7 +180,7 @@ def _about_model(recognizer: EmotionRecognizer) -> ModelAnswer:
         colors={name: color_of(name) for name in recognizer.classes},
         face_input=face_input,
         temperature=temperature,
-        detector=str(getattr(recognizer.detector, "name", type(recognizer.detector).__name__)),
+        detector=_name_of(recognizer.detector),
         card=card,
         markdown=text_of(shown),
         notice=INTENDED_USE,

@@ -45,7 +45,13 @@ class Workers:
         return await self._run(self._frames, lambda: work(*args, **kwargs))
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+        def shielded() -> T:
+            try:
+                return work()
+            except StopIteration as problem:  # would leave who awaits it waiting for ever
+                raise RuntimeError("Work ended in StopIteration.") from problem
+
+        return await asyncio.get_running_loop().run_in_executor(pool, shielded)
 
     def close(self) -> None:
         """End the threads; what they are at is waited for, what waits is dropped."""
