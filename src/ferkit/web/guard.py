@@ -120,7 +120,7 @@ def key_of(headers: Headers, subprotocols: Iterable[str] = ()) -> str | None:
 def _unpacked(text: str) -> str | None:
     """Base64 in the letters of addresses, without padding: a subprotocol may hold no others."""
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         return None
 
