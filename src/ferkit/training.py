@@ -143,6 +143,8 @@ def train(
     with TrainingProgress(config.epochs, steps, batch_size, quiet=quiet) as progress:
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
+        elif config.head_epochs and config.init is None and config.weights == "none":
+            progress.say("The head learns first, on a network of random weights. Give one with --init or --weights.")
         while len(history) < config.epochs and not _out_of_patience(history, config.patience):
             epoch = len(history) + 1
             if phase_of(epoch, phases) is not phase:

@@ -66,6 +66,8 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
         # On the CPU XLA makes TensorFlow slower; JAX is always compiled.
         jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
     )
+    # TensorFlow traces a step twice if variables come into being in it, and tracing is what a short run waits for.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
