@@ -114,6 +114,9 @@ def test_a_new_person_begins_without_the_past_of_another():
     told = Told([(0, 0)])
     follow = follower(told, detect_every_s=0, time_constant_s=9.0, max_gap_s=0.1)
     follow(np.zeros((180, 320, 3), np.uint8), 0.0)
+    told.places = []
+    follow(np.zeros((180, 320, 3), np.uint8), 0.5)
+    told.places = [(0, 0)]
     (face,) = follow(np.full((180, 320, 3), 255, np.uint8), 1.0)
     assert (face.track, face.face.label) == (2, "neutral")
     assert follow._smoother._means.keys() == {2}

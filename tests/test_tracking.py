@@ -31,9 +31,19 @@ def test_a_gap(gap, number):
     assert tracker.update([at(12)], gap) == [number]
 
 
+@pytest.mark.parametrize(
+    ("pause", "number"), [pytest.param(9.0, 1, id="still-screen"), pytest.param(11.0, 2, id="too-long")]
+)
+def test_a_pause_in_which_there_are_no_frames(pause, number):
+    tracker = FaceTracker(max_gap_s=1.0)
+    tracker.update([at(10)], 0.0)
+    assert tracker.update([at(12)], pause) == [number]
+
+
 def test_a_number_is_never_used_again():
     tracker = FaceTracker(max_gap_s=0.1)
-    seen = [tracker.update([at(10)], float(time_s))[0] for time_s in range(5)]
+    seen = [tracker.update([at(10)] if time_s % 2 == 0 else [], float(time_s)) for time_s in range(10)]
+    seen = [track for tracks in seen for track in tracks]
     assert seen == [1, 2, 3, 4, 5]
 
 
@@ -78,6 +88,7 @@ def test_predictions_are_of_the_living():
     tracker.update([at(10)], 0.0)
     assert tracker.living == {1}
     assert tracker.predict(0.5) == {1: at(10)}
+    tracker.update([], 1.0)
     assert tracker.predict(1.5) == {}
     assert tracker.living == frozenset()
 
@@ -86,6 +97,7 @@ def test_what_leaves_the_picture_is_not_predicted():
     tracker = FaceTracker(max_gap_s=9)
     for step in range(5):
         tracker.update([at(200 - 50 * step)], step / 20)
+    assert tracker.living == {1}
     assert tracker.predict(5.0) == {}
 
 

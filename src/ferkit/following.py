@@ -21,6 +21,7 @@ from ferkit.tracking import FaceTracker
 
 DETECT_EVERY_S = 0.2
 TIME_CONSTANT_S = 0.3
+MAX_GAP_S = 1.0
 
 # A face that the detector missed once is kept if it looks this much like the face that it found last.
 _SURELY_THE_SAME = 0.85
@@ -67,7 +68,7 @@ class FaceFollower:
         *,
         detect_every_s: float = DETECT_EVERY_S,
         time_constant_s: float = TIME_CONSTANT_S,
-        max_gap_s: float = 1.0,
+        max_gap_s: float = MAX_GAP_S,
     ) -> None:
         if not (math.isfinite(detect_every_s) and detect_every_s >= 0):
             raise UsageError(f"detect_every_s must be 0 or more seconds. Received: {detect_every_s}.")

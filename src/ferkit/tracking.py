@@ -24,18 +24,24 @@ _REACH = 1.2
 _LARGEST_CHANGE = 1.8
 # Nobody moves on in a straight line for long: an expected movement fades with this time constant, in seconds.
 _COASTING_S = 0.25
+# After so many seconds without any frame nobody is who they were.
+_LONGEST_PAUSE_S = 10.0
 # The velocity is a mean over so many seconds: boxes tremble.
 _VELOCITY_S = 0.1
 
 
 @dataclass
 class _Track:
-    """middle: x, y; size: width, height; velocity: of the middle, in pixels per second; seen: seconds."""
+    """middle: x, y; size: width, height; velocity: of the middle, in pixels per second; seen: seconds.
+
+    missed: whether a frame since then did not show it.
+    """
 
     middle: _Vector
     size: _Vector
     velocity: _Vector
     seen: float
+    missed: bool = False
 
     def expected(self, time_s: float) -> _Vector:
         """Where its middle should be."""
@@ -48,13 +54,14 @@ class _Track:
         if passed > 0:
             weight = -math.expm1(-passed / _VELOCITY_S)
             self.velocity = self.velocity + weight * ((middle - self.middle) / passed - self.velocity)
-        self.middle, self.size, self.seen = middle, size, max(time_s, self.seen)
+        self.middle, self.size, self.seen, self.missed = middle, size, max(time_s, self.seen), False
 
 
 class FaceTracker:
     """Gives each box of a frame the number of its track: 1, 2, 3, ... in order of appearance, never used twice.
 
-    max_gap_s: a face that was not seen for longer comes back under a new number.
+    max_gap_s: a face that frames did not show for longer comes back under a new number. Where there are no frames, as in
+        a recording of a still screen, it may take ten seconds.
 
     Example:
         tracker = FaceTracker()
@@ -74,6 +81,8 @@ class FaceTracker:
         """The track of each box, in order, at a time in seconds."""
         self._end(time_s)
         found = self._matches(boxes, time_s)
+        for number in self._tracks.keys() - found.values():
+            self._tracks[number].missed = True
         for place, box in enumerate(boxes):
             if place not in found:
                 self._last += 1
@@ -101,8 +110,11 @@ class FaceTracker:
         return frozenset(self._tracks)
 
     def _end(self, time_s: float) -> None:
+        pause = max(self.max_gap_s, _LONGEST_PAUSE_S)
         self._tracks = {
-            number: track for number, track in self._tracks.items() if time_s - track.seen <= self.max_gap_s
+            number: track
+            for number, track in self._tracks.items()
+            if time_s - track.seen <= (self.max_gap_s if track.missed else pause)
         }
 
     def _matches(self, boxes: Sequence[Box], time_s: float) -> dict[int, int]:

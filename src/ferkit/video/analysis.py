@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from ferkit.errors import VideoError
-from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
+from ferkit.following import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.video.frames import Every, FrameSource
 from ferkit.video.sources import DEFAULT_FPS, VideoSource, open_video
@@ -47,7 +47,11 @@ def analyze_video(
     frames = source if isinstance(source, FrameSource) else open_video(source, every=every, fps=fps)
     try:
         follower = FaceFollower(
-            recognizer or EmotionRecognizer(), detect_every_s=detect_every_s, time_constant_s=smooth_s
+            recognizer or EmotionRecognizer(),
+            detect_every_s=detect_every_s,
+            time_constant_s=smooth_s,
+            # Who is missing in one frame of few is not gone.
+            max_gap_s=max(MAX_GAP_S, 2.5 * frames.step_s),
         )
     except Exception:
         frames.close()

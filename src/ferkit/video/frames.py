@@ -85,10 +85,23 @@ class FrameSource(ABC):
         self.every = every
         self.broken = 0
         self.problem: str | None = None
+        self._whole = 0  # frames that could be decoded
+
+    @property
+    def step_s(self) -> float:
+        """Seconds between two wanted frames, roughly; 0 where not known."""
+        return self.every.seconds or (self.every.frames / self.rate if self.rate else 0.0)
 
     def __iter__(self) -> Iterator[Frame]:
-        for number, time_s, pixels in self.every.of_these(self._frames()):
+        for number, time_s, pixels in self.every.of_these(self._counted()):
             yield Frame(number, time_s, pixels())
+        if not self._whole and self.problem is None:
+            self.problem = f"none of its {self.broken} frames can be decoded" if self.broken else "it has no frames"
+
+    def _counted(self) -> Iterator[Pending]:
+        for pending in self._frames():
+            self._whole += 1
+            yield pending
 
     @abstractmethod
     def _frames(self) -> Iterator[Pending]:
@@ -123,16 +136,18 @@ class RisingClock:
 
     def __call__(self, stamp: float | None) -> float:
         """The time of the next frame, whose own time may be missing or wrong."""
+        after = 0.0 if self._last is None else self._last + self._step
         if stamp is None or not math.isfinite(stamp):
-            time_s = 0.0 if self._last is None else self._last + self._step
+            time_s = after
         else:
             if self._start is None:
-                self._start = stamp
-            time_s = max(stamp - self._start, 0.0)
-            if self._last is not None and time_s <= self._last:
-                back = self._last - time_s
-                time_s = self._last + (self._step if back > self._ANEW else min(self._step, 1e-3))
-                if back > self._ANEW:
-                    self._start = stamp - time_s
+                self._start = stamp - after
+            time_s = stamp - self._start
+            if self._last is None:
+                time_s = max(time_s, 0.0)
+            elif time_s < self._last - self._ANEW:
+                time_s, self._start = after, stamp - after
+            elif time_s <= self._last:
+                time_s = self._last + min(self._step, 1e-3)
         self._last = time_s
         return time_s

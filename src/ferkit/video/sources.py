@@ -129,9 +129,7 @@ class Stream(FrameSource):
                 time_s = clock(_stamp(decoded))
                 yield number, time_s, partial(_pixels, decoded, _aspect(self._stream))
             number += 1
-        if number == self.broken and self.problem is None:
-            self.problem = f"none of its {number} frames can be decoded" if number else "it has no frames"
-        if self.problem is None and self._stream.duration and self.duration_s is not None:
+        if self.problem is None and number > self.broken and self._stream.duration and self.duration_s is not None:
             missing = self.duration_s - time_s
             if missing > max(_MISSING_S, _MISSING_PART * self.duration_s):
                 self.problem = f"it breaks off after {time_s:.1f} of {self.duration_s:.1f} seconds"

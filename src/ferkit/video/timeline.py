@@ -75,7 +75,7 @@ class PersonTimeline:
         goes_on = before is not None and before.label == label and self._frame == frame - 1
         self._current = Stretch(label, before.start_s if goes_on and before else start_s, end_s)
         self._frame = frame
-        if self.longest is None or self._current.seconds > self.longest.seconds:
+        if self.longest is None or self._current.seconds > self.longest.seconds + 1e-6:
             self.longest = self._current
         self.history.add(start_s, end_s, tuple(face.face.probabilities.values()))
 
@@ -143,7 +143,7 @@ class Timeline:
     @property
     def by_presence(self) -> list[PersonTimeline]:
         """All people, those first who are seen longest."""
-        return sorted(self.people.values(), key=lambda person: (-person.present_s, person.track))
+        return sorted(self.people.values(), key=lambda person: (-round(person.present_s, 6), person.track))
 
     def summary(self) -> dict[str, Any]:
         """What `ferkit video --json` prints: plain numbers, times in seconds."""
