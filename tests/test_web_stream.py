@@ -287,7 +287,9 @@ def test_a_client_that_leaves_in_the_middle_of_a_frame_leaves_nothing_behind(usu
     assert asyncio.run(asyncio.wait_for(test(usual), 10)) == "faces"
 
 
-def test_a_slow_reader_holds_up_itself_alone():
+def test_a_slow_reader_holds_up_itself_alone(monkeypatch):
+    monkeypatch.setattr("ferkit.web.server._Impatient.linger_s", 0.1)
+
     class Talkative(Follower):
         """Answers are large, so that a few fill the connection's buffers."""
 
@@ -306,6 +308,8 @@ def test_a_slow_reader_holds_up_itself_alone():
             await receive(quick)
             await quick.send(FRAME)
             answer = await receive(quick)
+        while server.server_state.connections:  # it is cut off, though it takes no goodbye
+            await asyncio.sleep(0.01)
         slow.transport.abort()
         return answer["type"]
 

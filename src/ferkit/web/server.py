@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from ferkit.errors import FerkitError
 from ferkit.web.settings import Settings
@@ -35,6 +36,16 @@ def address_of(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what was asked for
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class _Impatient(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
+    """A connection that is cut some time after its stream ended: who never reads would keep it, and what it holds."""
+
+    linger_s = 5.0
+
+    async def run_asgi(self) -> None:
+        await super().run_asgi()
+        self.loop.call_later(self.linger_s, self.transport.abort)
 
 
 class WebServer(uvicorn.Server):
@@ -64,6 +75,7 @@ class WebServer(uvicorn.Server):
             proxy_headers=trusted_proxies is not None,
             forwarded_allow_ips=trusted_proxies,
             timeout_graceful_shutdown=_GRACE_S,
+            ws=_Impatient,
             ws_max_size=settings.limits.frame_bytes,
             ws_per_message_deflate=False,  # frames are compressed already
         )

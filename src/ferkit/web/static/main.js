@@ -151,6 +151,7 @@ $("picture").addEventListener("error", () => tell("This browser cannot show that
 
 function setBlur(on) {
   stage.blurred = on;
+  stage.paintedAt = 0;
   $("blur-button").setAttribute("aria-pressed", String(on));
 }
 

@@ -2,6 +2,7 @@
 
 const GLIDE_S = 0.07;
 const FADE_S = 0.35;
+const STILL = 5e-4; // less of the picture nobody sees
 const FORGET_S = 6;
 const SAMPLE_S = 0.1;
 export const WINDOW_S = 60;
@@ -69,17 +70,23 @@ export class People {
     while (person.history.length > 2 && person.history[1].at < now - WINDOW_S) person.history.shift();
   }
 
-  // Move what is shown towards what is known. Returns whether anything still moves.
+  // Move what is shown towards what is known. Returns whether anything moved.
   glide(now, seconds) {
     const weight = calm.matches ? 1 : 1 - Math.exp(-seconds / GLIDE_S);
+    let farthest = 0;
+    const closer = (shown, known) => {
+      farthest = Math.max(farthest, Math.abs(known - shown));
+      return shown + (known - shown) * weight;
+    };
     for (const person of this.all.values()) {
-      for (let edge = 0; edge < 4; edge += 1) person.shown[edge] += (person.box[edge] - person.shown[edge]) * weight;
-      for (const [name, p] of Object.entries(person.probabilities)) {
-        person.ribbon[name] += (p - person.ribbon[name]) * weight;
-      }
+      person.shown = person.shown.map((edge, place) => closer(edge, person.box[place]));
+      for (const [name, p] of Object.entries(person.probabilities)) person.ribbon[name] = closer(person.ribbon[name], p);
       const step = calm.matches ? 1 : seconds / FADE_S;
-      person.opacity = Math.min(1, Math.max(0, person.opacity + (person.here ? step : -step)));
+      const opacity = Math.min(1, Math.max(0, person.opacity + (person.here ? step : -step)));
+      farthest = Math.max(farthest, Math.abs(opacity - person.opacity));
+      person.opacity = opacity;
     }
+    return farthest > STILL;
   }
 
   get inView() {

@@ -13,6 +13,7 @@ export class Stage {
     this.blurred = false;
     this.mode = "none";
     this.before = performance.now();
+    this.paintedAt = 0;
     new ResizeObserver(() => this.#fit()).observe(frame);
     video.addEventListener("resize", () => this.#fit());
     requestAnimationFrame((now) => this.#paint(now));
@@ -51,17 +52,22 @@ export class Stage {
     const scale = window.devicePixelRatio || 1;
     this.overlay.width = Math.round(this.frame.clientWidth * scale);
     this.overlay.height = Math.round(this.frame.clientHeight * scale);
+    this.paintedAt = 0;
   }
 
   #paint(now) {
     const seconds = Math.min((now - this.before) / 1000, 0.25);
     this.before = now;
-    this.people.glide(now / 1000, seconds);
-    const context = this.overlay.getContext("2d");
-    context.clearRect(0, 0, this.overlay.width, this.overlay.height);
-    if (this.hasPicture) {
-      const place = contained(...this.size, this.overlay.width, this.overlay.height);
-      this.#draw(context, place, window.devicePixelRatio || 1, now / 1000);
+    const moves = this.people.glide(now / 1000, seconds);
+    // What stands still is drawn twice a second, for names and sizes may have changed.
+    if (moves || this.blurred || now - this.paintedAt > 500) {
+      this.paintedAt = now;
+      const context = this.overlay.getContext("2d");
+      context.clearRect(0, 0, this.overlay.width, this.overlay.height);
+      if (this.hasPicture) {
+        const place = contained(...this.size, this.overlay.width, this.overlay.height);
+        this.#draw(context, place, window.devicePixelRatio || 1, now / 1000);
+      }
     }
     this.onFrame(now / 1000);
     requestAnimationFrame((next) => this.#paint(next));
