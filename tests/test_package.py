@@ -58,7 +58,7 @@ ORDER = [
     {"video"},
     {"plot_timeline"},
     {"tuning"},
-    {"web"},
+    {"web", "window"},
     {"cli"},
     {"__main__"},
 ]
