@@ -91,6 +91,7 @@ def test_the_served_copy_gives_the_same_answers(finished):
     assert accuracy == pytest.approx(finished.classifier.card["metrics"]["accuracy"])
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     """`kill -9` in the middle of an epoch costs that epoch and changes nothing."""
     folder = tmp_path / "killed"
@@ -117,6 +118,7 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in finished.history]
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_plateau_and_early_stopping_resume_too(tmp_path):
     options = {"schedule": "plateau", "patience": 3, "learning_rate": 1e-3, "batch_size": 16}
     whole = train(small_dataset(size=16), "tutorial", out=tmp_path / "whole", epochs=6, **options)
@@ -162,6 +164,7 @@ def test_bfloat16_trains_and_leaves_a_float32_network(tmp_path):
     assert accuracy == pytest.approx(run.classifier.card["metrics"]["accuracy"])
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_the_average_is_what_is_measured_and_kept(tmp_path):
     """A run whose average never moves from the first step's weights keeps those, however far training goes."""
     data = small_dataset(size=16)
@@ -178,6 +181,7 @@ def test_the_average_is_what_is_measured_and_kept(tmp_path):
     assert max(np.abs(value - once).max() for value in last.values() if value.shape == once.shape) > 1e-3
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_own_classes_and_sizes(tmp_path):
     data = small_dataset(classes=("cat", "dog"), size=16)
     run = train(data, "tutorial", out=tmp_path / "run", epochs=1, batch_size=8)
@@ -185,12 +189,14 @@ def test_own_classes_and_sizes(tmp_path):
     assert run.classifier.predict_proba(data.val.images).shape == (28, 2)
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_init_brings_its_architecture(tmp_path):
     """The packaged model is not the network of the recipe; without --model its own is taken."""
     run = train(small_dataset(16, 14), "tutorial", out=tmp_path / "run", init="default", epochs=1)
     assert run.config.model == EmotionClassifier.load("default").card["architecture"]
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_init_takes_the_weights_that_fit(finished, tmp_path):
     data = small_dataset(classes=("bar", "no bar", "two bars"))
     run = train(data, "tutorial", out=tmp_path / "run", init=str(finished.folder), epochs=1, learning_rate=1e-12)
@@ -322,6 +328,7 @@ def test_a_tiny_run_on_jax(tmp_path):
     assert done.stdout.strip() == "jax ['model.keras', 'model.onnx']"
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_trouble_with_tensorboard_does_not_cost_the_run(tmp_path, capsys):
     pytest.importorskip("tensorboard")
     from ferkit.training import train
@@ -346,6 +353,7 @@ def test_a_network_that_cannot_be_served_is_said_and_kept(tmp_path, monkeypatch,
     assert len(run.classifier.predict_proba(small_dataset(size=16).val.images)) == 28
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_resume_catches_up_with_the_table_and_refuses_other_targets(tmp_path):
     """Killed after the checkpoint and before the table; resumed without the votes it was trained on."""
     data = small_dataset(size=16)
