@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+import socket
 import tempfile
 import threading
 
@@ -307,6 +308,12 @@ def test_a_port_that_is_taken_is_one_clear_line():
         port = server.listening.getsockname()[1]
         with pytest.raises(FerkitError, match=f"Cannot listen on 127.0.0.1, port {port}: "):
             listen("127.0.0.1", port)
+
+
+def test_answers_leave_at_once():
+    """asyncio switches Nagle's algorithm off only for sockets that say they are TCP."""
+    with running() as server:
+        assert server.listening.proto == socket.IPPROTO_TCP
 
 
 def test_results_are_json_a_browser_can_read():

@@ -25,7 +25,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # Windows would let two servers have one port.
-        return socket.create_server((host, port), family=family, backlog=256, reuse_port=False)
+        made = socket.create_server((host, port), family=family, backlog=256, reuse_port=False)
+        # asyncio sends at once only through sockets that say they are TCP; else each answer waits 40 ms for an
+        # acknowledgement (Nagle's algorithm).
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
     except (OSError, OverflowError) as problem:
         why = getattr(problem, "strerror", None) or problem
         raise FerkitError(f"Cannot listen on {host}, port {port}: {why}. Take another --port, or 0 for any.") from None

@@ -61,12 +61,32 @@ export function everyFrame(video, take) {
   return () => (video.cancelVideoFrameCallback ?? cancelAnimationFrame).call(video.cancelVideoFrameCallback ? video : window, handle);
 }
 
-const small = document.createElement("canvas");
-
 // A frame as JPEG, small enough to be on its way in no time.
-export function encodeFrame(video) {
+export async function encodeFrame(video) {
   const scale = Math.min(1, WIDEST_SENT / Math.max(video.videoWidth, video.videoHeight));
   const [width, height] = [Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale)];
+  const encoder = encoderThread();
+  if (!encoder) return encodeHere(video, width, height);
+  const frame = await createImageBitmap(video, { resizeWidth: width, resizeHeight: height });
+  return new Promise((resolve) => {
+    encoder.onmessage = (event) => resolve(event.data);
+    encoder.postMessage({ frame, quality: QUALITY }, [frame]);
+  });
+}
+
+let encoder;
+
+// On a thread of its own: `toBlob` waits until the page has nothing else to do, which may take half a second.
+function encoderThread() {
+  if (encoder === undefined) {
+    encoder = window.OffscreenCanvas && window.Worker ? new Worker(new URL("encoder.js", import.meta.url)) : null;
+  }
+  return encoder;
+}
+
+const small = document.createElement("canvas");
+
+function encodeHere(video, width, height) {
   if (small.width !== width || small.height !== height) Object.assign(small, { width, height });
   small.getContext("2d", { alpha: false }).drawImage(video, 0, 0, width, height);
   return new Promise((resolve) => small.toBlob(resolve, "image/jpeg", QUALITY));
