@@ -15,6 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import ferkit
+from clips import write_clip
 from dataset_files import png, row, write_csv, write_tree
 from faces import face_set
 from ferkit import model_folder
@@ -22,6 +23,7 @@ from ferkit.datasets import READERS, SPLITS
 from ferkit.datasets.loading import load_table
 from ferkit.detection import DETECTORS
 from ferkit.export import FORMATS
+from ferkit.images import read_image
 from ferkit.models import ARCHITECTURES
 from ferkit.recipes import RECIPES
 from ferkit.samples import sample_picture
@@ -103,6 +105,10 @@ def files(tmp_path_factory):
     for name in ("1.jpg", "2.jpg"):
         shutil.copyfile(sample_picture(), folder / "holidays" / name)
     PIL.Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / "holidays" / "night.png")
+
+    nodding = [np.roll(read_image(sample_picture())[:360], 3 * step, axis=0) for step in range(6)]
+    write_clip(folder / "clip.mp4", nodding)
+    shutil.copytree(folder / "holidays", folder / "frames")
 
     shutil.copytree(model_folder.find("default"), folder / "my_model")
     ARCHITECTURES["tutorial"]().save(folder / "emotion_model_keras.h5")

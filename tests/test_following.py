@@ -87,6 +87,24 @@ def test_a_cut_to_somebody_elsewhere_is_somebody_new():
     assert face.track == 2
 
 
+def test_a_cut_to_somebody_in_the_same_place_is_somebody_new():
+    told = Told([(40, 50)])
+    follow = follower(told, detect_every_s=10)
+    follow(scene((40, 50)), 0.0)
+    other = scene((40, 50))[:, ::-1].copy()
+    other[:, :160] = np.linspace(0, 255, 180, dtype=np.uint8)[:, None, None]
+    assert [face.track for face in follow(other, FRAME)] == [2]
+
+
+def test_a_flash_is_no_cut():
+    told = Told([(40, 50)])
+    follow = follower(told)
+    follow(scene((40, 50)), 0.0)
+    flash = np.clip(scene((40, 50)).astype(int) * 2 + 40, 0, 255).astype(np.uint8)
+    for step, frame in enumerate([flash, scene((40, 50))], start=1):
+        assert [face.track for face in follow(frame, step * 0.2)] == [1]
+
+
 def test_a_face_missed_once_is_kept_and_missed_twice_is_not():
     told = Told([(40, 50)])
     follow = follower(told, detect_every_s=0.2)
@@ -127,6 +145,19 @@ def test_to_dict_is_the_contract_with_two_more():
     shown = face.to_dict()
     assert list(shown) == ["box", "detection_score", "label", "confidence", "probabilities", "track", "raw"]
     assert (shown["track"], list(shown["raw"])) == (1, list(EMOTIONS))
+
+
+def test_a_fade_between_two_scenes_is_a_cut():
+    told = Told([(40, 50)])
+    follow = follower(told, detect_every_s=10)
+    follow(scene((40, 50)), 0.0)
+    told.places = []
+    follow(np.zeros((180, 320, 3), np.uint8), 0.1)
+    told.places = [(40, 50)]
+    other = scene((40, 50))[:, ::-1].copy()
+    other[:, :160] = np.linspace(0, 255, 180, dtype=np.uint8)[:, None, None]
+    follow._detected = -1e9  # time for the next search
+    assert [face.track for face in follow(other, 0.2)] == [2]
 
 
 @pytest.mark.parametrize(

@@ -358,3 +358,16 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "x").touch()
     with pytest.raises(UsageError, match="is a file"):
         SINKS["pictures"](tmp_path / "x", EMOTIONS)
+
+
+def test_blurred_faces(tmp_path, rng):
+    pixels = rng.integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    result = PictureResult("a.png", 300, 300, (emotion(box=(60, 60, 120, 130)),), pixels=pixels)
+    for folder, options in (("plain", {}), ("hidden", {"blur_faces": True})):
+        with AnnotatedPictures(tmp_path / folder, EMOTIONS, **options) as sink:
+            sink.write(result)
+    plain, hidden = (
+        np.asarray(PIL.Image.open(tmp_path / folder / "a.png"))[70:120, 70:110] for folder in ("plain", "hidden")
+    )
+    assert (plain == pixels[70:120, 70:110]).all()
+    assert np.abs(np.diff(hidden.astype(int), axis=1)).max() < 10

@@ -109,6 +109,13 @@ def test_known_places_are_taken():
     assert tracker.living == {1, 2}
 
 
+def test_after_a_cut_all_are_new():
+    tracker = FaceTracker()
+    tracker.update([at(10)], 0.0)
+    tracker.end_all()
+    assert tracker.update([at(10)], 0.1) == [2]
+
+
 def test_time_that_stands_still_or_goes_back():
     tracker = FaceTracker()
     assert [tracker.update([at(10)], time_s) for time_s in (5.0, 5.0, 1.0, 5.1)] == [[1]] * 4

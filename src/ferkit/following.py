@@ -80,6 +80,7 @@ class FaceFollower:
         self._faces: dict[int, Followed] = {}
         self._missed: set[int] = set()
         self._before: Gray | None = None
+        self._scene: Gray | None = None  # the last frame that was not blank
         self._detected = -math.inf
 
     def __call__(self, image: RgbImage, time_s: float) -> list[TrackedFace]:
@@ -90,6 +91,11 @@ class FaceFollower:
         now = Gray.of(image)
         height, width = image.shape[:2]
         followed = follow(self._faces, self._before, now, width, height) if self._before is not None else {}
+        if not now.blank:
+            if not followed and self._tracker.living and self._scene is not None and now.cut_from(self._scene):
+                # Whoever is there now, in whatever place, need not be who was there before.
+                self._tracker.end_all()
+            self._scene = now
         self._tracker.follow({track: one.face.box for track, one in followed.items()}, time_s)
         lost = len(followed) < len(self._faces)
         # Half a frame's jitter must not make a search wait for the frame after.

@@ -26,6 +26,11 @@ _MOST_ERROR = 1.0
 _PATCH = 24
 # Correlation with the face as it was found: below, it is lost. A smile leaves about 0.8, a hand or a cut less than 0.3.
 _LEAST_LIKENESS = 0.45
+# Correlation of whole frames, small: of neighbours in one shot 0.93 and more, of different scenes 0.57 and less (our clips
+# and pictures).
+_LEAST_IN_SHOT = 0.6
+_OVERVIEW = (32, 18)
+_BLANK = 4.0  # standard deviation of its gray levels
 # Change of size in one step that is no movement of a person.
 _MOST_ZOOM = 1.25
 
@@ -51,10 +56,24 @@ class Gray:
         """What is inside of x1 y1 x2 y2 (pixels of the frame), small, with mean 0 and length 1."""
         x1, y1, x2, y2 = corners * self.scale
         middle, size = ((x1 + x2) / 2, (y1 + y2) / 2), (max(round(x2 - x1), 2), max(round(y2 - y1), 2))
-        cut = cv2.getRectSubPix(self.pixels, size, middle)
-        small = cv2.resize(cut, (_PATCH, _PATCH), interpolation=cv2.INTER_AREA).astype(np.float32)
-        small -= small.mean()
-        return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
+        return _levelled(cv2.getRectSubPix(self.pixels, size, middle), (_PATCH, _PATCH))
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is nothing to see, as between two scenes that fade."""
+        small = cv2.resize(self.pixels, _OVERVIEW, interpolation=cv2.INTER_AREA)
+        return float(small.std()) < _BLANK
+
+    def cut_from(self, before: "Gray") -> bool:
+        """Whether this frame shows another scene than an earlier one; neither is blank."""
+        return float((_levelled(self.pixels, _OVERVIEW) * _levelled(before.pixels, _OVERVIEW)).sum()) < _LEAST_IN_SHOT
+
+
+def _levelled(pixels: npt.NDArray[np.generic], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Pixels shrunk to that width and height, with mean 0 and length 1: products of two are correlations."""
+    small = cv2.resize(np.asarray(pixels, np.uint8), size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small -= small.mean()
+    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
 
 
 @dataclass(frozen=True)

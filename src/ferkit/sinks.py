@@ -202,17 +202,25 @@ class AnnotatedPictures:
     Needs results that carry `pixels`. Two sources of one name become `face.jpg` and `face-2.jpg`.
 
     top: only that many classes as bars. roots: folders whose sub-folders are kept: of the root `holidays`, the picture
-        `holidays/sea/1.jpg` becomes `sea/1.jpg`.
+        `holidays/sea/1.jpg` becomes `sea/1.jpg`. blur_faces: whether nobody can be recognised in them.
     """
 
     def __init__(
-        self, target: str | Path, classes: Sequence[str], /, *, top: int | None = None, roots: Sequence[Path] = ()
+        self,
+        target: str | Path,
+        classes: Sequence[str],
+        /,
+        *,
+        top: int | None = None,
+        roots: Sequence[Path] = (),
+        blur_faces: bool = False,
     ) -> None:
         self.folder = Path(target)
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{target} is a file. Expected a folder for annotated pictures.")
         self.top = top
         self.roots = roots
+        self.blur_faces = blur_faces
         self._used: set[str] = set()
         self._counts: dict[str, int] = {}  # how far the numbers of a name have come
 
@@ -229,6 +237,7 @@ class AnnotatedPictures:
 
     def write(self, result: PictureResult, /) -> None:
         from ferkit.drawing import annotate
+        from ferkit.privacy import blurred
 
         if result.error is not None:
             return
@@ -236,7 +245,8 @@ class AnnotatedPictures:
             raise FerkitError("Annotated pictures need results with pixels; ask for them with keep_pixels=True.")
         self._refuse_own(Path(result.source))
         source = path_of(result.source)
-        picture = PIL.Image.fromarray(annotate(result.pixels, result, top=self.top))
+        shown = blurred(result.pixels, [face.box for face in result]) if self.blur_faces else result.pixels
+        picture = PIL.Image.fromarray(annotate(shown, result, top=self.top))
         as_png = source.suffix.lower() == ".png" or max(picture.size) > _LONGEST_JPEG
         # JPEG 4:4:4: coloured lines and letters smear with halved colour resolution. PNG: a fifth of the time for a
         # third more bytes, measured on a photo.

@@ -98,6 +98,10 @@ class FaceTracker:
             if track in self._tracks:
                 self._tracks[track].move(box, time_s)
 
+    def end_all(self) -> None:
+        """Continue nobody, as after a cut: all who come get new numbers."""
+        self._tracks.clear()
+
     def predict(self, time_s: float) -> dict[int, Box]:
         """Where each living track should be at that time; one that should have left the picture by then is not there."""
         self._end(time_s)

@@ -28,6 +28,9 @@ def predict(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table, one row per face.")] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the same table as Parquet.")] = None,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures into this folder.")] = None,
+    blur_faces: Annotated[
+        bool, typer.Option("--blur-faces", help="Make faces in annotated pictures unrecognisable.")
+    ] = False,
     top: Annotated[
         int | None, typer.Option(min=1, help="Show only the K most probable emotions; files and JSON have all.")
     ] = None,
@@ -55,6 +58,8 @@ def predict(
     warnings.filterwarnings("ignore", module="PIL")
     if tta is not None:
         TTA[tta]  # a wrong name is said before anything is fetched
+    if blur_faces and save is None:
+        raise UsageError("--blur-faces is about the pictures of --save, which is missing.")
     with download_bar() as progress:
         fetch_weights(detector, progress)
     with no_native_chatter():
@@ -72,7 +77,7 @@ def predict(
         if save is not None:
             # Not Path.is_dir, which raises for what can be no path, such as a data URI.
             roots = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112
-            drawn = AnnotatedPictures(save, recognizer.classes, top=top, roots=roots)
+            drawn = AnnotatedPictures(save, recognizer.classes, top=top, roots=roots, blur_faces=blur_faces)
             writers.append(opened.enter_context(drawn).write)
         as_table = not (as_json or csv or parquet)
         if as_json:
