@@ -100,12 +100,32 @@ def test_people_who_are_gone_are_forgotten():
     assert draw._drawn == {}
 
 
+RANKED = [("happy", 0.6), ("angry", 0.3), *((name, 0.02) for name in EMOTIONS if name not in ("happy", "angry"))]
+
+
+def names(bars):
+    return [name for name, _ in bars]
+
+
 def test_bars_stand_in_the_order_of_the_classes():
     layout = Layout(order=EMOTIONS)
-    ranked = [("happy", 0.6), ("angry", 0.3), *((name, 0.02) for name in EMOTIONS if name not in ("happy", "angry"))]
-    assert [name for name, _ in layout.ordered(ranked)] == list(EMOTIONS)
-    assert [name for name, _ in layout.ordered(ranked[:3])] == ["happy", "angry", "disgust"]
-    assert Layout().ordered(ranked) == ranked
+    assert names(layout.bars_to_draw(RANKED, 3, 7)) == list(EMOTIONS)
+    assert names(layout.bars_to_draw(RANKED, 3, 6)) == ["angry", "disgust", "happy"]
+    assert Layout().bars_to_draw(RANKED, 3, 6) == RANKED[:6]
+
+
+def test_the_number_of_bars_does_not_flicker():
+    layout = Layout(order=EMOTIONS)
+    assert [len(layout.bars_to_draw(RANKED, 3, room)) for room in (6, 7, 6, 7, 8, 7, 8, 6)] == [3, 3, 3, 3, 7, 7, 7, 3]
+
+
+def test_of_few_bars_the_same_stay():
+    layout = Layout(order=EMOTIONS)
+    layout.bars_to_draw([("happy", 0.9), ("sad", 0.04), ("fear", 0.03), *RANKED[2:4]], 3, 4)
+    drawn = layout.bars_to_draw([("happy", 0.9), ("disgust", 0.05), ("fear", 0.03), ("sad", 0.02)], 3, 3)
+    assert names(drawn) == ["fear", "happy", "sad"]
+    drawn = layout.bars_to_draw([("happy", 0.7), ("disgust", 0.2), ("fear", 0.06), ("sad", 0.02)], 3, 3)
+    assert names(drawn) == ["disgust", "fear", "happy"]
 
 
 PLACES = [Box(0, 0, 10, 10), Box(20, 0, 30, 10), Box(40, 0, 50, 10)]

@@ -161,7 +161,8 @@ def _draw_bars(
     # Panels larger than the faces they belong to would hide a crowd.
     room = (min(height, round(1.5 * frame.height)) - 2 * style.pad) // row
     for count in (len(classes), _FEWEST_BARS):
-        shown = [(_short(name), name, p) for name, p in layout.ordered(classes[: min(count, room)])]
+        bars = layout.bars_to_draw(classes, _FEWEST_BARS, max(min(count, room), 0))
+        shown = [(_short(name), name, p) for name, p in bars]
         if len(shown) < min(_FEWEST_BARS, len(classes)):
             return None
         font = _font(style.small_font, all(text.isascii() for text, _, _ in shown))

@@ -12,6 +12,8 @@ from ferkit.results import Box
 SMALLEST_FONT = 12
 # A face must grow or shrink by so much before its letters do: in a video they would tremble.
 _STEADY = 0.2
+# Of few bars one gives way to another class that is so much more probable.
+_STAYS = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Layout:
     """How one face was drawn in the frame before: what still fits is kept, so that nothing jumps or trembles.
 
     name: stands before the label, such as the number of a track. order: of the classes, for bars that stay in their
-    rows; empty for the most probable first. style, label, bars: sizes, and which of the possible places were taken.
+    rows; empty for the most probable first. style, label, bars, shown: sizes, which of the possible places were taken,
+    and whose bars were drawn.
     """
 
     name: str = ""
@@ -44,6 +47,7 @@ class Layout:
     style: Style | None = None
     label: int | None = None
     bars: int | None = None
+    shown: frozenset[str] = frozenset()
 
     def style_for(self, box: Box, longest: int) -> Style:
         style = Style.for_face(box, longest)
@@ -52,12 +56,20 @@ class Layout:
             self.style = kept = style
         return kept
 
-    def ordered(self, classes: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
-        """The bars to draw, from the top."""
-        if len(classes) < len(self.order):  # of a few the first must be the most probable
-            return list(classes)
+    def bars_to_draw(self, classes: Sequence[tuple[str, float]], few: int, room: int) -> list[tuple[str, float]]:
+        """The bars that there is room for, from the top.
+
+        classes: names and probabilities, best first. few: how many are the least. room: how many fit.
+        """
+        if not self.order:
+            return list(classes[:room])
+        # In a video all or few, and not one more or less with every step of the person.
+        full = room >= len(classes) + (0 < len(self.shown) < len(classes))
+        ranked = sorted(classes, key=lambda item: -item[1] - _STAYS * (item[0] in self.shown))
         places = {name: place for place, name in enumerate(self.order)}
-        return sorted(classes, key=lambda item: places.get(item[0], 0))
+        bars = sorted(ranked if full else ranked[: min(few, room)], key=lambda item: places.get(item[0], 0))
+        self.shown = frozenset(name for name, _ in bars)
+        return bars
 
 
 def free_place(places: Sequence[Box], taken: Sequence[Box], before: int | None) -> int | None:
