@@ -123,14 +123,14 @@ def browse(server: Served, seconds: float) -> tuple[float, float] | None:
         clip.write_bytes(b"".join(as_jpeg(frame, 90) for frame in camera_frames()))
         flags = ("no-sandbox", "use-fake-device-for-media-stream", f"use-file-for-fake-video-capture={clip}")
         browser = driver.chromium.launch(executable_path=program, args=[f"--{flag}" for flag in flags])
-        page = browser.new_context(permissions=["camera"]).new_page()
+        page = browser.new_context(permissions=["camera"], viewport={"width": 1024, "height": 640}).new_page()
         page.goto(server.address)
         page.click("#start-button")
         page.wait_for_selector(".person[data-track='1']", timeout=60_000)
         shown = []
         for _ in range(max(1, round(2 * seconds))):
             page.wait_for_timeout(500)
-            if found := re.search(r"(\d+) fps \S+ (\d+) ms", page.inner_text("#status-text")):
+            if found := re.search(r"(\d+) fps \S+ (\d+) ms", page.inner_text("#status")):
                 shown.append((float(found[1]), float(found[2])))
         browser.close()
     rates, delays = zip(*shown, strict=True)

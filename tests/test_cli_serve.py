@@ -1,10 +1,13 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 import httpx
 import pytest
@@ -133,6 +136,12 @@ def test_there_is_no_warning_where_none_is_due(served, arguments, host, capsys):
 def test_limits_that_make_no_sense(word, says):
     with pytest.raises(UsageError, match=says):
         changed_limits([word])
+
+
+def test_every_limit_has_a_row_in_the_documentation():
+    text = (Path(__file__).parents[1] / "docs" / "serve.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)`.*?\| ([\d,.]+)", text, re.MULTILINE))
+    assert {name: float(rows[name].replace(",", "")) for name in asdict(Limits())} == asdict(Limits())
 
 
 def test_without_the_extra_it_says_which_to_install(tmp_path):

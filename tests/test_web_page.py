@@ -18,7 +18,7 @@ from ferkit.labels import EMOTIONS
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.samples import sample_picture
-from ferkit.web import Settings, WebServer, create_app
+from ferkit.web import Limits, Settings, WebServer, create_app
 from web import fast_recognizer, picture, running
 
 WIDTH, HEIGHT = 640, 360
@@ -139,7 +139,7 @@ def test_two_people_on_the_camera_have_two_numbers_and_smile(open_page, server):
     sharp, blurred = (saved(page, key) for key in ("", "b"))
     assert sharp.size == blurred.size == (WIDTH, HEIGHT)
     assert page.get_attribute("#blur-button", "aria-pressed") == "true"
-    assert detail(sharp) > 2 * detail(blurred)
+    assert detail(sharp) > 4 * detail(blurred)
 
     # Unplugged: the page says so, and works again.
     page.evaluate("document.getElementById('video').srcObject.getTracks()[0].dispatchEvent(new Event('ended'))")
@@ -159,8 +159,8 @@ def saved(page, key: str) -> PIL.Image.Image:
 
 
 def detail(image: PIL.Image.Image) -> float:
-    """How much happens from pixel to pixel where both faces' eyes are, moving up and down."""
-    eyes = np.asarray(image, np.float32)[120:200, 110:180]
+    """How much happens from pixel to pixel in the middle of the left face, wherever it has moved."""
+    eyes = np.asarray(image, np.float32)[125:185, 142:212]
     return float(np.abs(cv2.Laplacian(eyes, cv2.CV_32F)).mean())
 
 
@@ -296,6 +296,19 @@ def test_the_page_comes_back_when_the_server_does(open_page):
     with served_again(port):
         page.wait_for_selector("#status[data-state='live']")
         page.wait_for_selector(".person[data-track='1'][data-gone='false']")
+
+
+def test_a_stream_that_fell_asleep_wakes_with_the_next_frame(open_page):
+    limits = Limits(idle_s=0.2)
+    with running(Settings(limits=limits), follower=lambda recognizer: OneFace()) as server:
+        page = open_page(server)
+        page.click("#start-button")
+        page.wait_for_selector(".person[data-track='1']")
+        page.evaluate("document.getElementById('video').pause()")
+        page.wait_for_selector("#status[data-state='idle']")
+        page.evaluate("document.getElementById('video').play()")
+        page.wait_for_selector("#status[data-state='live']")
+        page.wait_for_selector(".person[data-track='1']")
 
 
 def test_the_page_asks_for_the_key(open_page):

@@ -87,6 +87,7 @@ def _add_routes(
     @app.post(
         "/v1/predict",
         summary="Every face in one or several pictures",
+        response_description="One object per picture.",
         responses={200: {"model": list[PictureAnswer]}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
         openapi_extra=PICTURES_BODY,
     )
@@ -108,15 +109,26 @@ def _add_routes(
 
     about = _about_model(recognizer)
 
-    @app.get("/v1/model", summary="The model and its card", responses=problems(401, 403, 429))
+    @app.get(
+        "/v1/model",
+        summary="The model and its card",
+        response_description="What it tells apart, and its card as JSON and as Markdown.",
+        responses=problems(401, 403, 429),
+    )
     async def model() -> ModelAnswer:
         return about
 
-    @app.get("/healthz", summary="Whether the server is up")
+    @app.get("/healthz", summary="Whether the server is up", response_description="It is.")
     async def healthz() -> Health:
         return Health(status="ok", version=ferkit.__version__)
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response, responses=problems(401, 403))
+    @app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        response_description="The text format of Prometheus.",
+        responses=problems(401, 403),
+    )
     async def counted() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 

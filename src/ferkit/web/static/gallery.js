@@ -25,6 +25,7 @@ export class Gallery {
     this.root.hidden = this.entries.length < 2;
     this.show(added[0]);
     for (const entry of added) {
+      if (!this.entries.includes(entry)) return; // others were chosen meanwhile
       try {
         entry.result = await predict(await shrunk(entry.file), entry.file.name);
         entry.count.textContent = String(entry.result.faces.length);

@@ -12,15 +12,18 @@ export class Live {
     this.video = stage.video;
     this.stopFrames = null;
     this.media = null;
+    this.turn = 0;
     this.url = "";
     this.encoding = false;
     this.answers = [];
     this.stream = new LiveStream({
       onAnswer: (answer, capturedAt) => this.#take(answer, capturedAt),
-      onState: (state, text) => onState(state, text),
+      onState: (state, text) => {
+        if (state === "open") people.clear(); // a new connection counts people from one
+        onState(state, text);
+      },
     });
     this.video.addEventListener("seeking", () => this.#jump());
-    document.addEventListener("visibilitychange", () => document.hidden || this.stopFrames && this.stream.open());
   }
 
   get running() {
@@ -28,7 +31,12 @@ export class Live {
   }
 
   async startCamera(deviceId) {
+    const turn = this.turn;
     const media = await openCamera(deviceId);
+    if (turn !== this.turn) { // another source was taken while the browser asked
+      media.getTracks().forEach((track) => track.stop());
+      throw new DOMException("Too late.", "AbortError");
+    }
     this.stop();
     this.media = media;
     const [track] = media.getVideoTracks();
@@ -60,6 +68,7 @@ export class Live {
   }
 
   stop() {
+    this.turn += 1;
     this.stopFrames?.();
     this.stopFrames = null;
     this.media?.getTracks().forEach((track) => track.stop());
@@ -74,6 +83,7 @@ export class Live {
   }
 
   async #send() {
+    this.stream.wake();
     if (this.encoding || !this.stream.ready || !this.video.videoWidth || document.hidden) return;
     this.encoding = true;
     const capturedAt = performance.now();

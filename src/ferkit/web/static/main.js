@@ -32,7 +32,8 @@ stage.onFrame = (now) => {
   if (live.running) timeline.show(now);
   const figures = live.running ? live.figures : null;
   if (figures && $("status").dataset.state === "live") {
-    $("status-text").textContent = `Live \u00b7 ${Math.round(figures.rate)} fps \u00b7 ${Math.round(figures.ms)} ms`;
+    $("status-text").textContent = `Live \u00b7 ${Math.round(figures.rate)} fps`;
+    $("status-delay").textContent = ` \u00b7 ${Math.round(figures.ms)} ms`;
   }
   $("save-button").disabled = !stage.hasPicture;
 };
@@ -40,6 +41,7 @@ stage.onFrame = (now) => {
 function showState(state, text) {
   const words = { open: "live", connecting: "waiting", waiting: "waiting", closed: "idle" };
   $("status").dataset.state = words[state];
+  $("status-delay").textContent = "";
   $("status-text").textContent = { open: "Live", connecting: "Connecting", waiting: "No connection", closed: "Ready" }[state];
   $("banner").hidden = state === "open" && text === "Live" || state === "closed" || state === "connecting";
   if (!$("banner").hidden) $("banner").textContent = text;
@@ -135,6 +137,7 @@ function showPicture(entry) {
   cards.clear();
   $("message").hidden = true;
   $("frame").dataset.message = "false";
+  $("status-delay").textContent = "";
   $("status").dataset.state = entry.result ? "live" : entry.problem ? "broken" : "waiting";
   $("status-text").textContent = entry.result ? counted(entry.result.faces.length) : entry.problem ? "Not read" : "Looking";
   $("banner").hidden = !entry.problem && !(entry.result && !entry.result.faces.length);

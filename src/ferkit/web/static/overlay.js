@@ -3,8 +3,8 @@
 const INK = "rgb(18 19 22 / 86%)";
 const FONT = 'Inter, "Segoe UI Variable Text", "Segoe UI", -apple-system, "Helvetica Neue", Arial, sans-serif';
 const UNCERTAIN = "#8B8F98";
-const GROWN = 0.18; // of a face, on each side, so that hair and chin are blurred too
-const BLOCKS = 9;
+const GROWN = 0.3; // of a face, on each side, so that hair and chin are blurred too
+const BLOCKS = 7;
 
 export const colorOf = (colors, label) => colors[label] ?? UNCERTAIN;
 

@@ -5,6 +5,7 @@ import { address, askForKey, subprotocols } from "./api.js";
 const MOST_ON_THE_WAY = 2;
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 8000;
+const IDLE = 1000;
 const WRONG_KEY = 4401;
 const TRY_LATER = 1013;
 
@@ -17,6 +18,7 @@ export class LiveStream {
     this.wanted = false;
     this.retryMs = FIRST_RETRY_MS;
     this.timer = 0;
+    this.asleep = false;
     this.sent = 0;
     this.onTheWay = new Map();
     this.reason = "";
@@ -37,6 +39,11 @@ export class LiveStream {
     this.onState("closed", "");
   }
 
+  // The server ends streams in which nothing happens; the next frame begins one anew.
+  wake() {
+    if (this.wanted && this.asleep) this.#connect();
+  }
+
   get ready() {
     return this.socket?.readyState === WebSocket.OPEN && this.onTheWay.size < MOST_ON_THE_WAY;
   }
@@ -55,6 +62,7 @@ export class LiveStream {
 
   #connect() {
     this.timer = 0;
+    this.asleep = false;
     const url = address("v1/stream");
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.onState("connecting", "Connecting");
@@ -94,9 +102,14 @@ export class LiveStream {
       if (this.wanted) this.#connect();
       return;
     }
+    if (event.code === IDLE) {
+      this.asleep = true;
+      this.onState("closed", "");
+      return;
+    }
     const why = event.code === TRY_LATER ? this.reason || "All places are taken."
       : event.code === 1001 ? "The server was stopped."
-      : event.code === 1000 ? "Paused." : "The server does not answer.";
+      : "The server does not answer.";
     const seconds = Math.max(1, Math.round(this.retryMs / 1000));
     this.onState("waiting", `${why} Trying again in ${seconds} s.`);
     this.timer = setTimeout(() => this.#connect(), this.retryMs);
