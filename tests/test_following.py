@@ -96,6 +96,16 @@ def test_a_cut_to_somebody_in_the_same_place_is_somebody_new():
     assert [face.track for face in follow(other, FRAME)] == [2]
 
 
+def test_after_a_cut_is_searched_at_once():
+    told = Told()
+    follow = follower(told, detect_every_s=10)
+    assert follow(scene(), 0.0) == []
+    told.places = [(40, 50)]
+    other = scene((40, 50)).copy()
+    other[:, 160:] = np.linspace(0, 255, 180, dtype=np.uint8)[:, None, None]
+    assert [face.track for face in follow(other, FRAME)] == [1]
+
+
 def test_a_flash_is_no_cut():
     told = Told([(40, 50)])
     follow = follower(told)
@@ -156,7 +166,6 @@ def test_a_fade_between_two_scenes_is_a_cut():
     told.places = [(40, 50)]
     other = scene((40, 50))[:, ::-1].copy()
     other[:, :160] = np.linspace(0, 255, 180, dtype=np.uint8)[:, None, None]
-    follow._detected = -1e9  # time for the next search
     assert [face.track for face in follow(other, 0.2)] == [2]
 
 

@@ -91,18 +91,23 @@ class FaceFollower:
         now = Gray.of(image)
         height, width = image.shape[:2]
         followed = follow(self._faces, self._before, now, width, height) if self._before is not None else {}
-        if not now.blank:
-            if not followed and self._tracker.living and self._scene is not None and now.cut_from(self._scene):
-                # Whoever is there now, in whatever place, need not be who was there before.
-                self._tracker.end_all()
-            self._scene = now
+        if cut := self._cut(now) and not followed:
+            # Whoever is there now, in whatever place, need not be who was there before.
+            self._tracker.end_all()
         self._tracker.follow({track: one.face.box for track, one in followed.items()}, time_s)
         lost = len(followed) < len(self._faces)
         # Half a frame's jitter must not make a search wait for the frame after.
-        if lost or not 0 <= time_s - self._detected < self.detect_every_s - 1e-3:
+        if cut or lost or not 0 <= time_s - self._detected < self.detect_every_s - 1e-3:
             followed = self._search(image, now, followed, time_s)
         self._before, self._faces = now, dict(sorted(followed.items(), key=_from_left))
         return self._classified(image, time_s)
+
+    def _cut(self, now: Gray) -> bool:
+        """Whether another scene begins with this frame, perhaps after a fade."""
+        scene, blank = self._scene, now.blank
+        if not blank:
+            self._scene = now
+        return not blank and scene is not None and now.cut_from(scene)
 
     def hidden(self, time_s: float) -> tuple[Box, ...]:
         """Where people should be who were seen less than `max_gap_s` ago, and are not now: what blurring must not miss."""

@@ -30,17 +30,23 @@ _LEAST_LIKENESS = 0.45
 # and pictures).
 _LEAST_IN_SHOT = 0.6
 _OVERVIEW = (32, 18)
-_BLANK = 4.0  # standard deviation of its gray levels
+_BLANK = 4.0 * 24  # a standard deviation of 4 gray levels, times the root of 32 * 18
 # Change of size in one step that is no movement of a person.
 _MOST_ZOOM = 1.25
 
 
 @dataclass(frozen=True)
 class Gray:
-    """A frame as flow sees it: uint8 (h, w), with `scale` of its pixels to one of the frame's."""
+    """A frame as flow sees it: uint8 (h, w), with `scale` of its pixels to one of the frame's.
+
+    overview: the whole of it, tiny, with mean 0 and length 1. blank: whether there is nothing to see, as between two
+    scenes that fade.
+    """
 
     pixels: npt.NDArray[np.uint8]
     scale: float
+    overview: npt.NDArray[np.float32]
+    blank: bool
 
     @classmethod
     def of(cls, image: RgbImage) -> "Gray":
@@ -50,30 +56,30 @@ class Gray:
         if scale < 1:
             size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
-        return cls(gray.astype(np.uint8, copy=False), scale)
+        pixels = gray.astype(np.uint8, copy=False)
+        overview, length = _levelled(pixels, _OVERVIEW)
+        return cls(pixels, scale, overview, blank=length < _BLANK)
 
     def patch(self, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """What is inside of x1 y1 x2 y2 (pixels of the frame), small, with mean 0 and length 1."""
         x1, y1, x2, y2 = corners * self.scale
         middle, size = ((x1 + x2) / 2, (y1 + y2) / 2), (max(round(x2 - x1), 2), max(round(y2 - y1), 2))
-        return _levelled(cv2.getRectSubPix(self.pixels, size, middle), (_PATCH, _PATCH))
-
-    @property
-    def blank(self) -> bool:
-        """Whether there is nothing to see, as between two scenes that fade."""
-        small = cv2.resize(self.pixels, _OVERVIEW, interpolation=cv2.INTER_AREA)
-        return float(small.std()) < _BLANK
+        return _levelled(cv2.getRectSubPix(self.pixels, size, middle), (_PATCH, _PATCH))[0]
 
     def cut_from(self, before: "Gray") -> bool:
         """Whether this frame shows another scene than an earlier one; neither is blank."""
-        return float((_levelled(self.pixels, _OVERVIEW) * _levelled(before.pixels, _OVERVIEW)).sum()) < _LEAST_IN_SHOT
+        return float((self.overview * before.overview).sum()) < _LEAST_IN_SHOT
 
 
-def _levelled(pixels: npt.NDArray[np.generic], size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Pixels shrunk to that width and height, with mean 0 and length 1: products of two are correlations."""
+def _levelled(pixels: npt.NDArray[np.generic], size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], float]:
+    """Pixels shrunk to that width and height, with mean 0 and length 1: products of two are correlations.
+
+    Also how long they were, which is their deviation times the root of their number.
+    """
     small = cv2.resize(np.asarray(pixels, np.uint8), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
-    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)
+    length = float(np.linalg.norm(small))
+    return np.asarray(small / max(length, 1e-6), np.float32), length
 
 
 @dataclass(frozen=True)
