@@ -138,6 +138,13 @@ def test_a_long_body_is_refused_over_a_real_connection_and_the_server_goes_on(le
         assert client.post("v1/predict", files={"a": WHITE}).status_code == 200
 
 
+def test_a_body_that_claims_to_be_endless_is_refused_before_it_comes():
+    with running() as server, socket.create_connection(server.listening.getsockname(), timeout=10) as raw:
+        raw.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+                    b"Content-Length: 10000000000\r\n\r\n")  # fmt: skip
+        assert b" 413 " in raw.recv(4096)
+
+
 def test_a_body_that_does_not_come_is_given_up():
     async def go():
         async def slowly():
@@ -256,7 +263,7 @@ def test_openapi_knows_the_routes_and_their_refusals():
 
 
 def test_no_picture_touches_the_disk_or_the_log(monkeypatch, caplog):
-    monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: pytest.fail("a temporary file"))
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", lambda self: pytest.fail("a temporary file"))
     data = picture(255, (1800, 1800), "BMP")  # 9 MB: Starlette would spool it
     with caplog.at_level(logging.DEBUG, "ferkit"):
         assert ask("POST", "/v1/predict", files={"a": ("secret-name.bmp", data)}).status_code == 200

@@ -40,7 +40,7 @@ async def read_uploads(request: Request, limits: Limits) -> Callable[[], list[Up
         return lambda: _checked(found, limits)
     if kind == "application/json":
         body = b"".join([piece async for piece in pieces])
-        return lambda: _checked(_from_json(body, limits), limits)
+        return lambda: _checked(_from_json(body), limits)
     if kind.startswith("image/"):
         body = b"".join([piece async for piece in pieces])
         return lambda: _checked([Upload(body, "picture")] if body else [], limits)
@@ -68,7 +68,7 @@ async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None], limi
         await form.close()
 
 
-def _from_json(body: bytes, limits: Limits) -> list[Upload]:
+def _from_json(body: bytes) -> list[Upload]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -76,8 +76,6 @@ def _from_json(body: bytes, limits: Limits) -> list[Upload]:
     entries = document.get("pictures") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise Refusal(422, "no_pictures", f"Expected {JSON_EXAMPLE}.")
-    if len(entries) > limits.pictures:
-        raise _too_many(limits)
     return [_from_entry(entry, f"picture {number}") for number, entry in enumerate(entries, start=1)]
 
 
