@@ -68,6 +68,19 @@ def test_a_face_behind_something_for_half_a_second_keeps_its_number():
     assert numbers[25 + back :] == [[1]] * (20 - back)
 
 
+def test_a_face_that_turns_into_something_else_is_lost():
+    """Slowly, so that every point of it can be followed from frame to frame."""
+    told = Told([(40, 50)])
+    follow = follower(told, detect_every_s=10)
+    face, other = scene((40, 50)).astype(float), scene((40, 50)).astype(float)
+    other[50:122, 40:112] = other[50:122, 40:112][::-1]
+    for step in range(41):
+        faces = follow(((1 - step / 40) * face + step / 40 * other).astype(np.uint8), step * FRAME)
+        told.places = []
+    assert faces == []
+    assert told.asked == 2
+
+
 def test_two_people_have_two_numbers():
     told = Told()
     follow = follower(told)
