@@ -87,13 +87,13 @@ INTRODUCTION = """# What each method is worth
 `{command}`, on {hardware}.
 
 A network of four convolutions (`probe` in the script), {faces:,} faces of Training, {epochs} epochs, measured on PublicTest (n = {n:,}) after the best
-epoch. Mean over {seeds} seeds, and in brackets the standard deviation of one run; the difference to the base has its 95 %
-interval (Student's t over the paired seeds): where that holds 0, nothing is shown. Short runs of a small network on a
+epoch. Mean over the seeds of the row, and in brackets the standard deviation of one run; the difference to the base has its
+95 % interval (Student's t over the paired seeds), where there is more than one: if that holds 0, nothing is shown. Short runs of a small network on a
 part of the faces say which way a method points, not what it gives after a hundred epochs: what keeps a network from
 learning by heart looks worse here than it is. *Time*: of the processor, the start of a run included, against the base.
 
-| method | accuracy | against the base | macro-F1 | ECE, uncalibrated | time |
-|---|---|---|---|---|---|
+| method | seeds | accuracy | against the base, points | macro-F1 | ECE, uncalibrated | time |
+|---|---|---|---|---|---|---|
 """
 # Two-sided 95 %, by degrees of freedom.
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
@@ -117,7 +117,7 @@ def run(data: ferkit.Dataset, config: TrainConfig) -> dict[str, float]:
 
 def page(stored: dict[str, Any]) -> str:
     rows = stored["rows"]
-    text = INTRODUCTION.format(**{**stored["about"], "seeds": max(len(runs) for runs in rows.values())})
+    text = INTRODUCTION.format(**stored["about"])
     base = rows[next(iter(METHODS))]
     for name in METHODS:
         runs = rows.get(name)
@@ -128,7 +128,7 @@ def page(stored: dict[str, Any]) -> str:
         f1, ece = (statistics.mean(one[key] for one in runs.values()) for key in ("macro_f1", "ece_uncalibrated"))
         seconds = statistics.median(runs[s]["seconds"] / base[s]["seconds"] for s in runs if s in base)
         text += (
-            f"| {name} | {statistics.mean(accuracy):.1f} %{spread} | {difference(runs, base)} "
+            f"| {name} | {len(runs)} | {statistics.mean(accuracy):.1f} %{spread} | {difference(runs, base)} "
             f"| {f1:.3f} | {ece:.3f} | {seconds:.1f}x |\n"
         )
     text += "\nThe values of each row, beside those of `better`:\n\n"
@@ -140,10 +140,13 @@ def page(stored: dict[str, Any]) -> str:
 
 def difference(runs: dict[str, Any], base: dict[str, Any]) -> str:
     paired = [100 * (runs[seed]["accuracy"] - base[seed]["accuracy"]) for seed in runs if seed in base]
-    if runs is base or len(paired) < 2:
+    if runs is base or not paired:
         return ""
+    mean = statistics.mean(paired)
+    if len(paired) < 2:
+        return f"{mean:+.1f}"
     reach = STUDENT[min(len(paired) - 1, 4)] * statistics.stdev(paired) / math.sqrt(len(paired))
-    return f"{statistics.mean(paired):+.1f} ± {reach:.1f}"
+    return f"{mean:+.1f} ± {reach:.1f}"
 
 
 def main() -> None:
