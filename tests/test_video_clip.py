@@ -8,6 +8,7 @@ from ferkit.errors import UsageError, VideoError
 from ferkit.video import clip as clips
 from ferkit.video.clip import ClipWriter
 from ferkit.video.sources import open_video
+from full_disk import no_room_beyond
 
 
 def rewrite(source, target, **options):
@@ -139,3 +140,19 @@ def test_wrong_use(tmp_path, monkeypatch):
     monkeypatch.setattr(clips, "_ENCODERS", ("no_such_encoder",))
     with pytest.raises(VideoError, match=r"no H\.264 encoder"), ClipWriter(tmp_path / "b.mp4") as clip:
         clip.write(gray(9)[0], 0)
+
+
+@pytest.mark.parametrize("frames", [pytest.param(3, id="found-at-the-end"), pytest.param(200, id="found-on-the-way")])
+def test_a_full_disk_is_said_in_one_line(tmp_path, rng, frames):
+    with (
+        no_room_beyond(2_000),
+        pytest.raises(VideoError, match=r"Cannot write .*b\.mp4: "),
+        ClipWriter(tmp_path / "b.mp4") as clip,
+    ):
+        write_noise(clip, rng, frames)
+    assert list(tmp_path.iterdir()) == []
+
+
+def write_noise(clip, rng, frames):
+    for number in range(frames):
+        clip.write(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), number / 25)

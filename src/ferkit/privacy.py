@@ -29,6 +29,8 @@ def blurred(image: _Pixels, boxes: Iterable[Box]) -> _Pixels:
         x1, y1, x2, y2 = box.x1 - wide, box.y1 - high, box.x2 + wide, box.y2 + high
         inside = slice(max(y1, 0), min(y2, height)), slice(max(x1, 0), min(x2, width))
         part = canvas[inside]
+        if not part.size:  # who has left the picture
+            continue
         shape = _shape(x2 - x1, y2 - y1)[inside[0].start - y1 :, inside[1].start - x1 :][
             : part.shape[0], : part.shape[1]
         ]

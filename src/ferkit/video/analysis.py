@@ -24,7 +24,8 @@ def analyze_video(
     """Find the people in a video and the emotions that they are perceived to show over time.
 
     Args:
-        source: path, address, camera number, or a folder of frames; see `ferkit.video.sources.open_video`.
+        source: path, address, camera number, or a folder of frames; see `ferkit.video.sources.open_video`. What that
+            returned is taken too; it has its own `every` and `fps`.
         recognizer: what finds and classifies faces; None makes one with the packaged model.
         every: which frames to look at: 5 is each fifth, "0.5s" one every half second.
         detect_every_s: seconds between two searches of the detector; in between faces are followed.

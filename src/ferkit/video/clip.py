@@ -3,7 +3,8 @@
 Each frame keeps its time, so a variable frame rate stays in step with the sound, and left-out frames leave no gap.
 """
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ from ferkit.video.sources import DEFAULT_FPS, load_av
 # Ticks per second; what MPEG has always used, for it holds 24, 25, 30 and 60 frames exactly.
 _CLOCK = 90_000
 _ENCODERS = ("libx264", "libopenh264")
-# Quality 20 shows letters without smears. "veryfast" takes a third of the time of the default for a tenth more bytes.
+# Quality 20 shows letters without smears; "veryfast", for writing a clip is not to take longer than looking at it.
 _X264 = {"preset": "veryfast", "crf": "20"}
 _BT709 = 1  # colour space, primaries and curve: the number that H.264 has for all three
 
@@ -50,7 +51,7 @@ class ClipWriter:
         self._open: ExitStack | None = None
 
     def __enter__(self) -> Self:
-        with blame(self.target, VideoError), ExitStack() as opening:
+        with self._blamed(), ExitStack() as opening:
             draft = opening.enter_context(drafted(self.target, VideoError))
             self._container = opening.enter_context(
                 self._av.open(str(draft), "w", format="mp4", options={"movflags": "+faststart"})
@@ -65,9 +66,9 @@ class ClipWriter:
         opened, self._open = self._open, None
         if opened is not None:
             try:
-                with blame(self.target, VideoError):
+                with self._blamed():
                     opened.__exit__(kind, problem, trace)
-            except (VideoError, self._av.FFmpegError):
+            except VideoError:
                 # What ended the block is what to hear of.
                 if problem is None:
                     raise
@@ -76,7 +77,7 @@ class ClipWriter:
         """Append a frame, RGB uint8 (H, W, 3), that is shown from `time_s` on. Times must rise; the first size stays."""
         if self._open is None:
             raise UsageError(f"{self.target} is not open. Expected frames inside of the clip's `with` block.")
-        with blame(self.target, VideoError):
+        with self._blamed():
             if self._stream is None:
                 self._start(pixels)
             frame = self._av.VideoFrame.from_ndarray(self._fitted(pixels), format="rgb24")
@@ -87,6 +88,17 @@ class ClipWriter:
             self._container.mux(self._stream.encode(frame))
             if self._sound is not None:
                 self._sound.write_until(time_s)
+
+    @contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """Turn what FFmpeg and the system say into one line that names the file."""
+        with blame(self.target, VideoError):
+            try:
+                yield
+            except self._av.FFmpegError as problem:
+                if isinstance(problem, OSError):
+                    raise
+                raise VideoError(f"Cannot write {self.target}: FFmpeg says {problem}.") from problem
 
     def _start(self, pixels: RgbImage) -> None:
         """Now the size is known, and all streams must be there before the first byte is written."""

@@ -93,6 +93,8 @@ class Stream(FrameSource):
         super().__init__(name, every)
         self._av = load_av()
         self._options = {"protocol_whitelist": protocols}
+        if target.startswith("rtsp"):
+            self._options["rtsp_transport"] = "tcp"  # over UDP, frames come with holes
         try:
             self._container = self._av.open(
                 target, options=self._options, timeout=_SILENCE_S, metadata_errors="replace"
