@@ -101,7 +101,7 @@ def run(contender: str, cores: int, clip: Path, python: str) -> Figures:
 def stages(clip: Path, detector: str) -> dict[str, float]:
     """Milliseconds of processor per frame by stage, on whatever cores there are."""
     from ferkit import EmotionRecognizer, analyze_video, following
-    from ferkit.video import sources
+    from ferkit.video import stream
     from ferkit.video.overlay import Overlay
 
     spent: dict[str, float] = {}
@@ -123,7 +123,7 @@ def stages(clip: Path, detector: str) -> dict[str, float]:
     recognizer.detect = timed("detect", recognizer.detect)  # type: ignore[method-assign]
     recognizer.probabilities = timed("classify", recognizer.probabilities)  # type: ignore[method-assign]
     place: Any = following
-    reader: Any = sources
+    reader: Any = stream
     kept = place.follow, place.Gray, reader._pixels
     place.follow = timed("follow", kept[0])
     place.Gray = type("Gray", (), {"of": staticmethod(timed("follow", kept[1].of))})

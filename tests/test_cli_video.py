@@ -157,14 +157,14 @@ def interrupt_after(monkeypatch, frames, *numbers):
 
 
 def test_a_video_that_breaks_off(ferkit_video, clip, tmp_path, monkeypatch):
-    from ferkit.video import sources
+    from ferkit.video import stream
 
     def breaking(self):
         yield from list(decoded(self))[:12]
         self.problem = "it breaks off (end of transmission)"
 
-    decoded = sources.Stream._decoded
-    monkeypatch.setattr(sources.Stream, "_decoded", breaking)
+    decoded = stream.Stream._decoded
+    monkeypatch.setattr(stream.Stream, "_decoded", breaking)
     code, _, err = ferkit_video(clip, "--out", tmp_path / "t.csv", "--annotate", tmp_path / "a.mp4")
     assert code == 1
     assert "is not whole: it breaks off (end of transmission). What was found until then was kept." in err

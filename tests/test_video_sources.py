@@ -132,25 +132,26 @@ def test_broken_frames_are_left_out_and_counted(tmp_path):
     assert (frames.broken, frames.problem) == (2, None)
 
 
-def test_a_file_that_breaks_off(tmp_path):
-    rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
-    whole = write_clip(tmp_path / "whole.mov", pictures, codec="png")
-    # As a recorder leaves it that wrote its table first.
-    moved = tmp_path / "clip.mov"
-    import av
-
-    with av.open(str(whole)) as source, av.open(str(moved), "w", options={"movflags": "+faststart"}) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    moved.write_bytes(moved.read_bytes()[: int(moved.stat().st_size * 0.5)])
-    frames, found = read(moved)
-    assert 15 <= len(found) <= 20
-    assert "breaks off after 1." in frames.problem
-    assert "of 4.0 seconds" in frames.problem
+@pytest.mark.parametrize(
+    ("name", "sound"),
+    [
+        pytest.param("clip.mov", None, id="mov"),
+        pytest.param("clip.mkv", None, id="mkv"),
+        pytest.param("clip.mkv", "aac", id="mkv-with-sound"),
+        pytest.param("clip.avi", None, id="avi"),
+    ],
+)
+def test_a_file_that_breaks_off(tmp_path, rng, name, sound):
+    noise = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    # As a recorder leaves it that wrote its table of frames first.
+    options = {"movflags": "+faststart"} if name.endswith("mov") else {}
+    clip = write_clip(tmp_path / name, noise, codec=codec, sound=sound, options=options)
+    assert read(clip)[0].problem is None
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    frames, found = read(clip)
+    assert 10 <= len(found) <= 30
+    assert frames.problem == f"it breaks off after {found[-1].time_s:.1f} of {frames.duration_s:.1f} seconds"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Self
 from ferkit.errors import VideoError
 from ferkit.following import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.video.frames import Every, FrameSource
-from ferkit.video.sources import DEFAULT_FPS, VideoSource, open_video
+from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource
+from ferkit.video.sources import VideoSource, open_video
 from ferkit.video.timeline import FrameFaces, Timeline
 
 

@@ -17,8 +17,9 @@ from ferkit.errors import UsageError, VideoError
 from ferkit.files import blame, drafted
 from ferkit.images import RgbImage
 from ferkit.parallel import usable_cores
+from ferkit.video.frames import DEFAULT_FPS
 from ferkit.video.sound import Sound
-from ferkit.video.sources import DEFAULT_FPS, load_av
+from ferkit.video.stream import load_av
 
 # Ticks per second; what MPEG has always used, for it holds 24, 25, 30 and 60 frames exactly.
 _CLOCK = 90_000

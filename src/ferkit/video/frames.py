@@ -11,6 +11,9 @@ from typing import NamedTuple, Self
 from ferkit.errors import UsageError
 from ferkit.images import RgbImage
 
+# Where a source says nothing of its rate.
+DEFAULT_FPS = 25.0
+
 
 class Frame(NamedTuple):
     """A frame of a video.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Self
 
-from ferkit.video.sources import load_av
+from ferkit.video.stream import load_av
 
 # What browsers play from MP4 and what needs no new encoding; everything else becomes AAC as well.
 _COPIED = "aac"

@@ -5,9 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import partial
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,12 +13,12 @@ import cv2
 import numpy as np
 
 from ferkit.download import offline
-from ferkit.errors import ImageError, MissingDependencyError, UsageError, VideoError
+from ferkit.errors import ImageError, UsageError, VideoError
 from ferkit.images import RgbImage, read_image
 from ferkit.sources import expand_sources, is_many, printable_name
-from ferkit.video.frames import Every, FrameSource, Pending, RisingClock
+from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource, Pending, RisingClock
+from ferkit.video.stream import Stream
 
-DEFAULT_FPS = 25.0
 # What may be opened by which kind of address. A playlist inside of a file must not lead anywhere else: FFmpeg would fetch
 # whatever it names.
 _WEB = "http,https,tcp,tls,crypto"
@@ -33,11 +31,7 @@ _PROTOCOLS = {
     "rtmps": "rtmps,tcp,tls,crypto",
 }
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps")
-_SILENCE_S = 10.0  # after which a server is given up
 _CAMERA_SILENCE_S = 3.0
-# A file whose frames end that much before their time broke off; less is sloppiness of whoever wrote it.
-_MISSING_S, _MISSING_PART = 1.0, 0.05
-_TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 VideoSource = str | os.PathLike[str] | int
 
@@ -69,96 +63,6 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
         raise VideoError(_not_there(text))
     # "file:" keeps names with a colon from being taken for protocols.
     return Stream(f"file:{text}", printable_name(text), every, protocols="file,crypto,data", sound=True)
-
-
-def load_av() -> ModuleType:
-    """PyAV, or an error that says how to get it."""
-    try:
-        import av
-    except ImportError as problem:
-        raise MissingDependencyError(
-            "Videos need PyAV, which the base install leaves out. Install it with: pip install 'ferkit[video]'."
-        ) from problem
-    module: ModuleType = av
-    return module
-
-
-class Stream(FrameSource):
-    """A video file, or a stream at an address.
-
-    target: as FFmpeg takes it. protocols: what it may open.
-    """
-
-    def __init__(self, target: str, name: str, every: Every, *, protocols: str, sound: bool) -> None:
-        super().__init__(name, every)
-        self._av = load_av()
-        self._options = {"protocol_whitelist": protocols}
-        if target.startswith("rtsp"):
-            self._options["rtsp_transport"] = "tcp"  # over UDP, frames come with holes
-        try:
-            self._container = self._av.open(
-                target, options=self._options, timeout=_SILENCE_S, metadata_errors="replace"
-            )
-        except (self._av.FFmpegError, OSError, ValueError) as problem:
-            raise VideoError(
-                f"Cannot read {name}: {_reason(problem)}. Expected a video that FFmpeg knows."
-            ) from problem
-        self._stream = self._container.streams.best("video")
-        if self._stream is None:
-            kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
-            self.close()
-            raise VideoError(f"{name} holds no moving picture (it has: {kinds}). Expected a video.")
-        self._stream.thread_type = "AUTO"
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self.rate = float(rate) if rate and 0 < rate <= 1000 else None
-        self.duration_s = _duration(self._stream, self._container)
-        if sound and self._container.streams.audio:
-            self.sound = target
-
-    @property
-    def start_s(self) -> float | None:
-        """Where the file's own clock begins; sound and picture both count from there."""
-        start = self._container.start_time
-        return None if start is None else start / 1e6
-
-    def _frames(self) -> Iterator[Pending]:
-        clock = RisingClock(self.start_s, 1 / (self.rate or DEFAULT_FPS))
-        number, time_s = 0, 0.0
-        for decoded in self._decoded():
-            if decoded is None or decoded.is_corrupt:
-                self.broken += 1
-            else:
-                time_s = clock(_stamp(decoded))
-                yield number, time_s, partial(_pixels, decoded, _aspect(self._stream))
-            number += 1
-        if self.problem is None and number > self.broken and self._stream.duration and self.duration_s is not None:
-            missing = self.duration_s - time_s
-            if missing > max(_MISSING_S, _MISSING_PART * self.duration_s):
-                self.problem = f"it breaks off after {time_s:.1f} of {self.duration_s:.1f} seconds"
-
-    def _decoded(self) -> Iterator[Any]:
-        """Frames as FFmpeg gives them, None for one that it cannot decode."""
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except self._av.error.EOFError:
-                return
-            except (self._av.FFmpegError, OSError) as problem:
-                self.problem = f"it breaks off ({_reason(problem)})"
-                return
-            if packet is None:
-                return
-            try:
-                frames = packet.decode()
-            except self._av.error.EOFError:
-                return
-            except self._av.FFmpegError:
-                frames = [None]
-            yield from frames
-
-    def close(self) -> None:
-        self._container.close()
 
 
 class Camera(FrameSource):
@@ -230,10 +134,10 @@ def _address(url: str, scheme: str, every: Every) -> Stream:
         raise VideoError(f"{shown} is an address that ferkit cannot read. Expected {', '.join(_PROTOCOLS)}, or a file.")
     if offline():
         raise VideoError(f"Cannot read {shown}: FERKIT_OFFLINE is set. Unset it, or give a file.")
-    stream = Stream(url, shown, every, protocols=_PROTOCOLS[scheme], sound=False)
+    stream = Stream(url, shown, every, protocols=_PROTOCOLS[scheme], sound=True)
     stream.live = scheme in _LIVE or stream.duration_s is None
-    if not stream.live and stream._container.streams.audio:
-        stream.sound = url
+    if stream.live:
+        stream.sound = None  # it would have to be opened a second time, at another moment
     return stream
 
 
@@ -252,39 +156,5 @@ def _not_there(path: str) -> str:
     return f"There is no video {name}. Expected a file, an address, a camera number or a folder of frames."
 
 
-def _duration(stream: Any, container: Any) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration and container.duration > 0 else None
-
-
-def _stamp(frame: Any) -> float | None:
-    """When a frame is shown, by its stream's clock. AVI has no such times, only when it is decoded."""
-    stamp = frame.pts if frame.pts is not None else frame.dts
-    return None if stamp is None or frame.time_base is None else float(stamp * frame.time_base)
-
-
-def _aspect(stream: Any) -> Fraction:
-    """Width of a pixel to its height."""
-    aspect = stream.sample_aspect_ratio
-    return aspect if aspect and Fraction(1, 4) < aspect < 4 else Fraction(1)
-
-
-def _pixels(frame: Any, aspect: Fraction) -> RgbImage:
-    """RGB uint8 of a decoded frame, upright, with square pixels."""
-    width = round(frame.width * aspect)
-    if width == frame.width:
-        pixels = frame.to_ndarray(format="rgb24")
-    else:
-        pixels = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
-    turn = _TURNS.get(round(frame.rotation / 90) * 90 % 360)
-    return np.asarray(pixels if turn is None else cv2.rotate(pixels, turn), np.uint8)
-
-
 def _from_bgr(picture: Any) -> RgbImage:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _reason(problem: BaseException) -> str:
-    text = getattr(problem, "strerror", None) or str(problem)
-    return " ".join(str(text).split()).rstrip(".").lower() or type(problem).__name__
