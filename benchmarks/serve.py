@@ -185,7 +185,7 @@ def main() -> None:
     words = " ".join(["python benchmarks/serve.py", *(["--browser"] if arguments.browser else [])])
     text = f"""# Speed of the server
 
-`{words}`, {arguments.seconds:g} s each, on {cores} cores ({platform.machine()}, Python {platform.python_version()}),
+`{words}`, {arguments.seconds:g} s each, on {cores} core{"s" * (cores > 1)} ({platform.machine()}, Python {platform.python_version()}),
 clients and server on the same machine. Pictures are the sample portrait, 512x512. Lost are requests and frames
 without an answer that names the face.
 

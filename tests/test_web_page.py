@@ -21,7 +21,7 @@ from ferkit.samples import sample_picture
 from ferkit.web import Limits, Settings, WebServer, create_app
 from web import fast_recognizer, picture, running
 
-WIDTH, HEIGHT = 640, 360
+WIDTH, HEIGHT = 480, 270  # small, for Haar takes its time
 PHONE = {"width": 390, "height": 844}
 FOUND = 30_000  # ms until a face must be seen: the machine may be busy
 
@@ -31,7 +31,7 @@ def scene(step: int) -> np.ndarray:
     portrait = read_image(sample_picture())[0:300, 90:390]
     person = cv2.resize(portrait, (WIDTH // 2, WIDTH // 2), interpolation=cv2.INTER_AREA)
     canvas = np.full((HEIGHT, WIDTH, 3), (52, 58, 66), np.uint8)
-    top = round(20 + 12 * np.sin(step / 30 * 2 * np.pi))
+    top = round(15 + 9 * np.sin(step / 30 * 2 * np.pi))
     canvas[top : top + WIDTH // 2, : WIDTH // 2] = canvas[top : top + WIDTH // 2, WIDTH // 2 :] = person
     return canvas
 
@@ -78,7 +78,7 @@ def open_page(browser):
     complaints, contexts = [], []
 
     def open_(server, *, camera=True, quiet=True, script=None, wait=True, **options):
-        options = {"viewport": {"width": 800, "height": 600}, **options}
+        options = {"viewport": {"width": 640, "height": 480}, **options}
         context = browser.new_context(permissions=["camera"] if camera else [], **options)
         contexts.append(context)
         context.set_default_timeout(FOUND)
@@ -160,7 +160,7 @@ def saved(page, key: str) -> PIL.Image.Image:
 
 def detail(image: PIL.Image.Image) -> float:
     """How much happens from pixel to pixel in the middle of the left face, wherever it has moved."""
-    eyes = np.asarray(image, np.float32)[125:185, 142:212]
+    eyes = np.asarray(image, np.float32)[94:139, 107:159]
     return float(np.abs(cv2.Laplacian(eyes, cv2.CV_32F)).mean())
 
 

@@ -27,10 +27,13 @@ export function drawPeople(context, people, { place, unit, mirrored, colors, nam
   });
   // Labels stand where they cover no face; in a crowd they are short.
   const taken = boxes.map(([x, y, w, h]) => [x, y, x + w, y + h]);
-  const short = people.length > 2 || place[2] < 560 * unit;
+  const [crowded, narrow] = [people.length > 2, place[2] < 560 * unit];
   people.forEach((person, index) => {
     context.globalAlpha = person.opacity;
-    taken.push(drawLabel(context, person, boxes[index], place, taken, { unit, colors, who: short ? String(person.track) : nameOf(person.track) }));
+    const number = String(person.track);
+    const emotion = `${person.label} ${Math.round(100 * person.confidence)}\u2009%`;
+    const [what, who] = crowded && narrow ? [number, ""] : [emotion, crowded || narrow ? number : nameOf(person.track)];
+    taken.push(drawLabel(context, boxes[index], place, taken, { unit, color: colorOf(colors, person.label), what, who }));
   });
   context.globalAlpha = 1;
 }
@@ -117,16 +120,15 @@ function drawRibbon(context, ribbon, x, y, w, colors, unit) {
   context.restore();
 }
 
-function drawLabel(context, person, [x, y, w, h], [px, py, pw, ph], taken, { unit, colors, who }) {
+function drawLabel(context, [x, y, w, h], [px, py, pw, ph], taken, { unit, color, what, who }) {
   const size = 14 * unit;
-  const what = `${person.label} ${Math.round(100 * person.confidence)}\u2009%`;
   context.textBaseline = "middle";
   context.font = `400 ${size}px ${FONT}`;
   const whoWidth = context.measureText(who).width;
   context.font = `650 ${size}px ${FONT}`;
   const whatWidth = context.measureText(what).width;
   const [pad, dot, gap] = [11 * unit, 9 * unit, 8 * unit];
-  const [width, height] = [2 * pad + dot + gap + whatWidth + gap + whoWidth, 30 * unit];
+  const [width, height] = [2 * pad + dot + gap + whatWidth + (who ? gap + whoWidth : 0), 30 * unit];
   const places = [
     [x + w / 2 - width / 2, y - height - 9 * unit], [x + w / 2 - width / 2, y + h + 22 * unit],
     [x + w + 9 * unit, y], [x - width - 9 * unit, y], [x, y - height - 9 * unit], [x + w - width, y - height - 9 * unit],
@@ -145,7 +147,7 @@ function drawLabel(context, person, [x, y, w, h], [px, py, pw, ph], taken, { uni
   const middle = top + height / 2 + unit / 2;
   context.beginPath();
   context.arc(left + pad + dot / 2, top + height / 2, dot / 2, 0, 2 * Math.PI);
-  context.fillStyle = colorOf(colors, person.label);
+  context.fillStyle = color;
   context.fill();
   context.fillStyle = "#fff";
   context.fillText(what, left + pad + dot + gap, middle);

@@ -65,23 +65,26 @@ export function everyFrame(video, take) {
 export async function encodeFrame(video) {
   const scale = Math.min(1, WIDEST_SENT / Math.max(video.videoWidth, video.videoHeight));
   const [width, height] = [Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale)];
-  const encoder = encoderThread();
-  if (!encoder) return encodeHere(video, width, height);
-  const frame = await createImageBitmap(video, { resizeWidth: width, resizeHeight: height });
-  return new Promise((resolve) => {
-    encoder.onmessage = (event) => resolve(event.data);
-    encoder.postMessage({ frame, quality: QUALITY }, [frame]);
-  });
+  if (encoder === undefined) encoder = startEncoder();
+  if (encoder === null) return encodeHere(video, width, height);
+  try {
+    const frame = await createImageBitmap(video, { resizeWidth: width, resizeHeight: height });
+    return await new Promise((resolve, reject) => {
+      encoder.onmessage = (event) => resolve(event.data);
+      encoder.onerror = reject;
+      encoder.postMessage({ frame, quality: QUALITY }, [frame]);
+    });
+  } catch {
+    encoder = null; // older browsers lack a part of it
+    return encodeHere(video, width, height);
+  }
 }
 
 let encoder;
 
 // On a thread of its own: `toBlob` waits until the page has nothing else to do, which may take half a second.
-function encoderThread() {
-  if (encoder === undefined) {
-    encoder = window.OffscreenCanvas && window.Worker ? new Worker(new URL("encoder.js", import.meta.url)) : null;
-  }
-  return encoder;
+function startEncoder() {
+  return window.OffscreenCanvas && window.Worker ? new Worker(new URL("encoder.js", import.meta.url)) : null;
 }
 
 const small = document.createElement("canvas");
