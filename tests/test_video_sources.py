@@ -12,7 +12,7 @@ pytest.importorskip("av")
 
 from clips import counted, gray, packet_places, turn, write_clip
 from ferkit.errors import MissingDependencyError, UsageError, VideoError
-from ferkit.video import sources
+from ferkit.video import sources, stream
 from ferkit.video.frames import Every, RisingClock
 from ferkit.video.sources import open_video
 
@@ -130,6 +130,20 @@ def test_broken_frames_are_left_out_and_counted(tmp_path):
     assert [frame.number for frame in found] == [0, 2, 3, 5]
     assert [frame.time_s for frame in found] == pytest.approx([0, 0.2, 0.3, 0.5])
     assert (frames.broken, frames.problem) == (2, None)
+
+
+def test_frames_that_cannot_be_shown_are_left_out_and_counted(tmp_path, monkeypatch):
+    class Odd:
+        width = 64
+
+        def to_ndarray(self, format):  # noqa: A002 - PyAV's word
+            raise RuntimeError("no such pixel format")
+
+    shown, pixels = iter([True, False, True]), stream._pixels
+    monkeypatch.setattr(stream, "_pixels", lambda frame, aspect: pixels(frame if next(shown) else Odd(), aspect))
+    frames, found = read(write_clip(tmp_path / "clip.mkv", counted(3)))
+    assert [frame.number for frame in found] == [0, 2]
+    assert (frames.broken, frames.problem) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from ferkit.errors import UsageError
+from ferkit.errors import ImageError, UsageError
 from ferkit.images import RgbImage
 
 # Where a source says nothing of its rate.
@@ -28,7 +28,8 @@ class Frame(NamedTuple):
     pixels: RgbImage
 
 
-# Pixels are made when they are wanted: turning a frame into RGB takes as long as decoding it.
+# Pixels are made when they are wanted: turning a frame into RGB takes as long as decoding it. `ImageError` says that this
+# cannot be done.
 Pending = tuple[int, float, Callable[[], RgbImage]]
 
 
@@ -97,7 +98,13 @@ class FrameSource(ABC):
 
     def __iter__(self) -> Iterator[Frame]:
         for number, time_s, pixels in self.every.of_these(self._counted()):
-            yield Frame(number, time_s, pixels())
+            try:
+                picture = pixels()
+            except ImageError:
+                self.broken += 1
+                self._whole -= 1
+                continue
+            yield Frame(number, time_s, picture)
         if not self._whole and self.problem is None:
             self.problem = f"none of its {self.broken} frames can be decoded" if self.broken else "it has no frames"
 

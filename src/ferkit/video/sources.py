@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ferkit.download import offline
-from ferkit.errors import ImageError, UsageError, VideoError
+from ferkit.errors import UsageError, VideoError
 from ferkit.images import RgbImage, read_image
 from ferkit.sources import expand_sources, is_many, printable_name
 from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource, Pending, RisingClock
@@ -117,13 +117,7 @@ class FrameFolder(FrameSource):
 
     def _frames(self) -> Iterator[Pending]:
         for number, path in enumerate(self._pictures):
-            if (number % self.every.frames) == 0:
-                try:
-                    picture = read_image(path)
-                except ImageError:
-                    self.broken += 1
-                    continue
-                yield number, number / float(self.rate or DEFAULT_FPS), partial(np.asarray, picture)
+            yield number, number / float(self.rate or DEFAULT_FPS), partial(read_image, path)
 
     def close(self) -> None: ...
 

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ferkit.errors import MissingDependencyError, VideoError
+from ferkit.errors import ImageError, MissingDependencyError, VideoError
 from ferkit.images import RgbImage
 from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource, Pending, RisingClock
 
@@ -144,10 +144,13 @@ def _aspect(stream: Any) -> Fraction:
 def _pixels(frame: Any, aspect: Fraction) -> RgbImage:
     """RGB uint8 of a decoded frame, upright, with square pixels."""
     width = round(frame.width * aspect)
-    if width == frame.width:
-        pixels = frame.to_ndarray(format="rgb24")
-    else:
-        pixels = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
+    try:
+        if width == frame.width:
+            pixels = frame.to_ndarray(format="rgb24")
+        else:
+            pixels = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
+    except Exception as problem:  # FFmpeg's errors share no base but Exception
+        raise ImageError(f"A frame cannot be turned into RGB: {_reason(problem)}.") from problem
     turn = _TURNS.get(round(frame.rotation / 90) * 90 % 360)
     return np.asarray(pixels if turn is None else cv2.rotate(pixels, turn), np.uint8)
 
