@@ -136,7 +136,7 @@ def test_frames_that_cannot_be_shown_are_left_out_and_counted(tmp_path, monkeypa
     class Odd:
         width = 64
 
-        def to_ndarray(self, format):  # noqa: A002 - PyAV's word
+        def to_ndarray(self, format):
             raise RuntimeError("no such pixel format")
 
     shown, pixels = iter([True, False, True]), stream._pixels
