@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ferkit.models import statistics
 from ferkit.models.statistics import recalibrate_normalization
 
 keras = pytest.importorskip("keras")
@@ -31,3 +32,15 @@ def test_statistics_are_those_of_clean_faces(n, rng):
     assert (norm.momentum, network.layers[1].rate) == (0.99, 0.5)
     for before, after in zip(weights, network.trainable_variables, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_large_networks_get_small_batches(monkeypatch, rng):
+    """What all layers answer to a batch must fit into memory."""
+    network = keras.Sequential([keras.layers.Input((8, 8, 1)), keras.layers.BatchNormalization()])
+    sizes = []
+    monkeypatch.setattr(keras.Sequential, "__call__", lambda self, batch, training: sizes.append(len(batch)))
+    faces = rng.integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
+    recalibrate_normalization(network, faces)
+    monkeypatch.setattr(statistics, "_NUMBERS", 100 * 2 * 8 * 8)  # of the input and of the layer
+    recalibrate_normalization(network, faces)
+    assert sizes == [400, 100, 100, 100, 100]

@@ -5,6 +5,7 @@ variance dropout has raised ("variance shift", Li et al. 2019). Later the networ
 by points from epoch to epoch with how badly the statistics happen to fit (docs/LOG.md has figures).
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from ferkit.keras_backend import load_keras
 
 _FACES = 2048
 _BATCH = 512
+# Keras keeps what all layers answer until the last one has: 512 faces of 96x96 through a ResNet-50 are 20 GB.
+_NUMBERS = 2**29
 
 
 def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> None:
@@ -29,7 +32,7 @@ def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> Non
     momenta, rates = [layer.momentum for layer in norms], [layer.rate for layer in dropouts]
     chosen = faces[np.unique(np.linspace(0, len(faces) - 1, min(_FACES, len(faces))).astype(int))]
     # A last batch of a few faces would weigh as much as a full one.
-    batches = np.array_split(chosen, max(len(chosen) // _BATCH, 1))
+    batches = np.array_split(chosen, max(len(chosen) // _batch_of(layers), 1))
     try:
         for dropout in dropouts:
             dropout.rate = 0.0
@@ -42,3 +45,9 @@ def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> Non
             norm.momentum = momentum
         for dropout, rate in zip(dropouts, rates, strict=True):
             dropout.rate = rate
+
+
+def _batch_of(layers: list[Any]) -> int:
+    """How many faces fit into the memory that `_NUMBERS` stands for, at most `_BATCH`."""
+    numbers: int = sum(math.prod(layer.output.shape[1:]) for layer in layers if hasattr(layer, "output"))
+    return max(min(_BATCH, _NUMBERS // numbers), 16)
