@@ -16,7 +16,7 @@ def compact(
     """A small residual network: five blocks of 48, 96, 96, 160, 160 filters with squeeze-and-excitation.
 
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
-    1,207,821 parameters, 99.6 M multiply-adds per face at 48x48x1 with seven classes.
+    1,207,821 parameters, 97.5 M multiply-adds per face at 48x48x1 with seven classes.
     Residual blocks: He et al. 2016; squeeze-and-excitation: Hu et al. 2018; stochastic depth: Huang et al. 2016;
     averaged shortcuts ("ResNet-D"): He et al. 2019. Their other advice, blocks that start as identity (zero gamma), made
     the first epochs far slower here (docs/LOG.md).
@@ -69,18 +69,14 @@ def _residual(
     stem: tuple[int, int],
     blocks: tuple[int, ...],
 ) -> "keras.Model":
-    """Stem (kernel of its convolution, side of its pooling), blocks by their filters, mean over the picture, one dense layer."""
+    """Stem (kernel and stride of its convolution), blocks by their filters, mean over the picture, one dense layer."""
     keras = load_keras()
     layers = keras.layers
 
     pixels = keras.Input(input_shape, name="pixels")
     x = layers.Rescaling(1 / 255, name="scale")(pixels)
-    x = _conv(x, blocks[0], kernel=stem[0], name="stem")
+    x = _conv(x, blocks[0], kernel=stem[0], stride=stem[1], name="stem")
     x = layers.Activation(activation, name="stem_activation")(x)
-    if stem[1] > 1:
-        # Averaged after the activation, not strided before it: answers depend less on where between two pixels a face
-        # lies (Zhang 2019).
-        x = layers.AveragePooling2D(stem[1], padding="same", name="stem_pool")(x)
     for number, filters in enumerate(blocks, start=1):
         # Stochastic depth: later blocks are left out more often.
         x = _block(x, filters, activation, drop=0.1 * number / len(blocks), name=f"block{number}")
