@@ -38,7 +38,9 @@ def test_the_rest_stays_and_so_does_the_original():
     assert np.abs(hidden[75:196, 178:270].astype(int) - before[75:196, 178:270]).mean() > 10
 
 
-@pytest.mark.parametrize("box", [Box(0, 0, 1, 1), Box(0, 0, 20, 30), Box(10, 5, 20, 30), Box(0, 0, 500, 500), Box(300, 300, 310, 320)])
+@pytest.mark.parametrize(
+    "box", [Box(0, 0, 1, 1), Box(0, 0, 20, 30), Box(10, 5, 20, 30), Box(0, 0, 500, 500), Box(300, 300, 310, 320)]
+)
 def test_boxes_at_the_edge(box, rng):
     picture = rng.integers(0, 255, (30, 20, 3), dtype=np.uint8)
     assert blurred(picture, [box]).shape == picture.shape
