@@ -138,6 +138,23 @@ def test_reset_starts_anew(usual):
     assert stream(test, usual) == [1, 2, 1]
 
 
+def test_a_frame_from_before_a_reset_is_none_of_those_after():
+    gate, seen = threading.Event(), threading.Semaphore(0)
+
+    async def test(connection, server):
+        await connection.send(FRAME)
+        await asyncio.to_thread(seen.acquire)
+        await connection.send(FRAME)  # waits until the first one is done
+        await connection.send('{"type": "reset"}')
+        await (await connection.ping())
+        gate.set()
+        before = [(await receive(connection))["faces"][0]["track"] for _ in range(2)]
+        await connection.send(FRAME)
+        return [*before, (await receive(connection))["faces"][0]["track"]]
+
+    assert stream_of(test, {}, lambda recognizer: Follower(gate, seen)) == [1, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("frame", "code"),
     [

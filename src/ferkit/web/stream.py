@@ -38,6 +38,7 @@ class _Frame:
     number: int
     data: bytes
     arrived: float
+    follow: Follow  # of the time when it came: a reset is for what follows
 
 
 class _Leave(Exception):  # noqa: N818 - it is a way out, not an error
@@ -149,7 +150,7 @@ class _Stream:
         if self.newest is not None:
             self.dropped += 1
             self.metrics.frames.labels("dropped").inc()
-        self.newest = _Frame(self.received, data, time.monotonic())
+        self.newest = _Frame(self.received, data, time.monotonic(), self.follow)
         self.news.set()
 
     def _obey(self, text: str) -> None:
@@ -171,7 +172,7 @@ class _Stream:
                 continue
             begun = time.monotonic()
             try:
-                result = await self.workers.on_frame(_look, self.follow, frame, self.limits)
+                result = await self.workers.on_frame(_look, frame, self.limits)
             except FerkitError as problem:
                 await self._complain(frame, problem)
                 continue
@@ -209,12 +210,12 @@ class _Stream:
             raise _Leave(POLICY, f"Answers were not taken for {self.limits.send_s:g} s.") from None
 
 
-def _look(follow: Follow, frame: _Frame, limits: Limits) -> dict[str, Any]:
+def _look(frame: _Frame, limits: Limits) -> dict[str, Any]:
     """Runs on a worker: what one frame shows."""
     name = f"frame {frame.number}"
     check_picture(frame.data, name, limits.frame_pixels, FRAME_FORMATS)
     image = read_image(frame.data)
-    faces = follow(image, frame.arrived)
+    faces = frame.follow(image, frame.arrived)
     return {"width": image.shape[1], "height": image.shape[0], "faces": [face.to_dict() for face in faces]}
 
 
