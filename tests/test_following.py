@@ -6,7 +6,9 @@ import pytest
 from ferkit.errors import UsageError
 from ferkit.following import FaceFollower
 from ferkit.labels import EMOTIONS
+from ferkit.optical_flow import Followed, Gray, follow
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.results import Box, Face
 from moving import Told, box_at, scene
 from recognition import BrightnessClassifier
 
@@ -194,6 +196,16 @@ def test_frames_may_change_their_size(frames):
     follow = follower(told)
     for step, (width, height) in enumerate(frames):
         assert len(follow(scene((10, 10), width=width, height=height), step * FRAME)) == 1
+
+
+def test_flow_does_not_mix_frames_of_two_scales():
+    """Both are 640 pixels wide where they are followed."""
+    same, large = (Gray.of(scene((40, 50)).repeat(by, 0).repeat(by, 1)) for by in (2, 4))
+    assert (same.pixels.shape, same.scale, large.scale) == (large.pixels.shape, 1, 0.5)
+    one = Followed.found(Face(Box(80, 100, 200, 220), 0.9), same)
+    assert list(follow({1: one}, same, same, 640, 360)) == [1]
+    assert follow({1: one}, same, large, 1280, 720) == {}
+    assert follow({1: one}, large, same, 640, 360) == {}
 
 
 def test_time_that_jumps_back_searches_again():

@@ -103,7 +103,7 @@ class Followed:
 
 def follow(faces: dict[int, Followed], before: Gray, now: Gray, width: int, height: int) -> dict[int, Followed]:
     """Where faces of one frame are in the next, which is width x height pixels; those that were lost are left out."""
-    if not faces or before.pixels.shape != now.pixels.shape:
+    if not faces or (before.pixels.shape, before.scale) != (now.pixels.shape, now.scale):
         return {}
     starts = [_grid(one.corners) * before.scale for one in faces.values()]
     ends, held = _flow(before, now, np.concatenate(starts).astype(np.float32))
