@@ -10,11 +10,13 @@ import typer
 pytest.importorskip("av")
 
 from clips import counted, gray, streams_of, write_clip
-from ferkit import classifier
+from ferkit import classifier, plot_timeline
 from ferkit.cli import console
 from ferkit.cli.video import video
+from ferkit.errors import FerkitError, VideoError
 from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.labels import EMOTIONS
+from ferkit.video.clip import ClipWriter
 from ferkit.video.sources import open_video
 from recognition import BrightnessClassifier
 
@@ -171,6 +173,49 @@ def test_a_video_that_breaks_off(ferkit_video, clip, tmp_path, monkeypatch):
     rows = rows_of(tmp_path / "t.csv")
     assert [row["error"] for row in rows] == [""] * 12 + ["it breaks off (end of transmission)"]
     assert len(streams_of(tmp_path / "a.mp4")["video"]["times"]) == 12
+
+
+def test_a_clip_that_finds_no_room_costs_no_table(ferkit_video, clip, tmp_path, monkeypatch):
+    def full(self, pixels, time_s):
+        if time_s > 0.55:
+            raise VideoError("Cannot write a.mp4: No space left on device.")
+        write(self, pixels, time_s)
+
+    write = ClipWriter.write
+    monkeypatch.setattr(ClipWriter, "write", full)
+    table, plot = tmp_path / "t.csv", tmp_path / "p.png"
+    code, _, err = ferkit_video(clip, "--out", table, "--plot", plot, "--annotate", tmp_path / "a.mp4")
+    assert (code, err.splitlines()[-1]) == (1, "ferkit: Cannot write a.mp4: No space left on device.")
+    assert "Wrote" in err
+    assert "a.mp4" not in err.replace(err.splitlines()[-1], "")
+    assert len(rows_of(table)) == 7
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "t.csv", "p.png"}
+
+
+def test_a_plot_that_fails_costs_nothing_else(ferkit_video, clip, tmp_path, monkeypatch):
+    def full(*words, **options):
+        raise FerkitError("Cannot write p.png: No space left on device.")
+
+    monkeypatch.setattr(plot_timeline, "save", full)
+    words = ["--out", tmp_path / "t.csv", "--annotate", tmp_path / "a.mp4", "--plot", tmp_path / "p.png"]
+    code, _, err = ferkit_video(clip, *words)
+    assert (code, err.splitlines()[-1]) == (1, "ferkit: Cannot write p.png: No space left on device.")
+    assert len(rows_of(tmp_path / "t.csv")) == 20
+    assert len(streams_of(tmp_path / "a.mp4")["video"]["times"]) == 20
+
+
+def test_a_plot_that_has_no_place_is_refused_before_hours_pass(ferkit_video, clip, monkeypatch):
+    monkeypatch.setattr(FaceFollower, "__call__", None)
+    code, _, err = ferkit_video(clip, "--plot", clip / "p.png")
+    assert (code, err.startswith("ferkit: Cannot write")) == (1, True), err
+
+
+def test_few_frames_last_as_long_as_the_video(ferkit_video, clip, tmp_path):
+    code, out, _ = ferkit_video(clip, "--every", "1.5s", "--json", "--annotate", tmp_path / "a.mp4")
+    assert (code, json.loads(out)["seconds"]) == (0, 2.0)
+    streams = streams_of(tmp_path / "a.mp4")
+    assert streams["audio"]["times"][-1] > 1.8
+    assert streams["video"]["times"][-1] == pytest.approx(1.9, abs=0.01)
 
 
 def test_nothing_can_be_decoded(ferkit_video, tmp_path):

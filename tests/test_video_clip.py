@@ -91,6 +91,48 @@ def test_sound_ends_where_the_pictures_end(tmp_path):
     assert found["audio"]["times"][-1] == pytest.approx(1.0, abs=0.06)
 
 
+@pytest.mark.parametrize("sound", ["aac", "mp2"])
+def test_sound_that_begins_to_count_anew_goes_on(tmp_path, sound):
+    """Recordings that were joined byte by byte."""
+    part = write_clip(tmp_path / "a.ts", counted(30), sound=sound, form="mpegts").read_bytes()
+    (tmp_path / "two.ts").write_bytes(2 * part)
+    found = rewrite(tmp_path / "two.ts", tmp_path / "b.mp4")
+    assert len(found["video"]["times"]) == 60
+    assert found["audio"]["times"][-1] == pytest.approx(found["video"]["times"][-1], abs=0.3)
+    assert np.diff(found["audio"]["times"]).max() < 0.3
+
+
+def test_sound_leads_nowhere_either(tmp_path, monkeypatch):
+    """It is opened once more, under the same limits as the pictures."""
+    import av
+
+    opened, real = [], av.open
+
+    def told(source, *words, **options):
+        opened.append(options)
+        return real(source, *words, **options)
+
+    source = write_clip(tmp_path / "a.mp4", counted(3), sound="aac")
+    monkeypatch.setattr(av, "open", told)
+    rewrite(source, tmp_path / "b.mp4")
+    pictures, written, sound = opened[:3]
+    assert "format" in written
+    assert pictures == sound
+    assert sound["options"] == {"protocol_whitelist": "file,crypto,data"}
+    assert sound["timeout"] > 0
+
+
+def test_the_last_frame_may_be_held(tmp_path):
+    source = write_clip(tmp_path / "a.mkv", counted(30), sound="aac")
+    with open_video(source) as frames, ClipWriter(tmp_path / "b.mp4", rate=10, sound=frames.sound) as clip:
+        clip.write(next(iter(frames)).pixels, 0)
+        clip.hold(2.0)
+        clip.hold(2.0)
+    found = streams_of(tmp_path / "b.mp4")
+    assert found["video"]["times"] == pytest.approx([0, 1.9])
+    assert found["audio"]["times"][-1] == pytest.approx(2.0, abs=0.06)
+
+
 def test_sound_that_cannot_be_read_is_left_out(tmp_path):
     (tmp_path / "noise.aac").write_bytes(b"noise" * 100)
     with ClipWriter(tmp_path / "b.mp4", sound=str(tmp_path / "noise.aac")) as clip:

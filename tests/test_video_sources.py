@@ -168,6 +168,32 @@ def test_a_file_that_breaks_off(tmp_path, rng, name, sound):
     assert frames.problem == f"it breaks off after {found[-1].time_s:.1f} of {frames.duration_s:.1f} seconds"
 
 
+def test_a_last_frame_that_stays_is_no_break(tmp_path):
+    """As in the recording of a screen on which nothing moves any more."""
+    import av
+
+    still = tmp_path / "still.mp4"
+    with av.open(str(write_clip(tmp_path / "clip.mp4", counted(4)))) as before, av.open(str(still), "w") as after:
+        stream = after.add_stream_from_template(before.streams.video[0])
+        packets = [packet for packet in before.demux(video=0) if packet.size]
+        packets[-1].duration = round(6 / packets[-1].time_base)
+        for packet in packets:
+            packet.stream = stream
+            after.mux(packet)
+    frames, found = read(still)
+    if not hasattr(av.VideoFrame, "duration"):
+        pytest.skip("this PyAV does not tell how long frames last")
+    assert [round(frame.time_s, 1) for frame in found] == [0, 0.1, 0.2, 0.3]
+    assert (frames.problem, frames.end_s) == (None, pytest.approx(6.3, abs=0.01))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("clip.mp4", "libx264"), ("clip.avi", "mpeg4"), ("clip.ts", "libx264"), ("clip.webm", "libvpx")]
+)
+def test_the_end_of_the_last_frame(tmp_path, name, codec):
+    assert read(write_clip(tmp_path / name, counted(4), codec=codec))[0].end_s == pytest.approx(0.4, abs=0.002)
+
+
 @pytest.mark.parametrize(
     ("every", "numbers"),
     [

@@ -166,3 +166,23 @@ def test_peaks_of_a_crowd_are_bounded():
         peaks.add(FrameFaces(Frame(number, number / 10, PIXELS), crowd))
     assert len(peaks._peaks) <= 64
     assert peaks.of(1)
+
+
+def test_a_neighbour_is_blurred_as_well():
+    """Between two faces that touch, in the picture of the one that is narrow."""
+    striped = np.zeros((120, 160, 3), np.uint8)
+    striped[:, ::4] = striped[:, 1::4] = 255
+    peaks = Peaks(blur_faces=True)
+    crowd = (face(1, "happy", box=(60, 20, 90, 100)), face(2, "sad", 0.6, box=(95, 20, 140, 100)))
+    peaks.add(FrameFaces(Frame(0, 0.0, striped), crowd))
+    right = peaks.of(1)[0].picture[30:66, 74:92].astype(int)
+    assert np.abs(np.diff(right, axis=1)).mean() < 10
+
+
+def test_the_last_frame_lasts_until_the_end():
+    timeline = Timeline("clip.mp4", EMOTIONS)
+    for number, time_s in enumerate([0.0, 7.0, 9.0]):
+        timeline.add(FrameFaces(Frame(number, time_s, PIXELS), (face(1, "happy"),)))
+    timeline.finish(9.5)
+    timeline.finish()
+    assert (timeline.end_s, timeline.people[1].present_s) == (9.5, 9.5)

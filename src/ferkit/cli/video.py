@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, print_json
-from ferkit.errors import UsageError
+from ferkit.errors import FerkitError, UsageError, VideoError
+from ferkit.files import blame
 
 if TYPE_CHECKING:
     from ferkit.video.analysis import VideoAnalysis
@@ -100,23 +102,30 @@ def video(
             detect_every = 0.0 if blur_faces else DETECT_EVERY_S
         smooth = TIME_CONSTANT_S if smooth is None else smooth
         analysis = analyze_video(frames, recognizer, detect_every_s=detect_every, smooth_s=smooth)
-        with no_native_chatter(), _stopping() as stop, ExitStack() as opened:
-            writers = [] if out is None else [opened.enter_context(_table(analysis, out))]
-            if annotate is not None:
-                writers.append(opened.enter_context(_clip(analysis, annotate, blur_faces)))
-            if plot is not None:
-                writers.append(opened.enter_context(_plot(analysis, plot, blur_faces)))
-            advance = opened.enter_context(_progress(analysis, seconds))
-            for found in analysis:
-                for write in writers:
-                    write(found)
-                advance(found)
-                if stop.by is not None or (seconds is not None and found.time_s >= seconds):
-                    break
-            analysis.close()
-    for written in (out, annotate, plot):
-        if written is not None:
-            notes.print(f"Wrote {written}", markup=False)
+        with no_native_chatter(), _stopping() as stop:
+            draw = None if plot is None else _Plot(plot, blur_faces)
+            failed: list[FerkitError] = []
+            with ExitStack() as opened:
+                writers = [] if out is None else [opened.enter_context(_table(analysis, out))]
+                if annotate is not None:
+                    writers.append(opened.enter_context(_clip(analysis, annotate, blur_faces, failed)))
+                if draw is not None:
+                    writers.append(draw.peaks.add)
+                advance = opened.enter_context(_progress(analysis, seconds))
+                for found in analysis:
+                    for write in writers:
+                        write(found)
+                    advance(found)
+                    if failed or stop.by is not None or (seconds is not None and found.time_s >= seconds):
+                        break
+                analysis.close()
+            # The table is safe by now: what else goes wrong does not cost it.
+            _tell_of(out, None if failed else annotate)
+            if draw is not None:
+                draw(analysis)
+                _tell_of(plot)
+    if failed:
+        raise failed[0]
     summary = analysis.timeline.summary()
     if stop.by is not None:
         summary["error"] = "interrupted"
@@ -126,6 +135,12 @@ def video(
         print_summary(analysis.timeline)
     sys.stdout.flush()
     _leave(analysis, stop.by)
+
+
+def _tell_of(*written: Path | None) -> None:
+    for path in written:
+        if path is not None:
+            notes.print(f"Wrote {path}", markup=False)
 
 
 def _leave(analysis: "VideoAnalysis", signal_number: int | None) -> None:
@@ -192,25 +207,52 @@ def _table(analysis: "VideoAnalysis", target: Path) -> "Iterator[Callable[[Frame
 
 
 @contextmanager
-def _clip(analysis: "VideoAnalysis", target: Path, blur_faces: bool) -> "Iterator[Callable[[FrameFaces], None]]":
+def _clip(
+    analysis: "VideoAnalysis", target: Path, blur_faces: bool, failed: list[FerkitError]
+) -> "Iterator[Callable[[FrameFaces], None]]":
+    """Its own trouble, such as a full disk, goes to `failed`: a table elsewhere stays good."""
     from ferkit.video.clip import ClipWriter
     from ferkit.video.overlay import Overlay
 
     source = analysis.source
     draw = Overlay(analysis.timeline.classes, blur_faces=blur_faces)
-    with ClipWriter(target, rate=source.rate, sound=source.sound) as clip:
-        yield lambda found: clip.write(draw(found), found.time_s)
+
+    def write(found: "FrameFaces") -> None:
+        pixels = draw(found)
+        try:
+            clip.write(pixels, found.time_s)
+        except VideoError as problem:
+            failed.append(problem)
+
+    with ExitStack() as opened:
+        clip = opened.enter_context(ClipWriter(target, rate=source.rate, sound=source.sound))
+        yield write
+        whole = opened.pop_all()
+        try:
+            with whole:
+                if failed:
+                    raise failed[0]
+                clip.hold(analysis.timeline.end_s)
+        except VideoError as problem:
+            failed.append(problem)
 
 
-@contextmanager
-def _plot(analysis: "VideoAnalysis", target: Path, blur_faces: bool) -> "Iterator[Callable[[FrameFaces], None]]":
-    from ferkit.video.peaks import Peaks
+class _Plot:
+    """Collects what a plot shows, and draws it at the end."""
 
-    peaks = Peaks(blur_faces=blur_faces)
-    yield peaks.add
-    from ferkit.plot_timeline import plot_timeline
+    def __init__(self, target: Path, blur_faces: bool) -> None:
+        from ferkit.video.peaks import Peaks
 
-    plot_timeline(analysis.timeline, target, peaks=peaks)
+        self.target, self.peaks = target, Peaks(blur_faces=blur_faces)
+        # To find out hours later would be late.
+        with blame(target, VideoError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=target.parent).close()
+
+    def __call__(self, analysis: "VideoAnalysis") -> None:
+        from ferkit.plot_timeline import plot_timeline
+
+        plot_timeline(analysis.timeline, self.target, peaks=self.peaks)
 
 
 @contextmanager

@@ -107,6 +107,7 @@ class VideoAnalysis:
                 self.timeline.add(found)
                 self.timeline.broken = self.source.broken
                 yield found
+            self.timeline.finish(self.source.end_s)
         finally:
             self._end()
         if self.source.problem is not None and not self.timeline.frames:

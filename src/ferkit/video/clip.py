@@ -47,6 +47,7 @@ class ClipWriter:
         self._sound_source = sound
         self._sound: Sound | None = None
         self._stream: Any = None
+        self._shown: RgbImage | None = None
         self._last = -1
         self._step = round(_CLOCK / self._rate)
         self._open: ExitStack | None = None
@@ -87,8 +88,15 @@ class ClipWriter:
             frame.pts, frame.time_base = stamp, Fraction(1, _CLOCK)
             self._last = stamp
             self._container.mux(self._stream.encode(frame))
+            self._shown = pixels
             if self._sound is not None:
                 self._sound.write_until(time_s)
+
+    def hold(self, end_s: float) -> None:
+        """Show the last frame until that time."""
+        if self._shown is not None and end_s * _CLOCK - self._last > 1.5 * self._step:
+            # The last frame of a file lasts as long as players like.
+            self.write(self._shown, end_s - self._step / _CLOCK)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:

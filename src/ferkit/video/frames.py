@@ -73,13 +73,15 @@ class Every:
 class FrameSource(ABC):
     """Frames of one video, each in its turn; memory holds one of them. A context manager that closes what it opened.
 
-    name: what tables call it. duration_s: how long it should be, None where that is not known, as with cameras.
+    name: what tables call it. duration_s: how long it should be, None where that is not known, as with cameras. end_s:
+    when the last frame that came is over, None where that is not known.
     rate: frames per second, on average, None where not known. live: whether it ends only when somebody ends it.
     broken: frames that could not be decoded so far. problem: why it broke off, in a sentence; None if it did not.
     sound: what `ferkit.video.clip` may take the sound from; None where there is none to be had.
     """
 
     duration_s: float | None = None
+    end_s: float | None = None
     rate: float | None = None
     live = False
     sound: str | None = None

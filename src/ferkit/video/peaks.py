@@ -36,13 +36,15 @@ class Peaks:
         self._seen: dict[int, int] = {}
 
     def add(self, found: FrameFaces) -> None:
+        pixels: RgbImage | None = None
         for face in found.faces:
             emotion = face.face
             self._seen[face.track] = self._seen.get(face.track, 0) + 1
             kept = self._peaks.setdefault(face.track, {})
             before = kept.get(emotion.label)
             if before is None or emotion.confidence > before.confidence:
-                picture = self._picture(found.frame.pixels, emotion.box)
+                pixels = self._shown(found) if pixels is None else pixels
+                picture = _picture(pixels, emotion.box)
                 kept[emotion.label] = Peak(emotion.label, emotion.confidence, found.time_s, picture)
         if len(self._peaks) > _MOST_PEOPLE:
             for track in sorted(self._peaks, key=lambda track: self._seen[track])[: _MOST_PEOPLE // 2]:
@@ -52,13 +54,18 @@ class Peaks:
         """The peaks of a person, in order of time."""
         return sorted(self._peaks.get(track, {}).values(), key=lambda peak: peak.time_s)
 
-    def _picture(self, pixels: RgbImage, box: Box) -> npt.NDArray[np.uint8]:
-        side = round(max(box.width, box.height) * (1 + 2 * _ROOM))
-        x, y = (box.x1 + box.x2 - side) // 2, (box.y1 + box.y2 - side) // 2
-        x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + side, pixels.shape[1]), min(y + side, pixels.shape[0])
-        part = pixels[y1:y2, x1:x2]
-        if self.blur_faces:
-            part = blurred(part, [Box(box.x1 - x1, box.y1 - y1, box.x2 - x1, box.y2 - y1)])
-        whole = cv2.copyMakeBorder(part, y1 - y, y + side - y2, x1 - x, x + side - x2, cv2.BORDER_REPLICATE)
-        way = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.uint8)
+    def _shown(self, found: FrameFaces) -> RgbImage:
+        """The frame, where faces are hidden with those of all: a neighbour is in the picture as well."""
+        if not self.blur_faces:
+            return found.frame.pixels
+        return blurred(found.frame.pixels, [*(face.face.box for face in found.faces), *found.hidden])
+
+
+def _picture(pixels: RgbImage, box: Box) -> npt.NDArray[np.uint8]:
+    side = round(max(box.width, box.height) * (1 + 2 * _ROOM))
+    x, y = (box.x1 + box.x2 - side) // 2, (box.y1 + box.y2 - side) // 2
+    x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + side, pixels.shape[1]), min(y + side, pixels.shape[0])
+    part = pixels[y1:y2, x1:x2]
+    whole = cv2.copyMakeBorder(part, y1 - y, y + side - y2, x1 - x, x + side - x2, cv2.BORDER_REPLICATE)
+    way = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.uint8)

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Any, Self
 
-from ferkit.video.stream import load_av
+from ferkit.video.stream import load_av, open_container
 
 # What browsers play from MP4 and what needs no new encoding; everything else becomes AAC as well.
 _COPIED = "aac"
+# Sound that goes back further than that began to count anew.
+_ANEW_S = 1.0
 
 
 class Sound:
@@ -34,7 +36,7 @@ class Sound:
         """Add the sound of a file to one that is being written; None where there is none that can be read."""
         av = load_av()
         try:
-            container = av.open(source, metadata_errors="replace")
+            container = open_container(source)
         except (av.FFmpegError, OSError, ValueError):
             return None
         stream = container.streams.best("audio")
@@ -65,13 +67,10 @@ class Sound:
         self._container.close()
 
     def _time(self, packet: Any) -> float:
-        return float(packet.pts * packet.time_base) - self._start_s
+        return float(packet.pts * packet.time_base)
 
     def _write(self, packet: Any) -> None:
-        shift = round(self._start_s / float(packet.time_base))
         if self._copied:
-            packet.pts -= shift
-            packet.dts = packet.pts
             packet.stream = self._stream
             self._output.mux(packet)
             return
@@ -80,14 +79,23 @@ class Sound:
         except self._av.FFmpegError:
             return  # a moment of silence
         for frame in frames:
-            if frame.pts is not None:
-                frame.pts -= round(self._start_s / float(frame.time_base))
             self._output.mux(self._stream.encode(frame))
 
     def _readable(self) -> Iterator[Any]:
+        """Packets whose times count from the beginning, and rise: MP4 takes no others."""
+        last, after, shift = None, 0, None
         try:
             for packet in self._container.demux(self._source):
-                if packet.pts is not None:
+                if packet.pts is None:
+                    continue
+                if shift is None:
+                    shift = round(self._start_s / float(packet.time_base))
+                # As where recordings were joined; the clock of the pictures does the same.
+                if last is not None and packet.pts - shift < last - _ANEW_S / float(packet.time_base):
+                    shift = packet.pts - after
+                packet.pts = packet.dts = packet.pts - shift
+                if last is None or packet.pts > last:
+                    last, after = packet.pts, packet.pts + max(packet.duration or 0, 1)
                     yield packet
         except (self._av.FFmpegError, OSError):
             return  # the pictures of a broken file end as well

@@ -17,19 +17,8 @@ from ferkit.errors import UsageError, VideoError
 from ferkit.images import RgbImage, read_image
 from ferkit.sources import expand_sources, is_many, printable_name
 from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource, Pending, RisingClock
-from ferkit.video.stream import Stream
+from ferkit.video.stream import PROTOCOLS, Stream
 
-# What may be opened by which kind of address. A playlist inside of a file must not lead anywhere else: FFmpeg would fetch
-# whatever it names.
-_WEB = "http,https,tcp,tls,crypto"
-_PROTOCOLS = {
-    "http": _WEB,
-    "https": _WEB,
-    "rtsp": "rtsp,rtp,udp,tcp",
-    "rtsps": "rtsp,rtsps,srtp,rtp,udp,tcp,tls,crypto",
-    "rtmp": "rtmp,tcp",
-    "rtmps": "rtmps,tcp,tls,crypto",
-}
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps")
 _CAMERA_SILENCE_S = 3.0
 
@@ -62,7 +51,7 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
     if not os.path.isfile(text):  # noqa: PTH113 - Path's raises for what can be no path
         raise VideoError(_not_there(text))
     # "file:" keeps names with a colon from being taken for protocols.
-    return Stream(f"file:{text}", printable_name(text), every, protocols="file,crypto,data", sound=True)
+    return Stream(f"file:{text}", printable_name(text), every, sound=True)
 
 
 class Camera(FrameSource):
@@ -113,7 +102,7 @@ class FrameFolder(FrameSource):
         self._pictures = list(expand_sources([pattern]))
         if self._pictures == [pattern]:
             raise VideoError(f"{self.name} holds no pictures. Expected a folder of frames, or a video file.")
-        self.duration_s = len(self._pictures) / fps
+        self.duration_s = self.end_s = len(self._pictures) / fps
 
     def _frames(self) -> Iterator[Pending]:
         for number, path in enumerate(self._pictures):
@@ -124,11 +113,11 @@ class FrameFolder(FrameSource):
 
 def _address(url: str, scheme: str, every: Every) -> Stream:
     shown = printable_name(_without_user(url))
-    if scheme not in _PROTOCOLS:
-        raise VideoError(f"{shown} is an address that ferkit cannot read. Expected {', '.join(_PROTOCOLS)}, or a file.")
+    if scheme not in PROTOCOLS:
+        raise VideoError(f"{shown} is an address that ferkit cannot read. Expected {', '.join(PROTOCOLS)}, or a file.")
     if offline():
         raise VideoError(f"Cannot read {shown}: FERKIT_OFFLINE is set. Unset it, or give a file.")
-    stream = Stream(url, shown, every, protocols=_PROTOCOLS[scheme], sound=True)
+    stream = Stream(url, shown, every, sound=True)
     stream.live = scheme in _LIVE or stream.duration_s is None
     if stream.live:
         stream.sound = None  # it would have to be opened a second time, at another moment

@@ -16,8 +16,20 @@ from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource, Pending, Rising
 
 _SILENCE_S = 10.0  # after which a server is given up
 # A file whose frames end that much before their time broke off; less is sloppiness of whoever wrote it.
-_MISSING_S, _MISSING_PART = 1.0, 0.05
+_MISSING_S, _MISSING_PART = 0.9, 0.05
 _TELLING = {"mov", "mp4", "matroska", "webm", "avi"}
+# What may be opened by which kind of address. A playlist inside of a file must not lead anywhere else: FFmpeg would fetch
+# whatever it names.
+_WEB = "http,https,tcp,tls,crypto"
+PROTOCOLS = {
+    "http": _WEB,
+    "https": _WEB,
+    "rtsp": "rtsp,rtp,udp,tcp",
+    "rtsps": "rtsp,rtsps,srtp,rtp,udp,tcp,tls,crypto",
+    "rtmp": "rtmp,tcp",
+    "rtmps": "rtmps,tcp,tls,crypto",
+}
+_OF_FILES = "file,crypto,data"
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -33,22 +45,22 @@ def load_av() -> ModuleType:
     return module
 
 
+def open_container(target: str) -> Any:
+    """A file or an address, for reading. Raises PyAV's errors, `OSError` and `ValueError`."""
+    options = {"protocol_whitelist": PROTOCOLS.get(target.partition(":")[0].lower(), _OF_FILES)}
+    if target.lower().startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"  # over UDP, frames come with holes
+    return load_av().open(target, options=options, timeout=_SILENCE_S, metadata_errors="replace")
+
+
 class Stream(FrameSource):
-    """A video file, or a stream at an address.
+    """A video file, or a stream at an address. target: as FFmpeg takes it."""
 
-    target: as FFmpeg takes it. protocols: what it may open.
-    """
-
-    def __init__(self, target: str, name: str, every: Every, *, protocols: str, sound: bool) -> None:
+    def __init__(self, target: str, name: str, every: Every, *, sound: bool) -> None:
         super().__init__(name, every)
         self._av = load_av()
-        self._options = {"protocol_whitelist": protocols}
-        if target.startswith("rtsp"):
-            self._options["rtsp_transport"] = "tcp"  # over UDP, frames come with holes
         try:
-            self._container = self._av.open(
-                target, options=self._options, timeout=_SILENCE_S, metadata_errors="replace"
-            )
+            self._container = open_container(target)
         except (self._av.FFmpegError, OSError, ValueError) as problem:
             raise VideoError(
                 f"Cannot read {name}: {_reason(problem)}. Expected a video that FFmpeg knows."
@@ -72,17 +84,21 @@ class Stream(FrameSource):
         return None if start is None else start / 1e6
 
     def _frames(self) -> Iterator[Pending]:
-        clock = RisingClock(self.start_s, 1 / (self.rate or DEFAULT_FPS))
-        number, time_s = 0, 0.0
+        step = 1 / (self.rate or DEFAULT_FPS)
+        clock = RisingClock(self.start_s, step)
+        number, time_s, lasting = 0, 0.0, 0.0
         for decoded in self._decoded():
             if decoded is None or decoded.is_corrupt:
                 self.broken += 1
             else:
                 time_s = clock(_stamp(decoded))
+                lasting = _lasting(decoded)
+                self.end_s = time_s + (lasting or step)
                 yield number, time_s, partial(_pixels, decoded, _aspect(self._stream))
             number += 1
         told = _told_duration(self._stream, self._container)
-        if self.problem is None and number > self.broken and told - time_s > max(_MISSING_S, _MISSING_PART * told):
+        missing = told - time_s - lasting
+        if self.problem is None and number > self.broken and missing > max(_MISSING_S, _MISSING_PART * told):
             self.problem = f"it breaks off after {time_s:.1f} of {told:.1f} seconds"
 
     def _decoded(self) -> Iterator[Any]:
@@ -133,6 +149,12 @@ def _stamp(frame: Any) -> float | None:
     """When a frame is shown, by its stream's clock. AVI has no such times, only when it is decoded."""
     stamp = frame.pts if frame.pts is not None else frame.dts
     return None if stamp is None or frame.time_base is None else float(stamp * frame.time_base)
+
+
+def _lasting(frame: Any) -> float:
+    """For how many seconds a frame is shown, 0 where the file does not say."""
+    duration = getattr(frame, "duration", None)  # not with PyAV 14
+    return float(duration * frame.time_base) if duration and frame.time_base else 0.0
 
 
 def _aspect(stream: Any) -> Fraction:

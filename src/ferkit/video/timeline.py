@@ -126,10 +126,11 @@ class Timeline:
         self.frames += 1
         self.frames_with_faces += bool(found.faces)
 
-    def finish(self) -> None:
-        """The last frame lasts as long as the one before; may be called twice."""
+    def finish(self, end_s: float | None = None) -> None:
+        """The last frame lasts until that time, or if it is not known as long as the one before; may be called twice."""
         if self._waiting is not None:
-            self._count(self._waiting, self._waiting.time_s + self._step)
+            begun = self._waiting.time_s
+            self._count(self._waiting, begun + self._step if end_s is None or end_s <= begun else end_s)
             self._waiting = None
 
     def _count(self, found: FrameFaces, end_s: float) -> None:
@@ -169,7 +170,7 @@ class Timeline:
 def _share(seconds: Mapping[str, float]) -> dict[str, float]:
     """Part of the time per label, largest first; they sum to 1."""
     total = sum(seconds.values())
-    ranked = sorted(seconds.items(), key=lambda item: (-item[1], item[0] == UNCERTAIN))
+    ranked = sorted(seconds.items(), key=lambda item: (-round(item[1], 6), item[0] == UNCERTAIN))
     # One frame alone lasts no time, and is all there is.
     return {label: round(one / total if total else 1 / len(seconds), 6) for label, one in ranked}
 
