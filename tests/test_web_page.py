@@ -185,6 +185,9 @@ def test_pictures_are_uploaded_dropped_and_pasted(open_page, server):
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("text=No face found in this picture.")
     assert labels(page) == {}
+    page.keyboard.press("b")
+    small = "all => all.map(one => getComputedStyle(one).filter.startsWith('blur'))"
+    assert page.eval_on_selector_all(".thumb img", small) == [True, True]
 
     for kind in ("drop", "paste"):
         page.set_input_files("#files", [{"name": "a.txt", "mimeType": "text/plain", "buffer": b"words"}])
@@ -311,9 +314,37 @@ def test_a_stream_that_fell_asleep_wakes_with_the_next_frame(open_page):
         page.wait_for_selector(".person[data-track='1']")
 
 
+ANSWERS = """async () => {
+    class Told extends EventTarget { static OPEN = 1; readyState = 1; send() {} close() {} }
+    const {LiveStream} = await import(new URL('static/stream.js', document.baseURI));
+    const seen = [];
+    window.WebSocket = Told;
+    const stream = new LiveStream({onAnswer: (answer) => seen.push(answer.frame), onState: () => {}});
+    stream.open();
+    const answer = (frame) => stream.socket.dispatchEvent(
+        new MessageEvent('message', {data: JSON.stringify({type: 'faces', frame, faces: []})}));
+    stream.send('one');
+    stream.send('two');
+    answer(1);
+    stream.reset();
+    answer(2);
+    stream.send('three');
+    answer(3);
+    return seen;
+}"""
+
+
+def test_what_comes_late_from_before_a_jump_is_not_shown(open_page, quick):
+    assert open_page(quick, camera=False).evaluate(ANSWERS) == [1, 3]
+
+
 def test_the_page_asks_for_the_key(open_page):
     with running(Settings(api_key="secret +/?"), follower=lambda recognizer: OneFace()) as server:
         page = open_page(server, quiet=False, wait=False)  # a browser complains of the refusal
+        page.wait_for_selector("#key[open]")
+        for _ in range(3):  # without a key nothing works, so the question stays
+            page.keyboard.press("Escape")
+        page.wait_for_selector("#key[open]")
         page.fill("#key-input", "wrong")
         page.keyboard.press("Enter")
         page.wait_for_selector("text=did not take that key")

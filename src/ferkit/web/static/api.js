@@ -59,8 +59,11 @@ export function askForKey() {
     const input = document.getElementById("key-input");
     if (key) document.getElementById("key-text").textContent = "The server did not take that key.";
     input.value = "";
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    // Without a key nothing works. Browsers let nobody forbid a second Escape, so it comes back.
+    const again = () => dialog.showModal();
+    dialog.addEventListener("close", again);
     document.getElementById("key-form").addEventListener("submit", () => {
+      dialog.removeEventListener("close", again);
       key = input.value;
       try { sessionStorage.setItem(KEY, key); } catch { /* then it lasts as long as the page */ }
       asking = null;

@@ -4,9 +4,9 @@ import { predict } from "./api.js";
 import { shrunk } from "./sources.js";
 
 export class Gallery {
-  // onShow(entry): this one is to be seen. onProblem(title, text).
-  constructor(root, { onShow, onProblem }) {
-    Object.assign(this, { root, onShow, onProblem });
+  // onShow(entry): this one is to be seen.
+  constructor(root, { onShow }) {
+    Object.assign(this, { root, onShow });
     this.entries = [];
     this.current = null;
     root.addEventListener("keydown", (event) => this.#walk(event));
@@ -50,6 +50,7 @@ export class Gallery {
     button.className = "thumb";
     button.setAttribute("aria-label", file.name || "pasted picture");
     const image = Object.assign(document.createElement("img"), { src: entry.url, alt: "" });
+    image.addEventListener("error", () => image.hidden = true); // a kind that only the server knows, or none at all
     entry.count = Object.assign(document.createElement("span"), { textContent: "\u2026" });
     button.append(image, entry.count);
     button.addEventListener("click", () => this.show(entry));

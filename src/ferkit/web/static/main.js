@@ -155,6 +155,7 @@ $("picture").addEventListener("error", () => tell("This browser cannot show that
 function setBlur(on) {
   stage.blurred = on;
   stage.paintedAt = 0;
+  $("gallery").dataset.blurred = String(on);
   $("blur-button").setAttribute("aria-pressed", String(on));
 }
 

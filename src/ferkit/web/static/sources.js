@@ -64,7 +64,7 @@ export function everyFrame(video, take) {
 // A frame as JPEG, small enough to be on its way in no time.
 export async function encodeFrame(video) {
   const scale = Math.min(1, WIDEST_SENT / Math.max(video.videoWidth, video.videoHeight));
-  const [width, height] = [Math.round(video.videoWidth * scale), Math.round(video.videoHeight * scale)];
+  const [width, height] = [Math.max(1, Math.round(video.videoWidth * scale)), Math.max(1, Math.round(video.videoHeight * scale))];
   if (encoder === undefined) encoder = startEncoder();
   if (encoder === null) return encodeHere(video, width, height);
   try {
@@ -104,9 +104,12 @@ export async function shrunk(file) {
     return file; // the server may know more kinds than the browser
   }
   const scale = LARGEST_SIDE / Math.max(bitmap.width, bitmap.height);
-  if (scale >= 1) return file;
+  if (scale >= 1) {
+    bitmap.close();
+    return file;
+  }
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [Math.round(bitmap.width * scale), Math.round(bitmap.height * scale)];
+  [canvas.width, canvas.height] = [Math.max(1, Math.round(bitmap.width * scale)), Math.max(1, Math.round(bitmap.height * scale))];
   canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));

@@ -20,6 +20,7 @@ export class LiveStream {
     this.timer = 0;
     this.asleep = false;
     this.sent = 0;
+    this.sentBefore = 0; // frames from before the last reset
     this.onTheWay = new Map();
     this.reason = "";
   }
@@ -50,6 +51,7 @@ export class LiveStream {
 
   // The next frame has nothing to do with those before: another video, another place in it.
   reset() {
+    this.sentBefore = this.sent;
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send('{"type":"reset"}');
   }
 
@@ -68,7 +70,7 @@ export class LiveStream {
     this.onState("connecting", "Connecting");
     const socket = new WebSocket(url, subprotocols());
     this.socket = socket;
-    this.sent = 0;
+    this.sent = this.sentBefore = 0;
     this.onTheWay.clear();
     this.reason = "";
     socket.addEventListener("message", (event) => this.#take(socket, JSON.parse(event.data)));
@@ -89,7 +91,7 @@ export class LiveStream {
     const capturedAt = this.onTheWay.get(answer.frame);
     // Frames before it were dropped for newer ones: no answer to them will come.
     for (const number of this.onTheWay.keys()) if (number <= answer.frame) this.onTheWay.delete(number);
-    this.onAnswer(answer, capturedAt);
+    if (answer.frame > this.sentBefore) this.onAnswer(answer, capturedAt);
   }
 
   async #lost(socket, event) {
