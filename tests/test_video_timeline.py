@@ -168,6 +168,20 @@ def test_peaks_of_a_crowd_are_bounded():
     assert peaks.of(1)
 
 
+def test_a_crowd_over_hours_is_bounded():
+    """A plot shows those seen longest, so theirs is the history that stays."""
+    timeline = Timeline("door", EMOTIONS)
+    for number in range(1200):
+        faces = (face(1, "happy"), face(number + 2, "sad")) if number < 40 else (face(number + 2, "sad"),)
+        timeline.add(FrameFaces(Frame(number, number * 1.0, PIXELS), faces))
+    timeline.finish()
+    assert len(timeline.people) == 1201
+    assert sum(len(person.history) > 0 for person in timeline.people.values()) <= 256
+    assert len(timeline.people[1].history) == 40
+    assert len(timeline.people[1201].history) == 1
+    assert sum(person.present_s for person in timeline.people.values()) == 1240
+
+
 def test_a_neighbour_is_blurred_as_well():
     """Between two faces that touch, in the picture of the one that is narrow."""
     striped = np.zeros((120, 160, 3), np.uint8)

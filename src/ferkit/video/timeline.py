@@ -13,6 +13,11 @@ from ferkit.results import UNCERTAIN, Box
 from ferkit.video.frames import Frame
 from ferkit.video.history import History
 
+# People whose history is kept; of more, those who were seen least lose theirs, and plots show those seen longest.
+_MOST_HISTORIES = 256
+# Who went so many seconds ago does not come back under the same number.
+_GONE_S = 15.0
+
 
 @dataclass(frozen=True)
 class FrameFaces:
@@ -114,6 +119,7 @@ class Timeline:
         self.frames = self.frames_with_faces = self.broken = 0
         self.problem: str | None = None
         self.end_s = 0.0
+        self._with_history: list[PersonTimeline] = []
         self._waiting: FrameFaces | None = None
         self._step = 0.0
 
@@ -139,7 +145,19 @@ class Timeline:
             person = self.people.get(face.track)
             if person is None:
                 person = self.people[face.track] = PersonTimeline(face.track, found.time_s, found.time_s)
+                self._with_history.append(person)
             person.see(face, self.frames, found.time_s, end_s)
+
+        if len(self._with_history) > _MOST_HISTORIES:
+            self._forget(end_s - _GONE_S)
+
+    def _forget(self, before_s: float) -> None:
+        """Free half of the histories, of people seen briefly who are gone."""
+        ranked = sorted(self._with_history, key=lambda person: -person.present_s)
+        for person in ranked[_MOST_HISTORIES // 2 :]:
+            if person.last_s < before_s:
+                person.history = History()
+        self._with_history = [person for person in ranked if len(person.history)]
 
     @property
     def by_presence(self) -> list[PersonTimeline]:
