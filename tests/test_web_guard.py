@@ -56,6 +56,7 @@ def test_the_name_by_which_the_server_is_called(settings, host, status):
         pytest.param("http://127.0.0.1:9000", (), 403, id="another-port"),
         pytest.param(OTHER, (), 403, id="another-page"),
         pytest.param("null", (), 403, id="a-file"),
+        pytest.param("http://[", (), 403, id="no-address"),
         pytest.param(OTHER, (OTHER,), 200, id="allowed"),
         pytest.param(OTHER, ("https://other.example",), 403, id="another-is-allowed"),
         pytest.param(OTHER, ("*",), 200, id="all-allowed"),

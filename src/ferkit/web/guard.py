@@ -94,7 +94,7 @@ def check_origin(origin: str | None, host: str, allowed: Iterable[str]) -> None:
     if origin is None or origin in (allowed := tuple(allowed)) or "*" in allowed:
         return
     # Not the scheme: behind a proxy that does TLS, ours is http where the browser's is https.
-    if urlsplit(origin).netloc.lower() != host.lower() or not host:
+    if not host or _netloc(origin).lower() != host.lower():
         raise Refusal(403, "wrong_origin", "Pages of other hosts may not ask here. Allow one with --allow-origin.")
 
 
@@ -123,6 +123,13 @@ def _unpacked(text: str) -> str | None:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         return None
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _name(host: str) -> str:
