@@ -90,7 +90,7 @@ def test_what_a_file_says(name, files):
     assert card.get("temperature_inside") == (TEMPERATURE if inside else None)
     assert (card["architecture"], card["licence"]) == ("small", "CC0-1.0")
     assert card["training"] == {"data": {"source": "x.csv", "fingerprint": "1", "faces": {}}}
-    assert "metrics" not in card, "they were measured on the original"
+    assert card["metrics"]["note"] == "Of the original, before it was exported."
     assert "perceive" in card["intended_use"]
     assert card["ferkit"]
 

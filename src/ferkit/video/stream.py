@@ -70,7 +70,8 @@ class Stream(FrameSource):
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
             self.close()
             raise VideoError(f"{name} holds no moving picture (it has: {kinds}). Expected a video.")
-        self._stream.thread_type = "AUTO"
+        # Not by frames: an error would then be told with a later packet, and good frames be lost with it.
+        self._stream.thread_type = "SLICE"
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate and 0 < rate <= 1000 else None
         self.duration_s = _duration(self._stream, self._container)
