@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from fastapi import Request
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -50,13 +51,15 @@ async def read_uploads(request: Request, limits: Limits) -> Callable[[], list[Up
 class _InMemory(MultiPartParser):
     """Starlette's writes parts of more than a megabyte to temporary files."""
 
-    spool_max_size = 1 << 62
+    spool_max_size = max_file_size = 1 << 62  # the second is its name before 0.46
 
 
 async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None], limits: Limits) -> list[Upload]:
     parser = _InMemory(request.headers, pieces, max_files=limits.pictures, max_fields=limits.pictures)
     try:
         form = await parser.parse()
+    except FormParserError as problem:
+        raise Refusal(400, "bad_body", f"The multipart form cannot be read: {problem}") from None
     except MultiPartException as problem:
         if "Too many" in problem.message:
             raise _too_many(limits) from None
