@@ -154,8 +154,7 @@ def _stamp(frame: Any) -> float | None:
 
 def _lasting(frame: Any) -> float:
     """For how many seconds a frame is shown, 0 where the file does not say."""
-    duration = getattr(frame, "duration", None)  # not with PyAV 14
-    return float(duration * frame.time_base) if duration and frame.time_base else 0.0
+    return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 
 def _aspect(stream: Any) -> Fraction:
