@@ -2,7 +2,7 @@
 
     python benchmarks/methods.py fer2013.csv.gz --votes fer2013new.csv
 
-Short runs of a small network on a part of the faces say which way a method points, not what it gives after a hundred
+Short runs of a small network say which way a method points, not what it gives after a hundred
 epochs; regularisation looks worse here than it is. Runs that are done are kept, so it goes on where it was stopped.
 """
 
@@ -88,8 +88,8 @@ INTRODUCTION = """# What each method is worth
 
 A network of four convolutions (`probe` in the script), {faces:,} faces of Training, {epochs} epochs, measured on PublicTest (n = {n:,}) after the best
 epoch. Mean over the seeds of the row, and in brackets the standard deviation of one run; the difference to the base has its
-95 % interval (Student's t over the paired seeds), where there is more than one: if that holds 0, nothing is shown. Short runs of a small network on a
-part of the faces say which way a method points, not what it gives after a hundred epochs: what keeps a network from
+95 % interval (Student's t over the paired seeds), where there is more than one: if that holds 0, nothing is shown. Short runs of a small network
+say which way a method points, not what it gives after a hundred epochs: what keeps a network from
 learning by heart looks worse here than it is. *Time*: of the processor, the start of a run included, against the base.
 
 | method | seeds | accuracy | against the base, points | macro-F1 | ECE, uncalibrated | time |
