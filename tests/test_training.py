@@ -112,7 +112,8 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     process.wait()
     done = len(history.read_text().splitlines()) - 1
     assert 2 <= done < 4, "killed too late to show anything"
-    resumed = train(small_dataset(), "better", out=folder, resume=True)
+    resumed = train(small_dataset(), out=folder, resume=True)
+    assert resumed.classifier.card["training"]["recipe_name"] == "better", "not the one that nobody named"
     assert_same_state(finished.folder / "checkpoints" / "last.npz", folder / "checkpoints" / "last.npz")
     assert_same_state(finished.folder / "checkpoints" / "best.npz", folder / "checkpoints" / "best.npz")
     assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in finished.history]

@@ -40,9 +40,9 @@ def choose(out: str | Path | None, recipe: str, resume: bool) -> Path:
     return taken[-1]
 
 
-def claim(folder: Path, config: TrainConfig, dataset: Dataset) -> None:
+def claim(folder: Path, config: TrainConfig, dataset: Dataset, recipe: str = "custom") -> None:
     """Make the folder this run's by writing its config; of two runs that chose the same one, the second is refused."""
-    text = json.dumps({**config.to_dict(), "data": about(dataset)}, indent=2) + "\n"
+    text = json.dumps({**config.to_dict(), "data": about(dataset), "recipe": recipe}, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # "x" and not a rename: only the creation of a file tells two processes apart.
@@ -57,11 +57,14 @@ def claim(folder: Path, config: TrainConfig, dataset: Dataset) -> None:
         ) from problem
 
 
-def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> TrainConfig:
-    """The config of the run to resume; a change that would make it another run is refused."""
+def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> tuple[TrainConfig, str | None]:
+    """The config of the run to resume; a change that would make it another run is refused.
+
+    Also the name of its recipe; None for runs begun before this was noted down.
+    """
     try:
         stored = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        trained_on = stored.pop("data")
+        trained_on, recipe = stored.pop("data"), stored.pop("recipe", None)
         config = TrainConfig.from_dict(stored)
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise TrainingError(f"{folder / CONFIG_FILE} cannot be read ({problem}). Start a new run.") from problem
@@ -79,7 +82,7 @@ def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> Tr
         raise TrainingError(
             f"{folder} was started with other values of {', '.join(differing)}. Resume without them, or start a new run."
         )
-    return config
+    return config, recipe
 
 
 def about(dataset: Dataset) -> dict[str, Any]:

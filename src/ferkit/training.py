@@ -95,9 +95,11 @@ def train(
     config = base.changed(**changes)
     if config.init is not None and changes.get("model") is None:
         config = config.changed(model=architecture_of(config.init))
-    folder = run_folder.choose(out, recipe if isinstance(recipe, str) else "custom", resume)
+    named = recipe if isinstance(recipe, str) else "custom"
+    folder = run_folder.choose(out, named, resume)
     if resume:
-        config = run_folder.stored_config(folder, dataset, changes)
+        config, begun_as = run_folder.stored_config(folder, dataset, changes)
+        named = begun_as or named
     keras = load_keras()
     check_activation(config.activation)
     faces, val = dataset.train, dataset.val
@@ -127,7 +129,7 @@ def train(
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
     if not resume:
-        run_folder.claim(folder, config, dataset)
+        run_folder.claim(folder, config, dataset, named)
     run_folder.add_sitting(folder)
     if checkpoint:
         checkpoints.put(checkpoint, model)
@@ -201,7 +203,7 @@ def train(
     model = phase_of(len(best_state.history), phases).compiled(trained, steps, counts)
     checkpoints.put(best_state, model)
     use_average(model)
-    about = about_run(folder, dataset, config, history, recipe if isinstance(recipe, str) else "custom")
+    about = about_run(folder, dataset, config, history, named)
     for trouble in _write_models(folder, network, trained, dataset, config, about):
         progress.say(trouble)
     plots.training_curves(history, folder / "curves.png")

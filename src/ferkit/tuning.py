@@ -181,7 +181,7 @@ def _one(
 def _run(trial: Any, config: TrainConfig, dataset: Dataset, folder: Path, *, quiet: bool) -> float | None:
     """Train a trial; the accuracy of its best epoch, None if it was stopped. No model is written: the figure is enough."""
     table = folder / "history.csv"
-    begun = table.is_file() and run_folder.stored_config(folder, dataset, {}) == config
+    begun = table.is_file() and run_folder.stored_config(folder, dataset, {})[0] == config
     if not begun and folder.exists():
         shutil.rmtree(folder)  # of a sitting that was cut off before its first epoch ended
     stopped = False
