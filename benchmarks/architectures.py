@@ -1,9 +1,9 @@
-"""What each architecture costs: size, time to train, time to answer; and that it learns.
+"""What each architecture costs: size, time to train, time to answer; and that all of them train on real faces.
 
     python benchmarks/architectures.py fer2013.csv.gz
 
 Every registered architecture is trained by `better` on a few faces from random weights, exported to ONNX and timed on
-one thread. The accuracy after so few faces ranks nothing; it only shows that the whole way works on real data.
+one thread. The accuracy after so few faces says nothing; it only shows that the whole way works on real data.
 Writes `benchmarks/ARCHITECTURES.md`. Architectures that are done are kept, so it goes on where it was stopped.
 """
 
@@ -33,8 +33,8 @@ INTRODUCTION = """# What each architecture costs
 
 Each trained by `better`, in bfloat16, from random weights on {faces:,} faces of Training for {epochs} epoch(s). *Training*: processor time
 per face, the compilation and all else that a run does included. *ms/face*: median over single faces through ONNX Runtime on
-one thread. *Accuracy*, on {n:,} faces of PublicTest, only shows that it learns (calling all of them happy gives 25 %):
-after so few faces it ranks nothing.
+one thread. *Accuracy*, on {n:,} faces of PublicTest, is that of a guess: after so few faces none has learnt anything yet, and
+it only shows that the way from faces to a served model works.
 
 | architecture | parameters | multiply-adds | ONNX | training, ms/face | ms/face | accuracy |
 |---|---|---|---|---|---|---|
