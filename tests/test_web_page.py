@@ -3,8 +3,6 @@
 import base64
 import io
 import shutil
-import threading
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import cv2
@@ -18,8 +16,8 @@ from ferkit.labels import EMOTIONS
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.samples import sample_picture
-from ferkit.web import Limits, Settings, WebServer, create_app
-from web import fast_recognizer, picture, running
+from ferkit.web import Limits, Settings
+from web import picture, running
 
 WIDTH, HEIGHT = 480, 270  # small, for Haar takes its time
 PHONE = {"width": 390, "height": 844}
@@ -274,29 +272,14 @@ def test_it_fits_a_phone_works_by_keyboard_and_changes_its_colours(open_page, qu
     page.wait_for_selector(".route >> text=predict")
 
 
-@contextmanager
-def served_again(port: int):
-    settings, ready = Settings(), threading.Event()
-    app = create_app(fast_recognizer(), settings, follower=lambda recognizer: OneFace())
-    server = WebServer(app, settings, port=port, on_ready=lambda address: ready.set())
-    thread = threading.Thread(target=server.serve_until_stopped)
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield server
-    finally:
-        server.stop()
-        thread.join(10)
-
-
 def test_the_page_comes_back_when_the_server_does(open_page):
-    with served_again(0) as first:
+    with running(follower=lambda recognizer: OneFace()) as first:
         port = first.listening.getsockname()[1]
         page = open_page(first, quiet=False)  # a browser complains of connections that are refused
         page.click("#start-button")
         page.wait_for_selector("#status[data-state='live']")
     page.wait_for_selector("#banner >> text=Trying again")
-    with served_again(port):
+    with running(port=port, follower=lambda recognizer: OneFace()):
         page.wait_for_selector("#status[data-state='live']")
         page.wait_for_selector(".person[data-track='1'][data-gone='false']")
 

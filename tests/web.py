@@ -53,12 +53,12 @@ def client_of(settings=None, recognizer=None, address="127.0.0.1", **more) -> ht
 
 
 @contextmanager
-def running(settings=None, recognizer=None, **more):
-    """A real server on a free port, in a thread; yields it, with its `address`."""
+def running(settings=None, recognizer=None, *, port=0, **more):
+    """A real server in a thread, on a free port unless told which; yields it, with its `address`."""
     settings = settings or Settings()
     ready = threading.Event()
     app = create_app(recognizer or fast_recognizer(), settings, **more)
-    server = WebServer(app, settings, port=0, on_ready=lambda address: ready.set())
+    server = WebServer(app, settings, port=port, on_ready=lambda address: ready.set())
     thread = threading.Thread(target=server.serve_until_stopped)
     thread.start()
     try:
