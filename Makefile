@@ -45,7 +45,7 @@ requirements: | $(UV) ## Write the exact versions anew after a change of pyproje
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
 		--group build pyproject.toml --output-file requirements/base.txt
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
-		--constraints requirements/base.txt --extra train --extra jax --extra video --extra web --extra window --group build --group dev pyproject.toml --output-file requirements/dev.txt
+		--constraints requirements/base.txt --extra train --extra jax --extra video --extra web --extra window --extra batch --extra ray --extra s3 --group build --group dev pyproject.toml --output-file requirements/dev.txt
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) .tools demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
