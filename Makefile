@@ -43,9 +43,10 @@ $(BIN)/python: | $(UV)
 
 requirements: | $(UV) ## Write the exact versions anew after a change of pyproject.toml.
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
-		--group build pyproject.toml --output-file requirements/base.txt
+		--extra train --extra jax --extra video --extra web --extra window --extra batch --extra ray --extra s3 --group build --group dev pyproject.toml --output-file requirements/dev.txt
+# The base takes the versions that suit all extras.
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
-		--constraints requirements/base.txt --extra train --extra jax --extra video --extra web --extra window --extra batch --extra ray --extra s3 --group build --group dev pyproject.toml --output-file requirements/dev.txt
+		--constraints requirements/dev.txt --group build pyproject.toml --output-file requirements/base.txt
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) .tools demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
