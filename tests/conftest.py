@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -54,3 +55,24 @@ def table(tmp_path_factory) -> Path:
             for image, label in zip(faces.images, faces.labels, strict=True):
                 writer.writerow([label, " ".join(map(str, image.ravel())), usage])
     return path
+
+
+@pytest.fixture
+def run_ferkit(monkeypatch, capsys):
+    """Run a command in this process as the console script does: exit code, standard output, standard error."""
+    from ferkit.cli import app, console
+
+    monkeypatch.setattr(console, "_leave", sys.exit)  # which would end the tests
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["ferkit", *map(str, words)])
+        try:
+            console.run(app)
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

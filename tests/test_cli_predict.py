@@ -12,38 +12,19 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet
 import pytest
-import typer
 
 from ferkit import classifier
-from ferkit.cli import console
-from ferkit.cli.predict import predict
 from ferkit.detection import auto
 from ferkit.labels import EMOTIONS
 from ferkit.samples import sample_picture
 from recognition import BrightnessClassifier
 
-app = typer.Typer(add_completion=False)
-app.command()(predict)
-
 
 @pytest.fixture
-def ferkit_predict(monkeypatch, capsys):
-    """Run the command in this process as the console script does: exit code, standard output, standard error."""
+def ferkit_predict(monkeypatch, run_ferkit):
+    """Run the command as the console script does, with a classifier that needs no network."""
     monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model: BrightnessClassifier())
-    monkeypatch.setattr(console, "_leave", sys.exit)  # which would end the tests
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["ferkit predict", *map(str, words)])
-        try:
-            console.run(app)
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return lambda *words: run_ferkit("predict", *words)
 
 
 @pytest.fixture

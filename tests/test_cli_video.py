@@ -1,18 +1,14 @@
 import csv
 import json
 import signal
-import sys
 
 import pyarrow.parquet
 import pytest
-import typer
 
 pytest.importorskip("av")
 
 from clips import counted, gray, streams_of, write_clip
 from ferkit import classifier, plot_timeline
-from ferkit.cli import console
-from ferkit.cli.video import video
 from ferkit.errors import FerkitError, VideoError
 from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.labels import EMOTIONS
@@ -20,28 +16,12 @@ from ferkit.video.clip import ClipWriter
 from ferkit.video.sources import open_video
 from recognition import BrightnessClassifier
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
-app.command()(video)
-
 
 @pytest.fixture
-def ferkit_video(monkeypatch, capsys):
-    """Run the command in this process as the console script does: exit code, standard output, standard error."""
+def ferkit_video(monkeypatch, run_ferkit):
+    """Run the command as the console script does, with a classifier that needs no network."""
     monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model: BrightnessClassifier())
-    monkeypatch.setattr(console, "_leave", sys.exit)  # which would end the tests
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["ferkit video", *map(str, words), "--detector", "none"])
-        try:
-            console.run(app)
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return lambda *words: run_ferkit("video", *words, "--detector", "none")
 
 
 @pytest.fixture

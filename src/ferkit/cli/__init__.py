@@ -19,6 +19,7 @@ from ferkit.cli.video import video
 
 app = typer.Typer(
     name="ferkit",
+    cls=console.OneLineErrors,
     help="Facial emotion recognition: predict, train, evaluate. Perceived expression, not what a person feels.",
     no_args_is_help=True,
     add_completion=False,

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
+from typer.core import TyperGroup
 
-from ferkit.errors import FerkitError
+from ferkit.errors import FerkitError, UsageError
 
 # Standard output belongs to results; notes, progress and errors go here.
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -65,6 +66,34 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         notes.print(record.getMessage(), markup=False)
+
+
+class OneLineErrors(TyperGroup):
+    """The commands; what Typer finds wrong with an option becomes one line like every other error, not three."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:
+        # Told by what it can do: Typer took over Click's classes, and its public module does not name them.
+        if not hasattr(problem, "format_message"):
+            raise
+        context = getattr(problem, "ctx", None)
+        message = " ".join(str(problem.format_message()).split()).rstrip(".")
+        if context is not None and message == " ".join(context.get_help().split()).rstrip("."):
+            raise  # no arguments at all: the help is shown
+        command = context.command_path if context is not None else "ferkit"
+        raise UsageError(f"{message}. See '{command} --help'.") from problem
 
 
 def run(app: Callable[[], Any]) -> None:

@@ -1,0 +1,29 @@
+"""What every command does with words that it does not understand."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(["predict", "x.jpg", "--top", "0"], "'ferkit predict --help'", id="out-of-range"),
+        pytest.param(["train", "x", "--epochs", "many"], "'--epochs'", id="no-number"),
+        pytest.param(["predict", "--nonsense"], "No such option: --nonsense", id="unknown-option"),
+        pytest.param(["predict", "x.jpg", "--model"], "'--model' requires an argument", id="no-value"),
+        pytest.param(["predict"], "Missing argument 'SOURCE'", id="no-argument"),
+        pytest.param(["predicct"], "See 'ferkit --help'", id="unknown-command"),
+    ],
+)
+def test_wrong_words_get_one_line(run_ferkit, words, said):
+    code, out, err = run_ferkit(*words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert err.startswith("ferkit: ")
+
+
+def test_no_words_at_all_show_the_help(run_ferkit):
+    code, out, err = run_ferkit()
+    assert code == 2
+    assert "predict" in out + err
+    assert len((out + err).splitlines()) > 10
