@@ -6,12 +6,12 @@ import pytest
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        pytest.param(["predict", "x.jpg", "--top", "0"], "'ferkit predict --help'", id="out-of-range"),
+        pytest.param(["predict", "x.jpg", "--top", "0"], "ferkit predict --help'", id="out-of-range"),
         pytest.param(["train", "x", "--epochs", "many"], "'--epochs'", id="no-number"),
         pytest.param(["predict", "--nonsense"], "No such option: --nonsense", id="unknown-option"),
         pytest.param(["predict", "x.jpg", "--model"], "'--model' requires an argument", id="no-value"),
         pytest.param(["predict"], "Missing argument 'SOURCE'", id="no-argument"),
-        pytest.param(["predicct"], "See 'ferkit --help'", id="unknown-command"),
+        pytest.param(["predicct"], "No such command 'predicct'", id="unknown-command"),
     ],
 )
 def test_wrong_words_get_one_line(run_ferkit, words, said):
