@@ -8,7 +8,6 @@ Writes `benchmarks/ARCHITECTURES.md`. Architectures that are done are kept, so i
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -20,12 +19,9 @@ import keras
 import numpy as np
 
 import ferkit
-from ferkit.files import write_atomically
 from ferkit.models.registry import ARCHITECTURES
 from ferkit.recipes import RECIPES
-
-ROWS = Path(__file__).with_name("architectures.json")
-PAGE = Path(__file__).with_name("ARCHITECTURES.md")
+from kept_rows import KeptRows
 
 INTRODUCTION = """# What each architecture costs
 
@@ -97,18 +93,13 @@ def main() -> None:
         "epochs": options.epochs,
         "n": len(data.val),
     }
-    stored = json.loads(ROWS.read_text()) if ROWS.is_file() else {"about": about, "rows": {}}
-    if stored["about"] != about:
-        parser.error(f"{ROWS.name} holds runs of another kind: {stored['about']}. Remove it, or use its values.")
+    kept = KeptRows(__file__, about, page)
     for name in ARCHITECTURES:
-        if name in stored["rows"] or (options.only and name != options.only):
+        if name in kept.rows or (options.only and name != options.only):
             continue
-        stored["rows"][name] = measured(name, data, options.epochs)
-        print(f"{name}: {stored['rows'][name]}", flush=True)
-        with write_atomically(ROWS) as draft:
-            draft.write_text(json.dumps(stored, indent=1) + "\n")
-        with write_atomically(PAGE) as draft:
-            draft.write_text(page(stored))
+        kept.rows[name] = measured(name, data, options.epochs)
+        print(f"{name}: {kept.rows[name]}", flush=True)
+        kept.write()
 
 
 if __name__ == "__main__":

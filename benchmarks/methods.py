@@ -7,7 +7,6 @@ epochs; regularisation looks worse here than it is. Runs that are done are kept,
 """
 
 import argparse
-import json
 import math
 import statistics
 import tempfile
@@ -20,15 +19,12 @@ import keras
 import numpy as np
 
 import ferkit
-from ferkit.files import write_atomically
 from ferkit.models.registry import architecture
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.settings import as_options
 from ferkit.training import train
 from ferkit.training_step import LABELS_HEAD
-
-ROWS = Path(__file__).with_name("methods.json")
-PAGE = Path(__file__).with_name("METHODS.md")
+from kept_rows import KeptRows
 
 
 @architecture
@@ -172,21 +168,16 @@ def main() -> None:
         "epochs": options.epochs,
         "n": len(data.val),
     }
-    stored = json.loads(ROWS.read_text()) if ROWS.is_file() else {"about": about, "rows": {}}
-    if stored["about"] != about:
-        parser.error(f"{ROWS.name} holds runs of another kind: {stored['about']}. Remove it, or use its values.")
+    kept = KeptRows(__file__, about, page)
     for seed in range(1, options.seeds + 1):
         for name, changes in METHODS.items():
-            runs = stored["rows"].setdefault(name, {})
+            runs = kept.rows.setdefault(name, {})
             wants_votes = bool(changes.get("votes"))
             if str(seed) in runs or (options.only and options.only not in name) or (wants_votes and not options.votes):
                 continue
             runs[str(seed)] = run(data if wants_votes else plain, config_of(changes, options.epochs, seed))
             print(f"seed {seed}, {name}: {100 * runs[str(seed)]['accuracy']:.2f} %", flush=True)
-            with write_atomically(ROWS) as draft:
-                draft.write_text(json.dumps(stored, indent=1) + "\n")
-            with write_atomically(PAGE) as draft:
-                draft.write_text(page(stored))
+            kept.write()
 
 
 if __name__ == "__main__":
