@@ -41,5 +41,9 @@ class TrainingError(FerkitError):
     """A training run that cannot start, go on or be written."""
 
 
+class ClusterError(FerkitError):
+    """A Ray cluster that cannot be started or reached, or that loses what it works on."""
+
+
 class MissingDependencyError(FerkitError, ImportError):
     """An optional part that is not installed; the message names the extra to install."""
