@@ -12,11 +12,22 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_most_cores: int | None = None
+
+
+def limit_cores(most: int) -> None:
+    """Let this process take no more cores than so many: for one of several that share a machine."""
+    global _most_cores
+    _most_cores = most
+
+
 def usable_cores() -> int:
     """How many cores this process may use: what `taskset` or a container left it, not what the machine has."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return cores if _most_cores is None else min(cores, _most_cores)
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import PIL.Image
 
@@ -156,6 +156,17 @@ class JsonLinesTable(Table):
         self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def parquet_schema(columns: Mapping[str, type], keys: Iterable[str] = ("source",)) -> Any:
+    """The `pyarrow.Schema` of a table of faces. Of `keys` all digits count: in single precision the frames of a long
+    video would fall together.
+    """
+    import pyarrow as pa
+
+    types = {str: pa.string(), int: pa.int32(), float: pa.float32()}
+    exact = {**types, float: pa.float64()}
+    return pa.schema([(name, (exact if name in keys else types)[kind]) for name, kind in columns.items()])
+
+
 @SINKS.register("parquet")
 class ParquetTable(Table):
     """Apache Parquet, typed, null for what is not there."""
@@ -164,15 +175,9 @@ class ParquetTable(Table):
     group = 8192
 
     def _start(self, draft: Path, opening: ExitStack) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        types = {str: pa.string(), int: pa.int32(), float: pa.float32()}
-        # Of keys all digits count: in single precision the frames of a long video would fall together.
-        exact = {**types, float: pa.float64()}
-        self._schema = pa.schema(
-            [(name, (exact if name in self.keys else types)[kind]) for name, kind in self.columns.items()]
-        )
+        self._schema = parquet_schema(self.columns, self.keys)
         self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
         self._rows: list[Row] = []
         opening.push(self._finish)
