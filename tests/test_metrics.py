@@ -250,3 +250,23 @@ def test_apply_temperature_refuses(temperature):
 def test_bad_input_is_named(probabilities, labels, message):
     with pytest.raises(FerkitError, match=message):
         metrics.accuracy(probabilities, labels)
+
+
+@pytest.mark.parametrize(
+    ("n", "quantile"),
+    [  # of Student's distribution with n - 1 degrees of freedom, from printed tables
+        pytest.param(2, 12.706, id="two"),
+        pytest.param(11, 2.228, id="last of the table"),
+        pytest.param(12, 2.201, id="first beyond it"),
+        pytest.param(31, 2.042, id="many"),
+    ],
+)
+def test_the_interval_of_a_mean(n, quantile):
+    values = np.linspace(0.5, 0.7, n).tolist()
+    half = quantile * np.std(values, ddof=1) / np.sqrt(n)
+    assert metrics.mean_interval(values) == pytest.approx((0.6 - half, 0.6 + half), abs=2e-5)
+
+
+def test_one_value_has_no_interval():
+    with pytest.raises(FerkitError, match="at least 2 values"):
+        metrics.mean_interval([0.6])

@@ -17,6 +17,7 @@ SOURCE = Path(ferkit.__file__).parent
 ORDER = [
     {"errors"},
     {"labels", "registry", "files", "palette", "samples", "keras_backend", "progress", "parallel"},
+    {"ray_session"},
     {"download", "listing"},
     {"results", "rows", "drawing", "interchange", "notebook", "placement", "privacy", "smoothing", "tracking"},
     {"sources"},
@@ -57,7 +58,10 @@ ORDER = [
     {"report", "report_faces", "report_parts", "report_training", "training", "sinks"},
     {"video"},
     {"plot_timeline"},
+    {"ray_runs", "runs"},
+    {"sweeps", "trials"},
     {"tuning"},
+    {"summaries"},
     {"web", "window"},
     {"cli"},
     {"__main__"},

@@ -118,7 +118,8 @@ def test_the_command_trains_with_the_values_at_full_length():
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("keras")
 
-from ferkit import tuning  # noqa: E402
+from ferkit import runs, tuning  # noqa: E402
+from ferkit.report import read_history  # noqa: E402
 
 DATA = small_dataset(size=8)
 EPOCHS = 4
@@ -141,7 +142,7 @@ class Player:
             raise self.fail[number]
         if not resume:
             run_folder.claim(out, config, dataset)
-        rows = tuning.read_history(out / "history.csv") if resume else []
+        rows = read_history(out / "history.csv") if resume else []
         (out / "checkpoints").mkdir(exist_ok=True)
         while len(rows) < config.epochs:
             epoch = len(rows) + 1
@@ -157,8 +158,8 @@ class Player:
 @pytest.fixture
 def play(monkeypatch):
     def with_player(player):
-        monkeypatch.setattr(tuning, "train", player)
-        monkeypatch.setattr(tuning, "_forget_networks", lambda: None)  # none is built, and looking for them takes time
+        monkeypatch.setattr(runs, "train", player)
+        monkeypatch.setattr(runs, "forget_networks", lambda: None)  # none is built, and looking for them takes time
         return player
 
     return with_player
@@ -194,8 +195,8 @@ def test_it_finds_what_is_better_and_stops_what_is_hopeless(plan, play, tmp_path
 @pytest.fixture(scope="module")
 def whole(plan, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "train", Player())
-        patch.setattr(tuning, "_forget_networks", lambda: None)
+        patch.setattr(runs, "train", Player())
+        patch.setattr(runs, "forget_networks", lambda: None)
         return tuning.tune(DATA, plan, out=tmp_path_factory.mktemp("whole") / "t", trials=7)
 
 
@@ -232,15 +233,15 @@ def test_resuming_goes_on_to_more_trials(plan, play, tmp_path):
 def test_kill_9_in_the_middle_of_a_trial(plan, play, tmp_path):
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1]); import test_tuning as t\n"
-        "from pathlib import Path; from ferkit import tuning\n"
+        "from pathlib import Path; from ferkit import runs, tuning\n"
         "class Killed(t.Player):\n"
         "    def __call__(self, *args, on_epoch, out, **options):\n"
         "        def die(row):\n"
         "            on_epoch(row)\n"
         "            if out.name == 'trial-002' and row['epoch'] == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
         "        super().__call__(*args, on_epoch=die, out=out, **options)\n"
-        "tuning.train = Killed()\n"
-        "tuning._forget_networks = lambda: None\n"
+        "runs.train = Killed()\n"
+        "runs.forget_networks = lambda: None\n"
         f"plan = t.Plan.of('better', ('learning_rate', 'batch_size'), epochs={EPOCHS})\n"
         "tuning.tune(t.DATA, plan, out=Path(sys.argv[2]), trials=4)"
     )
@@ -359,7 +360,7 @@ def test_the_command_searches_real_runs_and_goes_on(table, tmp_path):
     assert len(document["trials"]) == 3
     second = document["trials"][1]
     assert second["values"]["learning_rate"] == stored["learning_rate"]
-    (row,) = tuning.read_history(out / "trial-002" / "history.csv")
+    (row,) = read_history(out / "trial-002" / "history.csv")
     assert second["accuracy"] == row["val_accuracy"]
 
 
