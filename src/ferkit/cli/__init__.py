@@ -13,6 +13,7 @@ from ferkit.cli.lists import detectors, models, recipes
 from ferkit.cli.live import live
 from ferkit.cli.predict import predict
 from ferkit.cli.serve import serve
+from ferkit.cli.summarize import summarize
 from ferkit.cli.train import train
 from ferkit.cli.tune import tune
 from ferkit.cli.video import video
@@ -26,7 +27,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (predict, video, train, tune, evaluate, data, export, serve, live, models, detectors, recipes):
+for command in (
+    predict,
+    video,
+    train,
+    tune,
+    evaluate,
+    data,
+    summarize,
+    export,
+    serve,
+    live,
+    models,
+    detectors,
+    recipes,
+):
     app.command()(command)
 
 

@@ -1,0 +1,56 @@
+"""`ferkit summarize`: what a table of faces says."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferkit.cli.console import notes, print_json
+from ferkit.errors import UsageError
+from ferkit.summaries.groupings import GROUPINGS
+
+
+def summarize(
+    out: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="Folder of ferkit batch, or a .parquet, .csv or .jsonl table; or s3://..."),
+    ],
+    by: Annotated[str, typer.Option(help=f"Of: {', '.join(GROUPINGS)}.")] = "label",
+    depth: Annotated[
+        int | None, typer.Option(min=1, help="Of --by folder: levels below what all have in common. [default: 1]")
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Below this probability a face counts as 'uncertain'.")
+    ] = 0.0,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row per group, all of them.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the shares: .png, .svg or .pdf.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Count pictures, faces and errors in a table of faces, and the share of each perceived emotion.
+
+    Example: ferkit summarize out/ --by month --plot months.png
+    """
+    from ferkit.cli.progress import reading_bar
+    from ferkit.summaries import summarize
+
+    if depth is not None and by != "folder":
+        raise UsageError(f"--depth is about folders. Received: --by {by}. Add --by folder, or leave --depth out.")
+    if plot is not None:
+        from ferkit.summaries.plot import check_target, plot_summary
+
+        check_target(plot)
+    if csv is not None and str(csv) == "-":
+        raise UsageError("--csv writes a file. For standard output take --json.")
+    with reading_bar() as progress:
+        summary = summarize(out, by=by, depth=depth or 1, min_confidence=min_confidence, csv=csv, progress=progress)
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        from ferkit.cli.summary_tables import print_summary
+
+        print_summary(summary)
+    if plot is not None:
+        plot_summary(summary, plot)
+    for written in (csv, plot):
+        if written is not None:
+            notes.print(f"Wrote {written}", markup=False)
