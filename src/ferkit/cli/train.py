@@ -6,7 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes
+from ferkit.cli.train_seeds import SeveralRuns, parse_seeds, show
 from ferkit.cli.training_data import Data, DropDuplicates, SkipBroken, Split, TrainingData, Votes
+from ferkit.cli.where import Address, Engine, Workers
+from ferkit.errors import UsageError
 from ferkit.recipes import OPTIMIZERS, RECIPES
 from ferkit.schedules import SCHEDULES
 
@@ -50,6 +53,13 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other value, e.g. mixup=0.2, augmentation.erase=0.5."),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Several runs, one with each seed, into OUT/seed-N, and a table of them."),
+    ] = None,
+    engine: Engine = "local",
+    workers: Workers = None,
+    address: Address = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/RECIPE, numbered if taken.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Write the report page into the run folder.")] = False,
@@ -61,6 +71,7 @@ def train(
 
     Example: ferkit train fer2013.csv --recipe better --out runs/better
     """
+    from ferkit.runs import Where
     from ferkit.settings import changes_of
 
     # Values are checked before minutes are spent on data.
@@ -85,6 +96,14 @@ def train(
     usual = RECIPES[recipe].config
     changes |= changes_of(settings or [], usual.augmentation)
     usual.changed(**changes)
+    where, several = Where(engine, workers, address), None
+    if seeds is None and where != Where():
+        raise UsageError("One run has one place. --engine, --workers and --address are for several, with --seeds.")
+    if seeds is not None:
+        if seed is not None or report:
+            raise UsageError("--seed and --report are for one run. Leave them out, or --seeds.")
+        several = SeveralRuns(recipe, parse_seeds(seeds), out or Path("runs") / f"{recipe}-seeds", resume, where)
+        several.check()
 
     dataset = TrainingData(data, split, drop_duplicates, skip_broken, votes).load()
 
@@ -93,6 +112,9 @@ def train(
 
     with no_native_chatter():
         load_keras()
+    if several is not None:
+        show(several.train(dataset, changes), data, json_=json_)
+        return
     try:
         run = run_training(dataset, recipe, out=out, resume=resume, **changes)
     except KeyboardInterrupt:

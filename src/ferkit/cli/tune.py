@@ -7,6 +7,7 @@ import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.training_data import Data, DropDuplicates, SkipBroken, Split, TrainingData, Votes
+from ferkit.cli.where import Address, Engine, Workers
 from ferkit.search_space import SPACE, USUAL_EPOCHS, USUAL_SEARCH
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def tune(
     seed: Annotated[int | None, typer.Option(help="Of the search and of each trial.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/tune"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption, or with more trials.")] = False,
+    engine: Engine = "local",
+    workers: Workers = None,
+    address: Address = None,
     json_: Annotated[bool, typer.Option("--json", help="Print what best.json holds as JSON.")] = False,
 ) -> None:
     """Search for better values of a recipe: short runs on the training split, compared on the validation split.
@@ -50,12 +54,15 @@ def tune(
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """
     from ferkit.recipes import RECIPES
+    from ferkit.runs import Where
     from ferkit.search import Plan
     from ferkit.settings import changes_of
     from ferkit.tuning import check_free, check_trials, load_optuna, stored_plan
 
     # All choices are checked before minutes are spent on data.
     check_trials(trials)
+    where = Where(engine, workers, address)
+    where.check()
     names = None if search is None else [name.strip() for name in search.split(",") if name.strip()]
     changes: dict[str, Any] = {"epochs": epochs, "model": model, "precision": precision, "seed": seed}
     if resume:
@@ -85,6 +92,7 @@ def tune(
             trials=trials,
             resume=resume,
             data=words,
+            where=where,
             say=lambda text: notes.print(text, markup=False),
         )
     except KeyboardInterrupt:
