@@ -56,7 +56,7 @@ ORDER = [
     {"recognizer", "run_folder", "search", "search_space", "starting", "training_step"},
     {"finishing", "following", "phases"},
     {"report", "report_faces", "report_parts", "report_training", "training", "sinks"},
-    {"video"},
+    {"video", "batch"},
     {"plot_timeline"},
     {"ray_runs", "runs"},
     {"sweeps", "trials"},

@@ -1,0 +1,114 @@
+"""The plan of a job: its references, cut into parts, in Parquet files of which each row group is a part.
+
+Written as the listing comes and read part by part, so that nobody ever holds all of it.
+"""
+
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ferkit.batch.job import FOLDER
+from ferkit.batch.references import SHARD, Reference
+from ferkit.batch.storage import Storage, reason
+from ferkit.errors import FerkitError
+
+# Parts in one file: its footer, which is read for each of them, stays below 100 KB.
+_PARTS = 64
+# The usual part: small jobs get enough parts to spread, large ones no more files than they need.
+_MOST, _LEAST = 1000, 50
+
+_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("path", pa.binary()),  # names of files need not be text
+        ("kind", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+def write_plan(storage: Storage, references: Iterable[Reference], part_size: int | None) -> tuple[int, int | None]:
+    """Write the plan; return how many parts it has, and how many pictures, None where shards hide some."""
+    supply = iter(references)
+    if part_size is None:
+        ahead = list(itertools.islice(supply, _PARTS * _MOST))
+        part_size = min(max(-(-len(ahead) // _PARTS), _LEAST), _MOST)
+        supply = itertools.chain(ahead, supply)
+        del ahead
+    file = _PlanFile(storage)
+    pictures, known = 0, True
+    for part in _cut(supply, part_size):
+        file.add(part)
+        pictures += len(part)
+        known &= not any(one.kind == SHARD for one in part)
+    file.finish()
+    return file.parts, pictures if known else None
+
+
+def read_part(storage: Storage, part: int) -> list[Reference]:
+    """The references of a part."""
+    name = _file_of(part)
+    file = storage.open(name)
+    if file is None:
+        raise FerkitError(f"The plan {name} is gone. Start the job anew with another OUT.")
+    try:
+        with file:
+            rows = pq.ParquetFile(file).read_row_group(part % _PARTS).to_pylist()
+    except (pa.ArrowException, OSError) as problem:
+        raise FerkitError(f"The plan {name} is damaged ({reason(problem)}). Start anew with another OUT.") from problem
+    return [Reference(**{**row, "path": os.fsdecode(row["path"])}) for row in rows]
+
+
+class _PlanFile:
+    """Plan files, one after the other, each in memory until it is full."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.parts = 0
+        self._storage = storage
+        self._start()
+
+    def add(self, part: Sequence[Reference]) -> None:
+        rows = [{**vars(one), "name": _text(one.name), "path": os.fsencode(one.path)} for one in part]
+        self._writer.write_table(pa.Table.from_pylist(rows, _SCHEMA), row_group_size=len(rows))
+        self.parts += 1
+        if self.parts % _PARTS == 0:
+            self.finish()
+            self._start()
+
+    def finish(self) -> None:
+        self._writer.close()
+        if self.parts > self._first:
+            self._storage.write(_file_of(self._first), self._stream.getvalue())
+
+    def _start(self) -> None:
+        self._first, self._stream = self.parts, io.BytesIO()
+        self._writer = pq.ParquetWriter(self._stream, _SCHEMA, compression="zstd", write_statistics=False)
+
+
+def _file_of(part: int) -> str:
+    return f"{FOLDER}/plan-{part // _PARTS:06}.parquet"
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _cut(references: Iterable[Reference], part_size: int) -> Iterator[list[Reference]]:
+    """Parts of `part_size` references; one that is half full ends where a group of its references does."""
+    part: list[Reference] = []
+    for one in references:
+        if part and one.group != part[-1].group and (2 * len(part) >= part_size or SHARD in (one.kind, part[-1].kind)):
+            yield part
+            part = []
+        part.append(one)
+        if len(part) >= part_size:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -1,0 +1,194 @@
+"""From references to what can be decoded: files, members of archives, cells of Parquet files."""
+
+import io
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ferkit.batch import references as kinds
+from ferkit.batch.parquet import Cells
+from ferkit.batch.references import Reference
+from ferkit.batch.storage import filesystem, is_address, network, reason
+from ferkit.batch.tars import open_unpacked, tar_pictures
+from ferkit.errors import DatasetError
+from ferkit.parallel import ordered_map
+from ferkit.sources import MAX_COPIED_BYTES
+
+# Over a network most of the time is waiting, so pictures are asked for before their turn comes: so many at once.
+_THREADS = 8
+_AHEAD = 16
+_SKIPPED = 1 << 20
+_WEB = ("http://", "https://")
+
+T = TypeVar("T")
+
+
+class InMemory(io.BytesIO):
+    """An encoded picture that knows its name."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the plan, its bytes at hand or its path known.
+
+    source: what `read_image` takes; None where there is a `problem`, which says why in one line.
+    """
+
+    name: str
+    source: str | InMemory | None
+    problem: str | None = None
+
+
+def pictures(references: Sequence[Reference], *, ahead: bool = True) -> Iterator[Picture]:
+    """The pictures of a part in their order; a reference that cannot be read comes as a picture with a `problem`.
+
+    ahead: whether pictures that lie far away are fetched before their turn.
+
+    Raises `FerkitError` where an object store cannot be asked: that is no picture's fault.
+    """
+    far = ahead and any(is_address(one.path) for one in references)
+    if far and all(one.kind == kinds.FILE for one in references):
+        return ordered_map(_file, references, _THREADS)
+    return _read_ahead(_in_turn(references)) if far else _in_turn(references)
+
+
+def _in_turn(references: Sequence[Reference]) -> Iterator[Picture]:
+    with Containers() as containers:
+        for reference in references:
+            if reference.kind == kinds.SHARD and reference.problem is None:
+                yield from _shard(reference)
+            elif reference.kind == kinds.FILE or reference.problem is not None:
+                yield _file(reference)
+            else:
+                yield containers.picture(reference)
+
+
+def _read_ahead(items: Iterator[Picture]) -> Iterator[Picture]:
+    with ThreadPoolExecutor(1, "ferkit-read") as reader:
+        due = deque(reader.submit(next, items, None) for _ in range(_AHEAD))
+        try:
+            while (item := due.popleft().result()) is not None:
+                due.append(reader.submit(next, items, None))
+                yield item
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+
+
+def _file(reference: Reference) -> Picture:
+    name, path = reference.name, reference.path
+    if reference.problem is not None:
+        return Picture(name, None, reference.problem)
+    if not is_address(path) or path.lower().startswith(_WEB):
+        return Picture(name, path)
+    try:
+        with network(path):
+            files, place = filesystem(path)
+            # One byte more than is allowed, so that no object fills the memory.
+            return _in_memory(name, files.cat_file(place, start=0, end=MAX_COPIED_BYTES + 1))
+    except FileNotFoundError:
+        return _failed(name, "it is no longer there")
+    except OSError as problem:
+        return _failed(name, reason(problem))
+
+
+class Containers:
+    """Opens archives and Parquet files, each once, as long as references keep to one. A context manager."""
+
+    def __init__(self) -> None:
+        self._opened = ExitStack()
+        self._key: tuple[str, str] | None = None
+        self._stream: Any = None
+        self._place = 0
+
+    def __enter__(self) -> "Containers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    def picture(self, reference: Reference) -> Picture:
+        """The picture of a reference that is inside another file."""
+        name, what = reference.name, "row" if reference.kind == kinds.ROW else "bytes"
+        try:
+            if self._key != (reference.path, what):
+                self._open(reference.path, what)
+            if what == "row":
+                return _in_memory(name, self._stream.cell(reference.size, reference.offset))
+            if reference.kind == kinds.RANGE:
+                return _in_memory(name, self._bytes(reference.offset, reference.size))
+            return _in_memory(name, self._member(reference))
+        except (OSError, EOFError, zlib.error, struct.error, DatasetError) as problem:
+            self._key = None  # a stream that failed is not read on
+            return _failed(name, reason(problem))
+
+    def _open(self, path: str, what: str) -> None:
+        self._opened.close()
+        self._key = None
+        self._stream = self._opened.enter_context(Cells(path) if what == "row" else open_unpacked(path))
+        self._key, self._place = (path, what), 0
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        """Bytes of the open file. One that is unpacked on the way cannot go back: then it is opened anew."""
+        if self._key is None or size > MAX_COPIED_BYTES:
+            raise OSError(f"it has {size:,} bytes. Expected at most {MAX_COPIED_BYTES:,}")
+        if self._stream.seekable():
+            self._stream.seek(offset)
+        else:
+            if offset < self._place:
+                self._open(*self._key)
+            while self._place < offset:
+                skipped = len(self._stream.read(min(offset - self._place, _SKIPPED)))
+                if not skipped:
+                    raise EOFError("the archive ends before it")
+                self._place += skipped
+        data = bytes(self._stream.read(size))
+        self._place = offset + len(data)
+        if len(data) < size:
+            raise EOFError("the archive ends within it")
+        return data
+
+    def _member(self, reference: Reference) -> bytes:
+        """A member of a zip, found by its local header: no worker has to hold the list of all members."""
+        header = struct.unpack("<4s22xHH", self._bytes(reference.offset, 30))
+        if header[0] != b"PK\x03\x04":
+            raise OSError("the archive is damaged or has changed: the member is not where it was")
+        packed = self._bytes(reference.offset + 30 + header[1] + header[2], reference.size)
+        if reference.kind == kinds.STORED:
+            return packed
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, MAX_COPIED_BYTES + 1)
+
+
+def _shard(reference: Reference) -> Iterator[Picture]:
+    path = reference.path
+    try:
+        with open_unpacked(path) as stream:
+            for member, archive in tar_pictures(stream, reference.name):
+                name = f"{reference.name}::{member.name}"
+                if member.size > MAX_COPIED_BYTES:
+                    yield _in_memory(name, b" " * (MAX_COPIED_BYTES + 1))
+                    continue
+                file = archive.extractfile(member)
+                yield _in_memory(name, b"" if file is None else file.read())
+    except (DatasetError, OSError) as problem:
+        yield _failed(reference.name, reason(problem))
+
+
+def _in_memory(name: str, data: bytes | None) -> Picture:
+    if data is None:
+        return _failed(name, "there are no picture bytes in this row")
+    if len(data) > MAX_COPIED_BYTES:
+        return _failed(name, f"it has more than {MAX_COPIED_BYTES:,} bytes. Shrink it first")
+    return Picture(name, InMemory(bytes(data), name))
+
+
+def _failed(name: str, why: str) -> Picture:
+    return Picture(name, None, f"Cannot read {name}: {why}.")

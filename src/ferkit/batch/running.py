@@ -1,0 +1,219 @@
+"""A job from SRC to a whole OUT: planned once, run until nothing is left, told about on the way."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ferkit.batch.claims import claimed
+from ferkit.batch.engines import ENGINES
+from ferkit.batch.job import FOLDER, JOB_FILE, Job, done_parts, read_job
+from ferkit.batch.listing import list_references
+from ferkit.batch.plan import write_plan
+from ferkit.batch.settings import Settings, checksums, load_recognizer
+from ferkit.batch.storage import Storage, is_address, open_storage
+from ferkit.batch.table import schema_of
+from ferkit.batch.work import PartSummary, summary_of
+from ferkit.errors import UsageError
+from ferkit.parallel import ordered_map, usable_cores
+
+# Footers of done parts are small and may be far away: so many are asked for at once.
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job stands. All counts are of the whole job, those of earlier sittings included.
+
+    pictures_in_all: None where shards far away are opened by the workers only. new: pictures of this sitting, which has
+    taken so many seconds.
+    """
+
+    parts: int
+    parts_in_all: int
+    pictures: int
+    pictures_in_all: int | None
+    faces: int
+    errors: int
+    new: int
+    seconds: float
+
+    @property
+    def pictures_per_second(self) -> float:
+        return self.new / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace of this sitting; None before its first part is done."""
+        if not self.new:
+            return None
+        if self.pictures_in_all is not None:
+            return (self.pictures_in_all - self.pictures) / self.pictures_per_second
+        return (self.parts_in_all - self.parts) * self.pictures / self.parts / self.pictures_per_second
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """What became of a job.
+
+    pictures, faces, errors: of the whole job; an error is a picture that could not be read. parts: files of OUT;
+    skipped_parts: those that were there before. seconds, pictures_per_second: of this sitting.
+    """
+
+    source: str
+    out: str
+    pictures: int
+    faces: int
+    errors: int
+    parts: int
+    skipped_parts: int
+    seconds: float
+    pictures_per_second: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of `ferkit batch`."""
+        return asdict(self)
+
+
+def run(
+    src: str | Path,
+    out: str | Path,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    **settings: Any,
+) -> BatchSummary:
+    """Recognise every picture of SRC, and write OUT, a data set of Parquet files with a row per face.
+
+    Killed at any moment and called again with the same arguments it goes on: parts that are there are skipped.
+
+    Args:
+        src: folder, glob, archive, Parquet file, list; see `ferkit.batch.listing.list_references`.
+        out: a folder of its own, or an address such as s3://bucket/folder.
+        engine: a name of `ferkit.batch.ENGINES`.
+        workers: how many; None takes a worker per core.
+        address: of the cluster, for engines that know one.
+        progress: told of the job at its start and after every part.
+        **settings: those of `ferkit.batch.Settings`: model, detector, min_confidence, tta, part_size.
+
+    Raises:
+        UsageError: other things are in OUT, or a job with other settings. FerkitError: there are no pictures, another
+            run is at work on OUT, or something that stops the whole job, such as a full disk.
+    """
+    wanted = Settings(**settings)
+    start = ENGINES[engine]
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers must be at least 1. Received: {workers}.")
+    source, place = _absolute(src), _absolute(out)
+    storage = open_storage(place)
+    _check_free(storage, place)
+    with claimed(place):
+        job = _resumed(storage, place, source, wanted) or _planned(storage, place, source, wanted)
+        tally = _Tally(job, storage)
+        if progress:
+            progress(tally.now())
+        for summary in start(job, tally.pending, workers or usable_cores(), address=address):
+            tally.add(summary)
+            if progress:
+                progress(tally.now())
+        return tally.summary()
+
+
+class _Tally:
+    """What is done and what is left."""
+
+    def __init__(self, job: Job, storage: Storage) -> None:
+        done = sorted(done_parts(storage))
+        self.pending = sorted(set(range(job.parts)).difference(done))
+        self._job, self._skipped = job, len(done)
+        self._parts = self._pictures = self._faces = self._errors = self._new = 0
+        for found in ordered_map(lambda part: summary_of(storage, part), done, _THREADS):
+            if found is not None:
+                self.add(found)
+        self._started = time.perf_counter()
+
+    def add(self, summary: PartSummary) -> None:
+        self._parts += 1
+        self._pictures += summary.pictures
+        self._faces += summary.faces
+        self._errors += summary.errors
+        self._new += 0 if summary.skipped else summary.pictures
+
+    def now(self) -> Progress:
+        return Progress(
+            self._parts,
+            self._job.parts,
+            self._pictures,
+            self._job.pictures,
+            self._faces,
+            self._errors,
+            self._new,
+            time.perf_counter() - self._started,
+        )
+
+    def summary(self) -> BatchSummary:
+        now = self.now()
+        return BatchSummary(
+            self._job.source,
+            self._job.out,
+            now.pictures,
+            now.faces,
+            now.errors,
+            now.parts,
+            self._skipped,
+            round(now.seconds, 3),
+            round(now.pictures_per_second, 2),
+        )
+
+
+def _check_free(storage: Storage, out: str) -> None:
+    """Refuse an OUT with other things in it: whoever reads the results would take them for some."""
+    names = storage.names()
+    other = next((name for name in names if not name.startswith((FOLDER, "."))), None)
+    if other is not None and FOLDER not in names:
+        raise UsageError(f"{out} holds other things, such as {other}. Choose a new folder, or an empty one.")
+
+
+def _resumed(storage: Storage, out: str, source: str, settings: Settings) -> Job | None:
+    """The job that is in OUT, if it is the one that is asked for."""
+    found = read_job(storage, out)
+    if found is None:
+        return None
+    settings = settings.settled()
+    asked = {"source": source, **settings.words(), **{f"{k}_sha256": v for k, v in checksums(settings).items()}}
+    there = {
+        "source": found["source"],
+        **found["settings"],
+        **{f"{k}_sha256": v for k, v in found["checksums"].items()},
+    }
+    if settings.part_size is None:
+        asked["part_size"] = there["part_size"]
+    for name in asked | there:
+        if asked.get(name) != there.get(name):
+            raise UsageError(
+                f"{out} holds another job: {name} was {there.get(name)} there and is {asked.get(name)} now. "
+                "Give what was given then, or choose another OUT."
+            )
+    return Job(
+        out, source, settings, found["parts"], found["pictures"], tuple(found["classes"]), dict(found["checksums"])
+    )
+
+
+def _planned(storage: Storage, out: str, source: str, settings: Settings) -> Job:
+    """A new job. What cannot work is said before anything is listed; job.json comes last and says that the plan is whole."""
+    settings = settings.settled()
+    classes = load_recognizer(settings).classes
+    schema_of(classes)
+    parts, pictures = write_plan(storage, list_references(source), settings.part_size)
+    job = Job(out, source, settings, parts, pictures, classes, checksums(settings))
+    storage.write(JOB_FILE, json.dumps(job.to_dict(), indent=1).encode())
+    return job
+
+
+def _absolute(place: str | Path) -> str:
+    return str(place) if is_address(str(place)) else os.path.abspath(place)  # noqa: PTH100 - keeps links

@@ -1,0 +1,170 @@
+"""The work itself: a part of the plan in, its Parquet file out. Every engine runs this, so all give the same rows."""
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferkit import tta as augmented
+from ferkit.batch.attempts import DEATHS, Attempt
+from ferkit.batch.job import Job, part_name
+from ferkit.batch.plan import read_part
+from ferkit.batch.reading import Picture, pictures
+from ferkit.batch.references import Reference
+from ferkit.batch.settings import checksums, load_recognizer
+from ferkit.batch.storage import Storage, reason
+from ferkit.batch.table import PartTable, counts_of
+from ferkit.batch.taken import taken_at
+from ferkit.cropping import cut_face
+from ferkit.errors import FerkitError, ImageError, ModelError
+from ferkit.images import read_image
+from ferkit.parallel import limit_cores
+from ferkit.results import Face, FaceEmotion, PictureResult
+
+# Faces of several pictures go through the network together, always so many, black ones added where they are too few: in
+# smaller batches some networks answer differently in the last bit (`benchmarks/batch_exact.py`), and rows must not
+# depend on which pictures came together.
+BATCH_FACES = 32
+# Pictures without a face may wait for others that have some; without pixels they are small.
+_WAITING_PICTURES = 1024
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What became of a part.
+
+    pictures, faces, errors: how many; an error is a picture that could not be read. seconds: what it took. skipped:
+    whether it was there already.
+    """
+
+    part: int
+    pictures: int
+    faces: int
+    errors: int
+    seconds: float
+    skipped: bool = False
+
+
+class PartWorker:
+    """Does parts of a job, one after the other: made once per process, so that the model is loaded once.
+
+    Takes one core and one thread of ONNX Runtime. Calling it with the number of a part writes that part, unless it is
+    there; see `ferkit.batch.attempts` for pictures that kill the process.
+
+    Raises:
+        ModelError: the model or the detector is not the one that the job was started with. FerkitError: the results
+            cannot be written, or the pictures cannot be asked for, so that the job had better stop.
+    """
+
+    def __init__(self, job: Job) -> None:
+        # Pillow warns of large pictures and odd metadata; what cannot be read has a row that says so.
+        warnings.filterwarnings("ignore", module="PIL")
+        limit_cores(1)
+        cv2.setNumThreads(1)
+        self.job = job
+        self._storage = job.storage()
+        found = checksums(job.settings)
+        for what, expected in job.checksums.items():
+            if found.get(what) != expected:
+                raise ModelError(
+                    f"The {what} of a worker is not the one that the job was started with (SHA-256 differs). "
+                    "Put the same files on all machines."
+                )
+        self._recognizer = load_recognizer(job.settings)
+
+    def __call__(self, part: int) -> PartSummary:
+        there = summary_of(self._storage, part)
+        if there is not None:
+            return there
+        started = time.perf_counter()
+        with Attempt(self._storage, part) as attempt:
+            table = PartTable(self._recognizer.classes)
+            for result, taken in self._results(read_part(self._storage, part), attempt):
+                table.add(result, taken)
+            seconds = round(time.perf_counter() - started, 3)
+            summary = PartSummary(part, table.pictures, table.faces, table.errors, seconds)
+            self._storage.write(part_name(part), table.to_parquet(asdict(summary)))
+        return summary
+
+    def _results(
+        self, references: Sequence[Reference], attempt: Attempt
+    ) -> Iterator[tuple[PictureResult, datetime | None]]:
+        waiting: list[_Seen] = []
+        for number, picture in enumerate(pictures(references, ahead=not attempt.careful)):
+            if not attempt.careful:
+                waiting.append(self._look(picture))
+                if sum(len(one.faces) for one in waiting) >= BATCH_FACES or len(waiting) >= _WAITING_PICTURES:
+                    yield from self._classify(waiting)
+                    waiting = []
+            elif attempt.deadly(number):
+                why = (
+                    f"Cannot read {picture.name}: the process died of it {DEATHS} times. Look at it with another tool."
+                )
+                yield PictureResult.failed(picture.name, why), None
+            else:
+                attempt.at(number)
+                yield from self._classify([self._look(picture)])
+        yield from self._classify(waiting)
+
+    def _look(self, picture: Picture) -> "_Seen":
+        """Everything in front of the network."""
+        if picture.source is None:
+            return _Seen(PictureResult.failed(picture.name, picture.problem or "Cannot be read."))
+        try:
+            taken = taken_at(picture.source)
+            image = read_image(picture.source)
+            faces = self._recognizer.detect(image)
+            face_input = self._recognizer.classifier.face_input
+            cut = [cut_face(image, face, face_input) for face in faces]
+            return _Seen(PictureResult(picture.name, image.shape[1], image.shape[0]), taken, faces, cut)
+        except ImageError as problem:
+            return _Seen(PictureResult.failed(picture.name, str(problem)))
+        except FerkitError:
+            raise  # a detector that is none, a model that is broken: not this picture's fault
+        except (
+            Exception
+        ) as problem:  # a detector may meet a picture with any exception, and one costs no more than a row
+            why = f"Cannot read {picture.name}: it was decoded, and then {type(problem).__name__}: {reason(problem)}."
+            return _Seen(PictureResult.failed(picture.name, why))
+
+    def _classify(self, waiting: "Sequence[_Seen]") -> Iterator[tuple[PictureResult, datetime | None]]:
+        probabilities = iter(self._probabilities([face for one in waiting for face in one.cut]))
+        for one in waiting:
+            emotions = tuple(
+                FaceEmotion.from_probabilities(
+                    face, self._recognizer.classes, next(probabilities), self._recognizer.min_confidence
+                )
+                for face in one.faces
+            )
+            yield replace(one.result, faces=emotions, classes=self._recognizer.classes), one.taken
+
+    def _probabilities(self, faces: Sequence[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.floating[Any]]]:
+        """Probabilities of faces, each float (classes,), computed in batches of one size."""
+        for start in range(0, len(faces), BATCH_FACES):
+            some = faces[start : start + BATCH_FACES]
+            batch = np.zeros((BATCH_FACES, *some[0].shape), np.uint8)
+            batch[: len(some)] = some
+            found = augmented.predict_proba(self._recognizer.classifier, batch, self._recognizer.tta)
+            yield from found[: len(some)]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A picture between detection and classification. cut: uint8 (height, width, channels) for each face."""
+
+    result: PictureResult
+    taken: datetime | None = None
+    faces: Sequence[Face] = ()
+    cut: Sequence[npt.NDArray[np.uint8]] = ()
+
+
+def summary_of(storage: Storage, part: int) -> PartSummary | None:
+    """What became of a part earlier; None where it is not done."""
+    counts = counts_of(storage, part_name(part))
+    return None if counts is None else PartSummary(**{**counts, "part": part, "skipped": True})
