@@ -8,14 +8,48 @@ Ctrl-C, takes its marker along, for no picture is to blame for that.
 
 import json
 from collections import Counter
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from ferkit.batch.job import FOLDER
 from ferkit.batch.storage import Storage
+from ferkit.errors import FerkitError
 
 # A neighbour that takes all memory may kill a process at any picture, but hardly twice at the same one.
 DEATHS = 2
+# Deaths in a row at no picture at all: then the next attempt would end like these.
+_UNEXPLAINED = 5
+
+
+@dataclass
+class _Marker:
+    """What a process leaves behind. at: number of the picture in its part, None in front of the first and after the last.
+
+    deaths: how often at which picture. unexplained: how often in a row at none.
+    """
+
+    at: int | None = None
+    deaths: Counter[int] = field(default_factory=Counter)
+    unexplained: int = 0
+
+    @classmethod
+    def read(cls, data: bytes) -> "_Marker":
+        try:
+            found = json.loads(data)
+            deaths = Counter({int(picture): int(count) for picture, count in found["deaths"].items()})
+            return cls(found["at"], deaths, int(found["unexplained"]))
+        except (ValueError, KeyError, TypeError, AttributeError):  # cut short by a machine that died
+            return cls()
+
+    def bury(self) -> None:
+        """Count the death of the process that left it."""
+        if self.at is None:
+            self.unexplained += 1
+        else:
+            self.deaths[self.at] += 1
+            self.unexplained = 0
+        self.at = None
 
 
 class Attempt:
@@ -25,45 +59,38 @@ class Attempt:
     """
 
     def __init__(self, storage: Storage, part: int) -> None:
-        self._storage, self._name = storage, f"{FOLDER}/begun/{part:06}.json"
+        self._storage, self._part, self._name = storage, part, f"{FOLDER}/begun/{part:06}.json"
         found = storage.read(self._name)
         self.careful = found is not None
-        self._deaths = _deaths(found)
+        self._marker = _Marker() if found is None else _Marker.read(found)
 
     def __enter__(self) -> Self:
-        self._write(None)
+        if self.careful:
+            self._marker.bury()
+        if self._marker.unexplained >= _UNEXPLAINED:
+            self._marker.unexplained = 0  # for those who run it again
+            self.at(None)
+            raise FerkitError(
+                f"{_UNEXPLAINED} processes died in part {self._part}, and at none of its pictures. Is there enough memory "
+                "for so many workers? Run the same command again to go on."
+            )
+        self.at(None)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        if kind is None or not self._deaths:
+        if kind is None or not self.careful:
             self._storage.remove(self._name)
         else:
-            self._write(None)
+            self.at(None)
 
     def deadly(self, picture: int) -> bool:
         """Whether processes died twice at this picture of the part."""
-        return self._deaths[picture] >= DEATHS
+        return self._marker.deaths[picture] >= DEATHS
 
-    def at(self, picture: int) -> None:
-        """Say which picture of the part comes next."""
-        self._write(picture)
-
-    def _write(self, picture: int | None) -> None:
-        marker = {"at": picture, "deaths": self._deaths}
+    def at(self, picture: int | None) -> None:
+        """Say which picture of the part comes next; None when what follows is no picture's work."""
+        self._marker.at = picture
         # What a dead process wrote is there; only a dead machine may take it along, and that is no picture's fault.
-        self._storage.write(self._name, json.dumps(marker).encode(), lasting=False)
-
-
-def _deaths(marker: bytes | None) -> Counter[int]:
-    if marker is None:
-        return Counter()
-    try:
-        found = json.loads(marker)
-        deaths = Counter({int(picture): int(count) for picture, count in found["deaths"].items()})
-        if found["at"] is not None:
-            deaths[int(found["at"])] += 1
-        return deaths
-    except (ValueError, KeyError, TypeError, AttributeError):  # cut short by a machine that died
-        return Counter()
+        self._storage.write(self._name, json.dumps(vars(self._marker)).encode(), lasting=False)

@@ -1,10 +1,12 @@
 """From references to what can be decoded: files, members of archives, cells of Parquet files."""
 
+import functools
 import io
 import struct
+import tarfile
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,28 +50,33 @@ class Picture:
     problem: str | None = None
 
 
-def pictures(references: Sequence[Reference], *, ahead: bool = True) -> Iterator[Picture]:
+# A picture of the plan by its name, and what gets it; nothing of it is touched before.
+Entry = tuple[str, Callable[[], Picture]]
+
+
+def pictures(references: Sequence[Reference]) -> Iterator[Picture]:
     """The pictures of a part in their order; a reference that cannot be read comes as a picture with a `problem`.
 
-    ahead: whether pictures that lie far away are fetched before their turn.
-
-    Raises `FerkitError` where an object store cannot be asked: that is no picture's fault.
+    Those that lie far away are fetched before their turn. Raises `FerkitError` where an object store cannot be asked: that
+    is no picture's fault.
     """
-    far = ahead and any(is_address(one.path) for one in references)
-    if far and all(one.kind == kinds.FILE for one in references):
+    if not any(is_address(one.path) for one in references):
+        return (get() for _, get in entries(references))
+    if all(one.kind == kinds.FILE for one in references):
         return ordered_map(_file, references, _THREADS)
-    return _read_ahead(_in_turn(references)) if far else _in_turn(references)
+    return _read_ahead(get() for _, get in entries(references))
 
 
-def _in_turn(references: Sequence[Reference]) -> Iterator[Picture]:
+def entries(references: Sequence[Reference]) -> Iterator[Entry]:
+    """The same one at a time: each is to be got before the next is asked for, or not at all."""
     with Containers() as containers:
         for reference in references:
             if reference.kind == kinds.SHARD and reference.problem is None:
                 yield from _shard(reference)
             elif reference.kind == kinds.FILE or reference.problem is not None:
-                yield _file(reference)
+                yield reference.name, functools.partial(_file, reference)
             else:
-                yield containers.picture(reference)
+                yield reference.name, functools.partial(containers.picture, reference)
 
 
 def _read_ahead(items: Iterator[Picture]) -> Iterator[Picture]:
@@ -139,7 +146,7 @@ class Containers:
     def _bytes(self, offset: int, size: int) -> bytes:
         """Bytes of the open file. One that is unpacked on the way cannot go back: then it is opened anew."""
         if self._key is None or size > MAX_COPIED_BYTES:
-            raise OSError(f"it has {size:,} bytes. Expected at most {MAX_COPIED_BYTES:,}")
+            raise OSError(_too_large(size))
         if self._stream.seekable():
             self._stream.seek(offset)
         else:
@@ -167,28 +174,37 @@ class Containers:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, MAX_COPIED_BYTES + 1)
 
 
-def _shard(reference: Reference) -> Iterator[Picture]:
-    path = reference.path
+def _shard(reference: Reference) -> Iterator[Entry]:
     try:
-        with open_unpacked(path) as stream:
+        with open_unpacked(reference.path) as stream:
             for member, archive in tar_pictures(stream, reference.name):
                 name = f"{reference.name}::{member.name}"
-                if member.size > MAX_COPIED_BYTES:
-                    yield _in_memory(name, b" " * (MAX_COPIED_BYTES + 1))
-                    continue
-                file = archive.extractfile(member)
-                yield _in_memory(name, b"" if file is None else file.read())
+                yield name, functools.partial(_extracted, name, member, archive)
     except (DatasetError, OSError) as problem:
-        yield _failed(reference.name, reason(problem))
+        yield reference.name, functools.partial(_failed, reference.name, reason(problem))
+
+
+def _extracted(name: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> Picture:
+    if member.size > MAX_COPIED_BYTES:
+        return _failed(name, _too_large(member.size))
+    try:
+        file = archive.extractfile(member)
+        return _in_memory(name, b"" if file is None else file.read())
+    except (tarfile.TarError, EOFError, OSError) as problem:
+        return _failed(name, reason(problem))
 
 
 def _in_memory(name: str, data: bytes | None) -> Picture:
     if data is None:
         return _failed(name, "there are no picture bytes in this row")
     if len(data) > MAX_COPIED_BYTES:
-        return _failed(name, f"it has more than {MAX_COPIED_BYTES:,} bytes. Shrink it first")
+        return _failed(name, _too_large(len(data)))
     return Picture(name, InMemory(bytes(data), name))
 
 
 def _failed(name: str, why: str) -> Picture:
     return Picture(name, None, f"Cannot read {name}: {why}.")
+
+
+def _too_large(size: int) -> str:
+    return f"it has {size:,} bytes or more. Expected at most {MAX_COPIED_BYTES:,}"

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from ferkit import tta as augmented
 from ferkit.batch.attempts import DEATHS, Attempt
 from ferkit.batch.job import Job, part_name
 from ferkit.batch.plan import read_part
-from ferkit.batch.reading import Picture, pictures
+from ferkit.batch.reading import Picture, entries, pictures
 from ferkit.batch.references import Reference
 from ferkit.batch.settings import checksums, load_recognizer
 from ferkit.batch.storage import Storage, reason
@@ -33,6 +33,9 @@ from ferkit.results import Face, FaceEmotion, PictureResult
 BATCH_FACES = 32
 # Pictures without a face may wait for others that have some; without pixels they are small.
 _WAITING_PICTURES = 1024
+
+# What was found in a picture, and when it was taken.
+_Row: TypeAlias = tuple[PictureResult, datetime | None]
 
 
 @dataclass(frozen=True)
@@ -85,32 +88,34 @@ class PartWorker:
         started = time.perf_counter()
         with Attempt(self._storage, part) as attempt:
             table = PartTable(self._recognizer.classes)
-            for result, taken in self._results(read_part(self._storage, part), attempt):
+            references = read_part(self._storage, part)
+            found = self._careful_results(references, attempt) if attempt.careful else self._results(references)
+            for result, taken in found:
                 table.add(result, taken)
             seconds = round(time.perf_counter() - started, 3)
             summary = PartSummary(part, table.pictures, table.faces, table.errors, seconds)
             self._storage.write(part_name(part), table.to_parquet(asdict(summary)))
         return summary
 
-    def _results(
-        self, references: Sequence[Reference], attempt: Attempt
-    ) -> Iterator[tuple[PictureResult, datetime | None]]:
+    def _results(self, references: Sequence[Reference]) -> Iterator[_Row]:
         waiting: list[_Seen] = []
-        for number, picture in enumerate(pictures(references, ahead=not attempt.careful)):
-            if not attempt.careful:
-                waiting.append(self._look(picture))
-                if sum(len(one.faces) for one in waiting) >= BATCH_FACES or len(waiting) >= _WAITING_PICTURES:
-                    yield from self._classify(waiting)
-                    waiting = []
-            elif attempt.deadly(number):
-                why = (
-                    f"Cannot read {picture.name}: the process died of it {DEATHS} times. Look at it with another tool."
-                )
-                yield PictureResult.failed(picture.name, why), None
+        for picture in pictures(references):
+            waiting.append(self._look(picture))
+            if sum(len(one.faces) for one in waiting) >= BATCH_FACES or len(waiting) >= _WAITING_PICTURES:
+                yield from self._classify(waiting)
+                waiting = []
+        yield from self._classify(waiting)
+
+    def _careful_results(self, references: Sequence[Reference], attempt: Attempt) -> Iterator[_Row]:
+        """The same one picture at a time, leaving out those that are deadly."""
+        for number, (name, get) in enumerate(entries(references)):
+            if attempt.deadly(number):
+                why = f"Cannot read {name}: the process died of it {DEATHS} times. Look at it with another program."
+                yield PictureResult.failed(name, why), None
             else:
                 attempt.at(number)
-                yield from self._classify([self._look(picture)])
-        yield from self._classify(waiting)
+                yield from self._classify([self._look(get())])
+        attempt.at(None)
 
     def _look(self, picture: Picture) -> "_Seen":
         """Everything in front of the network."""
@@ -133,7 +138,7 @@ class PartWorker:
             why = f"Cannot read {picture.name}: it was decoded, and then {type(problem).__name__}: {reason(problem)}."
             return _Seen(PictureResult.failed(picture.name, why))
 
-    def _classify(self, waiting: "Sequence[_Seen]") -> Iterator[tuple[PictureResult, datetime | None]]:
+    def _classify(self, waiting: "Sequence[_Seen]") -> Iterator[_Row]:
         probabilities = iter(self._probabilities([face for one in waiting for face in one.cut]))
         for one in waiting:
             emotions = tuple(
