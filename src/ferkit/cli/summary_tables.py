@@ -20,6 +20,8 @@ def print_summary(summary: Summary) -> None:
     """Print what there is, the share of each emotion, the groups, and the most frequent errors."""
     total = summary.total
     _say(f"{printable_name(summary.source)}: {', '.join(_amounts(total))}")
+    if summary.parts_planned is not None and summary.parts < summary.parts_planned:
+        _say(f"not finished: {summary.parts:,} of {summary.parts_planned:,} parts are done")
     if summary.first and summary.last:
         undated = f"; {summary.undated:,} pictures without a date" if summary.undated else ""
         _say(f"taken from {summary.first[:10]} to {summary.last[:10]}{undated}")

@@ -43,7 +43,9 @@ def answered(counts: Counts, by: str, *, depth: int, csv: Path | None) -> Summar
         f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_MOST_MESSAGES}"
     ).fetchall()
     return Summary(
-        source=counts.source,
+        source=counts.table.name,
+        parts=len(counts.table.files),
+        parts_planned=counts.table.planned,
         classes=counts.classes,
         min_confidence=counts.min_confidence,
         total=total,
@@ -91,7 +93,7 @@ def _labels(counts: Counts) -> list[str]:
     found = [row[0] for row in counts.connection.execute(select).fetchall()]
     if len(found) > _MOST_LABELS:
         raise DatasetError(
-            f"{printable_name(counts.source)} has more than {_MOST_LABELS:,} labels, such as "
+            f"{counts.table.name} has more than {_MOST_LABELS:,} labels, such as "
             f"{printable_name(found[0])}. Expected emotions in the column label."
         )
     return [*counts.classes, *(label for label in found if label not in counts.classes)]
@@ -120,14 +122,14 @@ def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None
     """A row per group, all of them: DuckDB writes them as it goes."""
     if by == "label":
         select = (
-            "SELECT label, sum(n)::BIGINT AS faces, sum(n) / sum(sum(n)) OVER () AS share, "
-            "sum(confidence) / sum(n) AS mean_confidence FROM named WHERE label <> '' GROUP BY label ORDER BY faces DESC"
+            "SELECT label, sum(n)::BIGINT AS faces, round(sum(n) / sum(sum(n)) OVER (), 6) AS share, "
+            "round(sum(confidence) / sum(n), 4) AS mean_confidence FROM named WHERE label <> '' GROUP BY label ORDER BY faces DESC"
         )
     else:
         each = (f"coalesce(sum(n) FILTER (label = {quoted(label)}), 0)::BIGINT AS {name(label)}" for label in labels)
         select = (
-            f"SELECT name AS {name(by)}, sum(pictures)::BIGINT AS pictures, {_WITHOUT_FACE} AS pictures_without_face, "
-            f"{_ERRORS} AS errors, {_FACES} AS faces, sum(confidence) / nullif({_FACES}, 0) AS mean_confidence, "
+            f"SELECT nullif(name, '') AS {name(by)}, sum(pictures)::BIGINT AS pictures, {_WITHOUT_FACE} AS pictures_without_face, "
+            f"{_ERRORS} AS errors, {_FACES} AS faces, round(sum(confidence) / nullif({_FACES}, 0), 4) AS mean_confidence, "
             f"{', '.join(each)} FROM named GROUP BY named.name ORDER BY named.name"
         )
     with write_atomically(target) as draft:

@@ -52,13 +52,15 @@ class GroupSummary:
 class Summary:
     """Answers about a table of faces.
 
-    source: the table. classes: of the model, in its order. total: all of it; `total.name` is "". first, last: when the
+    source: the table. parts: its files; parts_planned: how many the batch will have, or None for other tables. classes: of the model, in its order. total: all of it; `total.name` is "". first, last: when the
     earliest and the latest picture was taken, as ISO 8601 without time zone, or None; undated: pictures that do not say.
     messages: the most frequent errors, without the names of the pictures. groups: at most 10,000; groups_left_out: how
     many more there are. root: what all folders have in common.
     """
 
     source: str
+    parts: int
+    parts_planned: int | None
     classes: tuple[str, ...]
     min_confidence: float
     total: GroupSummary
@@ -75,6 +77,7 @@ class Summary:
         """What `ferkit summarize --json` prints."""
         return {
             "source": self.source,
+            "parts": {"done": self.parts, "planned": self.parts_planned},
             "classes": list(self.classes),
             "min_confidence": self.min_confidence,
             **self.total.to_dict(),

@@ -37,7 +37,7 @@ class Counts:
     (time taken), undated (pictures without one). classes: of the model, in its order.
     """
 
-    source: str
+    table: FaceTable
     classes: tuple[str, ...]
     min_confidence: float
     connection: Any
@@ -74,7 +74,7 @@ def counted(
                 )
             _scan(connection, table, _select(columns, table.reader, key, min_confidence), progress)
         classes = columns[columns.index("confidence") + 1 : columns.index("error")]
-        yield Counts(os.fsdecode(out), tuple(classes), min_confidence, connection)
+        yield Counts(table, tuple(classes), min_confidence, connection)
 
 
 def load_duckdb() -> Any:

@@ -5,15 +5,16 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ferkit.errors import DatasetError, MissingDependencyError
+from ferkit.batch.job import read_job
+from ferkit.batch.storage import filesystem, is_address, open_storage, reason
+from ferkit.errors import DatasetError, FerkitError
 from ferkit.sources import printable_name
 
 PARTS = "part-*.parquet"
-# What begins with "_" is not part of a data set: the plan of the job.
-JOB = "_job"
 PARQUET = "read_parquet($files)"
 # A CSV is read as text: what it holds is not guessed from its first rows.
 _CSV = "read_csv($files, header=true, delim=',', quote='\"', escape='\"', all_varchar=true, nullstr='')"
@@ -29,68 +30,71 @@ _READERS = {
 class FaceTable:
     """The files of a table, escaped as DuckDB takes them, and how it reads them.
 
-    reader: SQL in which `$files` stands for a list of files. filesystem: of fsspec; None for local files.
+    reader: SQL in which `$files` stands for a list of files. filesystem: of fsspec; None for local files. planned: how
+    many parts the job will have, where that is known.
     """
 
     name: str
     files: Sequence[str]
     reader: str
     filesystem: Any = None
+    planned: int | None = None
 
 
 def find_table(out: str) -> FaceTable:
     """The table of a batch's folder or of a single file, local or at an address.
 
-    Raises `DatasetError` where there is none, `MissingDependencyError` where a package is not installed.
+    Raises `DatasetError` where there is none, `MissingDependencyError` where a package is not installed, `UsageError`
+    for an address of no kind that fsspec knows.
     """
-    if "://" in out:
+    if is_address(out):
         return _find_remote(out)
     path, shown = Path(out), printable_name(out)
     try:
         if path.is_dir():
-            found = sorted(os.fspath(part) for part in path.glob(PARTS))
-            return FaceTable(shown, _parts(found, shown, begun=(path / JOB).is_dir()), PARQUET)
+            return _parts(out, shown, sorted(os.fspath(part) for part in path.glob(PARTS)))
         there = path.is_file()
-    except (OSError, ValueError) as problem:  # ValueError: a null character in the path
-        raise DatasetError(f"Cannot read {shown}: {getattr(problem, 'strerror', None) or problem}.") from problem
+    except OSError as problem:
+        raise DatasetError(f"Cannot read {shown}: {reason(problem)}.") from problem
     if not there:
         raise DatasetError(f"There is no {shown}. Expected what ferkit batch wrote, or a table of ferkit predict.")
     return FaceTable(shown, [_escaped(out)], _reader(out, shown))
 
 
 def _find_remote(out: str) -> FaceTable:
+    files, path = filesystem(out)
+    if "file" in files.protocol:
+        return find_table(path)
+    shown, path = printable_name(out), path.rstrip("/")
+    # Sizes and dates come with one listing; else the store would be asked for them six times per part.
+    files = type(files)(*files.storage_args, **{**files.storage_options, "use_listings_cache": True})
+    files.invalidate_cache()
     try:
-        import fsspec
-    except ImportError as problem:
-        raise MissingDependencyError("Addresses need fsspec: pip install 'ferkit[batch]'.") from problem
-    shown = printable_name(out)
-    try:
-        filesystem, path = fsspec.core.url_to_fs(out)
-        if "file" in filesystem.protocol:
-            return find_table(path)
-        path = path.rstrip("/")
-        filesystem.invalidate_cache()  # parts may have come since this process looked last
-        single = filesystem.isfile(path)
-        found = [path] if single else sorted(filesystem.glob(f"{_escaped(path)}/{PARTS}"))
-        begun = not found and filesystem.exists(f"{path}/{JOB}/job.json")
-    except DatasetError:
-        raise
-    except ImportError as problem:
-        extra = "pip install 'ferkit[s3]'" if out.startswith("s3:") else "install the package that it names"
-        raise MissingDependencyError(f"Cannot open {shown} ({first_line(problem)}): {extra}.") from problem
+        if files.isfile(path):
+            return FaceTable(shown, [_escaped(files.unstrip_protocol(path))], _reader(path, shown), files)
+        listed = files.ls(path, detail=False) if files.isdir(path) else []
     except Exception as problem:  # every store has errors of its own
-        raise DatasetError(f"Cannot read {shown}: {first_line(problem)}") from problem
-    reader = _reader(path, shown) if single else PARQUET
-    parts = [filesystem.unstrip_protocol(part) for part in found]
-    return FaceTable(shown, _parts(parts, shown, begun=begun), reader, filesystem)
+        raise DatasetError(f"Cannot read {shown}: {reason(problem)}.") from problem
+    parts = sorted(part for part in listed if fnmatchcase(part.rpartition("/")[2], PARTS))
+    return _parts(out, shown, [files.unstrip_protocol(part) for part in parts], files)
 
 
-def _parts(found: Sequence[str], shown: str, *, begun: bool) -> Sequence[str]:
+def _parts(out: str, shown: str, found: Sequence[str], files: Any = None) -> FaceTable:
+    planned = _planned_parts(out)
     if found:
-        return [_escaped(part) for part in found]
-    if begun:
+        return FaceTable(shown, [_escaped(part) for part in found], PARQUET, files, planned)
+    if planned is not None:
         raise DatasetError(f"The batch in {shown} has no part done yet. Wait for the first, or start it again.")
     raise DatasetError(f"{shown} holds no {PARTS}. Expected what ferkit batch wrote, or a table of ferkit predict.")
+
+
+def _planned_parts(out: str) -> int | None:
+    """How many parts the job will have; None where that is not to be known, which is no trouble for what is there."""
+    try:
+        job = read_job(open_storage(out), out)
+        return None if job is None else int(job["parts"])
+    except (FerkitError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _reader(path: str, shown: str) -> str:
@@ -113,12 +117,12 @@ def one_line(table: FaceTable, errors: type[Exception]) -> Iterator[None]:
     except DatasetError:
         raise
     except (errors, OSError) as problem:
-        raise DatasetError(f"Cannot read {table.name}: {first_line(problem)}") from problem
+        raise DatasetError(f"Cannot read {table.name}: {_first_line(problem)}") from problem
     except Exception as problem:  # every store has errors of its own
         if table.filesystem is None:
             raise
-        raise DatasetError(f"Cannot read {table.name}: {first_line(problem)}") from problem
+        raise DatasetError(f"Cannot read {table.name}: {_first_line(problem)}") from problem
 
 
-def first_line(problem: BaseException) -> str:
+def _first_line(problem: BaseException) -> str:
     return printable_name((str(problem).strip().splitlines() or [type(problem).__name__])[0])

@@ -1,0 +1,114 @@
+"""`ferkit summarize` as a user meets it: what it prints, where, and how it ends."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from face_tables import broken, empty, face, write_batch
+from ferkit.batch.job import FORMAT
+from ferkit.cli import app, console
+
+pytest.importorskip("duckdb")
+
+
+@pytest.fixture
+def ferkit(capsys, monkeypatch, tmp_path):
+    """Run a command line in a folder with a batch in `out`; gives exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    write_batch(
+        tmp_path / "out",
+        [face(f"p/sea/{n}.jpg", "happy", 0.9, "2024-05-01T10:00:00") for n in range(3)],
+        [
+            face("p/[red]hills/1.jpg", "sad", 0.5),
+            empty("p/2.jpg"),
+            broken("p/3.jpg"),
+            broken("p/4.jpg", "No \x1b[1m{}"),
+        ],
+    )
+
+    def run(*words):
+        code = 0
+        try:
+            console.run(lambda: app(["summarize", *map(str, words)], standalone_mode=False))
+        except SystemExit as leaving:
+            code = leaving.code
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    return run
+
+
+def test_for_people(ferkit):
+    code, out, err = ferkit("out", "--by", "folder")
+    assert code == 0
+    assert not err
+    assert out.splitlines() == [
+        "out: 7 pictures, 4 faces, 1 picture without a face, 2 errors",
+        "taken from 2024-05-01 to 2024-05-01; 4 pictures without a date",
+        "",
+        "perceived  faces  share  mean confidence",
+        "happy          3    75%             0.90  ██████████████████",
+        "sad            1    25%             0.50  ██████",
+        "",
+        "folders below p",
+        "folder      pictures  faces  errors  perceived",
+        "sea                3      3       0  happy 100%",
+        "[red]hills         1      1       0  sad 100%",
+        ".                  3      0       2",
+        "",
+        "errors: 2",
+        "  1  Cannot read ...: it is empty.",
+        r"  1  No \x1b[1m...",
+    ]
+
+
+def test_json_is_one_document_and_nothing_else(ferkit):
+    code, out, err = ferkit("out", "--by", "month", "--min-confidence", "0.6", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["pictures"] == 7
+    assert found["labels"]["uncertain"]["share"] == 0.25
+    assert found["taken"] == {"first": "2024-05-01T10:00:00", "last": "2024-05-01T10:00:00", "pictures_without": 4}
+    assert [group["group"] for group in found["groups"]] == ["2024-05", ""]
+    assert found["messages"][0] == {"message": "Cannot read ...: it is empty.", "n": 1}
+
+
+def test_a_job_that_is_not_finished(ferkit, tmp_path):
+    (tmp_path / "out" / "_job").mkdir()
+    (tmp_path / "out" / "_job" / "job.json").write_text(json.dumps({"format": FORMAT, "parts": 3}))
+    assert ferkit("out")[1].splitlines()[1] == "not finished: 2 of 3 parts are done"
+    assert json.loads(ferkit("out", "--json")[1])["parts"] == {"done": 2, "planned": 3}
+
+
+def test_files(ferkit, tmp_path):
+    code, out, err = ferkit("out", "--by", "day", "--csv", "days.csv", "--plot", "days.png", "--json")
+    assert (code, err) == (0, "Wrote days.csv\nWrote days.png\n")
+    json.loads(out)
+    assert (tmp_path / "days.csv").read_text().splitlines() == [
+        "day,pictures,pictures_without_face,errors,faces,mean_confidence,angry,disgust,fear,happy,sad,surprise,neutral",
+        ",4,1,2,1,0.5,0,0,0,0,1,0,0",
+        "2024-05-01,3,0,0,3,0.9,0,0,0,3,0,0,0",
+    ]
+    assert Image.open("days.png").width == 1600
+    assert ferkit("out", "--csv", "labels.csv")[0] == 0
+    assert (tmp_path / "labels.csv").read_text().splitlines()[0] == "label,faces,share,mean_confidence"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        pytest.param(["out", "--by", "week"], 2, "Unknown grouping 'week'", id="grouping"),
+        pytest.param(["out", "--depth", "2"], 2, "--depth is about folders", id="depth"),
+        pytest.param(["out", "--plot", "x.txt"], 2, "A plot is .png", id="plot"),
+        pytest.param(["out", "--csv", "-"], 2, "--csv writes a file", id="standard-output"),
+        pytest.param(["out", "--csv", "out"], 1, "Cannot write out", id="csv-is-a-folder"),
+        pytest.param(["gone"], 1, "There is no gone", id="gone"),
+        pytest.param(["."], 1, "holds no part-*.parquet", id="no-batch"),
+    ],
+)
+def test_what_goes_wrong_is_one_line(ferkit, words, code, says):
+    ended, out, err = ferkit(*words)
+    assert (ended, out) == (code, "")
+    assert says in err
+    assert err.count("\n") == 1
