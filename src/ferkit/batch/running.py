@@ -1,6 +1,5 @@
 """A job from SRC to a whole OUT: planned once, run until nothing is left, told about on the way."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,12 +9,10 @@ from typing import Any
 
 from ferkit.batch.claims import claimed
 from ferkit.batch.engines import ENGINES
-from ferkit.batch.job import FOLDER, JOB_FILE, Job, done_parts, read_job
-from ferkit.batch.listing import list_references
-from ferkit.batch.plan import write_plan
-from ferkit.batch.settings import Settings, checksums, load_recognizer
+from ferkit.batch.job import Job, done_parts
+from ferkit.batch.planning import prepare
+from ferkit.batch.settings import Settings
 from ferkit.batch.storage import Storage, is_address, open_storage
-from ferkit.batch.table import schema_of
 from ferkit.batch.work import PartSummary, summary_of
 from ferkit.errors import UsageError
 from ferkit.parallel import ordered_map, usable_cores
@@ -109,11 +106,11 @@ def run(
     start = ENGINES[engine]
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1. Received: {workers}.")
-    source, place = _absolute(src), _absolute(out)
+    place = _absolute(out)
     storage = open_storage(place)
-    _check_free(storage, place)
+    prepared = prepare(storage, place, _absolute(src), wanted)
     with claimed(place):
-        job = _resumed(storage, place, source, wanted) or _planned(storage, place, source, wanted)
+        job = prepared()
         tally = _Tally(job, storage)
         if progress:
             progress(tally.now())
@@ -169,50 +166,6 @@ class _Tally:
             round(now.seconds, 3),
             round(now.pictures_per_second, 2),
         )
-
-
-def _check_free(storage: Storage, out: str) -> None:
-    """Refuse an OUT with other things in it: whoever reads the results would take them for some."""
-    names = storage.names()
-    other = next((name for name in names if not name.startswith((FOLDER, "."))), None)
-    if other is not None and FOLDER not in names:
-        raise UsageError(f"{out} holds other things, such as {other}. Choose a new folder, or an empty one.")
-
-
-def _resumed(storage: Storage, out: str, source: str, settings: Settings) -> Job | None:
-    """The job that is in OUT, if it is the one that is asked for."""
-    found = read_job(storage, out)
-    if found is None:
-        return None
-    settings = settings.settled()
-    asked = {"source": source, **settings.words(), **{f"{k}_sha256": v for k, v in checksums(settings).items()}}
-    there = {
-        "source": found["source"],
-        **found["settings"],
-        **{f"{k}_sha256": v for k, v in found["checksums"].items()},
-    }
-    if settings.part_size is None:
-        asked["part_size"] = there["part_size"]
-    for name in asked | there:
-        if asked.get(name) != there.get(name):
-            raise UsageError(
-                f"{out} holds another job: {name} was {there.get(name)} there and is {asked.get(name)} now. "
-                "Give what was given then, or choose another OUT."
-            )
-    return Job(
-        out, source, settings, found["parts"], found["pictures"], tuple(found["classes"]), dict(found["checksums"])
-    )
-
-
-def _planned(storage: Storage, out: str, source: str, settings: Settings) -> Job:
-    """A new job. What cannot work is said before anything is listed; job.json comes last and says that the plan is whole."""
-    settings = settings.settled()
-    classes = load_recognizer(settings).classes
-    schema_of(classes)
-    parts, pictures = write_plan(storage, list_references(source), settings.part_size)
-    job = Job(out, source, settings, parts, pictures, classes, checksums(settings))
-    storage.write(JOB_FILE, json.dumps(job.to_dict(), indent=1).encode())
-    return job
 
 
 def _absolute(place: str | Path) -> str:

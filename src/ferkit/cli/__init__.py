@@ -6,6 +6,7 @@ import typer
 
 import ferkit
 from ferkit.cli import console
+from ferkit.cli.batch import batch
 from ferkit.cli.data import data
 from ferkit.cli.evaluate import evaluate
 from ferkit.cli.export import export
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (
     predict,
     video,
+    batch,
     train,
     tune,
     evaluate,

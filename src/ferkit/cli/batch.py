@@ -1,0 +1,135 @@
+"""`ferkit batch`: the emotions in an archive of pictures, however large."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ferkit.cli.console import no_native_chatter, notes, print_json
+
+if TYPE_CHECKING:
+    from ferkit.batch.running import BatchSummary, Progress
+
+# Where nobody watches a bar, in the log of a cluster, a line says how it goes: every so often.
+_LINE_EVERY_S = 60.0
+
+
+def batch(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SRC", help="Folder, glob, .zip, .tar ({000..127} too), .parquet, list .txt; s3://..."),
+    ],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A new folder, or s3://... (gs://, az://).")],
+    engine: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="How many. [default: one per core]")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster that runs already. [default: one on this machine]")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Model folder, 'default', or a .onnx, .tflite, .keras, .h5 file.")
+    ] = "default",
+    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
+    ] = 0.0,
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see: ferkit predict.")] = None,
+    part_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Pictures per file of OUT, each done or not. [default: up to 1000]", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
+) -> None:
+    """Recognise the perceived emotion of every face in very many pictures, into a Parquet data set.
+
+    Killed at any moment and started again, the same command goes on. The exit code is 1 if pictures could not be read.
+
+    Example: ferkit batch photos/ emotions/ --workers 8
+    """
+    from ferkit.batch import run
+    from ferkit.cli.progress import download_bar
+    from ferkit.detection import fetch_weights
+
+    settings: dict[str, Any] = {
+        "model": model,
+        "detector": detector,
+        "min_confidence": min_confidence,
+        "tta": tta,
+        "part_size": part_size,
+    }
+    with download_bar() as download:
+        fetch_weights(detector, download)
+    try:
+        with no_native_chatter(), _progress() as show:
+            summary = run(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)
+    except KeyboardInterrupt:
+        notes.print("Parts that are done are kept. To go on: the same command.")
+        raise
+    _tell(summary)
+    if as_json:
+        print_json(summary.to_dict())
+    if summary.errors:
+        raise typer.Exit(1)
+
+
+def _tell(summary: "BatchSummary") -> None:
+    notes.print(f"{summary.pictures:,} pictures, {summary.faces:,} faces; {summary.errors:,} could not be read.")
+    new = summary.parts - summary.skipped_parts
+    before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
+    pace = f" in {_duration(summary.seconds)}, {summary.pictures_per_second:.1f} pictures per second" if new else ""
+    files = "1 file" if summary.parts == 1 else f"{summary.parts:,} files"
+    notes.print(f"Wrote {files} into {summary.out}{before}{pace}.", markup=False)
+
+
+@contextmanager
+def _progress() -> "Iterator[Callable[[Progress], None]]":
+    """A bar on standard error, or a line once a minute where that is no terminal."""
+    if not notes.is_terminal:
+        yield _Lines()
+        return
+    from rich import progress
+
+    with progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        console=notes,
+        transient=True,
+        redirect_stdout=False,
+    ) as bar:
+        task = bar.add_task("Listing pictures", total=None)
+
+        def show(now: "Progress") -> None:
+            bar.update(task, description=_words(now), completed=now.parts, total=now.parts_in_all)
+
+        yield show
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, now: "Progress") -> None:
+        if time.monotonic() - self._last >= _LINE_EVERY_S:
+            self._last = time.monotonic()
+            notes.print(_words(now))
+
+
+def _words(now: "Progress") -> str:
+    in_all = "" if now.pictures_in_all is None else f" of {now.pictures_in_all:,}"
+    left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
+    return f"{now.pictures:,}{in_all} pictures, {now.pictures_per_second:.1f} per second{left}, {now.errors:,} errors"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> _duration(7.4), _duration(3725), _duration(200_000)
+    ('7 s', '1 h 2 min', '2 d 8 h')
+    """
+    for unit, name, below, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {name} {int(seconds % unit // below)} {rest}"
+    return f"{seconds:.0f} s"
