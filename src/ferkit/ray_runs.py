@@ -133,7 +133,7 @@ class _Pool:
 
     def _start(self, one: _Running) -> None:
         job = replace(one.job, folder=one.job.folder.resolve())
-        self.running[self.train.remote(self.data, job, self.desk, self.worker)] = one
+        self.running[self.train.remote(self.data, job, self.desk, self.worker, do)] = one
 
     def _answer(self, number: int, row: Row) -> None:
         job = next((one.job for one in self.running.values() if one.job.number == number), None)
@@ -204,8 +204,8 @@ class _Worker:
             os.chdir(self.folder)
 
 
-def _train(dataset: Dataset, job: Job, desk: Any, worker: _Worker) -> str | None:
-    """What a worker does: one run. Returns why it failed, as `do` does."""
+def _train(dataset: Dataset, job: Job, desk: Any, worker: _Worker, work: Callable[..., str | None]) -> str | None:
+    """What a worker does: one run. Returns why it failed, as `do` does, which is the `work`."""
     import ray
 
     worker.settle()
@@ -217,8 +217,7 @@ def _train(dataset: Dataset, job: Job, desk: Any, worker: _Worker) -> str | None
     def enough(row: Row) -> bool:
         return bool(ray.get(desk.tell.remote(job.number, dict(row))))
 
-    why: str | None = do(dataset, job, enough, quiet=True)
-    return why
+    return work(dataset, job, enough, quiet=True)
 
 
 def _first_line(problem: Exception) -> str:

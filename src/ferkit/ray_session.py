@@ -55,11 +55,24 @@ def ray_session(
         yield ray
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-    _connect(ray, wanted, workers, store)
+    with _speechless():
+        _connect(ray, wanted, workers, store)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _speechless() -> Iterator[None]:
+    """Ray prints on standard output that a worker died, which is ours to say, and has no option for it."""
+    worker: Any = importlib.import_module("ray._private.worker")
+    before = getattr(worker, "_worker_logs_enabled", None)
+    worker._worker_logs_enabled = False
     try:
-        yield ray
+        yield
     finally:
-        ray.shutdown()
+        worker._worker_logs_enabled = before
 
 
 def _connect(ray: ModuleType, address: str, workers: int | None, store: int) -> None:
