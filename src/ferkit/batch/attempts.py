@@ -7,6 +7,7 @@ Ctrl-C, takes its marker along, for no picture is to blame for that.
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -20,6 +21,9 @@ from ferkit.errors import FerkitError
 DEATHS = 2
 # Deaths in a row at no picture at all: then the next attempt would end like these.
 _UNEXPLAINED = 5
+
+_FOLDER = f"{FOLDER}/begun"
+_NAME = re.compile(r"(\d{6,})\.json")
 
 
 @dataclass
@@ -59,7 +63,7 @@ class Attempt:
     """
 
     def __init__(self, storage: Storage, part: int) -> None:
-        self._storage, self._part, self._name = storage, part, f"{FOLDER}/begun/{part:06}.json"
+        self._storage, self._part, self._name = storage, part, _name(part)
         found = storage.read(self._name)
         self.careful = found is not None
         self._marker = _Marker() if found is None else _Marker.read(found)
@@ -94,3 +98,17 @@ class Attempt:
         self._marker.at = picture
         # What a dead process wrote is there; only a dead machine may take it along, and that is no picture's fault.
         self._storage.write(self._name, json.dumps(vars(self._marker)).encode(), lasting=False)
+
+
+def forget(storage: Storage, part: int) -> None:
+    """Take the marker of a part away that is done: its process died in between."""
+    storage.remove(_name(part))
+
+
+def begun_parts(storage: Storage) -> set[int]:
+    """The parts that have a marker."""
+    return {int(match[1]) for match in map(_NAME.fullmatch, storage.names(_FOLDER)) if match}
+
+
+def _name(part: int) -> str:
+    return f"{_FOLDER}/{part:06}.json"

@@ -6,7 +6,7 @@ import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ferkit.batch import containers
@@ -14,10 +14,13 @@ from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, filesystem, is_address, network, reason
 from ferkit.errors import DatasetError
 from ferkit.listing import PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
+from ferkit.parallel import ordered_map
 
 LIST_SUFFIXES = (".txt", ".lst")
 _WEB = ("http://", "https://")
 _EXPECTED = "Expected a folder, a glob, a .zip, a .tar, a .parquet, a list .txt or a picture, local or as an address such as s3://"
+# Stores answer slowly, and many questions at once.
+_THREADS = 16
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -31,7 +34,8 @@ def list_references(source: str) -> Iterator[Reference]:
     Raises `FerkitError` where something does not exist or nothing is a picture. What turns out to be damaged later comes
     as a reference with a `problem`.
     """
-    found = itertools.chain.from_iterable(map(_one, braces(source)))
+    sources = list(braces(source))
+    found = itertools.chain.from_iterable(map(_one, sources) if len(sources) == 1 else _several(sources))
     first = next(found, None)
     if first is None:
         raise DatasetError(f"{source} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).{_hint(source)}")
@@ -51,6 +55,23 @@ def braces(source: str) -> Iterator[str]:
     low, high = match[1], match[2]
     for number in range(int(low), int(high) + 1):
         yield from braces(f"{source[: match.start()]}{number:0{len(low)}}{source[match.end() :]}")
+
+
+def _several(sources: Sequence[str]) -> Iterator[Iterator[Reference]]:
+    """What braces stand for. That a shard is missing is said before hours are spent on the others."""
+    plain = [one for one in sources if one.lower().endswith(containers.SUFFIXES) and not glob.has_magic(one)]
+    for one, there in zip(plain, ordered_map(_is_there, plain, _THREADS), strict=True):
+        if not there:
+            raise DatasetError(f"There is no {one}. {_EXPECTED}.")
+    return (_entry(one, one) if plain else _one(one) for one in sources)
+
+
+def _is_there(source: str) -> bool:
+    if not is_address(source):
+        return os.path.lexists(source)
+    files, path = filesystem(source)
+    with network(source):
+        return bool(files.exists(path))
 
 
 def _one(source: str) -> Iterator[Reference]:

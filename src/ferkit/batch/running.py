@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ferkit.batch.attempts import begun_parts, forget
 from ferkit.batch.claims import claimed
 from ferkit.batch.engines import ENGINES
 from ferkit.batch.job import Job, done_parts
@@ -132,6 +133,8 @@ class _Tally:
         for found in ordered_map(lambda part: summary_of(storage, part), done, _THREADS):
             if found is not None:
                 self.add(found)
+        for part in begun_parts(storage).intersection(done):
+            forget(storage, part)
         self._started = time.perf_counter()
 
     def add(self, summary: PartSummary) -> None:

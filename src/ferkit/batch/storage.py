@@ -16,6 +16,7 @@ _PACKAGES = {"s3": "pip install 'ferkit[s3]'", "s3a": "pip install 'ferkit[s3]'"
 
 # What is asked of an object store at a time: its answers take as long to begin as a few megabytes take to come.
 _BLOCK = 8 << 20
+_LONGEST_REASON = 300  # letters
 
 
 class Storage(Protocol):
@@ -61,7 +62,9 @@ def filesystem(address: str) -> tuple[Any, str]:
         command = _PACKAGES.get(kind, f"{problem}")
         raise MissingDependencyError(f"Addresses of the kind {kind}:// need a package: {command}.") from problem
     except (ValueError, TypeError) as problem:
-        raise UsageError(f"{address} is no address that fsspec knows ({problem}).") from problem
+        raise UsageError(f"{address} is no address that fsspec knows ({reason(problem)}).") from problem
+    except Exception as problem:  # some look for their server, or for Java, at once
+        raise FerkitError(f"{address} cannot be reached: {reason(problem)}.") from problem
     return found, str(path)
 
 
@@ -179,7 +182,7 @@ class Bucket:
 def reason(problem: BaseException) -> str:
     """Why something failed, in one line without a full stop."""
     text = getattr(problem, "strerror", None) or " ".join(str(problem).split()).rstrip(".")
-    return text or type(problem).__name__
+    return text[:_LONGEST_REASON] or type(problem).__name__
 
 
 class Far(io.RawIOBase):

@@ -26,7 +26,9 @@ def open_unpacked(path: str) -> Iterator[BinaryIO]:
 
 def is_picture(name: str) -> bool:
     """Whether a member of an archive is taken for a picture: by its suffix, and not what systems leave behind."""
-    return name.lower().endswith(PICTURE_SUFFIXES) and not is_junk(name.removeprefix("./"))
+    # "." and ".." begin like hidden names; where they would lead is no matter, for nothing is written there.
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in (".", "..")]
+    return name.lower().endswith(PICTURE_SUFFIXES) and not is_junk("/".join(parts))
 
 
 def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
@@ -41,8 +43,10 @@ def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo,
                     yield member, archive
                 # A TarFile remembers every member it has seen; nobody goes back to them.
                 archive.members.clear()  # type: ignore[attr-defined]
-            # Where tarfile cannot make out a header it takes that for the end.
-            if stream.seekable() and stream.seek(archive.offset) and stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
-                raise tarfile.ReadError("no header where one belongs")
+            # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of one.
+            if stream.seekable():
+                stream.seek(archive.offset)
+                if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                    raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as problem:
         raise DatasetError(f"{name} is cut off or damaged ({problem}). Download or copy it again.") from problem

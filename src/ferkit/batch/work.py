@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit import tta as augmented
-from ferkit.batch.attempts import DEATHS, Attempt
+from ferkit.batch.attempts import DEATHS, Attempt, forget
 from ferkit.batch.job import Job, part_name
 from ferkit.batch.plan import read_part
 from ferkit.batch.reading import Picture, entries, pictures
@@ -84,6 +84,7 @@ class PartWorker:
     def __call__(self, part: int) -> PartSummary:
         there = summary_of(self._storage, part)
         if there is not None:
+            forget(self._storage, part)
             return there
         started = time.perf_counter()
         with Attempt(self._storage, part) as attempt:
