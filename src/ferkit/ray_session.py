@@ -86,7 +86,7 @@ def _connect(ray: ModuleType, address: str, workers: int | None, store: int) -> 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what its next version will do otherwise
             ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError, OSError) as problem:
+    except Exception as problem:  # of many kinds, down to the plainest
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
         raise ClusterError(
             f"Ray cannot be {'started' if address == 'local' else f'reached at {address}'}: {first}"

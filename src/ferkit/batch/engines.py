@@ -5,11 +5,12 @@ from typing import Protocol
 
 from ferkit.batch.job import Job
 from ferkit.batch.work import PartSummary
+from ferkit.parallel import usable_cores
 from ferkit.registry import Registry
 
 
 class Engine(Protocol):
-    """Runs the parts with so many workers and yields what became of each, in whatever order they are done.
+    """Runs the parts with so many workers (None: one per core that the engine has) and yields what became of each, in whatever order they are done.
 
     Each worker makes one `ferkit.batch.work.PartWorker(job)` and calls it with parts. A worker that dies is replaced, and
     its part is begun again by another. What a worker raises ends the job and is raised here. When the iterator is closed,
@@ -19,7 +20,7 @@ class Engine(Protocol):
     """
 
     def __call__(
-        self, job: Job, parts: Sequence[int], workers: int, *, address: str | None = None
+        self, job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None
     ) -> Iterator[PartSummary]: ...
 
 
@@ -27,8 +28,16 @@ ENGINES: Registry[Engine] = Registry("engine")
 
 
 @ENGINES.register("local")
-def local(job: Job, parts: Sequence[int], workers: int, *, address: str | None = None) -> Iterator[PartSummary]:
+def local(job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None) -> Iterator[PartSummary]:
     """This machine's cores, a process for each."""
     from ferkit.batch.local_engine import run_parts
+
+    return run_parts(job, parts, workers or usable_cores(), address=address)
+
+
+@ENGINES.register("ray")
+def ray(job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None) -> Iterator[PartSummary]:
+    """Ray Data: an actor for each core, on this machine or on a cluster."""
+    from ferkit.batch.ray_engine import run_parts
 
     return run_parts(job, parts, workers, address=address)

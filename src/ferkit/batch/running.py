@@ -16,7 +16,7 @@ from ferkit.batch.settings import Settings
 from ferkit.batch.storage import Storage, is_address, open_storage
 from ferkit.batch.work import PartSummary, summary_of
 from ferkit.errors import UsageError
-from ferkit.parallel import ordered_map, usable_cores
+from ferkit.parallel import ordered_map
 
 # Footers of done parts are small and may be far away: so many are asked for at once.
 _THREADS = 8
@@ -94,7 +94,7 @@ def run(
         src: folder, glob, archive, Parquet file, list; see `ferkit.batch.listing.list_references`.
         out: a folder of its own, or an address such as s3://bucket/folder.
         engine: a name of `ferkit.batch.ENGINES`.
-        workers: how many; None takes a worker per core.
+        workers: how many; None takes one per core, of this machine or of the cluster.
         address: of the cluster, for engines that know one.
         progress: told of the job at its start and after every part.
         **settings: those of `ferkit.batch.Settings`: model, detector, min_confidence, tta, part_size.
@@ -115,7 +115,7 @@ def run(
         tally = _Tally(job, storage)
         if progress:
             progress(tally.now())
-        for summary in start(job, tally.pending, workers or usable_cores(), address=address):
+        for summary in start(job, tally.pending, workers, address=address):
             tally.add(summary)
             if progress:
                 progress(tally.now())

@@ -1,0 +1,110 @@
+"""The engine of a cluster: Ray Data with an actor per worker, on this machine or on a Ray cluster that is there.
+
+The data set is the numbers of the parts. Ray Data hands them to its actors, brings back what became of each as it ends,
+and begins again elsewhere what an actor or its machine had when it died; parts that are done by then are not done twice.
+"""
+
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from ferkit.batch.attempts import begun_parts, forget
+from ferkit.batch.job import JOB_FILE, Job
+from ferkit.batch.work import PartSummary, PartWorker
+from ferkit.errors import ClusterError, FerkitError, UsageError
+from ferkit.ray_session import ray_session
+
+# Each block costs the driver some milliseconds before the first can begin, so of many parts several share one.
+_BLOCKS = 2000
+# In front of an actor: the one that it does, and the one that is there when it has done it.
+_IN_FLIGHT = 2
+
+
+def run_parts(
+    job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None
+) -> Iterator[PartSummary]:
+    """See `ferkit.batch.engines.Engine`. No number of workers takes one per core of the cluster.
+
+    Raises:
+        ClusterError: the cluster cannot be reached, or a machine of it does not see the folder of the job.
+        UsageError: a detector or classifier of one's own that does not pickle.
+    """
+    if not parts:
+        return
+    left = set(parts)
+    try:
+        with ray_session(address, workers=workers) as ray, _quiet_data() as data:
+            size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            numbers = data.range(len(parts), override_num_blocks=min(len(parts), _BLOCKS))
+            pool = data.ActorPoolStrategy(size=min(size, len(parts)), max_tasks_in_flight_per_actor=_IN_FLIGHT)
+            done = numbers.map(_Actor, fn_constructor_args=(job, parts), compute=pool, num_cpus=1)
+            for row in _rows(ray, done):
+                left.discard(row["part"])
+                yield PartSummary(**row)
+    finally:
+        # Actors that end with the job end at once, and what they were at is not to blame.
+        storage = job.storage()
+        for part in left & begun_parts(storage) if left else ():
+            forget(storage, part)
+
+
+class _Actor:
+    """A worker: made once, with its model, then called with a row per part."""
+
+    def __init__(self, job: Job, parts: Sequence[int]) -> None:
+        if job.storage().read(JOB_FILE) is None:
+            raise ClusterError(
+                f"{socket.gethostname()} does not see {job.out}. Choose an OUT that all machines share, or an address."
+            )
+        self.parts, self.work = parts, PartWorker(job)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return dict(vars(self.work(self.parts[int(row["id"])])))
+
+
+def _rows(ray: ModuleType, done: Any) -> Iterator[dict[str, Any]]:
+    try:
+        yield from done.iter_rows()
+    except ray.exceptions.RayError as problem:
+        raise _cause(problem) from problem
+    except (TypeError, AttributeError) as problem:
+        if "pickle" not in str(problem) and "serialize" not in str(problem):
+            raise
+        raise UsageError(
+            f"A detector or classifier of your own must pickle ({str(problem).splitlines()[0]})."
+        ) from problem
+
+
+def _cause(problem: BaseException) -> BaseException:
+    """What a worker raised, out of what Ray wrapped it in; else what Ray has to say, in one line."""
+    seen: BaseException | None = problem
+    while seen is not None:
+        if isinstance(seen, FerkitError) and type(seen).__module__.startswith("ferkit."):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return problem
+
+
+@contextmanager
+def _quiet_data() -> Iterator[ModuleType]:
+    """Ray Data without its bars and logs, and with rows that come as soon as they are there."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    # A block of results ends after its first row. Otherwise it would wait for those of all parts of the block before.
+    ours = {"enable_progress_bars": False, "print_on_execution_start": False, "target_max_block_size": 1}
+    before = {name: getattr(context, name) for name in ours}
+    log = logging.getLogger("ray.data")
+    level = log.level
+    for name, value in ours.items():
+        setattr(context, name, value)
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield ray.data
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        log.setLevel(level)
