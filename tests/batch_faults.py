@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 
 from ferkit.results import Box, Face
 
@@ -32,9 +33,8 @@ class KillsOnce:
     parent: bool = False
 
     def __call__(self, image):
-        if image[0, 0, 0] == self.shade and not os.path.exists(self.file):
-            with open(self.file, "w") as file:
-                file.write(str(os.getpid()))
+        if image[0, 0, 0] == self.shade and not Path(self.file).exists():
+            Path(self.file).write_text(str(os.getpid()))
             os.kill(os.getppid() if self.parent else os.getpid(), signal.SIGKILL)
             if self.parent:
                 signal.pause()  # as if the picture took for ever: only its own end can end this process

@@ -13,7 +13,7 @@ import pytest
 from batch_faults import Deadly, Failing, KillsOnce
 from batch_jobs import DyingFolder, Killed, face, fresh, inline, make_pictures, markers, rows_of
 from ferkit import batch
-from ferkit.batch import ENGINES, Settings, planning, running, work
+from ferkit.batch import ENGINES, running
 from ferkit.batch.attempts import Attempt
 from ferkit.batch.claims import claimed
 from ferkit.batch.storage import Folder

@@ -163,7 +163,7 @@ def test_hostile_names_reach_the_table_and_nothing_else(form, tmp_path):
     before = set(tmp_path.rglob("*"))
     rows = run(place, tmp_path / "out")
     assert [row["label"] for row in rows] == ["disgust"] * 3
-    assert [row["source"].partition("::")[2] for row in rows][0] == names[0]
+    assert rows[0]["source"].partition("::")[2] == names[0]
     assert {path for path in tmp_path.rglob("*") if "out" not in path.parts} == before
 
 
