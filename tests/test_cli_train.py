@@ -54,6 +54,8 @@ def test_train_then_export_then_evaluate(table, tmp_path):
         pytest.param(["train", "missing.csv"], 1, "There is no missing.csv", id="missing"),
         pytest.param(["train", "TABLE", "--out", "nothing", "--resume"], 1, "nothing to resume", id="resume"),
         pytest.param(["train", "TABLE", "--votes", "missing.csv"], 1, "missing.csv", id="votes"),
+        pytest.param(["train", "TABLE", "--devices", "none"], 2, "a number from 1, or all", id="devices"),
+        pytest.param(["train", "TABLE", "--devices", "64"], 2, "64 devices were asked for", id="too-many-devices"),
         pytest.param(["export", "default", "x", "--format", "onx"], 2, "Did you mean 'onnx'", id="format"),
         pytest.param(["export", "nowhere", "x.onnx", "--format", "onnx"], 1, "No model at nowhere", id="model"),
     ],

@@ -18,7 +18,7 @@ ORDER = [
     {"errors"},
     {"labels", "registry", "files", "palette", "samples", "keras_backend", "progress", "parallel"},
     {"ray_session"},
-    {"download", "listing"},
+    {"devices", "download", "listing"},
     {"results", "rows", "drawing", "interchange", "notebook", "placement", "privacy", "smoothing", "tracking"},
     {"sources"},
     {"images"},

@@ -9,6 +9,7 @@ uses. Rotation, shear, zoom, shift and flip are multiplied into one matrix, so e
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ferkit.devices import own_rows
 from ferkit.errors import UsageError
 from ferkit.keras_backend import load_keras
 
@@ -138,7 +139,7 @@ def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
 
         def draw_transforms(self, n: Any, height: int, width: int) -> "Tensor":
             # One draw for all seven numbers of a face: random calls cost more than the arithmetic.
-            draw = random.uniform((n, 7), -1.0, 1.0, seed=self.seed)
+            draw = own_rows(lambda rows: random.uniform((rows, 7), -1.0, 1.0, seed=self.seed), n)
             radians = 3.141592653589793 / 180
             return affine_transforms(
                 rotation=draw[:, 0] * (augmentation.rotation * radians),
@@ -151,13 +152,13 @@ def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
             )
 
         def draw_light(self, n: Any) -> tuple["Tensor", "Tensor"]:
-            draw = random.uniform((n, 2), -1.0, 1.0, seed=self.seed)
+            draw = own_rows(lambda rows: random.uniform((rows, 2), -1.0, 1.0, seed=self.seed), n)
             factor = 1 + draw[:, 0] * augmentation.contrast
             offset = draw[:, 1] * (augmentation.brightness * 255)
             return ops.reshape(factor, (-1, 1, 1, 1)), ops.reshape(offset, (-1, 1, 1, 1))
 
         def draw_patches(self, n: Any, height: int, width: int) -> tuple["Tensor", "Tensor"]:
-            draw = random.uniform((n, 6), seed=self.seed)
+            draw = own_rows(lambda rows: random.uniform((rows, 6), seed=self.seed), n)
             # Zhong et al.: sides at most 1 to 3, as often lying as standing.
             mask = patches(0.02 + 0.18 * draw[:, 0], 3 ** (2 * draw[:, 1] - 1), draw[:, 2:4], height, width)
             chosen = ops.reshape(draw[:, 4] < augmentation.erase, (-1, 1, 1, 1))

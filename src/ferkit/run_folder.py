@@ -100,12 +100,13 @@ def sittings(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def add_sitting(folder: Path) -> None:
+def add_sitting(folder: Path, devices: Sequence[str]) -> None:
     now = {
         "backend": load_keras().backend.backend(),
         "commit": model_folder.git_commit(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
+        "devices": list(devices),
         "versions": model_folder.versions(),
     }
     write_json(folder / _ENVIRONMENT_FILE, [*sittings(folder), now])

@@ -6,6 +6,7 @@ costs a second pass forward and back. Keras has no step with two gradients, so t
 
 from typing import Any
 
+from ferkit.devices import replicas, summed
 from ferkit.errors import UsageError
 from ferkit.keras_backend import load_keras
 
@@ -34,6 +35,7 @@ def sharpness_aware(inputs: Any, augment: Any, network: Any, rho: float) -> Any:
                 return loss, answers, tape.gradient(loss, weights)
 
             loss, answers, slopes = gradients()
+            slopes = summed(slopes)  # uphill for the whole batch
             scale = rho / (tf.linalg.global_norm(slopes) + 1e-12)
             steps = [slope * scale for slope in slopes]
             for weight, step in zip(weights, steps, strict=True):
@@ -42,7 +44,8 @@ def sharpness_aware(inputs: Any, augment: Any, network: Any, rho: float) -> Any:
             for weight, step in zip(weights, steps, strict=True):
                 weight.assign_sub(step)
             self.optimizer.apply_gradients(zip(slopes, weights, strict=True))
-            self._loss_tracker.update_state(loss, sample_weight=tf.shape(faces)[0])
+            # Keras has divided it by the number of devices, so that their gradients add up.
+            self._loss_tracker.update_state(loss * replicas(), sample_weight=tf.shape(faces)[0])
             return dict(self.compute_metrics(faces, targets, answers))
 
     return SharpnessAware(inputs, network(augment(inputs)), name="training")

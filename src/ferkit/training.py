@@ -18,7 +18,9 @@ import numpy as np
 from ferkit import checkpoints, plots, run_folder
 from ferkit.averaging import averaged, use_average
 from ferkit.classifier import EmotionClassifier
-from ferkit.datasets.records import Dataset
+from ferkit.datasets.records import Dataset, Faces
+from ferkit.devices import Devices
+from ferkit.devices import choose as choose_devices
 from ferkit.errors import TrainingError
 from ferkit.finishing import about_run, write_model
 from ferkit.keras_backend import load_keras
@@ -30,6 +32,7 @@ from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import plateau_rate
 from ferkit.starting import architecture_of, check_activation, take_weights
 from ferkit.targets import (
+    Targets,
     open_teachers,
     store_answers,
     stored_answers,
@@ -72,6 +75,7 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    devices: int | str | None = None,
     **changes: Any,
 ) -> Run:
     """Train a network and leave a model folder.
@@ -84,10 +88,12 @@ def train(
         quiet: no progress on standard error.
         on_epoch: called after each epoch, when its checkpoint is on the disk, with its row of the history; what it raises
             ends the run, which can be resumed.
+        devices: how many devices of this machine share each batch, or "all"; None takes one. Decides where the work is
+            done, not how it goes: the weights are those of one device within rounding, and a run may be resumed on others.
         **changes: values of `TrainConfig` to change, e.g. `epochs=10`.
 
     Raises:
-        UsageError: a choice or value that makes no sense.
+        UsageError: a choice or value that makes no sense, or a batch that does not divide by the devices.
         TrainingError: the folder is taken or unwritable, or there is nothing to resume. The last checkpoint survives.
     """
     # Set-up: what to do and where.
@@ -100,12 +106,51 @@ def train(
     if resume:
         config, begun_as = run_folder.stored_config(folder, dataset, changes)
         named = begun_as or named
-    keras = load_keras()
+    load_keras()
     check_activation(config.activation)
-    faces, val = dataset.train, dataset.val
-    batch_size = min(config.batch_size, len(faces))
-    steps = len(faces) // batch_size
+    sitting = _Sitting(dataset, config, folder, named, resume, choose_devices(devices))
+    sitting.devices.check_batch(sitting.batch_size)
+    progress = TrainingProgress(config.epochs, sitting.steps, sitting.batch_size, quiet=quiet)
 
+    with sitting.devices.scope():
+        network, trained, history = _learn(sitting, progress, on_epoch)
+
+    # The best epoch becomes the model.
+    about = about_run(folder, dataset, config, history, named)
+    for trouble in _write_models(folder, network, trained, dataset, config, about):
+        progress.say(trouble)
+    plots.training_curves(history, folder / "curves.png")
+    return Run(folder, config, history)
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """One stretch of a run, from a start to its end: what to do and where."""
+
+    dataset: Dataset
+    config: TrainConfig
+    folder: Path
+    recipe: str
+    resume: bool
+    devices: Devices
+
+    @property
+    def batch_size(self) -> int:
+        return min(self.config.batch_size, len(self.dataset.train))
+
+    @property
+    def steps(self) -> int:
+        return len(self.dataset.train) // self.batch_size
+
+
+def _learn(
+    sitting: _Sitting, progress: TrainingProgress, on_epoch: Callable[[dict[str, float]], None] | None
+) -> tuple[Any, Any, History]:
+    """The network of the best epoch, the one with all heads that was trained, and the history."""
+    keras = load_keras()
+    dataset, config, folder, resume = sitting.dataset, sitting.config, sitting.folder, sitting.resume
+    faces, val = dataset.train, dataset.val
+    batch_size, steps = sitting.batch_size, sitting.steps
     last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
     checkpoint = checkpoints.load(last) if resume and last.is_file() else None
     history: History = checkpoint.history if checkpoint else []
@@ -129,8 +174,8 @@ def train(
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
     if not resume:
-        run_folder.claim(folder, config, dataset, named)
-    run_folder.add_sitting(folder)
+        run_folder.claim(folder, config, dataset, sitting.recipe)
+    run_folder.add_sitting(folder, sitting.devices.names)
     if checkpoint:
         checkpoints.put(checkpoint, model)
         # The table lags behind if the process died between the two.
@@ -142,7 +187,7 @@ def train(
 
     # Loop over epochs.
     board = run_folder.TensorBoard(folder / "tensorboard")
-    with TrainingProgress(config.epochs, steps, batch_size, quiet=quiet) as progress:
+    with progress:
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
         elif config.head_epochs and config.init is None and config.weights == "none":
@@ -165,7 +210,7 @@ def train(
             with averaged(model):
                 if config.recalibrate:
                     recalibrate_normalization(network, faces.images)
-                scores = model.evaluate(val.images, wanted, batch_size=_VAL_BATCH, verbose=0, return_dict=True)
+                scores = _scores(model, val.images, wanted, len(sitting.devices))
             if not np.isfinite(logs["loss"][0]):
                 raise TrainingError(
                     f"The loss became {logs['loss'][0]} in epoch {epoch}: the learning rate is too high. "
@@ -198,16 +243,25 @@ def train(
             if on_epoch is not None:
                 on_epoch(row)
 
-    # The best epoch becomes the model.
     best_state = checkpoints.load(best)
     model = phase_of(len(best_state.history), phases).compiled(trained, steps, counts)
     checkpoints.put(best_state, model)
     use_average(model)
-    about = about_run(folder, dataset, config, history, named)
-    for trouble in _write_models(folder, network, trained, dataset, config, about):
-        progress.say(trouble)
-    plots.training_curves(history, folder / "curves.png")
-    return Run(folder, config, history)
+    return network, trained, history
+
+
+def _scores(model: Any, images: Faces, wanted: Targets, devices: int) -> dict[str, float]:
+    """Loss and metrics over any number of faces; the few that do not divide by the devices are measured on their own."""
+    batch, even = -(-_VAL_BATCH // devices) * devices, len(images) // devices * devices
+    # Every device gets all of the rest: their mean is the same.
+    rest = np.tile(np.arange(even, len(images)), devices)
+    parts = [(even, images[:even], wanted[:even]), (len(images) - even, images[rest], wanted[rest])]
+    found = [
+        (count, model.evaluate(*part, batch_size=batch, verbose=0, return_dict=True)) for count, *part in parts if count
+    ]
+    if len(found) == 1:
+        return dict(found[0][1])
+    return {name: sum(count * scores[name] for count, scores in found) / len(images) for name in found[0][1]}
 
 
 def _write_models(

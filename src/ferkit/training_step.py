@@ -8,10 +8,12 @@ import numpy.typing as npt
 from ferkit.augmentation import augmenter
 from ferkit.averaging import keep_weights
 from ferkit.datasets.records import Faces, FaceSet
+from ferkit.devices import apply_once, replicas
 from ferkit.keras_backend import load_keras
 from ferkit.mixing import mixed
 from ferkit.models import ARCHITECTURES
 from ferkit.models.kernels import use_fused_normalization
+from ferkit.models.whole_batch import see_whole_batch
 from ferkit.objectives import objective, watched
 from ferkit.recipes import TrainConfig
 from ferkit.schedules import SCHEDULES, Span
@@ -52,7 +54,10 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
     steps: batches of an epoch, which the schedule is stretched by. counts: (classes,), training faces of each class.
     """
     keras = load_keras()
-    use_fused_normalization(network)
+    if replicas() > 1:
+        see_whole_batch(network)
+    else:
+        use_fused_normalization(network)
     pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
     augment = augmenter(config.augmentation, config.seed)
     if config.sharpness:
@@ -63,8 +68,8 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
         optimizer=_optimizer(config, steps),
         loss=objective(config, counts),
         metrics=watched(config, len(counts)),
-        # On the CPU XLA makes TensorFlow slower; JAX is always compiled.
-        jit_compile="auto" if keras.backend.backend() != "tensorflow" else _has_accelerator(),
+        # On the CPU XLA makes TensorFlow slower, and it does not compile for several devices; JAX is always compiled.
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" else replicas() == 1 and _has_accelerator(),
     )
     # TensorFlow traces a step twice if variables come into being in it, and tracing is what a short run waits for.
     model.optimizer.build(model.trainable_variables)
@@ -93,6 +98,8 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
         # Decay is for kernels: on biases and batch normalisation it only hurts (Loshchilov & Hutter use the same).
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     keep_weights(optimizer)
+    if config.accumulate > 1 and replicas() > 1:
+        apply_once(optimizer)
     return optimizer
 
 

@@ -9,6 +9,7 @@ from ferkit.cli.console import no_native_chatter, notes
 from ferkit.cli.train_seeds import SeveralRuns, parse_seeds, show
 from ferkit.cli.training_data import Data, DropDuplicates, SkipBroken, Split, TrainingData, Votes
 from ferkit.cli.where import Address, Engine, Workers
+from ferkit.devices import parse as parse_devices
 from ferkit.errors import UsageError
 from ferkit.recipes import OPTIMIZERS, RECIPES
 from ferkit.schedules import SCHEDULES
@@ -61,6 +62,9 @@ def train(
     workers: Workers = None,
     address: Address = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/RECIPE, numbered if taken.")] = None,
+    devices: Annotated[
+        str | None, typer.Option(metavar="N|all", help="How many devices share each batch. [default: 1]")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Write the report page into the run folder.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the card of the finished model as JSON.")] = False,
@@ -99,9 +103,11 @@ def train(
     where, several = Where(engine, workers, address), None
     if seeds is None and where != Where():
         raise UsageError("One run has one place. --engine, --workers and --address are for several, with --seeds.")
+    if devices is not None:
+        parse_devices(devices)
     if seeds is not None:
-        if seed is not None or report:
-            raise UsageError("--seed and --report are for one run. Leave them out, or --seeds.")
+        if seed is not None or report or devices is not None:
+            raise UsageError("--seed, --report and --devices are for one run. Leave them out, or --seeds.")
         several = SeveralRuns(recipe, parse_seeds(seeds), out or Path("runs") / f"{recipe}-seeds", resume, where)
         several.check()
 
@@ -116,7 +122,7 @@ def train(
         show(several.train(dataset, changes), data, json_=json_)
         return
     try:
-        run = run_training(dataset, recipe, out=out, resume=resume, **changes)
+        run = run_training(dataset, recipe, out=out, resume=resume, devices=devices, **changes)
     except KeyboardInterrupt:
         notes.print("Whole epochs are kept. To go on: the same command with --resume.")
         raise
