@@ -309,7 +309,7 @@ def test_parts_end_where_groups_do():
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "parts"), [(1, None, 1), (120, None, 3), (6400, None, 64), (70_000, None, 70), (5, 2, 3)]
+    ("count", "size", "parts"), [(1, None, 1), (120, None, 2), (6400, None, 50), (70_000, None, 69), (5, 2, 3)]
 )
 def test_the_usual_parts_and_the_plan_that_comes_back(count, size, parts, tmp_path):
     storage = Folder(tmp_path)

@@ -5,6 +5,7 @@ Written as the listing comes and read part by part, so that nobody ever holds al
 
 import io
 import itertools
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -18,8 +19,8 @@ from ferkit.errors import FerkitError
 
 # Parts in one file: its footer, which is read for each of them, stays below 100 KB.
 _PARTS = 64
-# The usual part: small jobs get enough parts to spread, large ones no more files than they need.
-_MOST, _LEAST = 1000, 50
+# The usual part: small jobs get enough of them to spread, large ones no more files than they need. Whole batches of faces.
+_LEAST, _MOST = 64, 1024
 
 _SCHEMA = pa.schema(
     [
@@ -38,7 +39,7 @@ def write_plan(storage: Storage, references: Iterable[Reference], part_size: int
     supply = iter(references)
     if part_size is None:
         ahead = list(itertools.islice(supply, _PARTS * _MOST))
-        part_size = min(max(-(-len(ahead) // _PARTS), _LEAST), _MOST)
+        part_size = max(1, math.ceil(len(ahead) / _PARTS / _LEAST)) * _LEAST
         supply = itertools.chain(ahead, supply)
         del ahead
     file = _PlanFile(storage)

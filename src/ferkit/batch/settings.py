@@ -21,7 +21,7 @@ class Settings:
     model: "default", a model folder or file that every worker can read, or a classifier. detector: a name, or a
     callable: RGB uint8 (H, W, 3) -> list of `Face`. Classifiers and callables must pickle, and be importable by the
     workers. min_confidence, tta: as `EmotionRecognizer` takes them. part_size: pictures of a part, the unit of work
-    that is done or not; None takes about 64 parts of 50 to 1,000 pictures, and more of 1,000 where there are more.
+    that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more of 1,024 where there are more.
     """
 
     model: str | Path | Classifier = model_folder.DEFAULT

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -31,8 +32,6 @@ from ferkit.results import Face, FaceEmotion, PictureResult
 # smaller batches some networks answer differently in the last bit (`benchmarks/batch_exact.py`), and rows must not
 # depend on which pictures came together.
 BATCH_FACES = 32
-# Pictures without a face may wait for others that have some; without pixels they are small.
-_WAITING_PICTURES = 1024
 
 # What was found in a picture, and when it was taken.
 _Row: TypeAlias = tuple[PictureResult, datetime | None]
@@ -90,25 +89,19 @@ class PartWorker:
         with Attempt(self._storage, part) as attempt:
             table = PartTable(self._recognizer.classes)
             references = read_part(self._storage, part)
-            found = self._careful_results(references, attempt) if attempt.careful else self._results(references)
-            for result, taken in found:
+            if attempt.careful:
+                rows = self._careful_rows(references, attempt)
+            else:
+                rows = self._classify(map(self._look, pictures(references)))
+            for result, taken in rows:
                 table.add(result, taken)
             seconds = round(time.perf_counter() - started, 3)
             summary = PartSummary(part, table.pictures, table.faces, table.errors, seconds)
             self._storage.write(part_name(part), table.to_parquet(asdict(summary)))
         return summary
 
-    def _results(self, references: Sequence[Reference]) -> Iterator[_Row]:
-        waiting: list[_Seen] = []
-        for picture in pictures(references):
-            waiting.append(self._look(picture))
-            if sum(len(one.faces) for one in waiting) >= BATCH_FACES or len(waiting) >= _WAITING_PICTURES:
-                yield from self._classify(waiting)
-                waiting = []
-        yield from self._classify(waiting)
-
-    def _careful_results(self, references: Sequence[Reference], attempt: Attempt) -> Iterator[_Row]:
-        """The same one picture at a time, leaving out those that are deadly."""
+    def _careful_rows(self, references: Sequence[Reference], attempt: Attempt) -> Iterator[_Row]:
+        """One picture at a time, leaving out those that are deadly."""
         for number, (name, get) in enumerate(entries(references)):
             if attempt.deadly(number):
                 why = f"Cannot read {name}: the process died of it {DEATHS} times. Look at it with another program."
@@ -139,25 +132,34 @@ class PartWorker:
             why = f"Cannot read {picture.name}: it was decoded, and then {type(problem).__name__}: {reason(problem)}."
             return _Seen(PictureResult.failed(picture.name, why))
 
-    def _classify(self, waiting: "Sequence[_Seen]") -> Iterator[_Row]:
-        probabilities = iter(self._probabilities([face for one in waiting for face in one.cut]))
+    def _classify(self, found: "Iterable[_Seen]") -> Iterator[_Row]:
+        """The rows of pictures, in their order; faces go through the network as soon as there is a batch of them."""
+        waiting: deque[_Seen] = deque()
+        faces: list[npt.NDArray[np.uint8]] = []
+        answers: deque[npt.NDArray[np.floating[Any]]] = deque()
+        for one in found:
+            waiting.append(one)
+            faces += one.cut
+            while len(faces) >= BATCH_FACES:
+                answers.extend(self._probabilities(faces[:BATCH_FACES]))
+                del faces[:BATCH_FACES]
+            while waiting and len(answers) >= len(waiting[0].faces):
+                yield self._row(waiting.popleft(), answers)
+        if faces:
+            answers.extend(self._probabilities(faces))
         for one in waiting:
-            emotions = tuple(
-                FaceEmotion.from_probabilities(
-                    face, self._recognizer.classes, next(probabilities), self._recognizer.min_confidence
-                )
-                for face in one.faces
-            )
-            yield replace(one.result, faces=emotions, classes=self._recognizer.classes), one.taken
+            yield self._row(one, answers)
 
-    def _probabilities(self, faces: Sequence[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.floating[Any]]]:
-        """Probabilities of faces, each float (classes,), computed in batches of one size."""
-        for start in range(0, len(faces), BATCH_FACES):
-            some = faces[start : start + BATCH_FACES]
-            batch = np.zeros((BATCH_FACES, *some[0].shape), np.uint8)
-            batch[: len(some)] = some
-            found = augmented.predict_proba(self._recognizer.classifier, batch, self._recognizer.tta)
-            yield from found[: len(some)]
+    def _probabilities(self, faces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities of at most `BATCH_FACES` faces, (len(faces), classes)."""
+        batch = np.zeros((BATCH_FACES, *faces[0].shape), np.uint8)
+        batch[: len(faces)] = faces
+        return augmented.predict_proba(self._recognizer.classifier, batch, self._recognizer.tta)[: len(faces)]
+
+    def _row(self, seen: "_Seen", answers: deque[npt.NDArray[np.floating[Any]]]) -> _Row:
+        classes, least = self._recognizer.classes, self._recognizer.min_confidence
+        emotions = tuple(FaceEmotion.from_probabilities(face, classes, answers.popleft(), least) for face in seen.faces)
+        return replace(seen.result, faces=emotions, classes=classes), seen.taken
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def batch(
     part_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Pictures per file of OUT, each done or not. [default: up to 1000]", show_default=False
+            min=1, help="Pictures per file of OUT, each done or not. [default: 64 to 1024]", show_default=False
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
