@@ -44,8 +44,7 @@ def _set(name: str, one: dict[str, Any]) -> str:
         lines.append(f"| {_title(contender)} | {_range(values)} | {ratio(values, base):.2f} | {after} |")
     rows = "the same rows, to the last bit" if one["same_rows"] else "DIFFERENT rows"
     lines += [
-        f"\nAll jobs wrote {rows}: {one['bytes_written']:.0f} bytes per picture, and a plan of "
-        f"{one['bytes_plan']:.0f}.\n",
+        f"\nAll jobs wrote {rows}: {one['bytes_written']:.0f} bytes per picture, all in one file.\n",
         "| two workers reach | of twice the plain loop | of twice one worker | of two plain loops at once |",
         "|---|---|---|---|",
     ]
