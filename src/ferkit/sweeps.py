@@ -5,6 +5,7 @@ it goes on where it was, each run from its last whole epoch.
 """
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -19,8 +20,8 @@ from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.runs import HERE, Job, Row, Where
 
 SEEDS_FILE = "seeds.json"
-# Figures of a run's card that are compared.
-FIGURES = ("accuracy", "macro_f1", "nll", "ece")
+# Figures of a run's card that are compared, and the most that each can be.
+FIGURES = {"accuracy": 1.0, "macro_f1": 1.0, "nll": math.inf, "ece": 1.0}
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,19 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the seeds. sd: with n - 1; sd and ci95, the interval of the mean, are None for one seed."""
+    """A figure over the seeds. sd: with n - 1. ci95: of the mean, cut to what can be. Both are None for one seed."""
 
     mean: float
     sd: float | None
     ci95: tuple[float, float] | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        several = len(values) > 1
-        return cls(
-            statistics.fmean(values),
-            statistics.stdev(values) if several else None,
-            metrics.mean_interval(values) if several else None,
-        )
+    def of(cls, values: Sequence[float], most: float = 1.0) -> "Spread":
+        mean = statistics.fmean(values)
+        if len(values) == 1:
+            return cls(mean, None, None)
+        low, high = metrics.mean_interval(values)
+        return cls(mean, statistics.stdev(values), (max(low, 0.0), min(high, most)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ class Sweep:
     @property
     def spreads(self) -> dict[str, Spread]:
         """Each figure over the runs that are done."""
-        return {name: Spread.of([run.figures[name] for run in self.runs if run.figures]) for name in FIGURES}
+        found = [run.figures for run in self.runs if run.figures]
+        return {name: Spread.of([figures[name] for figures in found], most) for name, most in FIGURES.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """What `seeds.json` holds."""
