@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferkit.batch.plan import _MOST as PART
 from ferkit.batch.reading import _THREADS as FETCHED_AT_ONCE
 from ferkit.batch.running import _THREADS as FOOTERS_AT_ONCE
 from ferkit.files import write_atomically
@@ -28,7 +29,7 @@ PICTURES = (10**6, 10**8)
 NODES = (1, 10, 100)
 CORES = 16  # of a node
 LATENCY_S = 0.05  # of an object store, from request to answer
-PART = 1000  # pictures, as large jobs are cut
+
 _LISTED = 1000  # names in one answer of S3 to LIST
 _SETS = {"scenes": "whole pictures", "faces": "small faces, cut out before"}
 
