@@ -19,6 +19,7 @@ from clips import write_clip
 from dataset_files import png, row, write_csv, write_tree
 from faces import face_set
 from ferkit import model_folder
+from ferkit.batch import ENGINES
 from ferkit.datasets import READERS, SPLITS
 from ferkit.datasets.loading import load_table
 from ferkit.detection import DETECTORS
@@ -232,6 +233,7 @@ def test_the_file_map_names_every_module():
         pytest.param("docs/recognition.md", DETECTORS, id="detectors"),
         pytest.param("docs/models.md", FORMATS, id="export"),
         pytest.param("docs/recognition.md", SINKS, id="sinks"),
+        pytest.param("docs/batch.md", ENGINES, id="engines"),
     ],
 )
 def test_every_choice_has_a_row(document, choices):
