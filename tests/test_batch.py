@@ -49,9 +49,17 @@ class Quarters:
         return [Face(Box(x, y, x + half, y + half), 0.5) for x, y in corners[: int(image[0, 0, 0]) % 5]]
 
 
-@pytest.mark.parametrize("model", ["default", "voters"])
+class Fickle(BrightnessClassifier):
+    """Answers differently when it sees another number of faces, as networks do in the last bit."""
+
+    def predict_proba(self, faces):
+        answers = super().predict_proba(faces)
+        answers[:, 0] += len(faces) / 1000
+        return answers / answers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("model", [pytest.param(Fickle(), id="fickle"), pytest.param("voters", id="network")])
 def test_rows_are_the_same_to_the_bit_whatever_comes_together(model, tmp_path, rng):
-    """Of these networks the second answers differently in the last bit when it sees fewer faces at a time."""
     (tmp_path / "pictures").mkdir()
     for number in range(30):
         noise = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
