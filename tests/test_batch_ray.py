@@ -26,14 +26,27 @@ def cluster():
     """Two nodes with a core each. That what runs on it leaves it alone is shown by the next test that finds it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        cluster.add_node(**NODE)
+        cluster = _persistent(
+            lambda: Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        )
+        _persistent(lambda: cluster.add_node(**NODE))
         for module in (sys.modules[__name__], batch_faults):  # workers cannot import tests
             ray.cloudpickle.register_pickle_by_value(module)
         yield cluster
         for module in (sys.modules[__name__], batch_faults):
             ray.cloudpickle.unregister_pickle_by_value(module)
         cluster.shutdown()
+
+
+def _persistent(start):
+    """Ray gives a node half a minute to come up, which a busy machine may not."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as problem:
+            if "timed out during startup" not in str(problem):
+                raise
+    return start()
 
 
 @pytest.fixture
@@ -67,7 +80,7 @@ class Wait:
 
 
 def test_a_node_that_dies_in_mid_job_costs_no_row_and_doubles_none(cluster, pictures, expected, tmp_path, capfd):
-    victim = cluster.add_node(**NODE)
+    victim = _persistent(lambda: cluster.add_node(**NODE))
     cluster.wait_for_nodes()
     told = []
 
@@ -87,12 +100,13 @@ def test_a_node_that_dies_in_mid_job_costs_no_row_and_doubles_none(cluster, pict
     assert capfd.readouterr().out == ""
 
 
-def test_a_picture_that_kills_its_worker_costs_one_row(cluster, pictures, expected, tmp_path):
+def test_a_worker_that_is_killed_costs_no_row_and_doubles_none(cluster, pictures, expected, tmp_path):
     options = {"engine": "ray", "address": cluster.address, "part_size": 2}
-    run(pictures, tmp_path / "out", detector=batch_faults.Deadly(7 * 5), **options)
-    found = rows_of(tmp_path / "out")
-    assert "died of it" in found[5]["error"]
-    assert found[:5] + found[6:] == expected[:5] + expected[6:]
+    killed = tmp_path / "killed"
+    run(pictures, tmp_path / "out", detector=batch_faults.KillsOnce(7 * 5, str(killed)), **options)
+    assert killed.exists()
+    assert rows_of(tmp_path / "out") == expected
+    assert markers(tmp_path / "out") == []
 
 
 def test_what_a_worker_raises_ends_the_job_in_one_line(cluster, pictures, tmp_path):
@@ -102,8 +116,6 @@ def test_what_a_worker_raises_ends_the_job_in_one_line(cluster, pictures, tmp_pa
     assert markers(tmp_path / "out") == []
     done = len(rows_of(tmp_path / "out"))
     assert done < 24
-    run(pictures, tmp_path / "out", detector=batch_faults.Deadly(-1), **options)
-    assert len(rows_of(tmp_path / "out")) == 24
 
 
 def test_a_folder_that_the_machines_do_not_see(cluster, pictures, tmp_path, monkeypatch):

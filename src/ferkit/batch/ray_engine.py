@@ -5,9 +5,11 @@ and begins again elsewhere what an actor or its machine had when it died; parts 
 """
 
 import logging
+import pickle
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -41,9 +43,11 @@ def run_parts(
             numbers = data.range(len(parts), override_num_blocks=min(len(parts), _BLOCKS))
             pool = data.ActorPoolStrategy(size=min(size, len(parts)), max_tasks_in_flight_per_actor=_IN_FLIGHT)
             done = numbers.map(_Actor, fn_constructor_args=(job, parts), compute=pool, num_cpus=1)
-            for row in _rows(ray, done):
-                left.discard(row["part"])
-                yield PartSummary(**row)
+            for answer in _answers(done):
+                if isinstance(answer, FerkitError):
+                    raise answer
+                left.discard(answer.part)
+                yield answer
     finally:
         # Actors that end with the job end at once, and what they were at is not to blame.
         storage = job.storage()
@@ -52,40 +56,38 @@ def run_parts(
 
 
 class _Actor:
-    """A worker: made once, with its model, then called with a row per part."""
+    """A worker, called with a row per part; the first one loads its model.
+
+    Errors of ours are answers as well: of what is raised, Ray brings back the text alone.
+    """
 
     def __init__(self, job: Job, parts: Sequence[int]) -> None:
-        if job.storage().read(JOB_FILE) is None:
+        self.job, self.parts = job, parts
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
+        try:
+            return {"answer": pickle.dumps(self._work(self.parts[int(row["id"])]))}
+        except FerkitError as problem:
+            return {"answer": pickle.dumps(problem)}
+
+    @cached_property
+    def _work(self) -> PartWorker:
+        if self.job.storage().read(JOB_FILE) is None:
             raise ClusterError(
-                f"{socket.gethostname()} does not see {job.out}. Choose an OUT that all machines share, or an address."
+                f"{socket.gethostname()} does not see {self.job.out}. Choose an OUT that all machines share, or an address."
             )
-        self.parts, self.work = parts, PartWorker(job)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return dict(vars(self.work(self.parts[int(row["id"])])))
+        return PartWorker(self.job)
 
 
-def _rows(ray: ModuleType, done: Any) -> Iterator[dict[str, Any]]:
+def _answers(done: Any) -> Iterator[PartSummary | FerkitError]:
     try:
-        yield from done.iter_rows()
-    except ray.exceptions.RayError as problem:
-        raise _cause(problem) from problem
-    except (TypeError, AttributeError) as problem:
+        for row in done.iter_rows():
+            yield pickle.loads(row["answer"])  # noqa: S301 - of our own actors
+    except (TypeError, AttributeError, pickle.PicklingError) as problem:
         if "pickle" not in str(problem) and "serialize" not in str(problem):
             raise
-        raise UsageError(
-            f"A detector or classifier of your own must pickle ({str(problem).splitlines()[0]})."
-        ) from problem
-
-
-def _cause(problem: BaseException) -> BaseException:
-    """What a worker raised, out of what Ray wrapped it in; else what Ray has to say, in one line."""
-    seen: BaseException | None = problem
-    while seen is not None:
-        if isinstance(seen, FerkitError) and type(seen).__module__.startswith("ferkit."):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return problem
+        first = str(problem).strip().splitlines()[0]
+        raise UsageError(f"A detector or classifier of your own must pickle ({first}).") from problem
 
 
 @contextmanager
