@@ -18,6 +18,8 @@ from ferkit.parallel import usable_cores
 USUAL_STORE = 256 * 2**20
 # Ray waits for minutes for a cluster that is not there.
 _PATIENCE_S = 10
+# It gives its own processes half a minute to come up, which a busy machine may not.
+_ATTEMPTS = 4
 
 
 def load_ray() -> ModuleType:
@@ -82,15 +84,19 @@ def _connect(ray: ModuleType, address: str, workers: int | None, store: int) -> 
         options |= {"include_dashboard": False, "num_cpus": cores, "object_store_memory": store}
     else:
         _knock(address)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what its next version will do otherwise
-            ray.init(address=address, **options)
-    except Exception as problem:  # of many kinds, down to the plainest
-        first = str(problem).strip().splitlines()[0] if str(problem).strip() else type(problem).__name__
-        raise ClusterError(
-            f"Ray cannot be {'started' if address == 'local' else f'reached at {address}'}: {first}"
-        ) from problem
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what its next version will do otherwise
+                ray.init(address=address, **options)
+            return
+        except Exception as problem:  # of many kinds, down to the plainest
+            ray.shutdown()
+            if "timed out during startup" in str(problem) and attempt < _ATTEMPTS:
+                continue
+            first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            verb = "started" if address == "local" else f"reached at {address}"
+            raise ClusterError(f"Ray cannot be {verb}: {first}") from problem
 
 
 def _knock(address: str) -> None:
