@@ -5,12 +5,13 @@
 from os.path import commonprefix
 from pathlib import Path
 
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, FerkitError
 from ferkit.files import write_atomically
 from ferkit.sources import printable_name
 from ferkit.summaries.groupings import GROUPINGS, Grouping
 from ferkit.summaries.records import GroupSummary, LabelCount, Summary
-from ferkit.summaries.scan import Counts, name, quoted
+from ferkit.summaries.scan import Counts, load_duckdb, name, quoted
+from ferkit.summaries.tables import first_line
 
 # More than people read; the CSV has all.
 MOST_GROUPS = 10_000
@@ -133,4 +134,9 @@ def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None
             f"{', '.join(each)} FROM named GROUP BY named.name ORDER BY named.name"
         )
     with write_atomically(target) as draft:
-        counts.connection.execute(f"COPY ({select}) TO {quoted(str(draft))} (FORMAT csv, HEADER, USE_TMP_FILE false)")
+        try:
+            counts.connection.execute(
+                f"COPY ({select}) TO {quoted(str(draft))} (FORMAT csv, HEADER, USE_TMP_FILE false)"
+            )
+        except load_duckdb().IOException as problem:
+            raise FerkitError(f"Cannot write {target}: {first_line(problem)}") from problem

@@ -7,6 +7,7 @@ seen, which a count of distinct ones needs, would be as long as the table. Parts
 
 # ruff: noqa: S608 - what comes from data goes into SQL through `quoted` and `name`
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,8 @@ from ferkit.summaries.tables import PARQUET, FaceTable, find_table, one_line
 Progress: TypeAlias = Callable[[str, int, int], object]
 
 _MEMORY = "1GB"  # of DuckDB; what is beyond goes to a temporary folder
-_FILES_AT_ONCE = 64
+# Files go in packs. Each leaves a row per group that is in it, so there must not be as many packs as there are files.
+_MOST_PACKS, _LEAST_FILES = 64, 64
 _REMOTE_READERS = 8  # they wait for the network rather than compute
 _NEEDED = ("source", "label", "confidence", "error")
 
@@ -73,8 +75,8 @@ def counted(
                     "Group by folder instead."
                 )
             _scan(connection, table, _select(columns, table.reader, key, min_confidence), progress)
-        classes = columns[columns.index("confidence") + 1 : columns.index("error")]
-        yield Counts(table, tuple(classes), min_confidence, connection)
+            classes = columns[columns.index("confidence") + 1 : columns.index("error")]
+            yield Counts(table, tuple(classes), min_confidence, connection)
 
 
 def load_duckdb() -> Any:
@@ -156,7 +158,8 @@ def _scan(connection: Any, table: FaceTable, select: str, progress: Progress | N
         "confidence DOUBLE, first TIMESTAMP, last TIMESTAMP, undated BIGINT)"
     )
     schema = _schema(connection, table.files[0]) if table.reader == PARQUET and len(table.files) > 1 else None
-    packs = [table.files[start : start + _FILES_AT_ONCE] for start in range(0, len(table.files), _FILES_AT_ONCE)]
+    size = max(_LEAST_FILES, math.ceil(len(table.files) / _MOST_PACKS))
+    packs = [table.files[start : start + size] for start in range(0, len(table.files), size)]
     readers = max(usable_cores(), 1 if table.filesystem is None else _REMOTE_READERS)
     cursors = []
 

@@ -114,15 +114,16 @@ def one_line(table: FaceTable, errors: type[Exception]) -> Iterator[None]:
     """Turn what DuckDB, and the file system that it reads from, raises into one line."""
     try:
         yield
-    except DatasetError:
+    except FerkitError:
         raise
     except (errors, OSError) as problem:
-        raise DatasetError(f"Cannot read {table.name}: {_first_line(problem)}") from problem
+        raise DatasetError(f"Cannot read {table.name}: {first_line(problem)}") from problem
     except Exception as problem:  # every store has errors of its own
         if table.filesystem is None:
             raise
-        raise DatasetError(f"Cannot read {table.name}: {_first_line(problem)}") from problem
+        raise DatasetError(f"Cannot read {table.name}: {first_line(problem)}") from problem
 
 
-def _first_line(problem: BaseException) -> str:
+def first_line(problem: BaseException) -> str:
+    """What an error says, without the query and the advice that DuckDB adds below."""
     return printable_name((str(problem).strip().splitlines() or [type(problem).__name__])[0])
