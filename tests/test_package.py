@@ -100,7 +100,9 @@ def loaded_after(code: str) -> set[str]:
     [
         pytest.param("import ferkit", {"numpy", "cv2", "keras", "onnxruntime", "typer"}, id="import-ferkit"),
         pytest.param(
-            "import ferkit.cli", {"numpy", "cv2", "keras", "tensorflow", "matplotlib", "pyarrow"}, id="command-line"
+            "import ferkit.cli",
+            {"numpy", "cv2", "keras", "tensorflow", "matplotlib", "pyarrow", "duckdb", "fsspec", "ray"},
+            id="command-line",
         ),
         pytest.param("import ferkit.recognizer", {"keras", "tensorflow", "jax", "matplotlib"}, id="recognizer"),
         pytest.param("import ferkit.models, ferkit.recipes", {"keras", "tensorflow", "jax"}, id="lists"),

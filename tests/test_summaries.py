@@ -15,6 +15,7 @@ from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, Usa
 from ferkit.rows import VIDEO_KEYS
 from ferkit.sinks import SINKS, CsvTable
 from ferkit.summaries import summarize
+from full_disk import no_room_beyond
 
 pytest.importorskip("duckdb")
 
@@ -318,6 +319,13 @@ def test_without_duckdb(batch, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(MissingDependencyError, match=r"ferkit\[batch\]"):
         summarize(batch)
+
+
+def test_a_full_disk_leaves_no_half_of_a_csv(batch, tmp_path):
+    with no_room_beyond(20), pytest.raises(FerkitError, match=r"Cannot write .*groups\.csv: ") as caught:
+        summarize(batch, by="folder", csv=tmp_path / "groups.csv")
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_leaves_nothing_behind(batch, tmp_path, monkeypatch):
