@@ -202,7 +202,8 @@ def test_two_drivers_do_not_meet(pictures, tmp_path):
         batch.run(pictures, tmp_path / "out", engine="inline", **settings())
 
 
-def test_ctrl_c_ends_all_and_holds_nothing_against_any_picture(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_told_to_end_it_ends_all_and_holds_nothing_against_any_picture(number, code, tmp_path):
     (tmp_path / "grey.png").write_bytes(face(90, size=700))
     (tmp_path / "list.txt").write_text("grey.png\n" * 3000)
     out = tmp_path / "out"
@@ -220,8 +221,9 @@ def test_ctrl_c_ends_all_and_holds_nothing_against_any_picture(tmp_path):
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as driver:
         wait_until(lambda: (out / "_job" / "begun").is_dir() and markers(out))
-        os.killpg(driver.pid, signal.SIGINT)
-        assert driver.wait(30) == 130
+        # Ctrl-C reaches all processes of the terminal, SIGTERM the one.
+        (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
+        assert driver.wait(30) == code
         assert "To go on: the same command." in driver.stderr.read()
     assert markers(out) == []
     with pytest.raises(ProcessLookupError):

@@ -20,7 +20,7 @@ from ferkit.batch.plan import read_part, write_plan
 from ferkit.batch.references import SHARD, Reference
 from ferkit.batch.storage import Folder
 from ferkit.batch.taken import taken_at
-from ferkit.errors import DatasetError, MissingDependencyError, UsageError
+from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
 from ferkit.samples import sample_picture
 from recognition import BrightnessClassifier
 
@@ -141,6 +141,75 @@ def test_every_container_gives_the_same_rows(make, sources, tmp_path):
     strip = [{name: value for name, value in row.items() if name != "source"} for row in rows]
     assert strip == [{name: value for name, value in row.items() if name != "source"} for row in expected]
     assert [row["label"] for row in rows] == ["angry", "disgust", "happy", "sad", "neutral"]
+
+
+@pytest.fixture
+def far():
+    """Puts files into a store that is far away, as far as fsspec knows; returns the address of what they lie in."""
+    store = pytest.importorskip("fsspec").filesystem("memory")
+
+    def put(path: Path) -> str:
+        for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
+            store.pipe_file(f"/{file.relative_to(path.parent)}", file.read_bytes())
+        return f"memory://{path.name}"
+
+    yield put
+    store.rm("/", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "first"),
+    [
+        pytest.param(write_folder, "", "memory:///pictures/0.png", id="folder"),
+        pytest.param(write_folder, "/*.png", "memory:///pictures/0.png", id="glob"),
+        pytest.param(lambda place: write_zip(place, zipfile.ZIP_STORED), "", "{}::folder/0.png", id="zip-stored"),
+        pytest.param(lambda place: write_zip(place, zipfile.ZIP_DEFLATED), "", "{}::folder/0.png", id="zip-deflated"),
+        pytest.param(lambda place: write_tar(Path(f"{place}.tar")), "", "{}::0.png", id="tar"),
+        pytest.param(lambda place: write_tar(Path(f"{place}.tar.gz"), "w:gz"), "", "{}::0.png", id="tar-gz"),
+        pytest.param(lambda place: Path(write_shards(place)).parent, "/s-{{000..004}}.tar", None, id="shards"),
+        pytest.param(lambda place: write_parquet(place, image=DATA), "", "{}::0", id="parquet"),
+    ],
+)
+def test_every_container_may_be_far_away(make, source, first, far, tmp_path):
+    address = far(make(tmp_path / "pictures"))
+    rows = run(address + source.replace("{{", "{").replace("}}", "}"), tmp_path / "out")
+    assert [row["label"] for row in rows] == ["angry", "disgust", "happy", "sad", "neutral"]
+    if first:
+        assert rows[0]["source"] == first.format(address)
+
+
+def test_a_list_far_away_names_what_lies_beside_it_and_out_may_be_there_too(far, tmp_path):
+    import fsspec
+
+    folder = write_folder(tmp_path / "pictures")
+    (folder / "list.txt").write_text("0.png\nmemory://pictures/4.png\ngone.png\n")
+    far(folder)
+    batch.run(
+        "memory://pictures/list.txt", "memory://out", engine="inline", model=CLASSIFIER, detector="none", part_size=2
+    )
+    files = [name for name in fsspec.filesystem("memory").find("/out") if name.endswith(".parquet") and "part" in name]
+    rows = [row for name in files for row in pq.read_table(fsspec.open(f"memory://{name}").open()).to_pylist()]
+    assert [row["label"] for row in rows] == ["angry", "neutral", ""]
+    assert "it is no longer there" in rows[2]["error"]
+
+
+def test_a_store_that_cannot_be_asked_is_no_pictures_fault(far, tmp_path, monkeypatch):
+    """Else the whole rest of a job would be rows with errors when the network is gone for a minute."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    address = far(write_folder(tmp_path / "pictures"))
+
+    def fail(*_, **__):
+        raise TimeoutError("nobody answers")
+
+    def out_of_reach(job, parts, workers, *, address=None):
+        monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+        return inline(job, parts, workers)
+
+    monkeypatch.setitem(ENGINES._choices, "offline", out_of_reach)
+    with pytest.raises(FerkitError, match=r"Cannot read memory://.*0.png: nobody answers\. Run the same command again"):
+        batch.run(address, tmp_path / "out", engine="offline", model=CLASSIFIER, detector="none")
+    assert rows_of(tmp_path / "out") == []
 
 
 def test_only_pictures_below_a_folder_and_none_of_what_systems_leave_behind(tmp_path):

@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ferkit import batch as batch
     from ferkit import models as models
     from ferkit.classifier import EmotionClassifier as EmotionClassifier
     from ferkit.datasets import load_dataset as load_dataset
@@ -50,6 +51,7 @@ _PLACES = {
     "Timeline": "video.timeline",
     "TrainConfig": "recipes",
     "analyze_video": "video.analysis",
+    "batch": "",
     "evaluate": "evaluation",
     "load_dataset": "datasets",
     "models": "",

@@ -134,7 +134,7 @@ def _relative(folder: str, text: str) -> Iterator[Reference]:
 
 
 def _folder_of(path: str) -> str:
-    return (path if is_address(path) else os.path.abspath(path)).rpartition("/")[0]  # noqa: PTH100
+    return path.rpartition("/")[0] if is_address(path) else os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120
 
 
 def _far(address: str) -> Iterator[Reference]:

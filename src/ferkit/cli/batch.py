@@ -1,5 +1,6 @@
 """`ferkit batch`: the emotions in an archive of pictures, however large."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ def batch(
     with download_bar() as download:
         fetch_weights(detector, download)
     try:
-        with no_native_chatter(), _progress() as show:
+        with no_native_chatter(), _ending_in_order(), _progress() as show:
             summary = run(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)
     except KeyboardInterrupt:
         notes.print("Parts that are done are kept. To go on: the same command.")
@@ -82,6 +83,21 @@ def _tell(summary: "BatchSummary") -> None:
     pace = f" in {_duration(summary.seconds)}, {summary.pictures_per_second:.1f} pictures per second" if new else ""
     files = "1 file" if summary.parts == 1 else f"{summary.parts:,} files"
     notes.print(f"Wrote {files} into {summary.out}{before}{pace}.", markup=False)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Let SIGTERM, by which clusters end jobs, do what Ctrl-C does, so that workers know that they were not at fault."""
+
+    def leave(number: int, _: object) -> None:
+        notes.print("Told to end. To go on: the same command.")
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
