@@ -14,7 +14,7 @@ import pytest
 
 from batch_jobs import face, inline, make_pictures, rows_of
 from ferkit import batch
-from ferkit.batch import ENGINES
+from ferkit.batch import ENGINES, plan
 from ferkit.batch.listing import list_references
 from ferkit.batch.plan import read_part, write_plan
 from ferkit.batch.references import SHARD, Reference
@@ -378,9 +378,12 @@ def test_parts_end_where_groups_do():
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "parts"), [(1, None, 1), (120, None, 2), (6400, None, 50), (70_000, None, 69), (5, 2, 3)]
+    ("count", "size", "parts"), [(1, None, 1), (20, None, 3), (100, None, 4), (200, None, 7), (5, 2, 3)]
 )
-def test_the_usual_parts_and_the_plan_that_comes_back(count, size, parts, tmp_path):
+def test_the_usual_parts_and_the_plan_that_comes_back(count, size, parts, tmp_path, monkeypatch):
+    """Up to four parts of 8 to 32 references, and of 32 beyond: the usual numbers would take seconds."""
+    for name, value in (("_PARTS", 4), ("_LEAST", 8), ("_MOST", 32)):
+        monkeypatch.setattr(plan, name, value)
     storage = Folder(tmp_path)
     references = [Reference(f"{n}.jpg", f"/{n}\udce9.jpg", offset=n) for n in range(count)]
     assert write_plan(storage, references, size) == (parts, count)

@@ -75,8 +75,10 @@ class _PlanFile:
         self._start()
 
     def add(self, part: Sequence[Reference]) -> None:
-        rows = [{**vars(one), "name": _text(one.name), "path": os.fsencode(one.path)} for one in part]
-        self._writer.write_table(pa.Table.from_pylist(rows, _SCHEMA), row_group_size=len(rows))
+        columns = {name: [getattr(one, name) for one in part] for name in _SCHEMA.names}
+        columns["name"] = [_text(name) for name in columns["name"]]
+        columns["path"] = [os.fsencode(path) for path in columns["path"]]
+        self._writer.write_table(pa.table(columns, _SCHEMA), row_group_size=len(part))
         self.parts += 1
         if self.parts % _PARTS == 0:
             self.finish()
