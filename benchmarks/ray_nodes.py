@@ -53,7 +53,7 @@ def main() -> int:
 
 def disturbed(folder: Path, settings: dict[str, Any]) -> tuple[BatchSummary, tuple[float, float]]:
     """The job on Ray; also seconds until its first part was there, and the longest pause after that."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}

@@ -18,6 +18,8 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
+# Starting nodes takes seconds on a quiet machine, and minutes on one that is not.
+pytestmark = pytest.mark.timeout(500)
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -26,6 +28,7 @@ def cluster():
     """Two nodes with a core each. That what runs on it leaves it alone is shown by the next test that finds it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         cluster = _persistent(
             lambda: Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         )

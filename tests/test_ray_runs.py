@@ -23,6 +23,8 @@ pytest.importorskip("keras")
 
 from ferkit import ray_runs, ray_session
 
+# Ray starts within seconds on a quiet machine, and within minutes on one that is not.
+pytestmark = pytest.mark.timeout(500)
 DATA = small_dataset(size=8)
 EPOCHS = 4
 

@@ -82,6 +82,8 @@ def _connect(ray: ModuleType, address: str, workers: int | None, store: int) -> 
     if address == "local":
         cores = max(workers or 1, usable_cores())
         options |= {"include_dashboard": False, "num_cpus": cores, "object_store_memory": store}
+        # Ray would have its workers give way to everything else on the machine; those of the local engine do not.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     else:
         _knock(address)
     for attempt in range(1, _ATTEMPTS + 1):
