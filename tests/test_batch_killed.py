@@ -127,6 +127,14 @@ def test_killed_at_any_change_of_the_disk(pictures, tmp_path, whole_job, monkeyp
     assert moment > 10  # plan, job, and for each of three parts marker, part, marker
 
 
+def test_what_was_being_written_when_a_process_died_is_swept_away(pictures, tmp_path):
+    draft = tmp_path / "out" / ".part-000001.0123abcd.parquet"
+    draft.parent.mkdir()
+    draft.write_bytes(b"half")
+    batch.run(pictures, tmp_path / "out", engine="inline", **settings())
+    assert not draft.exists()
+
+
 def test_deaths_at_two_pictures_of_a_part_are_told_apart(tmp_path):
     storage = Folder(tmp_path)
 

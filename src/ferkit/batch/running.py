@@ -112,6 +112,7 @@ def run(
     prepared = prepare(storage, place, _absolute(src), wanted)
     with claimed(place):
         job = prepared()
+        _sweep(storage)
         tally = _Tally(job, storage)
         if progress:
             progress(tally.now())
@@ -169,6 +170,13 @@ class _Tally:
             round(now.seconds, 3),
             round(now.pictures_per_second, 2),
         )
+
+
+def _sweep(storage: Storage) -> None:
+    """Remove what processes were writing when they died."""
+    for name in storage.names():
+        if name.startswith(".part-") and name.endswith(".parquet"):
+            storage.remove(name)
 
 
 def _absolute(place: str | Path) -> str:
