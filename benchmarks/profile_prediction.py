@@ -127,7 +127,7 @@ def products_of(path: Path) -> float:
         for node in graph.node
         if node.op_type == "Conv"
     )
-    return float(total) / math.prod(shapes["input"][2:])
+    return float(total / math.prod(shapes["input"][2:]))
 
 
 def emotions(classifier: EmotionClassifier, multiply_adds: int, meter: Meter, rounds: int) -> list[tuple[int, float]]:
