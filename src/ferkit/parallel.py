@@ -23,10 +23,8 @@ def limit_cores(most: int) -> None:
 
 def usable_cores() -> int:
     """How many cores this process may use: what `taskset` or a container left it, not what the machine has."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    # What the process may use is not to be asked on macOS and Windows.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if _most_cores is None else min(cores, _most_cores)
 
 
