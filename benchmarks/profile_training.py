@@ -104,11 +104,13 @@ class Workshop:
         self.network = untrained_network(faces, config)
         steps = len(faces) // config.batch_size
         self.model = compiled_model(self.network, config, steps, counts)
-        self.batches = batches_of(faces.images, training_targets(faces, config), config.batch_size, config)
+        targets, size = training_targets(faces, config), config.batch_size
+        self.batches = batches_of(faces.images, targets, size, config)
+        self.first = batches_of(faces.images[:size], targets[:size], size, config)
         self.folder = tempfile.TemporaryDirectory()
 
     def parts(self) -> dict[str, Part]:
-        """The parts of a step; `step` is the whole of it, Keras' loop around it included."""
+        """The parts of a step; `epoch` is the whole of it, Keras' loop included, and `one step` an epoch of one."""
         steps = len(self.batches)
         pixels, targets = (tf.constant(one) for one in self.batches[0])
         varied = tf.cast(pixels, tf.float32)
@@ -141,7 +143,8 @@ class Workshop:
             "both": Part(tf.function(both)),
             "optimizer": Part(optimizer(0.0)),
             "averaging": Part(optimizer(self.config.average)),
-            "step": Part(lambda: self.model.fit(self.batches, shuffle=False, verbose=0), calls=1),
+            "epoch": Part(lambda: self.model.fit(self.batches, shuffle=False, verbose=0), calls=1),
+            "one step": Part(lambda: self.model.fit(self.first, shuffle=False, verbose=0), calls=1),
             "validation": Part(self.validate, calls=1),
             "statistics": Part(lambda: recalibrate_normalization(self.network, self.faces.images), calls=1),
             "checkpoint": Part(self.keep, calls=1),
@@ -198,7 +201,7 @@ def _events(folder: Path) -> Iterator[tuple[str, int]]:
 
 def account(config: TrainConfig, costs: dict[str, Cost], faces: int, steps: int) -> list[tuple[str, Cost]]:
     """An epoch of FER-2013 in its parts. faces, steps: of the epoch that was timed."""
-    per_step = Cost(costs["step"].processor / steps, costs["step"].clock / steps)
+    per_step = step_of(costs, steps)
     inside = {
         "forward": costs["forward"],
         "backward": costs["both"] - costs["forward"],
@@ -213,10 +216,16 @@ def account(config: TrainConfig, costs: dict[str, Cost], faces: int, steps: int)
         rest = rest - one
     whole = TRAINED // config.batch_size
     rows = [(name, _times(cost, whole)) for name, cost in {**inside, "Keras' loop and the rest": rest}.items()]
+    rows.append(("start of the epoch", costs["one step"] - per_step))
     rows.append(("validation", _times(costs["validation"], HELD_OUT / faces)))
     if config.recalibrate:
         rows.append(("statistics taken anew", costs["statistics"]))
     return [*rows, ("checkpoint", costs["checkpoint"])]
+
+
+def step_of(costs: dict[str, Cost], steps: int) -> Cost:
+    """A step as `fit` takes it, without what it does at the start of an epoch."""
+    return _times(costs["epoch"] - costs["one step"], 1 / (steps - 1))
 
 
 def _times(cost: Cost, factor: float) -> Cost:
@@ -242,7 +251,7 @@ def report(workshop: Workshop, costs: dict[str, Cost], limits: Limits) -> list[s
     for name, cost, factor in (
         ("forward", costs["forward"], 1),
         ("backward", costs["both"] - costs["forward"], 2),
-        ("step", _times(costs["step"], 1 / steps), 3),
+        ("step", step_of(costs, steps), 3),
     ):
         rate = factor * work / cost.clock
         text.append(
@@ -253,7 +262,7 @@ def report(workshop: Workshop, costs: dict[str, Cost], limits: Limits) -> list[s
     text += [
         "",
         f"Arithmetic alone would take {1000 * arithmetic:.1f} ms of a step, memory alone {1000 * memory:.1f} ms where no two "
-        f"layers are fused; the step takes {1000 * costs['step'].clock / steps:.1f} ms.",
+        f"layers are fused; the step takes {1000 * step_of(costs, steps).clock:.1f} ms.",
         "",
         "| kind of operation | share of the threads' time in a step |",
         "|---|---|",
@@ -300,6 +309,8 @@ def main() -> None:
 
     faces = load_dataset(options.data).train if options.data else synthetic(options.faces)
     faces = faces.select(np.arange(min(options.faces, len(faces))))
+    if len(faces) < 2 * RECIPES[options.recipe].config.batch_size:
+        parser.error("--faces must be two batches at least.")
     configs = [RECIPES[options.recipe].config.changed(precision=one) for one in options.precision]
     words = f"python benchmarks/profile_training.py --recipe {options.recipe} --precision {' '.join(options.precision)}"
     about = (
