@@ -131,8 +131,12 @@ def test_what_was_being_written_when_a_process_died_is_swept_away(pictures, tmp_
     draft = tmp_path / "out" / ".part-000001.0123abcd.parquet"
     draft.parent.mkdir()
     draft.write_bytes(b"half")
+    marker = tmp_path / "out" / "_job" / "begun" / ".000001.json.123"
+    marker.parent.mkdir(parents=True)
+    marker.touch()
     batch.run(pictures, tmp_path / "out", engine="inline", **settings())
     assert not draft.exists()
+    assert not marker.exists()
 
 
 def test_deaths_at_two_pictures_of_a_part_are_told_apart(tmp_path):

@@ -22,7 +22,7 @@ DEATHS = 2
 # Deaths in a row at no picture at all: then the next attempt would end like these.
 _UNEXPLAINED = 5
 
-_FOLDER = f"{FOLDER}/begun"
+BEGUN = f"{FOLDER}/begun"
 _NAME = re.compile(r"(\d{6,})\.json")
 
 
@@ -107,8 +107,8 @@ def forget(storage: Storage, part: int) -> None:
 
 def begun_parts(storage: Storage) -> set[int]:
     """The parts that have a marker."""
-    return {int(match[1]) for match in map(_NAME.fullmatch, storage.names(_FOLDER)) if match}
+    return {int(match[1]) for match in map(_NAME.fullmatch, storage.names(BEGUN)) if match}
 
 
 def _name(part: int) -> str:
-    return f"{_FOLDER}/{part:06}.json"
+    return f"{BEGUN}/{part:06}.json"

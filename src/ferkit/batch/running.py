@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ferkit.batch.attempts import begun_parts, forget
+from ferkit.batch.attempts import BEGUN, begun_parts, forget
 from ferkit.batch.claims import claimed
 from ferkit.batch.engines import ENGINES
 from ferkit.batch.job import Job, done_parts
@@ -174,9 +174,10 @@ class _Tally:
 
 def _sweep(storage: Storage) -> None:
     """Remove what processes were writing when they died."""
-    for name in storage.names():
-        if name.startswith(".part-") and name.endswith(".parquet"):
-            storage.remove(name)
+    drafts = [name for name in storage.names() if name.startswith(".part-") and name.endswith(".parquet")]
+    drafts += [f"{BEGUN}/{name}" for name in storage.names(BEGUN) if name.startswith(".")]
+    for name in drafts:
+        storage.remove(name)
 
 
 def _absolute(place: str | Path) -> str:

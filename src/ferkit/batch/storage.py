@@ -106,11 +106,14 @@ class Folder:
         draft = target.with_name(f".{target.name}.{os.getpid()}")
         with blame(target):
             try:
-                draft.write_bytes(data)
-            except FileNotFoundError:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                draft.write_bytes(data)
-            draft.replace(target)
+                try:
+                    draft.write_bytes(data)
+                except FileNotFoundError:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    draft.write_bytes(data)
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
