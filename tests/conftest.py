@@ -11,6 +11,13 @@ import pytest
 from faces import face_set
 
 
+def pytest_collection_modifyitems(items):
+    if os.environ.get("FERKIT_SLOW_TESTS") != "1":
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow; set FERKIT_SLOW_TESTS=1"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     folder = Path(os.environ.get("FERKIT_SHARED") or Path(__file__).parents[1] / ".." / "shared").resolve()

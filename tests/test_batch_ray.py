@@ -19,7 +19,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 # Starting nodes takes seconds on a quiet machine, and minutes on one that is not.
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 

@@ -47,6 +47,7 @@ def assert_same(one, other):
         np.testing.assert_allclose(one[name], other[name], **ROUNDING, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_on_four_devices_is_that_on_one(runs):
     """Weights, averages, statistics, states of chance; the second of three epochs was done on four devices."""
     one, moved = runs / "one", runs / "moved"
@@ -57,6 +58,7 @@ def test_a_run_on_four_devices_is_that_on_one(runs):
     np.testing.assert_allclose(*tables, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accumulate", "sharpness"])
 def test_methods_see_the_whole_batch(runs, name):
     if not (runs / f"{name}-1.npz").is_file():
@@ -64,12 +66,14 @@ def test_methods_see_the_whole_batch(runs, name):
     assert_same(arrays(runs / f"{name}-1.npz"), arrays(runs / f"{name}-2.npz"))
 
 
+@pytest.mark.slow
 def test_the_run_folder_says_where_it_was_done(runs):
     sittings = json.loads((runs / "moved" / "environment.json").read_text())
     assert [len(one["devices"]) for one in sittings] == [1, 4, 1, 4]
     assert "devices" not in json.loads((runs / "moved" / "config.json").read_text())
 
 
+@pytest.mark.slow
 def test_what_is_saved_is_plain_keras(runs):
     network = keras.saving.load_model(runs / "moved" / "model.keras", compile=False)
     (norm,) = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]

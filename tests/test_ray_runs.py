@@ -172,6 +172,7 @@ def real(dataset, job, enough, *, quiet):
 
 
 @pytest.mark.keras
+@pytest.mark.slow
 def test_a_seed_whose_worker_died_ends_as_one_trained_here(ray, tmp_path, monkeypatch, no_serving_copy):
     from ferkit.sweeps import train_seeds
 

@@ -143,7 +143,7 @@ def _duration(seconds: float) -> str:
     """Seconds as people say them.
 
     >>> _duration(7.4), _duration(3725), _duration(200_000)
-    ('7 s', '1 h 2 min', '2 d 8 h')
+    ('7 s', '1 h 2 min', '2 d 7 h')
     """
     for unit, name, below, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if seconds >= unit:
