@@ -16,7 +16,7 @@ _TITLES = {"scenes": "Whole pictures", "faces": "Small faces"}
 _NAMES = {
     "one thread": "plain loop over `EmotionRecognizer`, one thread",
     "all threads": "plain loop over `EmotionRecognizer`, its own default",
-    "one by one": "one picture per call, one face at a time",
+    "one by one": "one picture per call, one face at a time, networks on all threads",
     "two at once": "two plain loops at once, one thread each",
 }
 
