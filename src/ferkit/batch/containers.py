@@ -76,6 +76,10 @@ def _zipped(name: str, path: str, member: zipfile.ZipInfo) -> Reference:
 
 def _tar(name: str, path: str) -> Iterator[Reference]:
     with open_unpacked(path) as stream:
+        if not stream.seekable():
+            # Each part would unpack it from its start.
+            yield Reference(name, path, kinds.SHARD)
+            return
         for member, _ in tar_pictures(stream, name):
             inside = f"{name}::{member.name}"
             problem = f"Cannot read {inside}: it is a sparse file. Pack it again without." if member.sparse else None

@@ -21,7 +21,7 @@ class Job:
     """A job whose plan is written. It pickles: engines send it to their workers.
 
     out: folder or address. source: what was given as SRC. settings: with the detector that "auto" took. parts: how many.
-    pictures: how many, or None where shards far away are opened by the workers only. classes: of the model.
+    pictures: how many, or None where tars are opened by the workers only. classes: of the model.
     checksums: SHA-256 of model and detector as they were at the start, hex, by their names in `settings`.
     """
 

@@ -24,7 +24,6 @@ from ferkit.sources import MAX_COPIED_BYTES
 # Over a network most of the time is waiting, so pictures are asked for before their turn comes: so many at once.
 _THREADS = 8
 _AHEAD = 16
-_SKIPPED = 1 << 20
 _WEB = ("http://", "https://")
 
 T = TypeVar("T")
@@ -114,7 +113,6 @@ class Containers:
         self._opened = ExitStack()
         self._key: tuple[str, str] | None = None
         self._stream: Any = None
-        self._place = 0
 
     def __enter__(self) -> "Containers":
         return self
@@ -141,24 +139,13 @@ class Containers:
         self._opened.close()
         self._key = None
         self._stream = self._opened.enter_context(Cells(path) if what == "row" else open_unpacked(path))
-        self._key, self._place = (path, what), 0
+        self._key = path, what
 
     def _bytes(self, offset: int, size: int) -> bytes:
-        """Bytes of the open file. One that is unpacked on the way cannot go back: then it is opened anew."""
-        if self._key is None or size > MAX_COPIED_BYTES:
+        if size > MAX_COPIED_BYTES:
             raise OSError(_too_large(size))
-        if self._stream.seekable():
-            self._stream.seek(offset)
-        else:
-            if offset < self._place:
-                self._open(*self._key)
-            while self._place < offset:
-                skipped = len(self._stream.read(min(offset - self._place, _SKIPPED)))
-                if not skipped:
-                    raise EOFError("the archive ends before it")
-                self._place += skipped
+        self._stream.seek(offset)
         data = bytes(self._stream.read(size))
-        self._place = offset + len(data)
         if len(data) < size:
             raise EOFError("the archive ends within it")
         return data

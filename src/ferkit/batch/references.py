@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 # How the bytes of a picture are got.
 FILE = "file"  # the file itself: `path`
-RANGE = "range"  # `size` bytes from `offset` of the unpacked file: a member of a tar
+RANGE = "range"  # `size` bytes from `offset` of the file: a member of a tar
 STORED, DEFLATED = "zip-stored", "zip-deflated"  # `size` bytes behind the local header at `offset`: a member of a zip
 ROW = "row"  # row `offset` of row group `size` of a Parquet file
-SHARD = "shard"  # all pictures of a tar that is far away, in one pass: the one reference that stands for many
+SHARD = "shard"  # all pictures of a tar that is far away or compressed, in one pass: the one reference that stands for many
 
 
 @dataclass(frozen=True)
