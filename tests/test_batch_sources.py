@@ -18,7 +18,7 @@ from ferkit.batch import ENGINES, plan
 from ferkit.batch.listing import list_references
 from ferkit.batch.plan import read_part, write_plan
 from ferkit.batch.references import SHARD, Reference
-from ferkit.batch.storage import Folder
+from ferkit.batch.storage import Folder, network
 from ferkit.batch.taken import taken_at
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
 from ferkit.samples import sample_picture
@@ -210,6 +210,31 @@ def test_a_store_that_cannot_be_asked_is_no_pictures_fault(far, tmp_path, monkey
     with pytest.raises(FerkitError, match=r"Cannot read memory://.*0.png: nobody answers\. Run the same command again"):
         batch.run(address, tmp_path / "out", engine="offline", model=CLASSIFIER, detector="none")
     assert rows_of(tmp_path / "out") == []
+
+
+def refusal(code: str) -> PermissionError:
+    """What s3fs makes of an S3 answer: the code is in the cause alone."""
+    problem, problem.__cause__ = PermissionError(f"S3 says {code}"), OSError()
+    problem.__cause__.response = {"Error": {"Code": code}}
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("problem", "kept"),
+    [
+        pytest.param(refusal("AccessDenied"), True, id="denied"),
+        pytest.param(PermissionError(13, "Permission denied"), True, id="a-file-of-the-system"),
+        pytest.param(refusal("InvalidAccessKeyId"), False, id="wrong-key"),
+        pytest.param(refusal("SignatureDoesNotMatch"), False, id="wrong-secret"),
+        pytest.param(refusal("RequestTimeTooSkewed"), False, id="wrong-clock"),
+        pytest.param(refusal("ExpiredToken"), False, id="expired"),
+        pytest.param(refusal("403"), False, id="no-reason"),
+        pytest.param(PermissionError("Forbidden"), False, id="another-store"),
+    ],
+)
+def test_a_refusal_is_a_pictures_fault_only_where_it_is_about_this_picture(problem, kept):
+    with pytest.raises(PermissionError if kept else FerkitError), network("s3://photos/0.png"):
+        raise problem
 
 
 def test_only_pictures_below_a_folder_and_none_of_what_systems_leave_behind(tmp_path):

@@ -225,16 +225,25 @@ class Far(io.RawIOBase):
 def network(address: str) -> Iterator[None]:
     """Turn what an object store causes into errors of one line.
 
-    `FileNotFoundError` and `PermissionError` pass: they are about this one file. All else, and credentials that ran out,
-    would hit the next file too, so a job had better stop and be started again: a `FerkitError`.
+    `FileNotFoundError` and a `PermissionError` about this one file pass. All else, such as keys that are wrong or ran
+    out, would hit the next file too, so a job had better stop and be started again: a `FerkitError`.
     """
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, FerkitError):
         raise
     except Exception as problem:  # every store has errors of its own
-        if isinstance(problem, PermissionError) and "expire" not in str(problem).lower():
+        if isinstance(problem, PermissionError) and _denied(problem):
             raise
         raise FerkitError(
             f"Cannot read {address}: {reason(problem)}. Run the same command again to go on."
         ) from problem
+
+
+def _denied(problem: PermissionError) -> bool:
+    """Whether it is this file that may not be read. Of wrong keys and clocks s3fs makes a `PermissionError` as well."""
+    answer = getattr(problem.__cause__, "response", None)
+    if not isinstance(answer, dict):
+        return problem.errno is not None  # the system's own, of files
+    code = answer.get("Error", {}).get("Code")
+    return bool(code == "AccessDenied") and "expire" not in str(problem).lower()
