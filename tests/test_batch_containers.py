@@ -5,6 +5,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from batch_jobs import face, inline, rows_of
@@ -56,3 +58,29 @@ def _noting(opened: list[str]):
         return open_unpacked(path)
 
     return noted
+
+
+def noisy(number: int) -> bytes:
+    """A JPEG that no archive packs any tighter."""
+    stream = io.BytesIO()
+    noise = np.random.default_rng(number).integers(0, 256, (256, 256, 3), np.uint8)
+    PIL.Image.fromarray(noise).save(stream, "JPEG", quality=95)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "good"), [("w:bz2", 0), ("w:xz", 3)])  # all is one block of bzip2
+def test_a_compressed_tar_that_is_damaged_costs_rows_and_not_the_job(mode, good, run, tmp_path):
+    """The libraries have errors of their own, which nobody but `reading` knows."""
+    source = write_tar(tmp_path / "a.tar", [noisy(number) for number in range(12)], mode)
+    middle = source.stat().st_size // 2
+    with source.open("r+b") as file:
+        file.seek(middle)
+        file.write(bytes(range(256)) * 16)
+    rows = run(source)
+    errors = [row["error"] for row in rows if row["error"]]
+    assert len(rows) - len(errors) >= good
+    if mode == "w:xz":  # the others notice it later, some at a checksum at the end
+        assert "its archive is damaged (Corrupt input data)" in errors[0]
+    # Nobody reads on behind the damage.
+    assert rows[-1]["source"] == str(source)
+    assert "damaged" in errors[-1] or "Invalid data stream" in errors[-1]

@@ -16,7 +16,8 @@ from ferkit.batch import references as kinds
 from ferkit.batch.parquet import Cells
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import filesystem, is_address, network, reason
-from ferkit.batch.tars import open_unpacked, tar_pictures
+from ferkit.batch.tars import Archive, open_unpacked, tar_pictures
+from ferkit.datasets.sources import reading
 from ferkit.errors import DatasetError
 from ferkit.parallel import ordered_map
 from ferkit.sources import MAX_COPIED_BYTES
@@ -171,13 +172,13 @@ def _shard(reference: Reference) -> Iterator[Entry]:
         yield reference.name, functools.partial(_failed, reference.name, reason(problem))
 
 
-def _extracted(name: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> Picture:
+def _extracted(name: str, member: tarfile.TarInfo, archive: Archive) -> Picture:
     if member.size > MAX_COPIED_BYTES:
         return _failed(name, _too_large(member.size))
     try:
-        file = archive.extractfile(member)
-        return _in_memory(name, b"" if file is None else file.read())
-    except (tarfile.TarError, EOFError, OSError) as problem:
+        with reading("its archive"):
+            return _in_memory(name, archive.content(member))
+    except (tarfile.TarError, DatasetError) as problem:
         return _failed(name, reason(problem))
 
 

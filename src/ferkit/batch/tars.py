@@ -31,16 +31,33 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURE_SUFFIXES) and not is_junk("/".join(parts))
 
 
-def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+class Archive(tarfile.TarFile):
+    """A tar that notes what it broke at. Nobody reads on behind that: what comes there may be anything."""
+
+    broken: Exception | None = None
+
+    def content(self, member: tarfile.TarInfo) -> bytes:
+        """What a member holds; raises what unpacking it raises."""
+        try:
+            file = self.extractfile(member)
+            return b"" if file is None else file.read()
+        except Exception as problem:
+            self.broken = problem
+            raise
+
+
+def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, Archive]]:
     """The members that are pictures, one after the other, with the archive to extract them from before the next comes.
 
     Raises `DatasetError` where the archive is damaged or cut off, after the members in front of that.
     """
     try:
-        with tarfile.open(fileobj=stream, mode="r:" if stream.seekable() else "r|") as archive:
+        with Archive.open(fileobj=stream, mode="r:" if stream.seekable() else "r|") as archive:
             while (member := archive.next()) is not None:
                 if member.isreg() and is_picture(member.name):
                     yield member, archive
+                    if archive.broken is not None:
+                        raise archive.broken
                 # A TarFile remembers every member it has seen; nobody goes back to them.
                 archive.members.clear()  # type: ignore[attr-defined]
             # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of one.
