@@ -1,6 +1,8 @@
 """Containers as they come: compressed, damaged, cut off, with links and with names that repeat."""
 
+import gzip
 import io
+import lzma
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +70,7 @@ def noisy(number: int) -> bytes:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize(("mode", "good"), [("w:bz2", 0), ("w:xz", 3)])  # all is one block of bzip2
+@pytest.mark.parametrize(("mode", "good"), [("w:gz", 3), ("w:bz2", 0), ("w:xz", 3)])  # all is one block of bzip2
 def test_a_compressed_tar_that_is_damaged_costs_rows_and_not_the_job(mode, good, run, tmp_path):
     """The libraries have errors of their own, which nobody but `reading` knows."""
     source = write_tar(tmp_path / "a.tar", [noisy(number) for number in range(12)], mode)
@@ -84,3 +86,31 @@ def test_a_compressed_tar_that_is_damaged_costs_rows_and_not_the_job(mode, good,
     # Nobody reads on behind the damage.
     assert rows[-1]["source"] == str(source)
     assert "damaged" in errors[-1] or "Invalid data stream" in errors[-1]
+
+
+def without_its_end(data: bytes) -> bytes:
+    return data[: 3 * 1024]  # of a header and a picture each
+
+
+def with_a_bad_header(data: bytes) -> bytes:
+    return data[: 3 * 1024] + b"\xff" * 512 + data[3 * 1024 + 512 :]
+
+
+@pytest.mark.parametrize("damage", [without_its_end, with_a_bad_header])
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [
+        pytest.param(".tar", bytes, id="plain"),
+        pytest.param(".tar.gz", gzip.compress, id="gz"),
+        pytest.param(".tar.xz", lzma.compress, id="xz"),
+    ],
+)
+def test_pictures_that_an_archive_has_lost_are_missed(suffix, pack, damage, run, tmp_path):
+    """tarfile takes both for the end of the archive."""
+    whole = write_tar(tmp_path / "whole.tar", [face(shade) for shade in range(0, 240, 40)])
+    source = tmp_path / f"a{suffix}"
+    source.write_bytes(pack(damage(whole.read_bytes())))
+    rows = run(source)
+    assert [row["error"] is None for row in rows] == [True, True, True, False]
+    assert rows[-1]["source"] == str(source)
+    assert "its end is missing" in rows[-1]["error"]

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self, cast
 
 from ferkit.batch.storage import Far, is_address
 from ferkit.datasets.sources import is_junk, open_file, reading, unpacked
@@ -31,9 +31,24 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURE_SUFFIXES) and not is_junk("/".join(parts))
 
 
-class Archive(tarfile.TarFile):
-    """A tar that notes what it broke at. Nobody reads on behind that: what comes there may be anything."""
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            cast(Archive, archive).ended = True
+            raise
 
+
+class Archive(tarfile.TarFile):
+    """A tar that notes whether its end came, a block of zeros, and what it broke at.
+
+    Nobody reads on behind where it broke: what comes there may be anything.
+    """
+
+    tarinfo = _Member
+    ended = False
     broken: Exception | None = None
 
     def content(self, member: tarfile.TarInfo) -> bytes:
@@ -61,9 +76,7 @@ def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo,
                 # A TarFile remembers every member it has seen; nobody goes back to them.
                 archive.members.clear()  # type: ignore[attr-defined]
             # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of one.
-            if stream.seekable():
-                stream.seek(archive.offset)
-                if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise tarfile.ReadError("its end is missing")
+            if not archive.ended:
+                raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as problem:
         raise DatasetError(f"{name} is cut off or damaged ({problem}). Download or copy it again.") from problem
