@@ -114,3 +114,20 @@ def test_pictures_that_an_archive_has_lost_are_missed(suffix, pack, damage, run,
     assert [row["error"] is None for row in rows] == [True, True, True, False]
     assert rows[-1]["source"] == str(source)
     assert "its end is missing" in rows[-1]["error"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_hard_link_costs_a_row(mode, run, tmp_path):
+    """As `tar` writes a file that lies in a folder twice."""
+    with tarfile.open(tmp_path / "a.tar", mode) as archive:
+        for name in ("1.png", "2.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(face(60))
+            archive.addfile(member, io.BytesIO(face(60)))
+            member = tarfile.TarInfo(f"again-{name}")
+            member.type, member.linkname = tarfile.LNKTYPE, name
+            archive.addfile(member)
+    rows = run(tmp_path / "a.tar")
+    assert [row["source"].rpartition("::")[2] for row in rows] == ["1.png", "again-1.png", "2.png", "again-2.png"]
+    assert [row["label"] for row in rows] == ["disgust", "", "disgust", ""]
+    assert "it is a hard link to another member" in rows[1]["error"]

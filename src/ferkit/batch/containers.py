@@ -11,7 +11,7 @@ from ferkit.batch import references as kinds
 from ferkit.batch.parquet import Opened
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, is_address, reason
-from ferkit.batch.tars import is_picture, open_unpacked, tar_pictures
+from ferkit.batch.tars import is_picture, open_unpacked, tar_pictures, unreadable
 from ferkit.errors import DatasetError
 from ferkit.sources import MAX_COPIED_BYTES
 
@@ -82,7 +82,8 @@ def _tar(name: str, path: str) -> Iterator[Reference]:
             return
         for member, _ in tar_pictures(stream, name):
             inside = f"{name}::{member.name}"
-            problem = f"Cannot read {inside}: it is a sparse file. Pack it again without." if member.sparse else None
+            why = unreadable(member)
+            problem = why and f"Cannot read {inside}: {why}."
             yield Reference(inside, path, kinds.RANGE, member.offset_data, member.size, problem)
 
 

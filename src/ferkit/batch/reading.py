@@ -16,7 +16,7 @@ from ferkit.batch import references as kinds
 from ferkit.batch.parquet import Cells
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import filesystem, is_address, network, reason
-from ferkit.batch.tars import Archive, open_unpacked, tar_pictures
+from ferkit.batch.tars import Archive, open_unpacked, tar_pictures, unreadable
 from ferkit.datasets.sources import reading
 from ferkit.errors import DatasetError
 from ferkit.parallel import ordered_map
@@ -173,8 +173,9 @@ def _shard(reference: Reference) -> Iterator[Entry]:
 
 
 def _extracted(name: str, member: tarfile.TarInfo, archive: Archive) -> Picture:
-    if member.size > MAX_COPIED_BYTES:
-        return _failed(name, _too_large(member.size))
+    why = unreadable(member) or (_too_large(member.size) if member.size > MAX_COPIED_BYTES else None)
+    if why is not None:
+        return _failed(name, why)
     try:
         with reading("its archive"):
             return _in_memory(name, archive.content(member))

@@ -64,12 +64,14 @@ class Archive(tarfile.TarFile):
 def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, Archive]]:
     """The members that are pictures, one after the other, with the archive to extract them from before the next comes.
 
+    Hard links are among them, see `unreadable`.
+
     Raises `DatasetError` where the archive is damaged or cut off, after the members in front of that.
     """
     try:
         with Archive.open(fileobj=stream, mode="r:" if stream.seekable() else "r|") as archive:
             while (member := archive.next()) is not None:
-                if member.isreg() and is_picture(member.name):
+                if (member.isreg() or member.islnk()) and is_picture(member.name):
                     yield member, archive
                     if archive.broken is not None:
                         raise archive.broken
@@ -80,3 +82,11 @@ def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo,
                 raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as problem:
         raise DatasetError(f"{name} is cut off or damaged ({problem}). Download or copy it again.") from problem
+
+
+def unreadable(member: tarfile.TarInfo) -> str | None:
+    """Why the content of a member is not in its place; None where it is."""
+    if member.islnk():
+        # Those who read a tar once, from start to end, are past what it links to.
+        return "it is a hard link to another member. Pack the archive again with --hard-dereference"
+    return "it is a sparse file. Pack the archive again without --sparse" if member.sparse else None
