@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_jobs import face, inline, rows_of
@@ -131,3 +133,17 @@ def test_a_hard_link_costs_a_row(mode, run, tmp_path):
     assert [row["source"].rpartition("::")[2] for row in rows] == ["1.png", "again-1.png", "2.png", "again-2.png"]
     assert [row["label"] for row in rows] == ["disgust", "", "disgust", ""]
     assert "it is a hard link to another member" in rows[1]["error"]
+
+
+def test_names_that_repeat_are_told_apart(run, tmp_path):
+    """Hugging Face calls every picture of some data sets the same. Summaries count the changes of `source`."""
+    pytest.importorskip("duckdb")
+    from ferkit.summaries import summarize
+
+    names = ["x.png", "x.png", "x.png", "y.png", None, "x.png"]
+    table = pa.table({"name": names, "image": [face(60)] * 5 + [b""]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    rows = run(tmp_path / "a.parquet")
+    given = ["x.png", "x.png::1", "x.png::2", "y.png", f"{tmp_path}/a.parquet::4", "x.png"]
+    assert [row["source"] for row in rows] == given
+    assert summarize(tmp_path / "out").total.pictures == 6

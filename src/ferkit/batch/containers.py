@@ -88,12 +88,18 @@ def _tar(name: str, path: str) -> Iterator[Reference]:
 
 
 def _parquet(name: str, path: str, named: Named) -> Iterator[Reference]:
-    row = 0
+    row, last = 0, 0
     with Opened(path) as opened:
         for group in range(opened.file.metadata.num_row_groups):
+            # Of one row group at a time, and as hashes: files may be long, and names as well.
+            seen = {last}
             for place, text in enumerate(opened.names(group)):
                 if opened.columns.data is not None:
-                    yield Reference(text or f"{name}::{row}", path, kinds.ROW, place, group)
+                    last = hash(text)
+                    # Rows with the same source one after another would count as one picture.
+                    source = f"{text or name}::{row}" if not text or last in seen else text
+                    seen.add(last)
+                    yield Reference(source, path, kinds.ROW, place, group)
                 elif text:
                     yield from named(text)
                 else:
