@@ -3,7 +3,9 @@
 import gzip
 import io
 import lzma
+import struct
 import tarfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +14,14 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL.PngImagePlugin import PngImageFile
 
 from batch_jobs import face, inline, rows_of
 from ferkit import batch
 from ferkit.batch import ENGINES
 from ferkit.batch.listing import list_references
 from ferkit.batch.references import SHARD
+from ferkit.batch.taken import taken_at
 from recognition import BrightnessClassifier
 
 
@@ -147,3 +151,38 @@ def test_names_that_repeat_are_told_apart(run, tmp_path):
     given = ["x.png", "x.png::1", "x.png::2", "y.png", f"{tmp_path}/a.parquet::4", "x.png"]
     assert [row["source"] for row in rows] == given
     assert summarize(tmp_path / "out").total.pictures == 6
+
+
+@pytest.mark.parametrize(
+    ("chunks", "taken", "decoded"),
+    [
+        pytest.param([], None, False, id="without"),
+        pytest.param([(b"eXIf", 0)], "2012-12-06 15:46:01", False, id="in-front-of-the-pixels"),
+        pytest.param([(b"eXIf", 1)], "2012-12-06 15:46:01", True, id="behind-them"),
+        pytest.param([(b"zTXt", 0)], "2012-12-06 15:46:01", True, id="as-text"),
+        pytest.param([(b"tEXt", 0)], None, False, id="another-text"),
+    ],
+)
+def test_a_png_is_decoded_for_its_date_only_where_it_may_have_one(chunks, taken, decoded, monkeypatch):
+    exif = PIL.Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2012:12:06 15:46:01"
+    block = exif.tobytes()
+    text = b"\nexif\n%8d\n" % len(block) + block.hex().encode() + b"\n"
+    content = {
+        b"eXIf": block.removeprefix(b"Exif\0\0"),
+        b"zTXt": b"Raw profile type exif\0\0" + zlib.compress(text),
+        b"tEXt": b"Comment\0Raw profile type exif\0",
+    }
+    data = face(60)
+    places = data.index(b"IDAT") - 4, data.index(b"IEND") - 4
+    for kind, place in chunks:
+        data = data[: places[place]] + chunk(kind, content[kind]) + data[places[place] :]
+    loads = []
+    load = PngImageFile.load
+    monkeypatch.setattr(PngImageFile, "load", lambda image: loads.append(image) or load(image))
+    found = taken_at(io.BytesIO(data))
+    assert (found and str(found), bool(loads)) == (taken, decoded)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
