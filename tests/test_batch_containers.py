@@ -1,10 +1,12 @@
 """Containers as they come: compressed, damaged, cut off, with links and with names that repeat."""
 
 import gzip
+import http.server
 import io
 import lzma
 import struct
 import tarfile
+import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from ferkit.batch import ENGINES
 from ferkit.batch.listing import list_references
 from ferkit.batch.references import SHARD
 from ferkit.batch.taken import taken_at
+from ferkit.errors import FerkitError
 from recognition import BrightnessClassifier
 
 
@@ -186,3 +189,67 @@ def test_a_png_is_decoded_for_its_date_only_where_it_may_have_one(chunks, taken,
 
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """A server of the files in `web.files`; an int is the status that it answers instead."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = server.files.get(self.path, 404)
+            self.send_response(found if isinstance(found, int) else 200)
+            self.end_headers()
+            if isinstance(found, bytes):
+                self.wfile.write(found)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.delenv("FERKIT_OFFLINE")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.url = {}, f"http://127.0.0.1:{server.server_address[1]}"
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    serving.start()
+    yield server
+    server.shutdown()
+    serving.join()
+    server.server_close()
+
+
+def dated() -> bytes:
+    stream, exif = io.BytesIO(), PIL.Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2012:12:06 15:46:01"
+    PIL.Image.open(io.BytesIO(face(60))).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+def test_a_list_of_the_web_and_what_it_names(web, run):
+    gone = {"gone.jpg": 404, "long-gone.jpg": 410, "secret.jpg": 403}
+    names = ["1.jpg", *gone, "http://user@host/x.jpg", f"{web.url}/2.jpg"]
+    web.files = {"/in/list.txt": "\n".join(names).encode(), "/in/1.jpg": dated(), "/2.jpg": face(60)}
+    web.files |= {f"/in/{name}": status for name, status in gone.items()}
+    rows = run(f"{web.url}/in/list.txt")
+    assert [row["source"] for row in rows] == names
+    assert [row["label"] for row in rows] == ["disgust", "", "", "", "", "disgust"]
+    for row, why in zip(rows[1:5], ("no such file (404)", "(410)", "answered 403", "a user name"), strict=True):
+        assert why in row["error"]
+    assert str(rows[0]["taken"]) == "2012-12-06 15:46:01"
+    assert rows[-1]["taken"] is None
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        pytest.param("http://127.0.0.1:9/2.jpg", "refused the connection", id="nobody-listens"),
+        pytest.param("busy.jpg", "503", id="busy"),
+        pytest.param("limit.jpg", "429", id="too-many"),
+    ],
+)
+def test_a_web_server_that_is_not_well_ends_the_job_until_it_is(address, why, web, run, tmp_path):
+    web.files = {"/1.png": face(60), "/busy.jpg": 503, "/limit.jpg": 429}
+    web.files["/list.txt"] = f"1.png\n{address}\n".encode()
+    with pytest.raises(FerkitError, match=rf"{why}.*\. Run the same command again to go on\.$"):
+        run(f"{web.url}/list.txt")
+    assert rows_of(tmp_path / "out") == []
