@@ -144,6 +144,31 @@ def test_a_worker_with_another_model_refuses_to_work(pictures, tmp_path):
         PartWorker(job)
 
 
+def test_a_worker_without_the_file_of_the_detector_says_that_it_is_missing(tmp_path):
+    settings = Settings(model=CLASSIFIER, detector="none")
+    job = batch.Job(str(tmp_path), "", settings, 1, 1, CLASSIFIER.classes, {"detector": "0" * 64})
+    with pytest.raises(ModelError, match=r"The file of the detector .* is missing on"):
+        PartWorker(job)
+
+
+def test_a_relative_model_is_the_same_wherever_it_is_asked_for(pictures, tmp_path, monkeypatch):
+    shutil.copytree(model_folder.find("default"), tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def watched(job, parts, workers, *, address=None):
+        seen.append(job.settings.model)
+        return inline(job, parts, workers)
+
+    monkeypatch.setitem(ENGINES._choices, "inline", watched)
+    run(pictures, tmp_path / "out", model="model")
+    monkeypatch.chdir(pictures)
+    run(pictures, tmp_path / "out", model="../model")
+    (pictures / "default").mkdir()
+    run(pictures, tmp_path / "other", model="default")
+    assert seen == [str(tmp_path / "model")] * 2 + ["default"]
+
+
 def test_a_folder_with_other_things_is_refused(pictures, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".DS_Store").touch()

@@ -1,5 +1,7 @@
 """Batch jobs on Ray: the rows of the local engine, whatever dies on the way. One cluster of small nodes on this machine."""
 
+import os
+import shutil
 import sys
 import threading
 import time
@@ -10,6 +12,7 @@ import pytest
 
 import batch_faults
 from batch_jobs import inline, make_pictures, markers, rows_of
+from ferkit import model_folder
 from ferkit.batch import ENGINES, run
 from ferkit.batch.running import Progress
 from ferkit.errors import ClusterError, ModelError
@@ -119,6 +122,24 @@ def test_what_a_worker_raises_ends_the_job_in_one_line(cluster, pictures, tmp_pa
     assert markers(tmp_path / "out") == []
     done = len(rows_of(tmp_path / "out"))
     assert done < 24
+
+
+@dataclass(frozen=True)
+class Told:
+    """A detector that works where our settings are known."""
+
+    def __call__(self, image):
+        if os.environ.get("FERKIT_TOLD") != "yes":
+            raise ModelError("Nobody told me.")
+        return batch_faults.whole(image)
+
+
+def test_a_cluster_that_is_there_gets_our_settings_and_relative_paths(cluster, pictures, tmp_path, monkeypatch):
+    shutil.copytree(model_folder.find("default"), tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FERKIT_TOLD", "yes")
+    options = {"engine": "ray", "address": cluster.address, "part_size": 24}
+    assert run(pictures, tmp_path / "out", model="model", detector=Told(), **options).errors == 0
 
 
 def test_a_folder_that_the_machines_do_not_see(cluster, pictures, tmp_path, monkeypatch):

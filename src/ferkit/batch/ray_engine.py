@@ -5,11 +5,13 @@ and begins again elsewhere what an actor or its machine had when it died; parts 
 """
 
 import logging
+import os
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,7 +44,9 @@ def run_parts(
             size = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             numbers = data.range(len(parts), override_num_blocks=min(len(parts), _BLOCKS))
             pool = data.ActorPoolStrategy(size=min(size, len(parts)), max_tasks_in_flight_per_actor=_IN_FLIGHT)
-            done = numbers.map(_Actor, fn_constructor_args=(job, parts), compute=pool, num_cpus=1)
+            own = {name: value for name, value in os.environ.items() if name.startswith("FERKIT_")}
+            arguments = (job, parts, own, Path.cwd())
+            done = numbers.map(_Actor, fn_constructor_args=arguments, compute=pool, num_cpus=1)
             for answer in _answers(done):
                 if isinstance(answer, FerkitError):
                     raise answer
@@ -61,11 +65,14 @@ class _Actor:
     Errors of ours are answers as well: of what is raised, Ray brings back the text alone.
     """
 
-    def __init__(self, job: Job, parts: Sequence[int]) -> None:
+    def __init__(self, job: Job, parts: Sequence[int], environment: Mapping[str, str], folder: Path) -> None:
         self.job, self.parts = job, parts
 
     def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
         try:
+        os.environ.update(environment)
+        with suppress(OSError):  # not there on this machine: then absolute paths must do
+            os.chdir(folder)
             return {"answer": pickle.dumps(self._work(self.parts[int(row["id"])]))}
         except FerkitError as problem:
             return {"answer": pickle.dumps(problem)}

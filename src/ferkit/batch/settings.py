@@ -1,5 +1,6 @@
 """Settings of a job: what decides its rows, and the recognizer that they make."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ class Settings:
             DETECTORS[self.detector]
 
     def settled(self) -> "Settings":
-        """The same for all workers, wherever they run: "auto" becomes the detector that it takes here."""
-        return replace(self, detector=AutoDetector().name) if self.detector == "auto" else self
+        """The same for all workers, wherever they run: "auto" becomes the detector that it takes here, and paths absolute."""
+        detector = AutoDetector().name if self.detector == "auto" else self.detector
+        return replace(self, detector=detector, model=_absolute(self.model))
 
     def words(self) -> dict[str, Any]:
         """The same for job.json and for comparing: what has no words is called by its name."""
@@ -73,6 +75,13 @@ def checksums(settings: Settings) -> dict[str, str]:
     if weights is not None:
         found["detector"] = model_folder.sha256(weights)
     return found
+
+
+def _absolute(model: str | Path | Classifier) -> str | Path | Classifier:
+    # Names of the package come first, as in `model_folder.find`.
+    if not isinstance(model, str | Path) or str(model) in model_folder.PACKAGED or not Path(model).exists():
+        return model
+    return os.path.abspath(model)  # noqa: PTH100 - keeps links
 
 
 def _word(value: object) -> Any:

@@ -1,5 +1,6 @@
 """The work itself: a part of the plan in, its Parquet file out. Every engine runs this, so all give the same rows."""
 
+import socket
 import time
 import warnings
 from collections import deque
@@ -73,7 +74,12 @@ class PartWorker:
         self._storage = job.storage()
         found = checksums(job.settings)
         for what, expected in job.checksums.items():
-            if found.get(what) != expected:
+            if what not in found:
+                raise ModelError(
+                    f"The file of the {what} that the job was started with is missing on {socket.gethostname()}. "
+                    "Put the same files on all machines."
+                )
+            if found[what] != expected:
                 raise ModelError(
                     f"The {what} of a worker is not the one that the job was started with (SHA-256 differs). "
                     "Put the same files on all machines."
