@@ -16,7 +16,7 @@ from ferkit import batch, model_folder
 from ferkit.batch import ENGINES, PartWorker, Settings
 from ferkit.batch.running import Progress
 from ferkit.cli import app
-from ferkit.errors import FerkitError, ModelError, UsageError
+from ferkit.errors import FerkitError, MissingDependencyError, ModelError, UsageError
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
 from recognition import BrightnessClassifier
@@ -200,7 +200,26 @@ def test_a_file_is_no_folder_for_results(pictures, tmp_path):
 )
 def test_choices_that_make_no_sense(changes, said, pictures, tmp_path):
     with pytest.raises(UsageError, match=said):
-        run(pictures, tmp_path / "out", **changes)
+        run(pictures, out, **changes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "error"),
+    [
+        pytest.param("local", "head:6379", UsageError, id="address"),
+        pytest.param("ray", None, MissingDependencyError, id="no-ray"),
+    ],
+)
+def test_what_the_engine_lacks_is_said_before_pictures_are_listed(
+    engine, address, error, pictures, tmp_path, monkeypatch
+):
+    def listed(source):
+        raise AssertionError("listed")
+
+    monkeypatch.setattr("ferkit.batch.planning.list_references", listed)
+    monkeypatch.setattr("ferkit.ray_session.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(error):
+        run(pictures, tmp_path / "out", engine=engine, address=address)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from typing import Protocol
 
 from ferkit.batch.job import Job
 from ferkit.batch.work import PartSummary
+from ferkit.errors import UsageError
 from ferkit.parallel import usable_cores
+from ferkit.ray_session import load_ray
 from ferkit.registry import Registry
 
 
@@ -27,12 +29,24 @@ class Engine(Protocol):
 ENGINES: Registry[Engine] = Registry("engine")
 
 
+def check_engine(engine: str, address: str | None) -> None:
+    """Say what cannot be before hours of listing, and not after.
+
+    Raises:
+        UsageError: an address for an engine that knows none. MissingDependencyError: no Ray.
+    """
+    if engine == "local" and address is not None:
+        raise UsageError("The local engine takes no address. For a cluster take --engine ray.")
+    if engine == "ray":
+        load_ray()
+
+
 @ENGINES.register("local")
 def local(job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None) -> Iterator[PartSummary]:
     """This machine's cores, a process for each."""
     from ferkit.batch.local_engine import run_parts
 
-    return run_parts(job, parts, workers or usable_cores(), address=address)
+    return run_parts(job, parts, workers or usable_cores())
 
 
 @ENGINES.register("ray")

@@ -31,10 +31,8 @@ READY = "ready"
 Answer = Any
 
 
-def run_parts(job: Job, parts: Sequence[int], workers: int, *, address: str | None = None) -> Iterator[PartSummary]:
+def run_parts(job: Job, parts: Sequence[int], workers: int) -> Iterator[PartSummary]:
     """See `ferkit.batch.engines.Engine`."""
-    if address is not None:
-        raise UsageError("The local engine takes no address. For a cluster take --engine ray.")
     return _run(_packed(job), deque(parts), workers)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ferkit.batch.attempts import BEGUN, begun_parts, forget
 from ferkit.batch.claims import claimed
-from ferkit.batch.engines import ENGINES
+from ferkit.batch.engines import ENGINES, check_engine
 from ferkit.batch.job import Job, done_parts
 from ferkit.batch.planning import prepare
 from ferkit.batch.settings import Settings
@@ -104,6 +104,7 @@ def run(
             run is at work on OUT, or something that stops the whole job, such as a full disk.
     """
     wanted = Settings(**settings)
+    check_engine(engine, address)
     start = ENGINES[engine]
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1. Received: {workers}.")
