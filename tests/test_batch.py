@@ -179,6 +179,13 @@ def test_a_folder_with_other_things_is_refused(pictures, tmp_path):
     assert run(pictures, tmp_path / "out").pictures == 12
 
 
+def test_an_address_of_a_local_folder_is_that_folder(pictures, tmp_path):
+    summary = run(pictures, f"file://{tmp_path}/out")
+    assert summary.out == str(tmp_path / "out")
+    assert (tmp_path / "out" / "_job" / "lock").exists(), "alone there, as in any local folder"
+    assert run(pictures, tmp_path / "out").skipped_parts == summary.parts
+
+
 def test_a_file_is_no_folder_for_results(pictures, tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(FerkitError, match=r"is a file\. Expected a folder"):
@@ -191,6 +198,7 @@ def test_a_file_is_no_folder_for_results(pictures, tmp_path):
         pytest.param({"engine": "dask"}, "Unknown engine 'dask'", id="engine"),
         pytest.param({"workers": 0}, "workers must be at least 1", id="no-workers"),
         pytest.param({"engine": "local", "address": "here"}, "takes no address", id="address"),
+        pytest.param({"out": "sftp://host/out"}, "could be met half written", id="out"),
         pytest.param({"part_size": 0}, "part_size must be 1 to", id="part-size"),
         pytest.param({"min_confidence": 2}, "min_confidence must be 0 to 1", id="confidence"),
         pytest.param({"detector": "x"}, "Unknown detector 'x'", id="detector"),
@@ -199,6 +207,7 @@ def test_a_file_is_no_folder_for_results(pictures, tmp_path):
     ],
 )
 def test_choices_that_make_no_sense(changes, said, pictures, tmp_path):
+    out = changes.pop("out", tmp_path / "out")
     with pytest.raises(UsageError, match=said):
         run(pictures, out, **changes)
 

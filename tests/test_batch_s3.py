@@ -107,6 +107,15 @@ def test_killed_and_run_again_it_has_every_row_once(bucket, run, tmp_path):
     assert here == rows
 
 
+def test_a_folder_that_a_console_made_is_empty(bucket, run):
+    bucket.pipe_file("photos/made/", b"")
+    bucket.pipe_file("photos/file", b"1")
+    run("s3://photos/shards/000.tar", "s3://photos/made")
+    assert len(rows_of(bucket, "photos/made")) == PICTURES / 2
+    with pytest.raises(FerkitError, match="holds other things, such as file"):
+        run("s3://photos/shards/000.tar", "s3://photos/file")
+
+
 def test_shards_in_a_bucket_are_summarized_where_they_lie(bucket, run, caplog):
     from ferkit.summaries import summarize
 

@@ -1,6 +1,5 @@
 """A job from SRC to a whole OUT: planned once, run until nothing is left, told about on the way."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from ferkit.batch.engines import ENGINES, check_engine
 from ferkit.batch.job import Job, done_parts
 from ferkit.batch.planning import prepare
 from ferkit.batch.settings import Settings
-from ferkit.batch.storage import Storage, is_address, open_storage
+from ferkit.batch.storage import Storage, absolute, open_storage
 from ferkit.batch.work import PartSummary, summary_of
 from ferkit.errors import UsageError
 from ferkit.parallel import ordered_map
@@ -104,13 +103,13 @@ def run(
             run is at work on OUT, or something that stops the whole job, such as a full disk.
     """
     wanted = Settings(**settings)
-    check_engine(engine, address)
     start = ENGINES[engine]
+    check_engine(engine, address)
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1. Received: {workers}.")
-    place = _absolute(out)
+    place = absolute(out)
     storage = open_storage(place)
-    prepared = prepare(storage, place, _absolute(src), wanted)
+    prepared = prepare(storage, place, absolute(src), wanted)
     with claimed(place):
         job = prepared()
         _sweep(storage)
@@ -179,7 +178,3 @@ def _sweep(storage: Storage) -> None:
     drafts += [f"{BEGUN}/{name}" for name in storage.names(BEGUN) if name.startswith(".")]
     for name in drafts:
         storage.remove(name)
-
-
-def _absolute(place: str | Path) -> str:
-    return str(place) if is_address(str(place)) else os.path.abspath(place)  # noqa: PTH100 - keeps links

@@ -14,6 +14,9 @@ from ferkit.files import blame, write_atomically
 _PACKAGES = {"s3": "pip install 'ferkit[s3]'", "s3a": "pip install 'ferkit[s3]'", "gs": "pip install gcsfs",
              "gcs": "pip install gcsfs", "az": "pip install adlfs", "abfs": "pip install adlfs"}  # fmt: skip
 
+# Addresses of servers with files, not objects: what is put there is there piece by piece.
+_PIECEMEAL = ("ftp://", "sftp://", "ssh://", "smb://", "hdfs://", "webhdfs://")
+
 # What is asked of an object store at a time: its answers take as long to begin as a few megabytes take to come.
 _BLOCK = 8 << 20
 _LONGEST_REASON = 300  # letters
@@ -72,7 +75,15 @@ def open_storage(place: str) -> Storage:
     """The storage of a folder's path or address. Nothing is made or asked for yet."""
     if place.lower().startswith(("http://", "https://")):
         raise UsageError(f"Nothing can be written to {place}. Expected a folder, s3://, gs:// or az://.")
+    if place.lower().startswith(_PIECEMEAL):
+        raise UsageError(f"In {place} files could be met half written. Expected a folder, s3://, gs:// or az://.")
     return Bucket(place) if is_address(place) else Folder(Path(place))
+
+
+def absolute(place: str | Path) -> str:
+    """A place as it is called from everywhere: an absolute path, or an address. `file://` is a path in other words."""
+    place = str(place).removeprefix("file://")
+    return place if is_address(place) else os.path.abspath(place)  # noqa: PTH100 - keeps links
 
 
 class Folder:
@@ -167,7 +178,9 @@ class Bucket:
                 found = self._files.ls(self._place(folder), detail=False)
             except FileNotFoundError:
                 return []
-        return [str(one).rstrip("/").rpartition("/")[2] for one in found]
+        # Consoles mark a folder by an empty object of its name and a slash.
+        marker = f"{self._place(folder)}/"
+        return [str(one).rstrip("/").rpartition("/")[2] for one in found if str(one) != marker]
 
     def _place(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}".rstrip("/")
