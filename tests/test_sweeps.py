@@ -10,7 +10,7 @@ from faces import small_dataset
 from ferkit import run_folder
 from ferkit.cli import app
 from ferkit.errors import FerkitError, TrainingError, UsageError
-from ferkit.recipes import TrainConfig
+from ferkit.recipes import RECIPES
 from ferkit.sweeps import Spread, check_seeds, train_seeds
 
 pytest.importorskip("keras")
@@ -30,7 +30,7 @@ class Player:
         seed = changes["seed"]
         self.log.append((seed, resume))
         if not resume:
-            run_folder.claim(out, TrainConfig().changed(**changes), dataset, recipe)
+            run_folder.claim(out, RECIPES[recipe].config.changed(**changes), dataset, recipe)
         if seed == self.cut:
             raise KeyboardInterrupt
         if seed in self.fail:
@@ -84,6 +84,46 @@ def test_what_was_cut_off_goes_on_and_more_seeds_join(play, tmp_path):
     assert len(sweep.done) == 4
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_seeds_that_join_later_share_the_table(resume, play, tmp_path):
+    play(Player(fail={3: TrainingError("The loss became nan in epoch 1.")}))
+    train_seeds(DATA, "tutorial", [2, 3], out=tmp_path / "s", epochs=3)
+    player = play(Player())
+    sweep = train_seeds(DATA, "tutorial", [4, 1], out=tmp_path / "s", resume=resume, epochs=3)
+    assert player.log == [(4, False), (1, False)]
+    assert [(run.seed, run.why) for run in sweep.runs] == [
+        (1, None),
+        (2, None),
+        (3, "The loss became nan in epoch 1."),
+        (4, None),
+    ]
+    assert json.loads((tmp_path / "s" / "seeds.json").read_text()) == sweep.to_dict()
+    sweep = train_seeds(DATA, "tutorial", [3], out=tmp_path / "s", resume=True)
+    assert len(sweep.done) == 4
+
+
+def test_a_seed_that_was_cut_off_stands_in_the_table_of_others(play, tmp_path):
+    play(Player(cut=1))
+    with pytest.raises(KeyboardInterrupt):
+        train_seeds(DATA, "tutorial", [1], out=tmp_path / "s")
+    play(Player())
+    sweep = train_seeds(DATA, "tutorial", [2], out=tmp_path / "s")
+    assert [run.why for run in sweep.runs] == ["It is not finished. Go on with --resume.", None]
+
+
+def test_one_sweep_in_a_folder_at_a_time(play, tmp_path):
+    pytest.importorskip("fcntl")
+
+    class Second(Player):
+        def __call__(self, *arguments, **options):
+            with pytest.raises(TrainingError, match="Another sweep of seeds works in"):
+                train_seeds(DATA, "tutorial", [2], out=tmp_path / "s")
+            super().__call__(*arguments, **options)
+
+    play(Second())
+    assert len(train_seeds(DATA, "tutorial", [1], out=tmp_path / "s").done) == 1
+
+
 def test_a_seed_that_fails_costs_the_others_nothing(play, tmp_path):
     play(Player(fail={2: TrainingError("The loss became nan in epoch 1.")}))
     sweep = train_seeds(DATA, "tutorial", [1, 2, 3], out=tmp_path / "s")
@@ -103,7 +143,8 @@ def test_where_no_seed_can_be_trained_the_reason_is_said(play, tmp_path):
         pytest.param({}, "holds a run already", id="taken"),
         pytest.param({"resume": True, "epochs": 9}, "other values of epochs", id="other values"),
         pytest.param({"resume": True, "data": 65}, "other data", id="other data"),
-        pytest.param({"resume": True, "seeds": [7, 8]}, "no run of these seeds", id="other seeds"),
+        pytest.param({"seeds": [7], "epochs": 9}, r"other values of epochs\. Give new", id="joining with others"),
+        pytest.param({"seeds": [7], "data": 65}, "seed-1 was trained on other data", id="joining on other data"),
     ],
 )
 def test_folders_that_do_not_fit(options, words, play, tmp_path):

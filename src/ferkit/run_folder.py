@@ -6,19 +6,21 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ferkit import model_folder
 from ferkit.datasets.records import Dataset
 from ferkit.errors import TrainingError
-from ferkit.files import write_atomically
+from ferkit.files import blame, write_atomically
 from ferkit.keras_backend import load_keras
 from ferkit.recipes import TrainConfig
 
 CONFIG_FILE = "config.json"
 _ENVIRONMENT_FILE = "environment.json"
+_LOCK_FILE = ".lock"
 
 
 def choose(out: str | Path | None, recipe: str, resume: bool) -> Path:
@@ -55,6 +57,27 @@ def claim(folder: Path, config: TrainConfig, dataset: Dataset, recipe: str = "cu
         raise TrainingError(
             f"Cannot write {folder / CONFIG_FILE}: {problem.strerror}. Free space or choose another place."
         ) from problem
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder of several runs, made if need be; the system lets go of it when the process ends, however it ends.
+
+    what: what the folder is of, as in "Another search works in ...", which is the `TrainingError` of who comes second.
+    """
+    with blame(folder / _LOCK_FILE, TrainingError):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK_FILE).open("a")
+    with lock:
+        try:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # Windows has other locks; two drivers in one folder are rare enough
+        except BlockingIOError as problem:
+            raise TrainingError(f"Another {what} works in {folder}. Wait for it, or choose another --out.") from problem
+        yield
 
 
 def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> tuple[TrainConfig, str | None]:

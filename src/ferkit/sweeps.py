@@ -6,6 +6,7 @@ it goes on where it was, each run from its last whole epoch.
 
 import json
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -20,6 +21,7 @@ from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.runs import HERE, Job, Row, Where
 
 SEEDS_FILE = "seeds.json"
+_RUN = re.compile(r"seed-(0|[1-9]\d*)")
 # Figures of a run's card that are compared, and the most that each can be.
 FIGURES = {"accuracy": 1.0, "macro_f1": 1.0, "nll": math.inf, "ece": 1.0}
 
@@ -53,7 +55,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came out. runs: in the order of the seeds. split, n: the faces that figures were measured on."""
+    """What came out.
+
+    runs: of all seeds in the folder, in the order in which they were given, or by number where others were there before.
+    split, n: the faces that figures were measured on.
+    """
 
     folder: Path
     runs: tuple[SeedRun, ...]
@@ -87,12 +93,19 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def check_folder(out: Path, seeds: Sequence[int], *, resume: bool) -> None:
-    """Raise `TrainingError` if runs are there and shall not go on, or shall go on and are not there."""
-    begun = [folder for folder in (_folder(out, seed) for seed in seeds) if (folder / run_folder.CONFIG_FILE).exists()]
+    """Raise `TrainingError` if runs of these seeds are there and shall not go on, or if no run is there to go on."""
+    there = seeds_in(out)
+    begun = [_folder(out, seed) for seed in seeds if seed in there]
     if begun and not resume:
         raise TrainingError(f"{begun[0]} holds a run already. Go on with --resume, or choose another --out.")
-    if resume and not begun:
-        raise TrainingError(f"{out} holds no run of these seeds: nothing to resume. Start it without --resume.")
+    if resume and not there:
+        raise TrainingError(f"{out} holds no run of a seed: nothing to resume. Start it without --resume.")
+
+
+def seeds_in(out: Path) -> list[int]:
+    """Seeds that have a run in a folder, finished or not."""
+    found = (_RUN.fullmatch(path.parent.name) for path in out.glob(f"seed-*/{run_folder.CONFIG_FILE}"))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def train_seeds(
@@ -111,47 +124,35 @@ def train_seeds(
     Args:
         dataset: faces with a training and a validation split.
         recipe: name of a recipe, or a `TrainConfig`.
-        seeds: different whole numbers from 0. To resume, there may be more of them than before.
+        seeds: different whole numbers from 0. Those of earlier sweeps in `out` need not be named: the table has them too.
         out: the folder of all runs.
-        resume: go on with those that are there, and begin the rest.
+        resume: go on with those seeds that are there, and begin the rest.
         where: on which engine, and how many at once.
         say: told what happens; None trains without a word.
         **changes: as `ferkit.train` takes them.
 
     Raises:
         UsageError: seeds, choices or values that make no sense.
-        TrainingError: the folder is taken or unwritable, holds other runs, or no run could be finished.
+        TrainingError: the folder is taken, unwritable or in use, holds other runs, or no run could be finished.
         ClusterError, MissingDependencyError: of Ray.
     """
     check_seeds(seeds)
     where.check()
     check_folder(out, seeds, resume=resume)
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
-    base.changed(**{name: value for name, value in changes.items() if name != "devices"})
-    for seed in seeds:
-        if (_folder(out, seed) / run_folder.CONFIG_FILE).exists():
-            wanted = {**changes, "seed": seed}
-            wanted.pop("devices", None)
-            run_folder.stored_config(_folder(out, seed), dataset, wanted)
-    _make(out)
-
-    def jobs() -> Iterator[Job]:
-        for seed in seeds:
-            if say and where.engine == "local":
-                say(f"Seed {seed}:")
-            yield Job(seed, f"Seed {seed}", _folder(out, seed), recipe, {**changes, "seed": seed})
-
-    failed: dict[int, str] = {}
-    with closing(where.runs(dataset, jobs(), _never_enough, say=say)) as outcomes:
-        for outcome in outcomes:
-            if outcome.why is not None:
-                failed[outcome.job.number] = outcome.why
-                if say:
-                    say(f"{outcome.job.name} failed: {outcome.why}")
-    sweep = Sweep(out, tuple(_run(out, seed, failed) for seed in seeds), dataset.val.name, len(dataset.val))
-    run_folder.write_json(out / SEEDS_FILE, sweep.to_dict())
+    config = base.changed(**_values(changes))
+    with run_folder.alone(out, "sweep of seeds"):
+        check_folder(out, seeds, resume=resume)  # again: another sweep may just have ended
+        _check_runs(out, seeds, dataset, config, _values(changes))
+        jobs = [Job(seed, f"Seed {seed}", _folder(out, seed), recipe, {**changes, "seed": seed}) for seed in seeds]
+        failed = _train(dataset, jobs, where, say)
+        there = {*seeds_in(out), *seeds}
+        order = seeds if there == set(seeds) else sorted(there)
+        whys = {**_failures(out), **failed}
+        sweep = Sweep(out, tuple(_run(out, seed, whys) for seed in order), dataset.val.name, len(dataset.val))
+        run_folder.write_json(out / SEEDS_FILE, sweep.to_dict())
     if not sweep.done:
-        raise TrainingError(f"None of {len(seeds)} seeds could be trained; the last: {sweep.runs[-1].why}")
+        raise TrainingError(f"None of {len(sweep.runs)} seeds could be trained; the last: {sweep.runs[-1].why}")
     return sweep
 
 
@@ -159,20 +160,67 @@ def _folder(out: Path, seed: int) -> Path:
     return out / f"seed-{seed}"
 
 
-def _make(out: Path) -> None:
+def _values(changes: dict[str, Any]) -> dict[str, Any]:
+    """What is changed in the recipe, and not where it is done."""
+    return {name: value for name, value in changes.items() if name != "devices"}
+
+
+def _check_runs(out: Path, seeds: Sequence[int], dataset: Dataset, config: TrainConfig, values: dict[str, Any]) -> None:
+    """Raise `TrainingError` for runs on other data or with other values: a table compares seeds and nothing else."""
+    there = seeds_in(out)
+    joined = not set(seeds) <= set(there)
+    for seed in there:
+        if not joined and seed not in seeds:
+            continue
+        folder = _folder(out, seed)
+        stored, _ = run_folder.stored_config(folder, dataset, {} if joined else {**values, "seed": seed})
+        if not joined:
+            continue
+        # Where weights are taken over, the model may be that of the weights.
+        wanted = config.changed(seed=seed, model=stored.model if config.init else None).to_dict()
+        differing = [name for name, value in stored.to_dict().items() if wanted[name] != value]
+        if differing:
+            raise TrainingError(
+                f"{folder} was started with other values of {', '.join(differing)}. Give new seeds the same, or another --out."
+            )
+
+
+def _train(dataset: Dataset, jobs: Sequence[Job], where: Where, say: Callable[[str], object] | None) -> dict[int, str]:
+    """Do the runs; return why those failed that did, by their seeds."""
+
+    def told() -> Iterator[Job]:
+        for job in jobs:
+            if say and where.engine == "local":
+                say(f"{job.name}:")
+            yield job
+
+    failed: dict[int, str] = {}
+    with closing(where.runs(dataset, told(), _never_enough, say=say)) as outcomes:
+        for outcome in outcomes:
+            if outcome.why is not None:
+                failed[outcome.job.number] = outcome.why
+                if say:
+                    say(f"{outcome.job.name} failed: {outcome.why}")
+    return failed
+
+
+def _failures(out: Path) -> dict[int, str]:
+    """Why seeds failed, as an earlier table says."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise TrainingError(f"Cannot write {out}: {problem.strerror or problem}. Choose another --out.") from problem
+        rows = json.loads((out / SEEDS_FILE).read_text(encoding="utf-8"))["runs"]
+        return {int(row["seed"]): str(row["why"]) for row in rows if row["why"] is not None}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # no table yet, or none that can be read: it is written anew
 
 
 def _never_enough(job: Job, row: Row) -> bool:
     return False
 
 
-def _run(out: Path, seed: int, failed: dict[int, str]) -> SeedRun:
+def _run(out: Path, seed: int, whys: dict[int, str]) -> SeedRun:
     folder = _folder(out, seed)
-    if seed in failed:
-        return SeedRun(seed, folder.name, None, failed[seed])
+    # The card is the last that a run writes.
+    if not (folder / model_folder.CARD_FILE).exists():
+        return SeedRun(seed, folder.name, None, whys.get(seed, "It is not finished. Go on with --resume."))
     scores = model_folder.read_card(folder)["metrics"]
     return SeedRun(seed, folder.name, {name: scores[name] for name in FIGURES})

@@ -16,13 +16,11 @@ from typing import Any
 from ferkit import run_folder
 from ferkit.datasets.records import Dataset
 from ferkit.errors import MissingDependencyError, TrainingError, UsageError
-from ferkit.files import blame
 from ferkit.runs import HERE, Where
 from ferkit.search import Plan, Tuning
 from ferkit.trials import BEST_FILE, Trials
 
 SEARCH_FILE, STUDY_FILE = "search.json", "study.db"
-_LOCK_FILE = ".lock"
 
 # The first epoch, mostly warm-up, stops nobody; and a median is one of this many finished trials.
 _JUDGED_FROM = 2
@@ -74,7 +72,7 @@ def tune(
     optuna, folder = load_optuna(), Path(out)
     words = list(data) or [Path(dataset.source).name]
     (stored_plan if resume else check_free)(folder)
-    with _alone(folder), _quiet_storage(optuna, folder):
+    with run_folder.alone(folder, "search"), _quiet_storage(optuna, folder):
         _claim(folder, plan, dataset, resume)
         study = _open(optuna, folder)
         search = Trials(study, plan, dataset, folder, words, where, say)
@@ -129,24 +127,6 @@ def _open(optuna: ModuleType, folder: Path) -> Any:
     return optuna.create_study(
         study_name="ferkit", storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
     )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder, made if need be; the system lets go of it when the process ends, however it ends."""
-    with blame(folder / _LOCK_FILE, TrainingError):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK_FILE).open("a")
-    with lock:
-        try:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            pass  # Windows has other locks; two searches in one folder are rare enough
-        except BlockingIOError as problem:
-            raise TrainingError(f"Another search works in {folder}. Wait for it, or choose another --out.") from problem
-        yield
 
 
 @contextmanager
