@@ -13,7 +13,7 @@ import pytest
 from batch_faults import Deadly, Failing, KillsOnce
 from batch_jobs import DyingFolder, Killed, face, fresh, inline, make_pictures, markers, rows_of
 from ferkit import batch
-from ferkit.batch import ENGINES, running
+from ferkit.batch import ENGINES, planning, ray_engine, running
 from ferkit.batch.attempts import Attempt
 from ferkit.batch.claims import claimed
 from ferkit.batch.storage import Folder
@@ -228,6 +228,21 @@ def test_told_to_end_it_ends_all_and_holds_nothing_against_any_picture(number, c
         out,
         "--detector",
         "haar",
+def test_of_two_that_plan_at_once_the_later_one_is_refused(pictures, tmp_path, monkeypatch):
+    """In an object store, where nothing keeps them apart."""
+    others, write_plan = tmp_path / "out" / "_job" / "job.json", planning.write_plan
+
+    def slow(*arguments):
+        planned = write_plan(*arguments)
+        others.write_text("that of the other")
+        return planned
+
+    monkeypatch.setattr(planning, "write_plan", slow)
+    with pytest.raises(UsageError, match="Another run has begun a job"):
+        batch.run(pictures, tmp_path / "out", engine="inline", **settings())
+    assert others.read_text() == "that of the other"
+
+
         "--workers",
         "1",
     ]

@@ -19,7 +19,8 @@ except ImportError:  # Windows: there two drivers write the same rows to the sam
 @contextmanager
 def claimed(out: str) -> Iterator[None]:
     """Keep other drivers from a local OUT as long as the block lasts. What holds it ends with the process, however that
-    ends. Object stores have nothing of the kind; two drivers there write the same rows to the same files.
+    ends. Object stores have nothing of the kind: two drivers that find the same plan there write the same rows to the
+    same files; see `ferkit.batch.planning` for two that plan.
     """
     if is_address(out) or fcntl is None:
         yield

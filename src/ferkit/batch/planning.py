@@ -27,11 +27,15 @@ def prepare(storage: Storage, out: str, source: str, settings: Settings) -> Call
     classes = load_recognizer(settings).classes
     schema_of(classes)
 
-    def plan() -> Job:
+    def alone() -> None:
         if storage.read(JOB_FILE) is not None:
             raise UsageError(f"Another run has begun a job in {out} meanwhile. Give the same command again to go on.")
+
+    def plan() -> Job:
+        alone()
         parts, pictures = write_plan(storage, references, settings.part_size)
         job = Job(out, source, settings, parts, pictures, classes, checksums(settings))
+        alone()  # again: nothing holds an object store while hours of listing go by
         # The last of all: it says that the plan is whole.
         storage.write(JOB_FILE, json.dumps(job.to_dict(), indent=1).encode())
         return job
