@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from ferkit.batch import ENGINES, planning, ray_engine, running
 from ferkit.batch.attempts import Attempt
 from ferkit.batch.claims import claimed
 from ferkit.batch.storage import Folder
-from ferkit.errors import FerkitError, UsageError
+from ferkit.errors import ClusterError, FerkitError, UsageError
 from full_disk import no_room_beyond
 from recognition import BrightnessClassifier
 
@@ -193,6 +194,24 @@ def test_a_picture_at_which_the_detector_fails_costs_one_row(problem, pictures, 
     assert type(problem).__name__ in rows[2]["error"]
 
 
+def test_what_ends_a_job_on_ray_keeps_the_deaths_that_are_known(tmp_path, monkeypatch):
+    @contextmanager
+    def nobody(*_, **__):
+        raise ClusterError("Nobody answers.")
+        yield
+
+    begun = tmp_path / "_job" / "begun"
+    begun.mkdir(parents=True)
+    (begun / "000000.json").write_text('{"at": null, "deaths": {}, "unexplained": 0}')
+    (begun / "000001.json").write_text('{"at": 3, "deaths": {"2": 1}, "unexplained": 0}')
+    monkeypatch.setattr(ray_engine, "ray_session", nobody)
+    job = batch.Job(str(tmp_path), "", batch.Settings(), 2, 2, CLASSIFIER.classes, {})
+    with pytest.raises(ClusterError):
+        list(ray_engine.run_parts(job, [0, 1], None))
+    assert markers(tmp_path) == ["000001.json"]
+    assert json.loads((begun / "000001.json").read_text()) == {"at": None, "deaths": {"2": 1}, "unexplained": 0}
+
+
 def test_what_is_no_pictures_fault_ends_the_job_without_a_mark(pictures, tmp_path):
     with pytest.raises(UsageError, match="wrong"):
         batch.run(pictures, tmp_path / "out", workers=2, **settings(Failing(35, UsageError("wrong"))))
@@ -207,6 +226,21 @@ def test_a_full_disk_ends_the_job_in_one_line_and_it_goes_on_later(tmp_path):
     assert markers(out) == []
     batch.run(pictures, out, engine="inline", **settings(part_size=200))
     assert len(rows_of(out)) == 200
+
+
+def test_of_two_that_plan_at_once_the_later_one_is_refused(pictures, tmp_path, monkeypatch):
+    """In an object store, where nothing keeps them apart."""
+    others, write_plan = tmp_path / "out" / "_job" / "job.json", planning.write_plan
+
+    def slow(*arguments):
+        planned = write_plan(*arguments)
+        others.write_text("that of the other")
+        return planned
+
+    monkeypatch.setattr(planning, "write_plan", slow)
+    with pytest.raises(UsageError, match="Another run has begun a job"):
+        batch.run(pictures, tmp_path / "out", engine="inline", **settings())
+    assert others.read_text() == "that of the other"
 
 
 def test_two_drivers_do_not_meet(pictures, tmp_path):
@@ -228,21 +262,6 @@ def test_told_to_end_it_ends_all_and_holds_nothing_against_any_picture(number, c
         out,
         "--detector",
         "haar",
-def test_of_two_that_plan_at_once_the_later_one_is_refused(pictures, tmp_path, monkeypatch):
-    """In an object store, where nothing keeps them apart."""
-    others, write_plan = tmp_path / "out" / "_job" / "job.json", planning.write_plan
-
-    def slow(*arguments):
-        planned = write_plan(*arguments)
-        others.write_text("that of the other")
-        return planned
-
-    monkeypatch.setattr(planning, "write_plan", slow)
-    with pytest.raises(UsageError, match="Another run has begun a job"):
-        batch.run(pictures, tmp_path / "out", engine="inline", **settings())
-    assert others.read_text() == "that of the other"
-
-
         "--workers",
         "1",
     ]

@@ -105,6 +105,17 @@ def forget(storage: Storage, part: int) -> None:
     storage.remove(_name(part))
 
 
+def pardon(storage: Storage, part: int) -> None:
+    """What `Attempt` does at an end in good order, for a process that ended by the driver's will: deaths stay counted."""
+    data = storage.read(_name(part))
+    marker = _Marker() if data is None else _Marker.read(data)
+    if not (marker.deaths or marker.unexplained):
+        forget(storage, part)
+    elif marker.at is not None:
+        marker.at = None
+        storage.write(_name(part), json.dumps(vars(marker)).encode(), lasting=False)
+
+
 def begun_parts(storage: Storage) -> set[int]:
     """The parts that have a marker."""
     return {int(match[1]) for match in map(_NAME.fullmatch, storage.names(BEGUN)) if match}

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ferkit.batch.attempts import begun_parts, forget
+from ferkit.batch.attempts import begun_parts, pardon
 from ferkit.batch.job import JOB_FILE, Job
 from ferkit.batch.work import PartSummary, PartWorker
 from ferkit.errors import ClusterError, FerkitError, UsageError
@@ -56,23 +56,26 @@ def run_parts(
         # Actors that end with the job end at once, and what they were at is not to blame.
         storage = job.storage()
         for part in left & begun_parts(storage) if left else ():
-            forget(storage, part)
+            pardon(storage, part)
 
 
 class _Actor:
     """A worker, called with a row per part; the first one loads its model.
 
     Errors of ours are answers as well: of what is raised, Ray brings back the text alone.
+
+    environment, folder: of the driver. A cluster that is there already knows neither our settings nor where their paths
+    start from.
     """
 
     def __init__(self, job: Job, parts: Sequence[int], environment: Mapping[str, str], folder: Path) -> None:
         self.job, self.parts = job, parts
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
-        try:
         os.environ.update(environment)
         with suppress(OSError):  # not there on this machine: then absolute paths must do
             os.chdir(folder)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, bytes]:
+        try:
             return {"answer": pickle.dumps(self._work(self.parts[int(row["id"])]))}
         except FerkitError as problem:
             return {"answer": pickle.dumps(problem)}
