@@ -99,6 +99,10 @@ class _MirrorError(DownloadError):
     """What may be better at another mirror."""
 
 
+class AddressError(_MirrorError):
+    """What is wrong with one address or the file behind it, and stays so; the network and the server are well."""
+
+
 def _is_right(path: Path, sha256: str, size: int) -> bool:
     try:
         with path.open("rb") as file:
@@ -111,7 +115,7 @@ def _is_right(path: Path, sha256: str, size: int) -> bool:
 
 
 def _pieces(url: str, limit: int, timeout: float, seconds: float) -> Generator[bytes, None, None]:
-    """What an address holds, piece by piece. Every trouble with it is an `_MirrorError` of one line."""
+    """What an address holds, piece by piece. Every trouble with it is a `_MirrorError` of one line."""
     shown = url if len(url) <= 200 else f"{url[:200]}..."
     shown = " ".join(shown.split())
     if offline():
@@ -120,16 +124,24 @@ def _pieces(url: str, limit: int, timeout: float, seconds: float) -> Generator[b
     try:
         yield from _answer(_checked(url), limit, timeout, deadline)
         if deadline.passed:
-            raise _ReasonError(f"it was not done after {seconds:g} seconds")
+            raise _PassingError(f"it was not done after {seconds:g} seconds")
     except Exception as problem:
         why = f"it was not done after {seconds:g} seconds" if deadline.passed else _why(problem, timeout)
-        raise _MirrorError(f"Cannot fetch {shown}: {why}.") from problem
+        from http.client import InvalidURL
+
+        stays = isinstance(problem, _ReasonError | ValueError | InvalidURL) and not isinstance(problem, _PassingError)
+        kind = AddressError if stays and not deadline.passed else _MirrorError
+        raise kind(f"Cannot fetch {shown}: {why}.") from problem
     finally:
         deadline.cancel()
 
 
 class _ReasonError(Exception):
     """Why an address cannot be fetched, in words."""
+
+
+class _PassingError(_ReasonError):
+    """A reason that may be gone later."""
 
 
 def _answer(url: str, limit: int, timeout: float, deadline: "_Deadline") -> Iterator[bytes]:
@@ -153,7 +165,8 @@ def _answer(url: str, limit: int, timeout: float, deadline: "_Deadline") -> Iter
 
 def _body(response: Any, limit: int) -> Iterator[bytes]:
     if not 200 <= response.status < 300:
-        raise _ReasonError(_status(response.status))
+        busy = response.status in (408, 425, 429) or response.status >= 500
+        raise (_PassingError if busy else _ReasonError)(_status(response.status))
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":  # asked for nothing of the kind; and a few bytes may inflate to gigabytes
         raise _ReasonError(f"it comes compressed ({encoding[:20]}), which ferkit did not ask for")
@@ -168,7 +181,7 @@ def _body(response: Any, limit: int) -> Iterator[bytes]:
             raise _ReasonError(f"it has more than {limit:,} bytes")
         yield piece
     if told is not None and done < told:
-        raise _ReasonError(f"the connection broke after {done:,} of {told:,} bytes")
+        raise _PassingError(f"the connection broke after {done:,} of {told:,} bytes")
 
 
 class _Deadline:

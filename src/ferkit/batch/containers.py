@@ -11,7 +11,7 @@ from ferkit.batch import references as kinds
 from ferkit.batch.parquet import Opened
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, is_address, reason
-from ferkit.batch.tars import is_picture, open_unpacked, tar_pictures
+from ferkit.batch.tars import is_picture, open_unpacked, tar_pictures, unreadable
 from ferkit.errors import DatasetError
 from ferkit.sources import MAX_COPIED_BYTES
 
@@ -82,17 +82,24 @@ def _tar(name: str, path: str) -> Iterator[Reference]:
             return
         for member, _ in tar_pictures(stream, name):
             inside = f"{name}::{member.name}"
-            problem = f"Cannot read {inside}: it is a sparse file. Pack it again without." if member.sparse else None
+            why = unreadable(member)
+            problem = why and f"Cannot read {inside}: {why}."
             yield Reference(inside, path, kinds.RANGE, member.offset_data, member.size, problem)
 
 
 def _parquet(name: str, path: str, named: Named) -> Iterator[Reference]:
-    row = 0
+    row, last = 0, 0
     with Opened(path) as opened:
         for group in range(opened.file.metadata.num_row_groups):
+            # Of one row group at a time, and as hashes: files may be long, and names as well.
+            seen = {last}
             for place, text in enumerate(opened.names(group)):
                 if opened.columns.data is not None:
-                    yield Reference(text or f"{name}::{row}", path, kinds.ROW, place, group)
+                    last = hash(text)
+                    # Rows with the same source one after another would count as one picture.
+                    source = f"{text or name}::{row}" if not text or last in seen else text
+                    seen.add(last)
+                    yield Reference(source, path, kinds.ROW, place, group)
                 elif text:
                     yield from named(text)
                 else:

@@ -7,14 +7,16 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from ferkit.batch import containers
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, filesystem, is_address, network, reason
+from ferkit.download import fetch
 from ferkit.errors import DatasetError
 from ferkit.listing import PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
 from ferkit.parallel import ordered_map
+from ferkit.sources import MAX_COPIED_BYTES
 
 LIST_SUFFIXES = (".txt", ".lst")
 _WEB = ("http://", "https://")
@@ -79,7 +81,7 @@ def _one(source: str) -> Iterator[Reference]:
     if is_address(source) and not _is_web(source):
         yield from _far(source)
     elif _is_web(source):
-        yield from _entry(source, source)
+        yield from _given(source, source)
     elif os.path.isdir(source):  # noqa: PTH112 - never raises
         yield from (_file(name) for name in pictures_below(source))
     elif os.path.lexists(source):
@@ -118,13 +120,19 @@ def _matching(pattern: str) -> Iterator[Reference]:
 def _listed(name: str, path: str) -> Iterator[Reference]:
     """What a list names, line by line: it may be longer than memory."""
     try:
-        with io.BufferedReader(Far(path)) if is_address(path) else open(path, "rb") as file:  # noqa: PTH123
+        with _opened(path) as file:
             for number, line in enumerate(file):
                 text = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).rstrip("\r\n")
                 if text:
                     yield from _relative(_folder_of(path), text)
     except OSError as problem:
         raise DatasetError(f"Cannot read {name}: {reason(problem)}.") from problem
+
+
+def _opened(path: str) -> BinaryIO:
+    if _is_web(path):
+        return io.BytesIO(fetch(path, limit=MAX_COPIED_BYTES))
+    return cast(BinaryIO, io.BufferedReader(Far(path))) if is_address(path) else open(path, "rb")  # noqa: PTH123
 
 
 def _relative(folder: str, text: str) -> Iterator[Reference]:

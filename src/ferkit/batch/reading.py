@@ -16,8 +16,10 @@ from ferkit.batch import references as kinds
 from ferkit.batch.parquet import Cells
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import filesystem, is_address, network, reason
-from ferkit.batch.tars import open_unpacked, tar_pictures
-from ferkit.errors import DatasetError
+from ferkit.batch.tars import Archive, open_unpacked, tar_pictures, unreadable
+from ferkit.datasets.sources import reading
+from ferkit.download import AddressError, fetch
+from ferkit.errors import DatasetError, DownloadError, FerkitError
 from ferkit.parallel import ordered_map
 from ferkit.sources import MAX_COPIED_BYTES
 
@@ -56,8 +58,8 @@ Entry = tuple[str, Callable[[], Picture]]
 def pictures(references: Sequence[Reference]) -> Iterator[Picture]:
     """The pictures of a part in their order; a reference that cannot be read comes as a picture with a `problem`.
 
-    Those that lie far away are fetched before their turn. Raises `FerkitError` where an object store cannot be asked: that
-    is no picture's fault.
+    Those that lie far away are fetched before their turn. Raises `FerkitError` where an object store or a web server
+    cannot be asked: that is no picture's fault.
     """
     if not any(is_address(one.path) for one in references):
         return (get() for _, get in entries(references))
@@ -93,8 +95,10 @@ def _file(reference: Reference) -> Picture:
     name, path = reference.name, reference.path
     if reference.problem is not None:
         return Picture(name, None, reference.problem)
-    if not is_address(path) or path.lower().startswith(_WEB):
+    if not is_address(path):
         return Picture(name, path)
+    if path.lower().startswith(_WEB):
+        return _fetched(name, path)
     try:
         with network(path):
             files, place = filesystem(path)
@@ -104,6 +108,15 @@ def _file(reference: Reference) -> Picture:
         return _failed(name, "it is no longer there")
     except OSError as problem:
         return _failed(name, reason(problem))
+
+
+def _fetched(name: str, address: str) -> Picture:
+    try:
+        return _in_memory(name, fetch(address, limit=MAX_COPIED_BYTES))
+    except AddressError as problem:
+        return Picture(name, None, str(problem))
+    except DownloadError as problem:
+        raise FerkitError(f"{problem} Run the same command again to go on.") from problem
 
 
 class Containers:
@@ -171,13 +184,14 @@ def _shard(reference: Reference) -> Iterator[Entry]:
         yield reference.name, functools.partial(_failed, reference.name, reason(problem))
 
 
-def _extracted(name: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> Picture:
-    if member.size > MAX_COPIED_BYTES:
-        return _failed(name, _too_large(member.size))
+def _extracted(name: str, member: tarfile.TarInfo, archive: Archive) -> Picture:
+    why = unreadable(member) or (_too_large(member.size) if member.size > MAX_COPIED_BYTES else None)
+    if why is not None:
+        return _failed(name, why)
     try:
-        file = archive.extractfile(member)
-        return _in_memory(name, b"" if file is None else file.read())
-    except (tarfile.TarError, EOFError, OSError) as problem:
+        with reading("its archive"):
+            return _in_memory(name, archive.content(member))
+    except (tarfile.TarError, DatasetError) as problem:
         return _failed(name, reason(problem))
 
 

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self, cast
 
 from ferkit.batch.storage import Far, is_address
 from ferkit.datasets.sources import is_junk, open_file, reading, unpacked
@@ -31,22 +31,62 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(PICTURE_SUFFIXES) and not is_junk("/".join(parts))
 
 
-def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+class _Member(tarfile.TarInfo):
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            cast(Archive, archive).ended = True
+            raise
+
+
+class Archive(tarfile.TarFile):
+    """A tar that notes whether its end came, a block of zeros, and what it broke at.
+
+    Nobody reads on behind where it broke: what comes there may be anything.
+    """
+
+    tarinfo = _Member
+    ended = False
+    broken: Exception | None = None
+
+    def content(self, member: tarfile.TarInfo) -> bytes:
+        """What a member holds; raises what unpacking it raises."""
+        try:
+            file = self.extractfile(member)
+            return b"" if file is None else file.read()
+        except Exception as problem:
+            self.broken = problem
+            raise
+
+
+def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, Archive]]:
     """The members that are pictures, one after the other, with the archive to extract them from before the next comes.
+
+    Hard links are among them, see `unreadable`.
 
     Raises `DatasetError` where the archive is damaged or cut off, after the members in front of that.
     """
     try:
-        with tarfile.open(fileobj=stream, mode="r:" if stream.seekable() else "r|") as archive:
+        with Archive.open(fileobj=stream, mode="r:" if stream.seekable() else "r|") as archive:
             while (member := archive.next()) is not None:
-                if member.isreg() and is_picture(member.name):
+                if (member.isreg() or member.islnk()) and is_picture(member.name):
                     yield member, archive
+                    if archive.broken is not None:
+                        raise archive.broken
                 # A TarFile remembers every member it has seen; nobody goes back to them.
                 archive.members.clear()  # type: ignore[attr-defined]
             # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of one.
-            if stream.seekable():
-                stream.seek(archive.offset)
-                if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                    raise tarfile.ReadError("its end is missing")
+            if not archive.ended:
+                raise tarfile.ReadError("its end is missing")
     except tarfile.TarError as problem:
         raise DatasetError(f"{name} is cut off or damaged ({problem}). Download or copy it again.") from problem
+
+
+def unreadable(member: tarfile.TarInfo) -> str | None:
+    """Why the content of a member is not in its place; None where it is."""
+    if member.islnk():
+        # Those who read a tar once, from start to end, are past what it links to.
+        return "it is a hard link to another member. Pack the archive again with --hard-dereference"
+    return "it is a sparse file. Pack the archive again without --sparse" if member.sparse else None
