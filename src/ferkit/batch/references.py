@@ -7,7 +7,7 @@ FILE = "file"  # the file itself: `path`
 RANGE = "range"  # `size` bytes from `offset` of the file: a member of a tar
 STORED, DEFLATED = "zip-stored", "zip-deflated"  # `size` bytes behind the local header at `offset`: a member of a zip
 ROW = "row"  # row `offset` of row group `size` of a Parquet file
-SHARD = "shard"  # all pictures of a tar that is far away or compressed, in one pass: the one reference that stands for many
+SHARD = "shard"  # all pictures of a tar, compressed or far away, in one pass: the one reference that stands for many
 
 
 @dataclass(frozen=True)
