@@ -4,6 +4,7 @@ import gzip
 import http.server
 import io
 import lzma
+import shutil
 import struct
 import tarfile
 import threading
@@ -247,9 +248,13 @@ def test_a_list_of_the_web_and_what_it_names(web, run):
         pytest.param("limit.jpg", "429", id="too-many"),
     ],
 )
-def test_a_web_server_that_is_not_well_ends_the_job_until_it_is(address, why, web, run, tmp_path):
+def test_one_server_that_is_not_well_costs_its_rows_and_many_in_a_row_end_the_job(address, why, web, run, tmp_path):
     web.files = {"/1.png": face(60), "/busy.jpg": 503, "/limit.jpg": 429}
-    web.files["/list.txt"] = f"1.png\n{address}\n".encode()
+    web.files["/list.txt"] = f"{address}\n1.png\n".encode()
+    rows = run(f"{web.url}/list.txt")
+    assert [why in (row["error"] or "") for row in rows] == [True, False]
+    shutil.rmtree(tmp_path / "out")
+    web.files["/list.txt"] = ("1.png\n" + 16 * f"{address}\n").encode()
     with pytest.raises(FerkitError, match=rf"{why}.*\. Run the same command again to go on\.$"):
-        run(f"{web.url}/list.txt")
+        run(f"{web.url}/list.txt", part_size=100)
     assert rows_of(tmp_path / "out") == []

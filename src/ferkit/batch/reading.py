@@ -110,13 +110,26 @@ def _file(reference: Reference) -> Picture:
         return _failed(name, reason(problem))
 
 
+# A list of the web names servers that are gone for good, which must not hold up a job for ever. So many pictures in a row
+# that no server answers for are another matter: the network is down, and rows that say so would stay.
+_PATIENCE = 16
+_unanswered = 0  # in a row, by this process
+
+
 def _fetched(name: str, address: str) -> Picture:
+    global _unanswered
     try:
-        return _in_memory(name, fetch(address, limit=MAX_COPIED_BYTES))
+        found = _in_memory(name, fetch(address, limit=MAX_COPIED_BYTES))
     except AddressError as problem:
-        return Picture(name, None, str(problem))
+        found = Picture(name, None, str(problem))
     except DownloadError as problem:
+        _unanswered += 1
+        if _unanswered < _PATIENCE:
+            return Picture(name, None, str(problem))
+        _unanswered = 0
         raise FerkitError(f"{problem} Run the same command again to go on.") from problem
+    _unanswered = 0
+    return found
 
 
 class Containers:
