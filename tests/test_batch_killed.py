@@ -1,5 +1,6 @@
 """Jobs that are killed, wherever and whenever: what is started again finishes, and no row is lost or there twice."""
 
+import functools
 import json
 import os
 import signal
@@ -265,7 +266,10 @@ def test_told_to_end_it_ends_all_and_holds_nothing_against_any_picture(number, c
         "--workers",
         "1",
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as driver:
+    options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    # What a shell starts in the background ignores Ctrl-C, and hands that on to all that it starts.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=heeding, **options) as driver:
         wait_until(lambda: (out / "_job" / "begun").is_dir() and markers(out))
         # Ctrl-C reaches all processes of the terminal, SIGTERM the one.
         (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
