@@ -103,6 +103,13 @@ def test_no_file_for_a_plot(tmp_path, name):
             days("2024-02-27", 4), "day", ["2024-02-27", "2024-02-28", "2024-02-29", "2024-03-01"], [], id="few"
         ),
         pytest.param(days("2024-01-01", 201), "day", [f"2024-{m:02}" for m in range(1, 8)], [], id="days-to-months"),
+        pytest.param(
+            [*days("2012-12-06", 1), *days("2016-01-02", 1)],
+            "day",
+            ["2012-12", "2016-01"],
+            [],
+            id="far-apart-to-months",
+        ),
         pytest.param(days("2000-01-01", 12_500), "day", [str(y) for y in range(2000, 2035)], [], id="days-to-years"),
         pytest.param(
             [group("1970-01", happy=1), *(group(f"2024-{m:02}", happy=300) for m in range(1, 4))],

@@ -9,6 +9,7 @@ from ferkit.summaries.records import GroupSummary, LabelCount
 
 PALE = 30  # faces; shares of fewer are mostly chance
 _MOST = {"day": 200, "month": 400}  # bars that can still be told apart
+_LONGEST = {"day": 366, "month": 12_000}  # days of an axis on which one of them can still be seen
 _ASTRAY = 0.002  # part of the faces at either end that may be left out where they would take half of the axis
 
 
@@ -36,9 +37,13 @@ def periods_of(groups: Sequence[GroupSummary], unit: str) -> Drawn:
     left_out = [f"{n:,} {where}" for n, where in ((undated, "without a date"), (strays, "before or after")) if n]
     notes = [f"faces not drawn: {' and '.join(left_out)}"] if left_out else []
     for coarser, letters in (("month", 7), ("year", 4)):
-        if unit in _MOST and len(kept) > _MOST[unit]:
+        if unit in _MOST and (len(kept) > _MOST[unit] or _days(kept) > _LONGEST[unit]):
             unit, kept = coarser, _merged(kept, letters)
     return Drawn(unit, kept, [_span(group.name) for group in kept], notes)
+
+
+def _days(groups: Sequence[GroupSummary]) -> int:
+    return (_span(groups[-1].name)[1] - _span(groups[0].name)[0]).days
 
 
 def _without_strays(groups: Sequence[GroupSummary], unit: str) -> Sequence[GroupSummary]:
