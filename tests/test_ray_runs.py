@@ -78,6 +78,7 @@ def jobs_in(folder, count):
         yield Job(number, f"Trial {number}", folder / f"trial-{number:03}", TrainConfig(learning_rate=number / 10))
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_its_worker_goes_on_elsewhere(played, tmp_path, capfd):
     (tmp_path / "trial-002.die-1-3").touch()
     told, said = [], []
@@ -98,6 +99,7 @@ def test_a_run_that_lost_its_worker_goes_on_elsewhere(played, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_run_that_kills_every_worker_is_given_up(played, tmp_path):
     (tmp_path / "trial-001.die-1-1-1-1-1-1").touch()
     outcomes = {one.job.number: one.why for one in _all(jobs_in(tmp_path, 2))}
@@ -110,6 +112,7 @@ def _all(jobs):
     return Where("ray", workers=2).runs(DATA, jobs, lambda job, row: False, say=None)
 
 
+@pytest.mark.slow
 def test_trouble_of_one_run_and_trouble_of_all(played, tmp_path):
     (tmp_path / "trial-001.fail").touch()
     assert {one.job.number: one.why for one in _all(jobs_in(tmp_path, 2))} == {
@@ -121,11 +124,13 @@ def test_trouble_of_one_run_and_trouble_of_all(played, tmp_path):
         list(_all(jobs_in(tmp_path, 2)))
 
 
+@pytest.mark.slow
 def test_a_folder_that_workers_do_not_see(played, tmp_path):
     with pytest.raises(ClusterError, match=r"does not see .*all machines share"):
         list(_all(jobs_in(tmp_path / "elsewhere", 1)))
 
 
+@pytest.mark.slow
 def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     from ferkit import runs

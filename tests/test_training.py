@@ -310,6 +310,7 @@ def test_the_tutorial_recipe_is_the_tutorials():
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.slow
 def test_a_tiny_run_on_jax(tmp_path):
     """The same code on the other backend, in its own process because Keras chooses once."""
     pytest.importorskip("jax")
