@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,11 @@ def new_figure(theme: Theme, *, width: float = WIDTH, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0, hspace=0)
     return figure
+
+
+def legend_style(theme: Theme) -> dict[str, Any]:
+    """Arguments of `Figure.legend` for a row of colours below a plot; its place and spacing are the plot's own."""
+    return {"frameon": False, "labelcolor": theme.ink, "fontsize": 10, "handlelength": 1.0, "handleheight": 1.0}
 
 
 def save(figure: Figure, path: Path) -> None:

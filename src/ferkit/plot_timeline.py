@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from ferkit.palette import color_of
-from ferkit.plot_style import LIGHT, Theme, percent, plain, save
+from ferkit.plot_style import LIGHT, Theme, legend_style, percent, plain, save
 from ferkit.video.peaks import Peak, Peaks
 from ferkit.video.timeline import PersonTimeline, Timeline
 
@@ -72,12 +72,8 @@ def _title(figure: Figure, timeline: Timeline, theme: Theme) -> None:
         loc="lower center",
         bbox_to_anchor=(0.5, 0.08 / height),
         ncols=min(len(handles), 8),
-        frameon=False,
-        labelcolor=theme.ink,
-        fontsize=10,
-        handlelength=1.0,
-        handleheight=1.0,
         columnspacing=1.6,
+        **legend_style(theme),
     )
 
 

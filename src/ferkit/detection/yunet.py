@@ -85,8 +85,8 @@ def find_faces(network: Any, pixels: Pixels, min_score: float) -> npt.NDArray[np
     height, width = pixels.shape[:2]
     # The coarsest features are 32 pixels apart.
     padded = cv2.copyMakeBorder(pixels, 0, -height % 32, 0, -width % 32, cv2.BORDER_REPLICATE)
-    # Blue first, channel by channel, and floats last: `astype` over all channels at once takes half as long again, and
-    # `cv2.dnn.blobFromImage` many times as long.
+    # Blue first, channel by channel, and floats last: `astype` over all channels at once is slower, and
+    # `cv2.dnn.blobFromImage` much slower.
     blue_first = np.empty((3, *padded.shape[:2]), np.uint8)
     cv2.split(padded, list(blue_first[::-1]))
     outputs = network.run(None, {"input": blue_first[None].astype(np.float32)})

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ferkit.errors import UsageError
 from ferkit.palette import color_of
-from ferkit.plot_style import LIGHT, Theme, new_figure, percent, plain, save, style_axes
+from ferkit.plot_style import LIGHT, Theme, legend_style, new_figure, percent, plain, save, style_axes
 from ferkit.results import UNCERTAIN
 from ferkit.summaries.groupings import GROUPINGS
 from ferkit.summaries.periods import PALE, Drawn, periods_of
@@ -153,15 +153,11 @@ def _legend(figure: Figure, order: Sequence[str], notes: Sequence[str], theme: T
         handles=handles,
         loc="outside lower center",
         ncols=min(len(handles), 8),
-        frameon=False,
-        labelcolor=theme.ink,
-        fontsize=10,
-        handlelength=1.0,
-        handleheight=1.0,
         columnspacing=1.4,
         title="; ".join(notes) or None,
         title_fontsize=9,
         alignment="center",
+        **legend_style(theme),
     )
     found.get_title().set_color(theme.muted)
 
