@@ -1,22 +1,18 @@
 """`ferkit evaluate`: how good models are on labelled faces."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.measured_faces import MeasuredFaces
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 
 if TYPE_CHECKING:
-    from ferkit.classifier import EmotionClassifier
-    from ferkit.datasets import Dataset, FaceSet
-    from ferkit.ensemble import Ensemble
     from ferkit.evaluation import Report
 
 _MODELS = "Model folders or files, or 'default'; then the data: FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet."
@@ -57,7 +53,7 @@ def evaluate(
     with no_native_chatter():
         classifiers = [EmotionClassifier.load(name) for name in names]
         wanted: list[EmotionClassifier | Ensemble] = [Ensemble(classifiers)] if ensemble else [*classifiers]
-    source = _Source(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
+    source = MeasuredFaces(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
     results: list[Report] = []
     said: set[str] = set()
     for classifier in wanted:
@@ -93,53 +89,6 @@ def _check(names: Sequence[str], data: str, tta: str | None, truth: str, votes: 
         raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
     if truth == "votes" and votes is None:
         raise UsageError("--truth votes needs the votes: add --votes FILE.")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The data as it was asked for. load: `load_dataset` with everything but size, channels and split."""
-
-    name: str
-    split: str
-    truth: str
-    load: "Callable[..., Dataset]"
-
-    def faces_for(self, classifier: "EmotionClassifier | Ensemble") -> "tuple[FaceSet, list[str]]":
-        """The faces to measure a model on, in the size that it takes, and what must be said about them."""
-        takes = classifier.face_input
-        cards = [one.card for one in getattr(classifier, "members", [classifier])]
-        with notes.status(f"Reading {escape(self.name)}"):
-            dataset, messages = self._split_as_trained(cards, size=(takes.height, takes.width), channels=takes.channels)
-        messages += [f"Note: {note}" for note in dataset.notes]
-        faces = dataset.split(self.split)
-        if self.truth == "votes":
-            faces, note = faces.by_votes()
-            messages.append(f"Note: {note}")
-        return faces, messages
-
-    def _split_as_trained(self, cards: Sequence[Mapping[str, Any]], **shape: Any) -> "tuple[Dataset, list[str]]":
-        """The data in its published splits; in the random ones if the model was trained on these. With a warning, if due.
-
-        A model that was trained on a random split has seen most of the published test split.
-        """
-        source = Path(self.name).name
-        trained = [card.get("training", {}).get("data", {}) for card in cards]
-        trained = [one for one in trained if one.get("source") == source]
-        prints = {one["fingerprint"] for one in trained}
-        dataset = published = self.load(**shape)
-        if prints and published.fingerprint not in prints:
-            for drop_duplicates in (False, True):
-                at_random = self.load(**shape, split="random", drop_duplicates=drop_duplicates)
-                if at_random.fingerprint in prints:
-                    dataset = at_random
-                    break
-        others = [one for one in trained if one["fingerprint"] != dataset.fingerprint]
-        if any(dataset is not published or set(one["faces"]) != set(dataset.splits) for one in others):
-            return dataset, [
-                f"Warning: the model was trained on other splits of {source}, so it may have seen the faces it is "
-                "measured on."
-            ]
-        return dataset, []
 
 
 def _print(results: "Sequence[Report]", as_json: bool) -> None:
