@@ -1,9 +1,18 @@
 """Augmentation: the arithmetic against SciPy-free references, the layer against its promises."""
 
+import cv2
 import numpy as np
 import pytest
 
-from ferkit.augmentation import Augmentation, affine_transforms, augmenter, patches
+from ferkit.augmentation import (
+    Augmentation,
+    affine_transforms,
+    augmenter,
+    blurring,
+    coarsening,
+    patches,
+    seen_through,
+)
 from ferkit.errors import UsageError
 
 keras = pytest.importorskip("keras")
@@ -121,7 +130,53 @@ def test_erasing_paints_one_grey_over_its_share_of_faces(rng):
     assert len(np.unique(varied[touched][changed[touched]])) > 50, "a grey of its own for every face"
 
 
-@pytest.mark.parametrize("values", [{"rotation": -1}, {"zoom": 1.0}, {"erase": 1.5}])
+def through(matrices, face, strength):
+    """A face (height, width) through the matrices of one strength."""
+    down, across = (matrices(np.array([strength], np.float32), length) for length in face.shape)
+    return np.asarray(seen_through(face[None, ..., None].astype(np.float32), down, across))[0, ..., 0]
+
+
+@pytest.mark.parametrize(
+    ("matrices", "strength", "expected"),
+    [
+        pytest.param(blurring, 0.0, lambda face: face, id="no blur"),
+        pytest.param(blurring, 1.5, lambda face: cv2.GaussianBlur(face, (13, 13), 1.5), id="blur"),
+        pytest.param(coarsening, 1.0, lambda face: face, id="all pixels"),
+        pytest.param(
+            coarsening,
+            4.0,
+            lambda face: cv2.resize(cv2.resize(face, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA),
+                                    face.shape[::-1], interpolation=cv2.INTER_LINEAR),
+            id="a quarter",
+        ),
+    ],
+)  # fmt: skip
+def test_poor_pictures_are_those_of_opencv(rng, matrices, strength, expected):
+    face = rng.integers(0, 256, (24, 32)).astype(np.float32)
+    inside = (slice(6, -6), slice(6, -6)) if matrices is blurring else ...  # at the edge OpenCV mirrors
+    np.testing.assert_allclose(through(matrices, face, strength)[inside], expected(face)[inside], atol=0.6)
+
+
+@pytest.mark.parametrize("step", [1.0, 1.3, 2.5, 3.7, 4.0])
+def test_fewer_pixels_leave_plain_faces_and_ramps_alone(step):
+    weights = np.asarray(coarsening(np.array([step], np.float32), 48))[0]
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    ramp = weights @ np.arange(48)
+    np.testing.assert_allclose(ramp[5:40], np.arange(48)[5:40], atol=0.51)
+
+
+@pytest.mark.parametrize("name", ["blur", "noise", "coarse"])
+def test_poor_pictures_are_their_share_of_faces(rng, name):
+    faces = rng.integers(60, 200, (400, 24, 24, 1), dtype=np.uint8)
+    varied = np.asarray(augmenter(Augmentation(**{name: 0.25}), seed=0)(faces, training=True))
+    change = np.abs(varied - faces).mean(axis=(1, 2, 3))
+    assert 70 < (change > 1e-3).sum() < 130
+    assert len(np.unique(change.round(2))) > 50, "a strength of its own for every face"
+    assert varied.min() >= 0
+    assert varied.max() <= 255
+
+
+@pytest.mark.parametrize("values", [{"rotation": -1}, {"zoom": 1.0}, {"erase": 1.5}, {"blur": 2}])
 def test_senseless_ranges_are_refused(values):
     with pytest.raises(UsageError, match="Received"):
         Augmentation(**values)

@@ -1,9 +1,10 @@
-"""Random geometry as one affine transform per face, photometry as one multiply-add, a patch left out.
+"""Random geometry as one affine transform per face, photometry as one multiply-add, a patch left out, poor pictures.
 
 Chance is kept apart from arithmetic: numbers are drawn first, then applied.
 
 It runs as a layer in front of the network, inside the compiled training step, on whichever device and backend Keras
-uses. Rotation, shear, zoom, shift and flip are multiplied into one matrix, so each face is interpolated once.
+uses. Rotation, shear, zoom, shift and flip are multiplied into one matrix, so each face is interpolated once. Blur and
+lower resolution are sums over rows and over columns, hence two small matrix products per face.
 """
 
 from dataclasses import asdict, dataclass
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     import keras
 
     Tensor = Any
+
+# How far the poor pictures of `blur`, `noise` and `coarse` go, each uniform from nothing to this.
+_BLUR = 2 / 48  # sigma as a share of the height
+_NOISE = 0.12  # standard deviation as a share of 255
+_COARSE = 4.0  # pixels of the original per pixel, along each side
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,9 @@ class Augmentation:
     brightness: added grey levels as a fraction of 255.
     erase: share of faces of which a rectangle, 2 to 20 % of the picture, is painted over with one random grey
         ("random erasing", Zhong et al. 2020).
+    blur: share of faces that are blurred, with a Gaussian whose sigma is up to 2 pixels of 48.
+    noise: share of faces with Gaussian noise on every pixel and channel, its standard deviation up to 0.12 of 255.
+    coarse: share of faces seen with fewer pixels, down to a quarter along each side, and enlarged again.
     Outside the picture the nearest edge pixel is repeated.
     """
 
@@ -43,6 +52,9 @@ class Augmentation:
     contrast: float = 0.0
     brightness: float = 0.0
     erase: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    coarse: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -50,8 +62,9 @@ class Augmentation:
                 raise UsageError(f"{name} must not be negative. Received: {value}.")
         if self.zoom >= 1:
             raise UsageError(f"zoom must be below 1, or faces shrink to nothing. Received: {self.zoom}.")
-        if self.erase > 1:
-            raise UsageError(f"erase is a share of faces, at most 1. Received: {self.erase}.")
+        for name in ("erase", "blur", "noise", "coarse"):
+            if getattr(self, name) > 1:
+                raise UsageError(f"{name} is a share of faces, at most 1. Received: {getattr(self, name)}.")
 
     @property
     def moves(self) -> bool:
@@ -60,6 +73,10 @@ class Augmentation:
     @property
     def lights(self) -> bool:
         return bool(self.contrast or self.brightness)
+
+    @property
+    def degrades(self) -> bool:
+        return bool(self.blur or self.noise or self.coarse)
 
 
 def affine_transforms(
@@ -105,6 +122,45 @@ def patches(area: "Tensor", aspect: "Tensor", center: "Tensor", height: int, wid
     return ops.logical_and(inside[0][:, :, None, None], inside[1][:, None, :, None])
 
 
+def blurring(sigma: "Tensor", length: int) -> "Tensor":
+    """What each pixel of a blurred line takes of the pixels of the line, float32 (N, length, length), rows sum to 1.
+
+    sigma: standard deviation of the Gaussian in pixels, (N,); 0 leaves the line as it is.
+    """
+    ops = load_keras().ops
+    places = ops.arange(length, dtype="float32")
+    squares = ops.square(places[:, None] - places[None])
+    # At a sigma of 0 the others' share must be 0 and not 0 / 0.
+    weights = ops.exp(-squares[None] / (2 * ops.square(ops.maximum(sigma, 1e-2))[:, None, None]))
+    return weights / ops.sum(weights, axis=2, keepdims=True)
+
+
+def coarsening(step: "Tensor", length: int) -> "Tensor":
+    """The same for a line of fewer, larger pixels that is enlarged again, float32 (N, length, length), rows sum to 1.
+
+    step: pixels of the line per larger pixel, (N,), at least 1, which leaves the line as it is. Larger pixels are the
+    mean of what they cover; between their middles it is interpolated linearly, beyond the outermost ones repeated.
+    """
+    ops = load_keras().ops
+    step = step[:, None, None]
+    pixels = ops.arange(length, dtype="float32")
+    larger = pixels[None, :, None]
+    covered = ops.minimum((larger + 1) * step, pixels + 1) - ops.maximum(larger * step, pixels)
+    covered = ops.maximum(covered, 0.0)
+    means = covered / ops.maximum(ops.sum(covered, axis=2, keepdims=True), 1e-6)
+    # The last larger pixel may reach over the end; one that begins there covers nothing and is left out.
+    last = ops.ceil(length / step - 1e-4) - 1
+    places = ops.clip((pixels[None, :, None] + 0.5) / step - 0.5, 0.0, last)
+    weights = ops.maximum(1 - ops.abs(places - pixels[None, None]), 0.0)
+    return ops.matmul(weights, means)
+
+
+def seen_through(faces: "Tensor", down: "Tensor", across: "Tensor") -> "Tensor":
+    """Faces (N, height, width, channels) whose columns and rows are mixed by (N, height, height) and (N, width, width)."""
+    ops = load_keras().ops
+    return ops.einsum("nyv,nvxc->nyxc", down, ops.einsum("nxu,nyuc->nyxc", across, faces))
+
+
 def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
     """A layer that varies faces while training and passes them on, as float32, otherwise.
 
@@ -135,7 +191,27 @@ def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
             if augmentation.erase:
                 mask, grey = self.draw_patches(ops.shape(faces)[0], *faces.shape[1:3])
                 faces = ops.where(mask, grey, faces)
+            return self.degrade(faces) if augmentation.degrades else faces
+
+        def degrade(self, faces: "Tensor") -> "Tensor":
+            n, (height, width) = ops.shape(faces)[0], faces.shape[1:3]
+            if augmentation.blur:
+                sigma = self.draw_strength(n, augmentation.blur) * (_BLUR * height)
+                faces = seen_through(faces, blurring(sigma, height), blurring(sigma, width))
+            if augmentation.coarse:
+                step = 1 + self.draw_strength(n, augmentation.coarse) * (_COARSE - 1)
+                faces = seen_through(faces, coarsening(step, height), coarsening(step, width))
+            if augmentation.noise:
+                deviation = self.draw_strength(n, augmentation.noise) * (_NOISE * 255)
+                shape = tuple(faces.shape[1:])
+                noise = own_rows(lambda rows: random.normal((rows, *shape), seed=self.seed), n)
+                faces = ops.clip(faces + noise * ops.reshape(deviation, (-1, 1, 1, 1)), 0, 255)
             return faces
+
+        def draw_strength(self, n: Any, share: float) -> "Tensor":
+            """From 0 to 1 for the share of faces that is chosen, 0 for the others."""
+            draw = own_rows(lambda rows: random.uniform((rows, 2), seed=self.seed), n)
+            return ops.where(draw[:, 0] < share, draw[:, 1], 0.0)
 
         def draw_transforms(self, n: Any, height: int, width: int) -> "Tensor":
             # One draw for all seven numbers of a face: random calls cost more than the arithmetic.
