@@ -32,6 +32,7 @@ class FaceSet:
     voted: bool (N,), False where nobody voted for any of the classes and `votes` holds the label instead; None where
         every row of `votes` is of votes.
     truth: what `labels` are, one of `TRUTHS`.
+    rows: int64 (N,), position of each face in its source, from 0 and broken ones counted; None where nobody knows.
     """
 
     images: Faces
@@ -42,6 +43,7 @@ class FaceSet:
     duplicate: npt.NDArray[np.bool_] | None = None
     voted: npt.NDArray[np.bool_] | None = None
     truth: str = "labels"
+    rows: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -73,6 +75,7 @@ class FaceSet:
             votes=None if self.votes is None else self.votes[which],
             duplicate=None if self.duplicate is None else self.duplicate[which],
             voted=None if self.voted is None else self.voted[which],
+            rows=None if self.rows is None else self.rows[which],
         )
 
     def by_votes(self) -> tuple["FaceSet", str]:
@@ -188,6 +191,7 @@ def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
     """One set of all faces of several, in order."""
     with_votes = all(one.votes is not None for one in sets)
     marked = all(one.duplicate is not None for one in sets)
+    placed = all(one.rows is not None for one in sets)
     # Where a set does not say who was voted on, all of its faces were.
     voted = [np.ones(len(one), np.bool_) if one.voted is None else one.voted for one in sets]
     return FaceSet(
@@ -199,4 +203,5 @@ def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
         duplicate=np.concatenate([one.duplicate for one in sets if one.duplicate is not None]) if marked else None,
         voted=np.concatenate(voted) if with_votes and any(one.voted is not None for one in sets) else None,
         truth=sets[0].truth,
+        rows=np.concatenate([one.rows for one in sets if one.rows is not None]) if placed else None,
     )

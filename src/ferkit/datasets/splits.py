@@ -64,6 +64,7 @@ def make_dataset(
             votes=None if votes is None else votes.targets[indices],
             voted=None if votes is None else votes.given[indices],
             duplicate=duplicate[start : start + len(indices)],
+            rows=table.rows[indices],
         )
         start += len(indices)
     return Dataset(
