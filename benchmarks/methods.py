@@ -23,7 +23,7 @@ from ferkit.models.registry import architecture
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.settings import as_options
 from ferkit.training import train
-from ferkit.training_step import LABELS_HEAD
+from ferkit.training.step import LABELS_HEAD
 from kept_rows import KeptRows
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import ferkit
-from ferkit import checkpoints, evaluation
+from ferkit import evaluation
 from ferkit.classifier import EmotionClassifier, keras_network
 from ferkit.models.statistics import recalibrate_normalization
-from ferkit.training_step import compiled_model, untrained_network
+from ferkit.training import checkpoints
+from ferkit.training.step import compiled_model, untrained_network
 
 
 def main() -> None:

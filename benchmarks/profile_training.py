@@ -25,7 +25,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ferkit import checkpoints
 from ferkit.augmentation import augmenter
 from ferkit.averaging import averaged
 from ferkit.datasets import load_dataset
@@ -35,8 +34,9 @@ from ferkit.models.kernels import use_fused_normalization
 from ferkit.models.size import multiply_adds
 from ferkit.models.statistics import recalibrate_normalization
 from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.targets import training_targets
-from ferkit.training_step import batches_of, compiled_model, untrained_network
+from ferkit.training import checkpoints
+from ferkit.training.step import batches_of, compiled_model, untrained_network
+from ferkit.training.targets import training_targets
 from machine_limits import Limits, Meter, about_machine, write_figures
 
 # An epoch of FER-2013: faces that are trained on, and held out.

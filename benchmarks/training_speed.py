@@ -27,8 +27,8 @@ from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.labels import EMOTIONS
 from ferkit.recipes import RECIPES
-from ferkit.targets import training_targets
-from ferkit.training_step import batches_of, compiled_model, untrained_network
+from ferkit.training.step import batches_of, compiled_model, untrained_network
+from ferkit.training.targets import training_targets
 
 # Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
 MULTIPLY_ADDS = 22_487_936

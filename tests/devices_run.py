@@ -17,7 +17,7 @@ from ferkit.errors import ModelError
 from ferkit.models import ARCHITECTURES
 from ferkit.recipes import TrainConfig
 from ferkit.training import train
-from ferkit.training_step import batches_of, compiled_model, untrained_network
+from ferkit.training.step import batches_of, compiled_model, untrained_network
 
 # What depends on chance, on the whole batch or on the steps before; plain SGD, for Adam makes steps out of rounding.
 PLAIN = {"model": "tiny", "batch_size": 16, "optimizer": "sgd", "learning_rate": 0.05}

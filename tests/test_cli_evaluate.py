@@ -10,7 +10,7 @@ from ferkit.cli import main
 from ferkit.datasets import load_dataset
 from ferkit.images import FaceInput
 from ferkit.labels import EMOTIONS
-from ferkit.run_folder import about
+from ferkit.training.run_folder import about
 
 
 class Reads:

@@ -75,8 +75,8 @@ def test_votes_are_soft_targets(rng, tmp_path):
     from dataclasses import replace
 
     from faces import small_dataset
-    from ferkit.targets import training_targets
     from ferkit.training import train
+    from ferkit.training.targets import training_targets
 
     data = small_dataset(size=16)
     votes = np.roll(np.eye(7, dtype=np.float32)[data.train.labels], 1, axis=1)

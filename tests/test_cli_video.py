@@ -8,10 +8,11 @@ import pytest
 pytest.importorskip("av")
 
 from clips import counted, gray, streams_of, write_clip
-from ferkit import classifier, plot_timeline
+from ferkit import classifier
 from ferkit.errors import FerkitError, VideoError
 from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.labels import EMOTIONS
+from ferkit.video import plot
 from ferkit.video.clip import ClipWriter
 from ferkit.video.sources import open_video
 from recognition import BrightnessClassifier
@@ -176,7 +177,7 @@ def test_a_plot_that_fails_costs_nothing_else(ferkit_video, clip, tmp_path, monk
     def full(*words, **options):
         raise FerkitError("Cannot write p.png: No space left on device.")
 
-    monkeypatch.setattr(plot_timeline, "save", full)
+    monkeypatch.setattr(plot, "save", full)
     words = ["--out", tmp_path / "t.csv", "--annotate", tmp_path / "a.mp4", "--plot", tmp_path / "p.png"]
     code, _, err = ferkit_video(clip, *words)
     assert (code, err.splitlines()[-1]) == (1, "ferkit: Cannot write p.png: No space left on device.")

@@ -7,7 +7,7 @@ from ferkit.datasets.records import FaceSet
 from ferkit.denoising import labels_by_votes
 from ferkit.errors import DatasetError
 from ferkit.recipes import TrainConfig
-from ferkit.targets import training_targets
+from ferkit.training.targets import training_targets
 
 
 def test_faces_with_the_same_votes_get_the_shares_of_their_labels():

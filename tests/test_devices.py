@@ -103,7 +103,7 @@ class FakeModel:
     ],
 )
 def test_held_out_faces_need_not_divide(faces, devices, sizes, rng):
-    from ferkit.training import _scores
+    from ferkit.training.running import _scores
 
     model, pixels, wanted = FakeModel(), rng.random(faces), rng.random(faces)
     scores = _scores(model, pixels, wanted, devices)

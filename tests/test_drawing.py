@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferkit import drawing
-from ferkit.drawing import _UNCERTAIN_COLOR, _text_on, annotate
+from ferkit.drawing import pictures as drawing
+from ferkit.drawing.pictures import _UNCERTAIN_COLOR, _text_on, annotate
 from ferkit.labels import EMOTIONS
 from ferkit.palette import EMOTION_COLORS, color_of
 from ferkit.results import UNCERTAIN

@@ -5,8 +5,8 @@ import pytest
 
 from ferkit.errors import UsageError
 from ferkit.following import FaceFollower
+from ferkit.following.optical_flow import Followed, Gray, follow
 from ferkit.labels import EMOTIONS
-from ferkit.optical_flow import Followed, Gray, follow
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
 from moving import Told, box_at, scene

@@ -82,8 +82,8 @@ def test_batches_of_a_run_are_mixed_in_their_share():
     pytest.importorskip("keras")
     from faces import face_set
     from ferkit.recipes import TrainConfig
-    from ferkit.targets import training_targets
-    from ferkit.training_step import batches_of
+    from ferkit.training.step import batches_of
+    from ferkit.training.targets import training_targets
 
     faces = face_set(400, 1, "Training", size=8)
     config = TrainConfig(mixup=0.4, mix_share=0.3)

@@ -19,7 +19,7 @@ COUNTS = np.array([60, 30, 10])
 
 
 def loss(**changes) -> np.ndarray:
-    from ferkit.objectives import objective
+    from ferkit.training.objectives import objective
 
     return np.asarray(objective(TrainConfig(**changes), COUNTS)(TARGETS, ANSWERS))
 
@@ -42,7 +42,7 @@ def test_the_loss_is_the_papers(changes, wanted):
 
 
 def test_two_heads_share_the_loss():
-    from ferkit.objectives import objective, watched
+    from ferkit.training.objectives import objective, watched
 
     config = TrainConfig(votes_weight=0.25)
     votes = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], np.float32)
@@ -60,7 +60,7 @@ def test_two_heads_share_the_loss():
 
 
 def test_answers_of_nought_cost_a_finite_sum():
-    from ferkit.objectives import objective
+    from ferkit.training.objectives import objective
 
     certain = np.array([[1.0, 0.0, 0.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
     assert np.isfinite(np.asarray(objective(TrainConfig(focal=0.5, bootstrap=0.1), COUNTS)(*certain))).all()
@@ -69,7 +69,7 @@ def test_answers_of_nought_cost_a_finite_sum():
 def test_targets_are_labels_votes_and_teachers():
     from dataclasses import replace
 
-    from ferkit.targets import training_targets, validation_targets
+    from ferkit.training.targets import training_targets, validation_targets
 
     faces = face_set(14, 1, "Training", size=8)
     label = np.eye(7, dtype=np.float32)[faces.labels]

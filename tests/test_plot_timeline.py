@@ -3,8 +3,8 @@ import itertools
 import PIL.Image
 import pytest
 
-from ferkit.plot_timeline import _apart, clock, plot_timeline
 from ferkit.video.peaks import Peaks
+from ferkit.video.plot import _apart, clock, plot_timeline
 from test_video_timeline import PIXELS, Frame, FrameFaces, face, timeline_of
 
 
@@ -13,7 +13,7 @@ def test_a_plot_of_so_many_people(tmp_path, monkeypatch, count):
     words = [", ".join(f"{track} {label}" for track in range(1, count + 1)) for label in ("happy", "sad", "sad")]
     timeline, peaks, drawn = timeline_of(*words, source="a/$party$.mp4"), Peaks(), []
     peaks.add(FrameFaces(Frame(0, 0.1, PIXELS), tuple(face(track, "sad") for track in range(1, count + 1))))
-    monkeypatch.setattr("ferkit.plot_timeline.save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("ferkit.video.plot.save", lambda figure, path: drawn.append(figure))
     plot_timeline(timeline, tmp_path / "plot.png", peaks=peaks)
     texts = [text.get_text() for text in drawn[0].texts]
     assert texts[0] == r"\$party\$.mp4: perceived emotion over time"

@@ -8,17 +8,18 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ferkit import plot_galleries, plot_style, plots
+from ferkit import plots
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.labels import EMOTIONS
 from ferkit.palette import EMOTION_COLORS
+from ferkit.plots import galleries, style
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A quarter of the width and height: the same drawing in a fraction of the time."""
-    monkeypatch.setattr(plot_style, "_DPI", 50)
+    monkeypatch.setattr(style, "_DPI", 50)
 
 
 def epochs(count, **columns):
@@ -82,19 +83,15 @@ DRAWINGS = {
     "bars with a flat gray face": lambda path, theme: plots.probability_bars(ONE, path, FACE[..., 0], theme=theme),
     "bars with a colour face": lambda path, theme: plots.probability_bars(ONE, path, np.tile(FACE, 3), theme=theme),
     "bars of odd names": lambda path, theme: plots.probability_bars(dict.fromkeys(ODD, 1 / 7), path, theme=theme),
-    "mistakes": lambda path, theme: plot_galleries.mistakes_gallery(
-        face_set(), PROBABILITIES, path, count=8, theme=theme
-    ),
-    "mistakes in colour": lambda path, theme: plot_galleries.mistakes_gallery(
+    "mistakes": lambda path, theme: galleries.mistakes_gallery(face_set(), PROBABILITIES, path, count=8, theme=theme),
+    "mistakes in colour": lambda path, theme: galleries.mistakes_gallery(
         face_set(channels=3, classes=ODD), PROBABILITIES, path, count=3, theme=theme
     ),
-    "doubtful": lambda path, theme: plot_galleries.doubtful_gallery(
-        face_set(), PROBABILITIES, path, count=8, theme=theme
-    ),
-    "doubtful of two odd classes": lambda path, theme: plot_galleries.doubtful_gallery(
+    "doubtful": lambda path, theme: galleries.doubtful_gallery(face_set(), PROBABILITIES, path, count=8, theme=theme),
+    "doubtful of two odd classes": lambda path, theme: galleries.doubtful_gallery(
         FaceSet(FACE[None], np.array([0]), ODD[:2], "val"), np.full((1, 2), 0.5, np.float32), path, theme=theme
     ),
-    "no mistakes": lambda path, theme: plot_galleries.mistakes_gallery(face_set(), CERTAIN, path, theme=theme),
+    "no mistakes": lambda path, theme: galleries.mistakes_gallery(face_set(), CERTAIN, path, theme=theme),
 }
 
 

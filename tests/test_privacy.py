@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from ferkit.drawing.privacy import blurred
 from ferkit.images import read_image
-from ferkit.privacy import blurred
 from ferkit.results import Box
 from ferkit.samples import sample_picture
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from faces import small_dataset
-from ferkit import run_folder
 from ferkit.errors import ClusterError, MissingDependencyError, TrainingError, UsageError
 from ferkit.recipes import TrainConfig
 from ferkit.report import read_history
 from ferkit.runs import Job, Where
-from ferkit.search import Plan
+from ferkit.training import run_folder
+from ferkit.tuning.search import Plan
 
 pytest.importorskip("ray")
 pytest.importorskip("keras")

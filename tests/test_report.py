@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferkit import plot_galleries, plots
+from ferkit import plots
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.evaluation import Report, measure
 from ferkit.labels import EMOTIONS
 from ferkit.model_folder import INTENDED_USE
+from ferkit.plots import galleries
 from ferkit.report import read_history, write_report
 
 EVIL = "</style><script>alert(1)</script>"
@@ -82,7 +83,7 @@ def no_plots(monkeypatch):
     for name in ("confusion_matrix", "reliability_diagram", "coverage_curve", "training_curves", "training_speed"):
         monkeypatch.setattr(plots, name, blank)
     for name in ("mistakes_gallery", "doubtful_gallery"):
-        monkeypatch.setattr(plot_galleries, name, blank)
+        monkeypatch.setattr(galleries, name, blank)
 
 
 @pytest.fixture(scope="module")

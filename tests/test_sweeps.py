@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from faces import small_dataset
-from ferkit import run_folder
 from ferkit.cli import app
 from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.recipes import RECIPES
 from ferkit.sweeps import Spread, check_seeds, train_seeds
+from ferkit.training import run_folder
 
 pytest.importorskip("keras")
 

@@ -132,7 +132,7 @@ def test_plateau_and_early_stopping_resume_too(tmp_path):
 
 
 def test_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch):
-    from ferkit import checkpoints
+    from ferkit.training import checkpoints
 
     folder, saved = tmp_path / "run", []
     write = np.savez
@@ -260,7 +260,7 @@ def test_nothing_to_resume(out, tmp_path, monkeypatch):
 
 def test_two_runs_do_not_share_a_folder(tmp_path):
     """The second of two runs that chose the same folder at the same time is refused before it writes anything."""
-    from ferkit import run_folder
+    from ferkit.training import run_folder
 
     data, config = small_dataset(size=16), TrainConfig()
     run_folder.claim(tmp_path, config, data)

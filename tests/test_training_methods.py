@@ -106,7 +106,7 @@ def test_gathered_gradients_are_those_of_a_large_batch(tmp_path):
     """Without chance, four batches of 16 and one of 64 take the same step."""
     data, plain = small_dataset(size=16), {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.1}
     config = TrainConfig(**plain)
-    from ferkit.training_step import batches_of, compiled_model, untrained_network
+    from ferkit.training.step import batches_of, compiled_model, untrained_network
 
     results = []
     for batch_size, accumulate in ((64, 1), (16, 4)):

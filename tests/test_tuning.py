@@ -11,12 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from faces import small_dataset
-from ferkit import run_folder
 from ferkit.cli import app
 from ferkit.errors import FerkitError, MissingDependencyError, TrainingError, UsageError
 from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.search import Plan
 from ferkit.search_space import SPACE, USUAL_SEARCH, ByOptimizer, OneOf, applied, checked, starting_point, suggest
+from ferkit.training import run_folder
+from ferkit.tuning.search import Plan
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "tuning.md"
 

@@ -17,8 +17,8 @@ from ferkit.keras_backend import load_keras
 from ferkit.ray_session import load_ray
 from ferkit.recipes import TrainConfig
 from ferkit.registry import Registry
-from ferkit.run_folder import CONFIG_FILE
 from ferkit.training import train
+from ferkit.training.run_folder import CONFIG_FILE
 
 Row = Mapping[str, float]
 

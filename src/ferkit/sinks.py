@@ -242,7 +242,7 @@ class AnnotatedPictures:
 
     def write(self, result: PictureResult, /) -> None:
         from ferkit.drawing import annotate
-        from ferkit.privacy import blurred
+        from ferkit.drawing.privacy import blurred
 
         if result.error is not None:
             return

@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ferkit import metrics, model_folder, run_folder
+from ferkit import metrics, model_folder
 from ferkit.datasets.records import Dataset
 from ferkit.errors import TrainingError, UsageError
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.runs import HERE, Job, Row, Where
+from ferkit.training import run_folder
 
 SEEDS_FILE = "seeds.json"
 _RUN = re.compile(r"seed-(0|[1-9]\d*)")

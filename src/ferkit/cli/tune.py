@@ -11,7 +11,7 @@ from ferkit.cli.where import Address, Engine, Workers
 from ferkit.search_space import SPACE, USUAL_EPOCHS, USUAL_SEARCH
 
 if TYPE_CHECKING:
-    from ferkit.search import Tuning
+    from ferkit.tuning.search import Tuning
 
 _SHOWN = 10
 
@@ -55,9 +55,9 @@ def tune(
     """
     from ferkit.recipes import RECIPES
     from ferkit.runs import Where
-    from ferkit.search import Plan
     from ferkit.settings import changes_of
     from ferkit.tuning import check_free, check_trials, load_optuna, stored_plan
+    from ferkit.tuning.search import Plan
 
     # All choices are checked before minutes are spent on data.
     check_trials(trials)

@@ -250,7 +250,7 @@ class _Plot:
             tempfile.TemporaryFile(dir=target.parent).close()
 
     def __call__(self, analysis: "VideoAnalysis") -> None:
-        from ferkit.plot_timeline import plot_timeline
+        from ferkit.video.plot import plot_timeline
 
         plot_timeline(analysis.timeline, self.target, peaks=self.peaks)
 

@@ -6,8 +6,8 @@ from rich.text import Text
 
 from ferkit.cli.console import output
 from ferkit.palette import color_of
-from ferkit.plot_timeline import clock
 from ferkit.sources import printable_name
+from ferkit.video.plot import clock
 from ferkit.video.timeline import PersonTimeline, Timeline
 
 _MOST_PEOPLE = 20

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ferkit.errors import UsageError
 from ferkit.palette import color_of
-from ferkit.plot_style import LIGHT, Theme, legend_style, new_figure, percent, plain, save, style_axes
+from ferkit.plots.style import LIGHT, Theme, legend_style, new_figure, percent, plain, save, style_axes
 from ferkit.results import UNCERTAIN
 from ferkit.summaries.groupings import GROUPINGS
 from ferkit.summaries.periods import PALE, Drawn, periods_of

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.drawing import annotate
+from ferkit.drawing.placement import Layout
+from ferkit.drawing.privacy import blurred
 from ferkit.following import TrackedFace
 from ferkit.images import RgbImage
-from ferkit.placement import Layout
-from ferkit.privacy import blurred
 from ferkit.results import Box, FaceEmotion
 from ferkit.video.timeline import FrameFaces
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ferkit.drawing.privacy import blurred
 from ferkit.images import RgbImage
-from ferkit.privacy import blurred
 from ferkit.results import Box
 from ferkit.video.timeline import FrameFaces
 

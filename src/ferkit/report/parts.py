@@ -56,5 +56,18 @@ def inline_face(face: npt.NDArray[np.uint8]) -> str:
     return _inline(stream.getvalue())
 
 
+def face_tile(face: npt.NDArray[np.uint8], answers: Sequence[str], alt: str, caption: str, below: str) -> str:
+    """A face, uint8 (H, W, 1 or 3), over a strip of its answers' colours; alt, caption and below are HTML."""
+    stops = ", ".join(
+        f"{color_of(answer)} {100 * place / len(answers):.0f}% {100 * (place + 1) / len(answers):.0f}%"
+        for place, answer in enumerate(answers)
+    )
+    strip = f"border-image: linear-gradient(90deg, {stops}) 1"
+    return (
+        f'<li><figure><img alt="{alt}" src="{inline_face(face)}" style="{strip}">'
+        f"<figcaption>{caption}<small>{below}</small></figcaption></figure></li>"
+    )
+
+
 def _inline(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

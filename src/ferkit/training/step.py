@@ -14,11 +14,11 @@ from ferkit.mixing import mixed
 from ferkit.models import ARCHITECTURES
 from ferkit.models.kernels import use_fused_normalization
 from ferkit.models.whole_batch import see_whole_batch
-from ferkit.objectives import objective, watched
 from ferkit.recipes import TrainConfig
 from ferkit.schedules import SCHEDULES, Span
-from ferkit.sharpness import sharpness_aware
-from ferkit.targets import Targets
+from ferkit.training.objectives import objective, watched
+from ferkit.training.sharpness import sharpness_aware
+from ferkit.training.targets import Targets
 
 # Every architecture's last layer has this name; the one on votes stands beside it.
 LABELS_HEAD, VOTES_HEAD = "probabilities", "votes"

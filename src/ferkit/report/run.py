@@ -6,7 +6,7 @@ from html import escape
 from statistics import median
 from typing import Any
 
-from ferkit.report_parts import scrolling_table
+from ferkit.report.parts import scrolling_table
 
 History = Sequence[Mapping[str, float]]
 

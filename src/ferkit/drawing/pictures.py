@@ -12,8 +12,8 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from ferkit.drawing.placement import Layout, Style, around, beside, free_place, grown, least_covering, nearest, shifted
 from ferkit.palette import color_of
-from ferkit.placement import Layout, Style, around, beside, free_place, grown, least_covering, nearest, shifted
 from ferkit.results import UNCERTAIN, Box, FaceEmotion
 
 _Pixels = npt.NDArray[np.uint8]

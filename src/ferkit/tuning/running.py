@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ferkit import run_folder
 from ferkit.datasets.records import Dataset
 from ferkit.errors import MissingDependencyError, TrainingError, UsageError
 from ferkit.runs import HERE, Where
-from ferkit.search import Plan, Tuning
-from ferkit.trials import BEST_FILE, Trials
+from ferkit.training import run_folder
+from ferkit.tuning.search import Plan, Tuning
+from ferkit.tuning.trials import BEST_FILE, Trials
 
 SEARCH_FILE, STUDY_FILE = "search.json", "study.db"
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from ferkit.palette import color_of
-from ferkit.plot_style import LIGHT, Theme, legend_style, percent, plain, save
+from ferkit.plots.style import LIGHT, Theme, legend_style, percent, plain, save
 from ferkit.video.peaks import Peak, Peaks
 from ferkit.video.timeline import PersonTimeline, Timeline
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ferkit import evaluation, export, metrics, model_card, model_folder, run_folder
+from ferkit import evaluation, export, metrics, model_card, model_folder
 from ferkit.classifier import keras_network
 from ferkit.datasets.records import Dataset, FaceSet
 from ferkit.errors import FerkitError, TrainingError
@@ -14,6 +14,7 @@ from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.models.size import multiply_adds
 from ferkit.recipes import TrainConfig
+from ferkit.training import run_folder
 
 # A temperature from fewer held-out faces says more about them than about the network.
 _FEWEST_TO_CALIBRATE = 200

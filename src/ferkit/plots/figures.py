@@ -19,10 +19,10 @@ from matplotlib.ticker import MaxNLocator
 from ferkit import metrics
 from ferkit.errors import FerkitError
 from ferkit.palette import color_of
-from ferkit.plot_style import DARK as DARK
-from ferkit.plot_style import LIGHT as LIGHT
-from ferkit.plot_style import WIDTH, legend, new_figure, percent, plain, save, show_face, style_axes
-from ferkit.plot_style import Theme as Theme
+from ferkit.plots.style import DARK as DARK
+from ferkit.plots.style import LIGHT as LIGHT
+from ferkit.plots.style import WIDTH, legend, new_figure, percent, plain, save, show_face, style_axes
+from ferkit.plots.style import Theme as Theme
 
 
 def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme: Theme = LIGHT) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ferkit.errors import UsageError
+from ferkit.following.optical_flow import Followed, Gray, follow
+from ferkit.following.smoothing import Smoother
+from ferkit.following.tracking import FaceTracker
 from ferkit.images import RgbImage
-from ferkit.optical_flow import Followed, Gray, follow
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, FaceEmotion
-from ferkit.smoothing import Smoother
-from ferkit.tracking import FaceTracker
 
 DETECT_EVERY_S = 0.2
 TIME_CONSTANT_S = 0.3
@@ -57,7 +57,7 @@ class FaceFollower:
     Args:
         recognizer: finds and classifies the faces.
         detect_every_s: seconds between two searches of the detector; 0 searches every frame.
-        time_constant_s: of `ferkit.smoothing.Smoother`.
+        time_constant_s: of `ferkit.following.smoothing.Smoother`.
         max_gap_s: a face that is gone for longer comes back under a new number.
 
     """

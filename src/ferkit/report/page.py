@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from ferkit import plot_galleries, plots, report_faces, report_training
+from ferkit import plots
 from ferkit.datasets.records import SPLIT_ALIASES
 from ferkit.errors import FerkitError
 from ferkit.evaluation import Report
 from ferkit.files import write_atomically
 from ferkit.labels import EMOTIONS
 from ferkit.model_folder import INTENDED_USE
-from ferkit.report_parts import both_themes, class_name, number, percent, scrolling_table, section
-from ferkit.report_training import History
+from ferkit.plots import galleries
+from ferkit.report import faces, run
+from ferkit.report.parts import both_themes, class_name, number, percent, scrolling_table, section
+from ferkit.report.run import History
 
 _ALT = {
     "confusion": "Confusion matrix; the same counts stand in the table below it.",
@@ -48,12 +50,12 @@ def write_report(
     }
     if history:
         draw["curves"] = lambda path, theme: plots.training_curves(history, path, theme=theme)
-        if report_training.has_speed(history):
+        if run.has_speed(history):
             draw["speed"] = lambda path, theme: plots.training_speed(history, path, theme=theme)
     pictures = {name: both_themes(folder / "figures", name, plot, _ALT[name]) for name, plot in draw.items()}
-    galleries = {"mistakes": plot_galleries.mistakes_gallery, "doubtful": plot_galleries.doubtful_gallery}
-    for name, gallery in galleries.items():
-        gallery(report.faces, probabilities, folder / "figures" / f"{name}.png", count=report_faces.COUNT)
+    drawers = {"mistakes": galleries.mistakes_gallery, "doubtful": galleries.doubtful_gallery}
+    for name, gallery in drawers.items():
+        gallery(report.faces, probabilities, folder / "figures" / f"{name}.png", count=faces.COUNT)
 
     page = "\n".join(_page(report, pictures, history, card))
     with write_atomically(folder / "report.json") as draft:
@@ -76,7 +78,7 @@ def _page(
     report: Report, pictures: Mapping[str, str], history: History | None, card: Mapping[str, Any] | None
 ) -> Iterator[str]:
     title = escape(f"{report.model} on {report.split}")
-    style = (resources.files("ferkit") / "report.css").read_text(encoding="utf-8")
+    style = (resources.files("ferkit.report") / "page.css").read_text(encoding="utf-8")
     views = f", each seen with {escape(report.tta)}" if report.tta else ""
     yield f"""<!DOCTYPE html>
 <html lang="en">
@@ -102,16 +104,14 @@ def _page(
     yield section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
     yield section("What if it may stay silent?", _coverage_text(report), _coverage(report, pictures), wide=True)
     if history:
-        body = report_training.trained(history, card or {}, pictures)
-        yield section("How it was trained", report_training.CURVES_TEXT, body, wide=True)
-    text, gallery = report_faces.MISTAKES_TEXT, report_faces.mistakes(report)
+        body = run.trained(history, card or {}, pictures)
+        yield section("How it was trained", run.CURVES_TEXT, body, wide=True)
+    text, gallery = faces.MISTAKES_TEXT, faces.mistakes(report)
     yield section("The mistakes it was surest of", text, gallery, wide=True)
-    text, gallery = report_faces.doubtful_text(report), report_faces.doubtful(report)
+    text, gallery = faces.doubtful_text(report), faces.doubtful(report)
     yield section("The faces it hesitated over most", text, gallery, wide=True)
     if card:
-        yield section(
-            "Model card", "What the model folder says about itself.", report_training.model_card(card), wide=True
-        )
+        yield section("Model card", "What the model folder says about itself.", run.model_card(card), wide=True)
     yield "</main>\n<footer><p>Written by ferkit.</p></footer>\n</body>\n</html>"
 
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from ferkit import metrics
 from ferkit.datasets.records import FaceSet
 from ferkit.palette import color_of
-from ferkit.plot_style import LIGHT, Theme, new_figure, plain, save, show_face
+from ferkit.plots.style import LIGHT, Theme, new_figure, plain, save, show_face
 
 _COLUMNS = 6
 # Classes whose colours make the strip, from the left; the caption; the line below it.

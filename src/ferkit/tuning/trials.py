@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ferkit import run_folder
 from ferkit.datasets.records import Dataset
 from ferkit.report import read_history
 from ferkit.runs import Job, Outcome, Row, Where
-from ferkit.search import Plan, Trial, Tuning
 from ferkit.search_space import applied, starting_point, suggest
+from ferkit.training import run_folder
+from ferkit.tuning.search import Plan, Trial, Tuning
 
 BEST_FILE = "best.json"
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ferkit.models.transfer import freeze_base, thaw
 from ferkit.recipes import TrainConfig
-from ferkit.training_step import compiled_model
+from ferkit.training.step import compiled_model
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Phase:
     head_only: bool
 
     def compiled(self, network: Any, steps: int, counts: npt.NDArray[np.int64]) -> Any:
-        """The training model of this phase, its optimizer new; see `training_step.compiled_model`."""
+        """The training model of this phase, its optimizer new; see `ferkit.training.step.compiled_model`."""
         if self.head_only:
             freeze_base(network)
         elif self.first or self.config.thaw or self.config.weights != "none":

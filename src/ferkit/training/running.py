@@ -15,23 +15,25 @@ from typing import Any
 
 import numpy as np
 
-from ferkit import checkpoints, plots, run_folder
+from ferkit import plots
 from ferkit.averaging import averaged, use_average
 from ferkit.classifier import EmotionClassifier
 from ferkit.datasets.records import Dataset, Faces
 from ferkit.devices import Devices
 from ferkit.devices import choose as choose_devices
 from ferkit.errors import TrainingError
-from ferkit.finishing import about_run, write_model
 from ferkit.keras_backend import load_keras
 from ferkit.models.pretrained import take_weights as take_pretrained
 from ferkit.models.statistics import recalibrate_normalization
-from ferkit.phases import phase_of, phases_of
-from ferkit.progress import TrainingProgress
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import plateau_rate
-from ferkit.starting import architecture_of, check_activation, take_weights
-from ferkit.targets import (
+from ferkit.training import checkpoints, run_folder
+from ferkit.training.finishing import about_run, write_model
+from ferkit.training.phases import phase_of, phases_of
+from ferkit.training.progress import TrainingProgress
+from ferkit.training.starting import architecture_of, check_activation, take_weights
+from ferkit.training.step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
+from ferkit.training.targets import (
     Targets,
     open_teachers,
     store_answers,
@@ -40,7 +42,6 @@ from ferkit.targets import (
     training_targets,
     validation_targets,
 )
-from ferkit.training_step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
 
 # Held-out faces are measured in batches of this size; it changes speed, not figures.
 _VAL_BATCH = 256

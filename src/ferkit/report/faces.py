@@ -8,7 +8,7 @@ import numpy as np
 from ferkit import metrics
 from ferkit.evaluation import Report
 from ferkit.palette import color_of
-from ferkit.report_parts import inline_face
+from ferkit.report.parts import inline_face
 
 COUNT = 24
 # Where the first answer leads by less, the text counts who was right.
