@@ -32,13 +32,33 @@ def cut_face(image: RgbImage, face: Face, face_input: FaceInput) -> npt.NDArray[
     picture's edge. A box that is the whole picture is a face that was cut before: it is resized as it is.
     """
     height, width = image.shape[:2]
-    if (face.box.width, face.box.height) == (width, height):
+    if _is_whole(face, width, height):
         return resize_face(image, face_input)
+    rectangle, scale = _to_cut(face, face_input)
+    return _cut(image, rectangle, scale, face_input)
+
+
+def cut_to_picture(face: Face, face_input: FaceInput, *, width: int, height: int) -> npt.NDArray[np.float64]:
+    """Where the pixels of a cut come from: the matrix (2, 3) that takes a point (x, y, 1) of it to the picture.
+
+    Points are in pixels from the upper left corner of either. width, height: of the picture.
+    """
+    if _is_whole(face, width, height):
+        return np.array([[width / face_input.width, 0, 0], [0, height / face_input.height, 0]])
+    rectangle, scale = _to_cut(face, face_input)
+    return rectangle.to_picture(scale, face_input.width / 2, face_input.height / 2)
+
+
+def _is_whole(face: Face, width: int, height: int) -> bool:
+    return (face.box.width, face.box.height) == (width, height)
+
+
+def _to_cut(face: Face, face_input: FaceInput) -> tuple["_Rectangle", float]:
+    """The face's rectangle, and how many pixels of the picture there are per pixel of the cut."""
     rectangle = (_levelled(face) if face_input.align else None) or _upright(face.box)
     grow = 1 + face_input.margin
-    # Pixels of the picture per pixel of the network's face; the longer side decides, so nothing is squeezed.
-    scale = max(rectangle.wide * grow / face_input.width, rectangle.high * grow / face_input.height)
-    return _cut(image, rectangle, scale, face_input)
+    # The longer side decides, so nothing is squeezed.
+    return rectangle, max(rectangle.wide * grow / face_input.width, rectangle.high * grow / face_input.height)
 
 
 @dataclass(frozen=True)
