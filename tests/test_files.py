@@ -9,7 +9,7 @@ from faces import small_dataset
 from ferkit.datasets.contact_sheet import write_contact_sheet
 from ferkit.errors import FerkitError, ModelError
 from ferkit.files import blame, drafted, write_atomically, write_encoded
-from ferkit.plot_style import LIGHT, new_figure, save, show_face
+from ferkit.plots.style import LIGHT, new_figure, save, show_face
 from full_disk import no_room_beyond
 
 
