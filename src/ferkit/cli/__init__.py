@@ -7,6 +7,7 @@ import typer
 import ferkit
 from ferkit.cli import console
 from ferkit.cli.batch import batch
+from ferkit.cli.compare import compare
 from ferkit.cli.data import data
 from ferkit.cli.evaluate import evaluate
 from ferkit.cli.export import export
@@ -35,6 +36,7 @@ for command in (
     train,
     tune,
     evaluate,
+    compare,
     data,
     summarize,
     export,

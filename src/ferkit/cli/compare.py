@@ -1,0 +1,82 @@
+"""`ferkit compare`: two models on the same faces."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.measured_faces import MeasuredFaces
+from ferkit.errors import UsageError
+from ferkit.tta import TTA, help_text
+
+if TYPE_CHECKING:
+    from ferkit.classifier import EmotionClassifier
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Model folder or file, or 'default'.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare it with.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")
+    ],
+    split: Annotated[
+        str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
+    ] = "test",
+    tta: Annotated[str | None, typer.Option(help=help_text())] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")] = None,
+    truth: Annotated[
+        str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
+    ] = "labels",
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for a page with figures, plots and faces.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Compare two models on the same faces: which is better, how sure that is, where they differ.
+
+    Differences are B less A. The models must know the same classes; their order and the size of faces may differ.
+
+    Example: ferkit compare default runs/mine fer2013.csv --split PublicTest --report comparison/
+    """
+    from ferkit.audit.comparison import check_classes
+    from ferkit.audit.comparison import compare as compare_models
+    from ferkit.audit.comparison_tables import tables
+    from ferkit.classifier import EmotionClassifier
+    from ferkit.datasets import load_dataset
+    from ferkit.datasets.records import TRUTHS
+
+    # What is wrong with the words is said before minutes of loading.
+    if tta is not None:
+        TTA[tta]
+    if truth not in TRUTHS:
+        raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
+    if truth == "votes" and votes is None:
+        raise UsageError("--truth votes needs the votes: add --votes FILE.")
+    with no_native_chatter():
+        first, second = EmotionClassifier.load(a), EmotionClassifier.load(b)
+    check_classes(first, second)
+    source = MeasuredFaces(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
+    faces, messages = source.faces_for(first, [second])
+    faces_for_b = faces
+    if _shape(second) != _shape(first):
+        faces_for_b, more = source.faces_for(second, [first])
+        messages = list(dict.fromkeys([*messages, *more]))
+    for message in messages:
+        notes.print(message, markup=False)
+    with notes.status(f"Looking at {len(faces):,} faces"):
+        found = compare_models(first, second, faces, faces_for_b=faces_for_b, tta=tta)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        output.print(tables(found))
+    # After the figures, so that a folder that cannot be written does not cost them.
+    if report is not None:
+        from ferkit.audit.comparison_page import write_page
+
+        notes.print(f"Report: {write_page(found, report)}", markup=False)
+
+
+def _shape(classifier: "EmotionClassifier") -> tuple[int, int, int]:
+    takes = classifier.face_input
+    return takes.height, takes.width, takes.channels
