@@ -213,7 +213,7 @@ def test_an_ensemble_has_a_page(ferkit_, csv, monkeypatch):
     monkeypatch.setattr("ferkit.report.write_report", lambda *said, **more: asked.append((said, more)) or "page")
     code, _, err = ferkit_("evaluate", "same", "right", csv, "--ensemble", "--report", "p", models=several())
     assert (code, asked[0][0][0].model) == (0, "same + right"), err
-    assert asked[0][1] == {"history": None, "card": None}
+    assert asked[0][1] == {"history": None, "card": None, "additions": []}
 
 
 @pytest.mark.parametrize(

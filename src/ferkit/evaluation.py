@@ -2,6 +2,7 @@
 
 import io
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +30,9 @@ class Classifier(Protocol):
     @property
     def face_input(self) -> FaceInput: ...
     def predict_proba(self, faces: Faces, /) -> npt.NDArray[np.float32]: ...
+
+
+Ask = Callable[[Faces], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,21 @@ class Report:
         return report_tables.of_one(self)
 
 
+class Addition(Protocol):
+    """Something else that was measured: a key of its own in the JSON document, and a section of the report page."""
+
+    @property
+    def key(self) -> str: ...
+    def to_dict(self) -> dict[str, Any]: ...
+    def section(self, figures: Path) -> str:
+        """HTML of `ferkit.report.parts.section`; its plots are written into the folder `figures` too."""
+
+
+def to_document(report: Report, additions: Sequence[Addition] = ()) -> dict[str, Any]:
+    """The JSON document of an evaluation, with all that was measured besides at its end."""
+    return report.to_dict() | {one.key: one.to_dict() for one in additions}
+
+
 def evaluate(
     classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None, truth: str = "labels"
 ) -> Report:
@@ -157,13 +176,21 @@ def evaluate(
     if truth == "votes":
         faces, _ = faces.by_votes()
     model = _load(classifier) if isinstance(classifier, str | Path) else classifier
-    faces, columns = _with_classes_of(model, faces)
-    _check_faces(model, faces)
-
+    faces, ask = matched(model, faces, tta)
     start = time.perf_counter()
-    probabilities = augmented.predict_proba(model, faces.images, tta)
+    probabilities = ask(faces.images)
     seconds = time.perf_counter() - start
-    return measure(probabilities[:, columns], faces, model=model.name, seconds=seconds, tta=tta)
+    return measure(probabilities, faces, model=model.name, seconds=seconds, tta=tta)
+
+
+def matched(classifier: Classifier, faces: FaceSet, tta: str | None = None) -> tuple[FaceSet, Ask]:
+    """The faces with the classes that only the model knows added, and the model's answers in the order of their classes.
+
+    The second maps uint8 (N, height, width, channels) to float32 (N, K). Raises as `evaluate` does.
+    """
+    faces, columns = _with_classes_of(classifier, faces)
+    _check_faces(classifier, faces)
+    return faces, lambda images: augmented.predict_proba(classifier, images, tta)[:, columns]
 
 
 def measure(

@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ferkit.cli.audits import Audits
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.measured_faces import MeasuredFaces
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 
 if TYPE_CHECKING:
-    from ferkit.evaluation import Report
+    from ferkit.evaluation import Addition, Report
 
 _MODELS = "Model folders or files, or 'default'; then the data: FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet."
 
@@ -32,6 +34,14 @@ def evaluate(
         str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
     ] = "labels",
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
+    groups: Annotated[Path | None, typer.Option(help="Table of who is in which group: a figure for each.")] = None,
+    group_column: Annotated[
+        list[str] | None, typer.Option(help="Column of that table with groups; may be repeated. [default: all]")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also on blurred, noisy, small, dark, tilted, covered faces.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Faces that --robustness looks at, drawn at random.")] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with figures and plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document; of several models, a list.")] = False,
 ) -> None:
@@ -48,6 +58,8 @@ def evaluate(
 
     *names, data = models_and_data
     _check(names, data, tta, truth, votes)
+    audits = Audits(data, groups, group_column or (), robustness, limit)
+    audits.check()
     if len(names) > 1 and report is not None and not ensemble:
         raise UsageError("--report writes the page of one model. Name one, or take --ensemble.")
     with no_native_chatter():
@@ -55,6 +67,7 @@ def evaluate(
         wanted: list[EmotionClassifier | Ensemble] = [Ensemble(classifiers)] if ensemble else [*classifiers]
     source = MeasuredFaces(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
     results: list[Report] = []
+    additions: list[list[Addition]] = []
     said: set[str] = set()
     for classifier in wanted:
         faces, messages = source.faces_for(classifier)
@@ -64,7 +77,8 @@ def evaluate(
         said.update(messages)
         with notes.status(f"Looking at {len(faces):,} faces"):
             results.append(evaluation.evaluate(classifier, faces, tta=tta))
-    _print(results, as_json)
+        additions.append(list(audits.of(classifier, results[-1], tta)))
+    _print(results, additions, as_json)
     # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
         from ferkit.report import read_history, write_report
@@ -73,7 +87,7 @@ def evaluate(
         epochs = Path(names[0]) / "history.csv"
         history = read_history(epochs) if epochs.is_file() and not ensemble else None
         card = None if ensemble else classifiers[0].card
-        page = write_report(results[0], report, history=history, card=card)
+        page = write_report(results[0], report, history=history, card=card, additions=additions[0])
         notes.print(f"Report: {page}", markup=False)
 
 
@@ -91,16 +105,20 @@ def _check(names: Sequence[str], data: str, tta: str | None, truth: str, votes: 
         raise UsageError("--truth votes needs the votes: add --votes FILE.")
 
 
-def _print(results: "Sequence[Report]", as_json: bool) -> None:
+def _print(results: "Sequence[Report]", additions: "Sequence[Sequence[Addition]]", as_json: bool) -> None:
     first = results[0]
     for note in dict.fromkeys(one.note for one in results if one.note and (as_json or len(results) > 1)):
         notes.print(f"Note: {note}", markup=False)
     if any(one.faces.labels.tolist() != first.faces.labels.tolist() for one in results[1:]):
         notes.print("Warning: the models were trained on different splits, so they are measured on different faces.")
     if as_json:
-        documents = [one.to_dict() for one in results]
+        from ferkit.evaluation import to_document
+
+        documents = [to_document(one, others) for one, others in zip(results, additions, strict=True)]
         print_json(documents if len(documents) > 1 else documents[0])
     else:
         from ferkit.report_tables import compared
 
         output.print(first if len(results) == 1 else compared(results))
+        for one in chain.from_iterable(additions):
+            output.print("", one)

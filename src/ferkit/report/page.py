@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from ferkit import plots
 from ferkit.datasets.records import SPLIT_ALIASES
 from ferkit.errors import FerkitError
-from ferkit.evaluation import Report
+from ferkit.evaluation import Addition, Report, to_document
 from ferkit.files import write_atomically
 from ferkit.labels import EMOTIONS
 from ferkit.model_folder import INTENDED_USE
@@ -34,11 +34,16 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(
-    report: Report, folder: Path, history: History | None = None, card: Mapping[str, Any] | None = None
+    report: Report,
+    folder: Path,
+    history: History | None = None,
+    card: Mapping[str, Any] | None = None,
+    additions: Sequence[Addition] = (),
 ) -> Path:
     """Write `index.html`, which holds everything, with `report.json` and the plots in `figures/` for use elsewhere.
 
     history: the training run, one mapping per epoch as `plots.training_curves` takes it. card: the model's card.
+    additions: what else was measured, such as a `GroupReport`; a section each.
     Returns the path of the page. Raises `FerkitError` if the folder cannot be written.
     """
     folder = Path(folder)
@@ -57,9 +62,12 @@ def write_report(
     for name, gallery in drawers.items():
         gallery(report.faces, probabilities, folder / "figures" / f"{name}.png", count=faces.COUNT)
 
-    page = "\n".join(_page(report, pictures, history, card))
+    sections = [one.section(folder / "figures") for one in additions]
+    page = "\n".join(_page(report, pictures, history, card, sections))
     with write_atomically(folder / "report.json") as draft:
-        draft.write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.write_text(
+            json.dumps(to_document(report, additions), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     with write_atomically(folder / "index.html") as draft:
         draft.write_text(page, encoding="utf-8")
     return folder / "index.html"
@@ -75,7 +83,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def _page(
-    report: Report, pictures: Mapping[str, str], history: History | None, card: Mapping[str, Any] | None
+    report: Report,
+    pictures: Mapping[str, str],
+    history: History | None,
+    card: Mapping[str, Any] | None,
+    additions: Sequence[str],
 ) -> Iterator[str]:
     title = escape(f"{report.model} on {report.split}")
     style = (resources.files("ferkit.report") / "page.css").read_text(encoding="utf-8")
@@ -103,6 +115,7 @@ def _page(
     yield section("What is taken for what", _confusion_text(report), pictures["confusion"] + _counts(report))
     yield section("Can its confidence be believed?", _reliability_text(report), pictures["reliability"])
     yield section("What if it may stay silent?", _coverage_text(report), _coverage(report, pictures), wide=True)
+    yield from additions
     if history:
         body = run.trained(history, card or {}, pictures)
         yield section("How it was trained", run.CURVES_TEXT, body, wide=True)
