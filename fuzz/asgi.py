@@ -1,0 +1,67 @@
+"""The server in this process, asked without a network: one event loop, work done where it is asked for."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import ferkit.web.app
+from ferkit.web import Settings, create_app
+from ferkit.web.settings import Limits
+from ferkit.web.workers import Workers
+from web import fast_recognizer
+
+T = TypeVar("T")
+Message = dict[str, Any]
+
+LIMITS = Limits(body_bytes=6000, pixels=1 << 20, pictures=4, rate=0, frame_bytes=6000, frame_pixels=1 << 20,
+                upload_s=5, idle_s=5, send_s=5, bad_frames=3)  # fmt: skip
+# A server for this machine alone, and one that the world may ask, which knows no names and asks for a key.
+SETTINGS = {
+    "own": Settings(limits=LIMITS),
+    "open": Settings(host="0.0.0.0", allow_origins=("*",), limits=LIMITS),  # noqa: S104 - nothing is listened on
+    "locked": Settings(host="0.0.0.0", api_key="key", allow_hosts=("a.example",), limits=LIMITS),  # noqa: S104
+}
+
+
+class _AtOnce(Workers):
+    """Work done in the event loop: the fuzzer sees what it does, and no thread is in between."""
+
+    async def _run(self, pool: Any, work: Callable[[], T]) -> T:
+        return work()
+
+
+@functools.cache
+def application(name: str) -> Any:
+    ferkit.web.app.Workers = _AtOnce  # type: ignore[misc]
+    return create_app(fast_recognizer(), SETTINGS[name])
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    return loop
+
+
+def ask(name: str, scope: Message, messages: list[Message]) -> list[Message]:
+    """What a server answers to a connection that sends these messages and then leaves."""
+    sent: list[Message] = []
+    waiting = iter(messages)
+    gone = {"type": "http.disconnect"} if scope["type"] == "http" else {"type": "websocket.disconnect", "code": 1005}
+
+    async def receive() -> Message:
+        # Others get their turn: the answer to one message may come before the next does.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return next(waiting, gone)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    _run(asyncio.wait_for(application(name)(scope, receive, send), 20))
+    return sent
+
+
+def _run(work: Awaitable[None]) -> None:
+    _loop().run_until_complete(work)

@@ -1,0 +1,67 @@
+"""What counts as a finding, and bytes as choices. Runs without atheris: the tests of regressions use it too."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ferkit.errors import FerkitError
+
+T = TypeVar("T")
+
+# A message is read by a person, on one line of a terminal or of a log.
+LONGEST_MESSAGE = 4000
+
+
+class Finding(AssertionError):
+    """ferkit did what it must not do, although nothing was raised or only what may be raised."""
+
+
+@contextmanager
+def refusals_allowed() -> Iterator[None]:
+    """Let ferkit say no, in one line; let through everything else that is raised."""
+    try:
+        yield
+    except FerkitError as problem:
+        check_message(str(problem))
+
+
+def check_message(message: str) -> None:
+    """Raise `Finding` for an error that is empty, longer than a line or too long to be read."""
+    if not message.strip():
+        raise Finding("an error without a word")
+    if "\n" in message or "\r" in message:
+        raise Finding(f"an error of several lines: {message[:300]!r}")
+    if len(message) > LONGEST_MESSAGE:
+        raise Finding(f"an error of {len(message):,} letters: {message[:300]!r}")
+
+
+class Choices:
+    """Bytes of the fuzzer as decisions, taken from the start; what is left over is content."""
+
+    def __init__(self, data: bytes) -> None:
+        self.rest = data
+
+    def number(self, below: int) -> int:
+        """A number from 0 on; 0 where nothing is left."""
+        first, self.rest = self.rest[:1], self.rest[1:]
+        return first[0] % below if first else 0
+
+    def one_of(self, choices: Sequence[T]) -> T:
+        return choices[self.number(len(choices))]
+
+    def bytes(self, most: int | None = None) -> bytes:
+        """As many bytes as the next two say, or all that is left where `most` is None."""
+        if most is None:
+            taken, self.rest = self.rest, b""
+            return taken
+        count = min(int.from_bytes(self.rest[:2], "big"), most)
+        taken, self.rest = self.rest[2 : 2 + count], self.rest[2 + count :]
+        return taken
+
+    def text(self, most: int) -> str:
+        return self.bytes(most).decode("utf-8", "surrogateescape")
+
+
+def sized(content: bytes) -> bytes:
+    """What `Choices.bytes` takes for this content, for seeds."""
+    return len(content).to_bytes(2, "big") + content
