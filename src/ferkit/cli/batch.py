@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, print_json
+from ferkit.cli.recognition import Detector, MinConfidence, Model
 
 if TYPE_CHECKING:
     from ferkit.batch.running import BatchSummary, Progress
@@ -28,13 +29,9 @@ def batch(
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster that runs already. [default: one on this machine]")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="Model folder, 'default', or a .onnx, .tflite, .keras, .h5 file.")
-    ] = "default",
-    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
-    ] = 0.0,
+    model: Model = "default",
+    detector: Detector = "auto",
+    min_confidence: MinConfidence = 0.0,
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see: ferkit predict.")] = None,
     part_size: Annotated[
         int | None,

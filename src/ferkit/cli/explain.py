@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.recognition import Detector
 from ferkit.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def explain(
     face: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Only the Nth face from the left; else all of them.")
     ] = None,
-    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
+    detector: Detector = "auto",
 ) -> None:
     """Show which places of each face speak for its emotion: Grad-CAM, or occlusion, which needs no Keras.
 

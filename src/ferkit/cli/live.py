@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ferkit.cli.console import notes, output, print_json
-from ferkit.cli.serve import DETECTOR_HELP, MODEL_HELP, load_recognizer, run_server
+from ferkit.cli.recognition import Detector, MinConfidence, Model
+from ferkit.cli.serve import load_recognizer, run_server
 
 
 def live(
@@ -16,11 +17,9 @@ def live(
     ] = None,
     window: Annotated[bool, typer.Option("--window", help="A desktop window: q quits, s saves a frame.")] = False,
     blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Make faces on screen unrecognisable.")] = False,
-    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "default",
-    detector: Annotated[str, typer.Option(help=DETECTOR_HELP)] = "auto",
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
-    ] = 0.0,
+    model: Model = "default",
+    detector: Detector = "auto",
+    min_confidence: MinConfidence = 0.0,
     save: Annotated[Path, typer.Option(metavar="DIR", help="Where --window saves frames.")] = Path(),
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     as_json: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output
+from ferkit.cli.recognition import Detector, MinConfidence, Model
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 
@@ -20,10 +21,8 @@ def predict(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders, globs, https://..., or -.")
     ],
-    model: Annotated[
-        str, typer.Option(help="Model folder, 'default', or a .onnx, .tflite, .keras, .h5 file.")
-    ] = "default",
-    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
+    model: Model = "default",
+    detector: Detector = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table, one row per face.")] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the same table as Parquet.")] = None,
@@ -34,9 +33,7 @@ def predict(
     top: Annotated[
         int | None, typer.Option(min=1, help="Show only the K most probable emotions; files and JSON have all.")
     ] = None,
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
-    ] = 0.0,
+    min_confidence: MinConfidence = 0.0,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
 ) -> None:
     """Recognise the perceived emotion of every face in pictures.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.recognition import Detector, MinConfidence, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,18 +15,13 @@ if TYPE_CHECKING:
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.web import Limits, Settings
 
-MODEL_HELP = "Model folder, 'default', 'default-int8', or a .onnx, .tflite, .keras, .h5 file."
-DETECTOR_HELP = "How faces are found; see: ferkit detectors."
-
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
-    model: Annotated[str, typer.Option(help=MODEL_HELP)] = "default",
-    detector: Annotated[str, typer.Option(help=DETECTOR_HELP)] = "auto",
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
-    ] = 0.0,
+    model: Model = "default",
+    detector: Detector = "auto",
+    min_confidence: MinConfidence = 0.0,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="FERKIT_API_KEY", help="What clients must send. Better in the environment: ps shows this."),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, print_json
+from ferkit.cli.recognition import Detector, MinConfidence, Model
 from ferkit.errors import FerkitError, UsageError, VideoError
 from ferkit.files import blame
 
@@ -63,13 +64,9 @@ def video(
     blur_faces: Annotated[
         bool, typer.Option("--blur-faces", help="Make faces in the video and the plot unrecognisable.")
     ] = False,
-    model: Annotated[
-        str, typer.Option(help="Model folder, 'default', or a .onnx, .tflite, .keras, .h5 file.")
-    ] = "default",
-    detector: Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")] = "auto",
-    min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
-    ] = 0.0,
+    model: Model = "default",
+    detector: Detector = "auto",
+    min_confidence: MinConfidence = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
     """Follow the people in a video and the emotions that they are perceived to show.
