@@ -57,7 +57,7 @@ def shuffled(classifier: ferkit.EmotionClassifier, rng: np.random.Generator, las
     model = copy.network.model  # type: ignore[attr-defined]
     for variable in model.layers[-1].weights if last_only else model.weights:
         if variable.dtype.startswith(("float", "bfloat")):
-            values = np.array(variable)
+            values = variable.numpy()
             variable.assign(rng.permutation(values.ravel()).reshape(values.shape))
     return copy
 

@@ -10,6 +10,7 @@ from ferkit.cli.batch import batch
 from ferkit.cli.compare import compare
 from ferkit.cli.data import data
 from ferkit.cli.evaluate import evaluate
+from ferkit.cli.explain import explain
 from ferkit.cli.export import export
 from ferkit.cli.lists import detectors, models, recipes
 from ferkit.cli.live import live
@@ -37,6 +38,7 @@ for command in (
     tune,
     evaluate,
     compare,
+    explain,
     data,
     summarize,
     export,

@@ -87,12 +87,18 @@ def _paint(canvas: RgbImage, one: Explanation) -> None:
     if part is None:
         return
     heat = one.on_part(part)
-    inside = replace(one, heatmap=np.ones_like(one.heatmap)).on_part(part)[..., None]
+    oval = replace(one, heatmap=_oval(*one.heatmap.shape)).on_part(part)[..., None]
     opaque = (_opacity(heat) * one.strength)[..., None]
     below = canvas[part.y1 : part.y2, part.x1 : part.x2]
     gray = cv2.cvtColor(below, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-    faded = below + (gray - below) * (_FADED * inside)
+    faded = below + (gray - below) * (_FADED * oval)
     canvas[part.y1 : part.y2, part.x1 : part.x2] = np.rint(faded + (_colors(heat) - faded) * opaque).astype(np.uint8)
+
+
+def _oval(height: int, width: int) -> _Floats:
+    """1 in the middle, 0 in the corners: where a face is, softly ending."""
+    down, across = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)
+    return np.asarray(np.clip((1 - np.hypot(down, across)) * 8, 0, 1), np.float32)
 
 
 def _bar(shown: Sequence[Explanation], width: int) -> RgbImage:

@@ -23,6 +23,25 @@ class PictureAnswer(BaseModel):
     error: str | None
 
 
+class ExplainedFace(FaceAnswer):
+    explained: str
+    explained_probability: float
+    method: str
+    peak: float | None
+    strength: float
+    to_picture: list[list[float]]
+    heatmap: list[list[float]]
+
+
+class ExplanationAnswer(BaseModel):
+    source: str
+    width: int
+    height: int
+    method: str
+    ramp: list[str]
+    faces: list[ExplainedFace]
+
+
 class ModelAnswer(BaseModel):
     name: str
     version: str
@@ -31,6 +50,7 @@ class ModelAnswer(BaseModel):
     face_input: dict[str, Any]
     temperature: float
     detector: str
+    explanations: list[str]
     card: dict[str, Any]
     markdown: str
     notice: str
@@ -57,7 +77,7 @@ _REASONS = {
     408: "The body came too slowly.",
     413: "The body is too long, a picture has too many pixels, or there are too many pictures.",
     415: "The content type is none of those taken.",
-    422: "The picture cannot be read, or there is none.",
+    422: "The picture cannot be read, or there is none, or what is asked of it makes no sense.",
     429: "Too many requests; Retry-After says when to come back.",
     503: "All workers are busy and the queue is full; Retry-After says when to come back.",
 }

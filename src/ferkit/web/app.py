@@ -5,9 +5,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
@@ -21,7 +21,8 @@ from ferkit.model_folder import INTENDED_USE
 from ferkit.palette import color_of
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import PictureResult
-from ferkit.web.answers import PICTURES_BODY, Health, ModelAnswer, PictureAnswer, problems
+from ferkit.web.answers import PICTURES_BODY, ExplanationAnswer, Health, ModelAnswer, PictureAnswer, problems
+from ferkit.web.explaining import Explainer, Wanted, wanted_of
 from ferkit.web.guard import Guard
 from ferkit.web.limits import check_picture
 from ferkit.web.metrics import CONTENT_TYPE, WebMetrics
@@ -107,7 +108,30 @@ def _add_routes(
         metrics.seconds.observe(time.perf_counter() - start)
         return JSONResponse([result.to_dict() for result in results])
 
-    about = _about_model(recognizer)
+    explainer = Explainer(recognizer, limits)
+
+    @app.post(
+        "/v1/explain",
+        summary="Which places of a face speak for its emotion",
+        response_description="A heatmap for each face, and where it lies in the picture.",
+        responses={200: {"model": ExplanationAnswer}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
+        openapi_extra=PICTURES_BODY,
+    )
+    async def explain(request: Request, wanted: Annotated[Wanted, Depends(wanted_of)]) -> Response:
+        """One picture, as `/v1/predict` takes it; the answer is what `ferkit explain --json` writes."""
+        start = time.perf_counter()
+        try:
+            with workers.place(), metrics.waiting.track_inprogress():
+                unpack = await read_uploads(request, limits)
+                answer = await workers.on_pictures(explainer, unpack, wanted)
+        except Refusal as problem:
+            metrics.refusals.labels(problem.code).inc()
+            raise
+        metrics.explanations.labels(answer["method"]).inc(len(answer["faces"]))
+        metrics.explain_seconds.observe(time.perf_counter() - start)
+        return JSONResponse(answer)
+
+    about = _about_model(recognizer, explainer.methods)
 
     @app.get(
         "/v1/model",
@@ -177,7 +201,7 @@ def _name_of(detector: FaceDetector) -> str:
     return next(named, type(detector).__name__)
 
 
-def _about_model(recognizer: EmotionRecognizer) -> ModelAnswer:
+def _about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> ModelAnswer:
     classifier = recognizer.classifier
     face_input = dataclasses.asdict(classifier.face_input)
     temperature = float(getattr(classifier, "temperature", 1.0))
@@ -193,6 +217,7 @@ def _about_model(recognizer: EmotionRecognizer) -> ModelAnswer:
         face_input=face_input,
         temperature=temperature,
         detector=_name_of(recognizer.detector),
+        explanations=explanations,
         card=card,
         markdown=text_of(shown),
         notice=INTENDED_USE,

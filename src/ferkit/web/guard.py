@@ -149,7 +149,17 @@ def _add_headers(message: MutableMapping[str, Any]) -> None:
 def _route(scope: Scope) -> str:
     """A few fixed words, for a client may ask for any number of paths."""
     path = scope["path"]
-    known = ("/", "/v1/predict", "/v1/model", "/v1/stream", "/healthz", "/metrics", "/docs", "/openapi.json")
+    known = (
+        "/",
+        "/v1/predict",
+        "/v1/explain",
+        "/v1/model",
+        "/v1/stream",
+        "/healthz",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+    )
     return path if path in known else "/static" if path.startswith("/static/") else "other"
 
 

@@ -16,6 +16,10 @@ class WebMetrics:
         self.seconds = Histogram(
             "ferkit_request_seconds", "From the first byte of /v1/predict to its answer.", buckets=_SECONDS, **own
         )
+        self.explanations = Counter("ferkit_explanations", "Faces that were explained, by method.", ["method"], **own)
+        self.explain_seconds = Histogram(
+            "ferkit_explain_seconds", "From the first byte of /v1/explain to its answer.", buckets=_SECONDS, **own
+        )
         self.pictures = Counter("ferkit_pictures", "Pictures by outcome: read, unreadable.", ["outcome"], **own)
         self.faces = Counter("ferkit_faces", "Faces found in pictures and frames.", **own)
         self.refusals = Counter("ferkit_refusals", "What was refused, by code.", ["code"], **own)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -35,6 +36,12 @@ def answer_problems(app: FastAPI) -> None:
         code = {404: "not_found", 405: "method_not_allowed"}.get(problem.status_code, "refused")
         message = f"{request.method} {request.url.path[:200]}: {problem.detail}."
         return Refusal(problem.status_code, code, message, headers=dict(problem.headers or {})).response()
+
+    @app.exception_handler(RequestValidationError)
+    async def bad_parameter(request: Request, problem: RequestValidationError) -> JSONResponse:
+        request.app.state.metrics.refusals.labels("bad_parameter").inc()
+        first = problem.errors()[0]
+        return Refusal(422, "bad_parameter", f"{first['loc'][-1]}: {first['msg']}.").response()
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, problem: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ from ferkit.errors import UsageError
 class Limits:
     """How much one server takes on; beyond it a client gets a clear no. docs/serve.md lists the answers.
 
-    body_bytes: of a request. pixels: of a picture. pictures: in one request.
+    body_bytes: of a request. pixels: of a picture. pictures: in one request. explained: faces that one request explains.
     queue: requests that wait while all workers are busy.
     rate: requests to /v1/ per second and client, twice as many in a burst; 0 for any number.
     streams: live streams at once. frame_bytes, frame_pixels: of one frame.
@@ -22,6 +22,7 @@ class Limits:
     body_bytes: int = 20_000_000
     pixels: int = 50_000_000
     pictures: int = 32
+    explained: int = 4
     queue: int = 64
     rate: float = 50
     streams: int = 8

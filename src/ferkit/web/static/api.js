@@ -43,6 +43,13 @@ export async function predict(picture, name) {
   return (await ask("v1/predict", { method: "POST", body: form }))[0];
 }
 
+// Which places of the face at x, y speak for its emotion.
+export async function explain(picture, query) {
+  const form = new FormData();
+  form.append("picture", picture, "picture");
+  return ask(`v1/explain?${new URLSearchParams(query)}`, { method: "POST", body: form });
+}
+
 // A browser cannot set headers on a WebSocket, so the key travels as a subprotocol.
 export function subprotocols() {
   if (!key) return ["ferkit.v1"];

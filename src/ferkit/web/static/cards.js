@@ -4,24 +4,31 @@ import { colorOf } from "./overlay.js";
 
 const NUMBERS_EVERY_S = 0.25;
 const SPOKEN_EVERY_S = 2.5;
+const USUAL = "occlusion";
+const METHODS = { occlusion: "Covering", "grad-cam": "Grad-CAM" };
+const CAUTION = "It shows where the model looks, not whether it is right.";
 const MANY = 3; // from here on only the surest bar of each is shown
 
 export class Cards {
-  constructor(people, { root, hint, ghost, spoken }) {
+  constructor(people, { root, hint, ghost, spoken, onWhy, onHeat }) {
     this.people = people;
     this.root = root;
     this.hint = hint; // what stands there while nobody does
     this.ghost = ghost;
     this.spoken = spoken;
+    this.onWhy = onWhy; // (person, method): explain this; (person, null): no more
+    this.onHeat = onHeat; // (canvas, heat, person): draw it
     this.cards = new Map();
     this.classes = [];
+    this.methods = [];
     this.colors = {};
     this.numbersAt = 0;
     this.spokenAt = 0;
     this.said = new Map();
   }
 
-  useModel({ classes, colors }) {
+  useModel({ classes, colors, explanations }) {
+    this.methods = explanations;
     this.classes = classes;
     this.colors = colors;
     this.ghost.replaceChildren(...classes.map((name) => {
@@ -87,7 +94,10 @@ export class Cards {
     });
     name.addEventListener("keydown", (event) => event.key === "Enter" && name.blur());
     const head = make("div", "person-head");
-    head.append(name);
+    const why = make("button", "why-button", { type: "button", "aria-expanded": "false" });
+    why.textContent = "Why?";
+    why.addEventListener("click", () => this.onWhy(this.people.all.get(person.track), why.getAttribute("aria-expanded") === "true" ? null : USUAL));
+    head.append(name, why);
     const line = make("p", "person-label");
     const [label, confidence] = [make("span", "label"), make("b", "")];
     line.append(make("i", ""), label, confidence);
@@ -106,9 +116,43 @@ export class Cards {
       list.append(item);
       bars.set(emotion, { item, fill, number });
     }
-    element.append(head, line, list);
+    const answer = make("div", "why", { role: "status" });
+    answer.hidden = true;
+    element.append(head, line, list, answer);
     this.root.append(element);
-    this.cards.set(person.track, { element, label, confidence, bars });
+    this.cards.set(person.track, { element, label, confidence, bars, why, answer });
+  }
+
+  // What `Why` says about one person; the others are asked nothing.
+  explain({ state, person, method, heat, problem }) {
+    for (const [track, card] of this.cards) {
+      const asked = state !== "none" && track === person.track;
+      card.why.setAttribute("aria-expanded", String(asked));
+      card.answer.hidden = !asked;
+      if (!asked) continue;
+      card.answer.replaceChildren();
+      if (state === "asking") card.answer.append(paragraph("Looking closer."));
+      if (state === "failed") card.answer.append(paragraph(problem.message));
+      if (state === "shown") this.#showHeat(card.answer, heat, person);
+      if (state !== "asking" && this.methods.length > 1) card.answer.append(this.#choices(person, method));
+    }
+  }
+
+  #showHeat(root, heat, person) {
+    const near = make("canvas", "", { role: "img", "aria-label": `Heatmap of ${heat.explained}` });
+    root.append(near, legend(heat.ramp), paragraph(inWords(heat)), paragraph(CAUTION, "hint"));
+    this.onHeat(near, heat, person);
+  }
+
+  #choices(person, method) {
+    const group = make("div", "why-methods", { role: "group", "aria-label": "Method" });
+    for (const name of this.methods) {
+      const button = make("button", "", { type: "button", "aria-pressed": String(name === method) });
+      button.textContent = METHODS[name] ?? name;
+      button.addEventListener("click", () => this.onWhy(person, name));
+      group.append(button);
+    }
+    return group;
   }
 
   // For those who listen: what changed, not too often.
@@ -120,6 +164,26 @@ export class Cards {
     for (const person of news) this.said.set(person.track, person.label);
     this.spoken.textContent = news.map((person) => `${this.people.nameOf(person.track)}: ${person.label}`).join(", ");
   }
+}
+
+function inWords({ explained, peak, heatmap }) {
+  if (!heatmap.flat().some((value) => value > 0)) return `No single place speaks for ${explained}.`;
+  if (peak === null) return `The marked places raise the score of ${explained} most.`;
+  const points = 100 * peak;
+  return `Covering the brightest place takes ${points < 10 ? points.toFixed(1) : Math.round(points)} points from ${explained}.`;
+}
+
+function legend(ramp) {
+  const row = make("p", "why-legend");
+  const bar = make("i", "");
+  bar.style.setProperty("--ramp", `linear-gradient(90deg, ${ramp.join(", ")})`);
+  const [little, most] = ["counts little", "most"].map((text) => Object.assign(make("span", ""), { textContent: text }));
+  row.append(little, bar, most);
+  return row;
+}
+
+function paragraph(text, className = "") {
+  return Object.assign(make("p", className), { textContent: text });
 }
 
 function make(tag, className, attributes = {}) {

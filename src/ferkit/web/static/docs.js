@@ -5,6 +5,7 @@ import { element } from "./markdown.js";
 
 const EXAMPLES = {
   "/v1/predict": () => `curl -F picture=@photo.jpg ${address("v1/predict")}`,
+  "/v1/explain": () => `curl -F picture=@photo.jpg '${address("v1/explain?face=1")}'`,
   "/v1/model": () => `curl ${address("v1/model")}`,
 };
 

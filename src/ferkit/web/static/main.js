@@ -3,20 +3,23 @@
 import { askForKey, loadModel } from "./api.js";
 import { Cards } from "./cards.js";
 import { Gallery } from "./gallery.js";
+import { drawFace } from "./heat.js";
 import { Live } from "./live.js";
 import { render } from "./markdown.js";
 import { People } from "./people.js";
 import { cameras, CameraProblem, isVideo } from "./sources.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
+import { Why } from "./why.js";
 
 const $ = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const people = new People();
 const stage = new Stage(people, { frame: $("frame"), video: $("video"), picture: $("picture"), overlay: $("overlay") });
-const cards = new Cards(people, { root: $("people"), hint: $("people-hint"), ghost: $("ghost-bars"), spoken: $("spoken") });
+const cards = new Cards(people, { root: $("people"), hint: $("people-hint"), ghost: $("ghost-bars"), spoken: $("spoken"), onWhy: askWhy, onHeat: (canvas, heat, person) => drawFace(canvas, heat, stage.source, { box: person.box, mirrored: stage.mirrored }) });
 const timeline = new Timeline(people, { root: $("timeline"), rows: $("rows"), legend: $("legend") });
 const live = new Live(people, stage, { onState: showState, onUnplugged: unplugged, onAnswer: () => $("banner").hidden = true });
+const why = new Why(people, stage, { onShow: (news) => cards.explain(news) });
 const gallery = new Gallery($("gallery"), { onShow: showPicture });
 let model = null;
 let retry = () => startCamera();
@@ -55,7 +58,14 @@ function tell(title, text, canRetry = true) {
   $("frame").dataset.message = "true";
 }
 
+function askWhy(person, method) {
+  if (!person || method === null) return void why.close();
+  const { file, result } = gallery.current ?? {};
+  why.ask(person, method, { file, size: result && [result.width, result.height] });
+}
+
 function startAfresh() {
+  why.clear();
   live.stop();
   gallery.clear();
   people.clear();
@@ -133,6 +143,7 @@ function showPicture(entry) {
   $("picture").src = entry.url;
   $("picture").alt = entry.file.name;
   stage.show("picture");
+  why.clear();
   people.clear();
   cards.clear();
   $("message").hidden = true;
@@ -155,7 +166,7 @@ $("picture").addEventListener("error", () => tell("This browser cannot show that
 function setBlur(on) {
   stage.blurred = on;
   stage.paintedAt = 0;
-  $("gallery").dataset.blurred = String(on);
+  $("gallery").dataset.blurred = $("people").dataset.blurred = String(on);
   $("blur-button").setAttribute("aria-pressed", String(on));
 }
 

@@ -115,4 +115,13 @@ export async function shrunk(file) {
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
 }
 
+// What a video shows now: { blob, size }.
+export async function still(video) {
+  const size = [video.videoWidth, video.videoHeight];
+  const canvas = Object.assign(document.createElement("canvas"), { width: size[0], height: size[1] });
+  canvas.getContext("2d", { alpha: false }).drawImage(video, 0, 0);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
+  return { blob, size };
+}
+
 export const isVideo = (file) => file.type.startsWith("video/") || /\.(mp4|webm|mov|mkv|m4v|avi)$/i.test(file.name);

@@ -1,5 +1,6 @@
 // The picture with what is drawn over it: one place for the camera, videos and pictures.
 
+import { drawHeat } from "./heat.js";
 import { blurFaces, contained, drawPeople } from "./overlay.js";
 
 // With faces to be blurred and no news of where they are, everything is.
@@ -11,6 +12,7 @@ export class Stage {
     this.colors = {};
     this.mirrored = false;
     this.blurred = false;
+    this.heat = null;
     this.mode = "none";
     this.before = performance.now();
     this.paintedAt = 0;
@@ -79,6 +81,7 @@ export class Stage {
       const whole = !this.people.seenAt || (this.mode !== "picture" && !this.video.paused && now - this.people.seenAt > BLIND_S);
       blurFaces(context, this.source, people, { place, mirrored: this.mirrored, whole });
     }
+    if (this.heat) drawHeat(context, this.heat, this.source, { place, mirrored: this.mirrored, plain: !this.blurred });
     const nameOf = (track) => this.people.nameOf(track);
     drawPeople(context, people, { place, unit, mirrored: this.mirrored, colors: this.colors, nameOf });
   }

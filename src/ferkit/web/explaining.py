@@ -1,0 +1,116 @@
+"""What answers `POST /v1/explain`: which places of a face speak for its emotion."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import Query
+
+from ferkit.errors import ImageError, UsageError
+from ferkit.explain import Method, available, explain_faces, open_method, ramp
+from ferkit.images import read_image
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.results import Face
+from ferkit.web.limits import check_picture
+from ferkit.web.problems import Refusal
+from ferkit.web.settings import Limits
+from ferkit.web.uploads import Upload
+
+# Occlusion explains the very network that answers, whatever runs it. Grad-CAM would load Keras into the server, half a
+# gigabyte, so it is for those who ask for it.
+USUAL: Literal["occlusion"] = "occlusion"
+_COLORS = 33
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a client wants to have explained.
+
+    method: a name from `ferkit.explain.METHODS`. label: a class; None: the most probable one.
+    face: the number of a face, from 1, from left to right. x, y: in pixels of the picture; the face that is there. Without
+    either all faces.
+    """
+
+    method: str = USUAL
+    label: str | None = None
+    face: int | None = None
+    x: float | None = None
+    y: float | None = None
+
+
+def wanted_of(
+    method: Annotated[Literal["occlusion", "grad-cam"], Query(description="How it is explained.")] = USUAL,
+    label: Annotated[str | None, Query(max_length=200, description="A class; else the most probable one.")] = None,
+    face: Annotated[int | None, Query(ge=1, le=100_000, description="Only this face, counted from the left.")] = None,
+    x: Annotated[float | None, Query(description="Only the face at x, y, in pixels of the picture.")] = None,
+    y: Annotated[float | None, Query(description="See x.")] = None,
+) -> Wanted:
+    """What the query of a request says."""
+    return Wanted(method, label, face, x, y)
+
+
+class Explainer:
+    """Explains pictures for all clients; a method is made ready when somebody first asks for it."""
+
+    def __init__(self, recognizer: EmotionRecognizer, limits: Limits) -> None:
+        self.recognizer, self.limits = recognizer, limits
+        self.methods = sorted(available(recognizer.classifier), key=lambda name: name != USUAL)
+        self._open: dict[str, Method] = {}
+        self._opening = threading.Lock()
+
+    def __call__(self, unpack: Callable[[], list[Upload]], wanted: Wanted) -> dict[str, Any]:
+        """The answer, as `ExplanationAnswer` says. Runs on a worker, for it takes as long as hundreds of faces do.
+
+        Raises `Refusal` 413 or 422.
+        """
+        uploads = unpack()
+        if len(uploads) > 1:
+            raise Refusal(413, "too_many_pictures", f"Expected one picture. Received: {len(uploads)}.")
+        (upload,) = uploads
+        check_picture(upload.getvalue(), upload.name, self.limits.pixels)
+        if (wanted.x is None) != (wanted.y is None):
+            raise Refusal(422, "bad_parameter", "x and y belong together. Received one of them.")
+        if wanted.method not in self.methods:
+            message = f"Unknown method {wanted.method!r}. Choices here: {', '.join(self.methods)}."
+            raise Refusal(422, "bad_parameter", message)
+        try:
+            image = read_image(upload)
+        except ImageError as problem:
+            raise Refusal(422, "bad_picture", str(problem)) from None
+        faces = self._chosen(self.recognizer.detect(image), wanted)
+        try:
+            found = explain_faces(
+                self.recognizer.classifier, self._method(wanted.method), image, faces, label=wanted.label
+            )
+        except UsageError as problem:
+            raise Refusal(422, "bad_parameter", str(problem)) from None
+        return {
+            "source": upload.name,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "method": wanted.method,
+            "ramp": ramp(_COLORS),
+            "faces": [one.to_dict() for one in found],
+        }
+
+    def _method(self, name: str) -> Method:
+        with self._opening:  # two clients who ask at once share one
+            if name not in self._open:
+                self._open[name] = open_method(self.recognizer.classifier, name)
+            return self._open[name]
+
+    def _chosen(self, faces: Sequence[Face], wanted: Wanted) -> Sequence[Face]:
+        if (x := wanted.x) is not None and (y := wanted.y) is not None:
+            there = [one for one in faces if one.box.x1 <= x < one.box.x2 and one.box.y1 <= y < one.box.y2]
+            # Of faces that overlap the one whose middle is nearest.
+            there.sort(key=lambda one: abs(one.box.x1 + one.box.x2 - 2 * x) + abs(one.box.y1 + one.box.y2 - 2 * y))
+            faces = there[:1]
+        elif wanted.face is not None:
+            faces = faces[wanted.face - 1 : wanted.face]
+        if not faces:
+            raise Refusal(422, "no_face", "No face was found there.")
+        if len(faces) > self.limits.explained:
+            message = f"Expected at most {self.limits.explained} faces, found {len(faces)}. Choose one with face=1, or x and y."
+            raise Refusal(413, "too_many_faces", message)
+        return faces
