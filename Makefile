@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test check lint requirements clean help
+.PHONY: demo test check lint fuzz requirements clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,12 +41,18 @@ $(BIN)/python: | $(UV)
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
 
+fuzz: $(VENV)/dev.stamp requirements/fuzz.txt ## Look for inputs that break ferkit, five minutes a target; Linux, Python 3.11 to 3.13.
+	$(INSTALL) --require-hashes --requirements requirements/fuzz.txt
+	$(BIN)/python fuzz/run.py --minutes 5
+
 requirements: | $(UV) ## Write the exact versions anew after a change of pyproject.toml.
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
 		--extra train --extra jax --extra video --extra web --extra window --extra batch --extra ray --extra s3 --group build --group dev pyproject.toml --output-file requirements/dev.txt
 # The base takes the versions that suit all extras.
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
 		--constraints requirements/dev.txt --group build pyproject.toml --output-file requirements/base.txt
+	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
+		--group fuzz --output-file requirements/fuzz.txt
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) .tools demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
