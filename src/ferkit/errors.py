@@ -4,11 +4,31 @@ Every message says what came, what was expected and what to do. The command line
 `exit_code`; Python users catch `FerkitError`, which is a `ValueError`.
 """
 
+# Names, paths and what libraries say go into messages, and may come from a stranger.
+_LONGEST = 2000
+
+
+def one_line(text: str) -> str:
+    """Text as a line that a terminal shows and does not obey; what is very long loses its middle.
+
+    >>> one_line("no picture: a\\nb\\x1b[2J.png")
+    'no picture: a b\\\\x1b[2J.png'
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST * 3 // 4]} ... {text[-_LONGEST // 4 :]}"
+    if text.isprintable():
+        return text
+    line = " ".join(part for part in text.splitlines() if part)
+    return "".join(letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1] for letter in line)
+
 
 class FerkitError(ValueError):
-    """Base of all errors that a user's input or environment can cause."""
+    """Base of all errors that a user's input or environment can cause. Its message is one line, whatever went into it."""
 
     exit_code = 1
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(one_line(word) if isinstance(word, str) else word for word in words))
 
 
 class UsageError(FerkitError):

@@ -40,7 +40,21 @@ def write(folder: Path, card: Entries, *, file: str = README_FILE, name: str = "
 
 
 def text_of(card: Entries, name: str = "path/to/this/folder") -> str:
-    """The card as Markdown. `classes`, `face_input` and `temperature` must be there; what else is missing is left out."""
+    """The card as Markdown. `classes`, `face_input` and `temperature` must be there; what else is missing is left out.
+
+    Raises:
+        ModelError: an entry is of another kind than ferkit writes: the card may be a stranger's.
+    """
+    try:
+        return _text_of(card, name)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as problem:
+        raise ModelError(
+            f"The card of the model cannot be described ({type(problem).__name__}: {problem}). Repair or remove the "
+            "entry, or export the model again."
+        ) from problem
+
+
+def _text_of(card: Entries, name: str) -> str:
     measured = _entries(card, "metrics")
     sections = (
         ("", _summary(card)),

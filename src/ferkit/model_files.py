@@ -21,6 +21,8 @@ SUFFIXES = (*KERAS_SUFFIXES, ".onnx", ".tflite")
 
 # HDF5 holds attributes of 64 KiB at most; a thousand classes take a third of it.
 _LARGEST_CARD = 1 << 16
+# The layers of the largest networks that Keras itself offers take a hundredth of it; a bomb takes all memory.
+_LARGEST_CONFIG = 1 << 26
 
 # Layers that run code or load files of the author's choice when a model is opened.
 _CODE_LAYERS = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
@@ -52,7 +54,7 @@ def embedded_card(path: Path) -> dict[str, Any] | None:
                 text = _member(archive)
         else:
             return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+    except Exception as problem:  # zipfile and HDF5 meet damaged data with nearly any exception
         raise ModelError(f"{path} is damaged: its card cannot be read ({problem}).") from problem
     return None if text is None else parse_card(text, path)
 
@@ -101,17 +103,24 @@ def refuse_code(path: Path) -> None:
 
 
 def _network_config(path: Path) -> Any:
+    """The layers of a file, read where Keras will read them: by its suffix, for one file may be both of these."""
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read("config.json"))
-        import h5py
+        if path.suffix.lower() == ".keras":
+            with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
+                text: Any = file.read(_LARGEST_CONFIG + 1)
+        else:
+            import h5py
 
-        with h5py.File(path, "r") as file:
-            return json.loads(file.attrs["model_config"])
+            with h5py.File(path, "r") as file:
+                text = file.attrs["model_config"]
+        if len(text) > _LARGEST_CONFIG:
+            raise ValueError(f"its layers take more than {_LARGEST_CONFIG:,} bytes")
+        return json.loads(text)
     except ImportError as problem:
         raise ModelError(f"Reading {path} needs Keras: pip install 'ferkit[train]'.") from problem
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+    except RecursionError:
+        raise
+    except Exception as problem:  # zipfile and HDF5 meet damaged data with nearly any exception
         raise ModelError(
             f"{path} is not a Keras model (.keras, or .h5 with architecture and weights), or it is damaged."
         ) from problem

@@ -10,6 +10,7 @@ import json
 import math
 import platform
 import subprocess
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata, resources
@@ -78,7 +79,7 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
         face_input = FaceInput(**card["face_input"])
         classes, temperature = card["classes"], float(card["temperature"])
         margin, scale = float(face_input.margin), float(card.get("pixel_scale", 1.0))
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, OverflowError) as problem:
         raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
     names_ok = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
     if not names_ok or len(set(classes)) != len(classes):
@@ -91,9 +92,19 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
             f"{path}: face_input must be whole, positive pixels (at most {_LARGEST_SIDE}), 1 or 3 channels, and a margin "
             f"of -0.9 to 10. Received: {face_input}."
         )
+    if any(_is_unprintable(name) for name in classes):
+        raise ModelError(f"{path}: classes must have names that can be shown and sent. Received: {classes!r}.")
     if not isinstance(card.get("sha256", {}), dict):
         raise ModelError(f"{path}: sha256 must be the checksums by file name. Received: {card['sha256']!r}.")
-    return dict(card)
+    for name in ("metrics", "training", "versions"):
+        if not isinstance(card.get(name, {}), dict):
+            raise ModelError(f"{path}: {name} must be values by their names. Received: {card[name]!r}.")
+    return {**card, "face_input": dataclasses.asdict(face_input), "temperature": temperature}
+
+
+def _is_unprintable(name: str) -> bool:
+    """Whether a name is nothing to see, or holds what a terminal would obey or no encoding takes."""
+    return not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
 
 
 def write_card(

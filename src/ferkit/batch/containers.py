@@ -12,7 +12,8 @@ from ferkit.batch.parquet import Opened
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, is_address, reason
 from ferkit.batch.tars import is_picture, open_unpacked, tar_pictures, unreadable
-from ferkit.errors import DatasetError
+from ferkit.datasets.archives import DAMAGED_HEADER
+from ferkit.errors import DatasetError, FerkitError, one_line
 from ferkit.sources import MAX_COPIED_BYTES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -41,8 +42,15 @@ def list_container(name: str, path: str, named: Named) -> Iterator[Reference]:
             yield from _tar(name, path)
     except DatasetError as problem:
         yield Reference(name, path, problem=str(problem))
-    except (OSError, zipfile.BadZipFile) as problem:
-        yield Reference(name, path, problem=f"Cannot read {name}: {reason(problem)}.")
+    except FerkitError:
+        raise
+    # The last two: an unknown way of packing, a password.
+    except (OSError, EOFError, *DAMAGED_HEADER, NotImplementedError, RuntimeError) as problem:
+        yield Reference(name, path, problem=_unreadable(name, reason(problem)))
+
+
+def _unreadable(name: str, why: str) -> str:
+    return one_line(f"Cannot read {name}: {why}.")
 
 
 def _zip(name: str, path: str) -> Iterator[Reference]:
@@ -70,7 +78,7 @@ def _zipped(name: str, path: str, member: zipfile.ZipInfo) -> Reference:
         kind or kinds.STORED,
         member.header_offset,
         member.compress_size,
-        problem and f"Cannot read {name}: {problem}.",
+        problem and _unreadable(name, problem),
     )
 
 
@@ -83,7 +91,7 @@ def _tar(name: str, path: str) -> Iterator[Reference]:
         for member, _ in tar_pictures(stream, name):
             inside = f"{name}::{member.name}"
             why = unreadable(member)
-            problem = why and f"Cannot read {inside}: {why}."
+            problem = why and _unreadable(inside, why)
             yield Reference(inside, path, kinds.RANGE, member.offset_data, member.size, problem)
 
 
@@ -104,5 +112,5 @@ def _parquet(name: str, path: str, named: Named) -> Iterator[Reference]:
                     yield from named(text)
                 else:
                     where = f"{name}::{row}"
-                    yield Reference(where, path, problem=f"Cannot read {where}: there is no path in this row.")
+                    yield Reference(where, path, problem=_unreadable(where, "there is no path in this row"))
                 row += 1

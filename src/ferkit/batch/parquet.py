@@ -1,6 +1,7 @@
 """Pictures that a Parquet file names, or holds."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.batch.storage import Far, is_address
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, FerkitError
 
 # In this order: what is asked for first is taken.
 _IMAGE = (
@@ -32,6 +33,11 @@ _NAME = ("path", "key", "__key__", "name", "file_name", "filename", "file_path",
 
 # Rows that are in memory at once: a few photos; or names, which are short.
 _CELLS, _NAMES = 16, 4096
+# Rows that a file may claim for each of its bytes: nothing that holds pictures or their names packs them tighter.
+_ROWS_PER_BYTE = 8
+
+# What Arrow raises of a damaged file, besides `OSError`: of text that is none, too.
+_DAMAGED = (pa.ArrowException, ValueError)
 
 
 @dataclass(frozen=True)
@@ -50,15 +56,20 @@ class Opened:
         self.path = path
         self._closing = ExitStack()
         try:
-            source = self._closing.enter_context(Far(path)) if is_address(path) else path
+            # Arrow takes a name as bytes only where it does not open the file itself.
+            source = self._closing.enter_context(Far(path) if is_address(path) else pa.OSFile(os.fsencode(path)))
             # Streamed: by itself Arrow takes whole row groups into memory.
             self.file = self._closing.enter_context(pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20))
-        except (pa.ArrowException, OSError) as problem:
+            schema, rows, size = self.file.schema_arrow, self.file.metadata.num_rows, source.seek(0, os.SEEK_END)
+        except (*_DAMAGED, OSError) as problem:
             self._closing.close()
-            if isinstance(problem, FileNotFoundError | PermissionError):
+            if isinstance(problem, FileNotFoundError | PermissionError | FerkitError):
                 raise
             raise DatasetError(f"{path} is no Parquet file that can be read ({problem}). Copy it again.") from problem
-        self.columns = _columns(self.file.schema_arrow, path)
+        if rows > _ROWS_PER_BYTE * size:
+            self._closing.close()
+            raise DatasetError(f"{path} claims {rows:,} rows in {size:,} bytes, so it is damaged. Copy it again.")
+        self.columns = _columns(schema, path)
 
     def __enter__(self) -> "Opened":
         return self
@@ -75,7 +86,9 @@ class Opened:
         try:
             for value in self.values(group, column, _NAMES):
                 yield value.as_py()
-        except pa.ArrowException as problem:
+        except FerkitError:
+            raise
+        except _DAMAGED as problem:
             raise DatasetError(f"Row group {group} of {self.path} is damaged ({problem}). Copy it again.") from problem
 
     def values(self, group: int, column: str, count: int) -> Iterator[Any]:
@@ -104,7 +117,9 @@ class Cells(Opened):
                 if self._row > row:
                     found = cell.as_py()
                     return found if isinstance(found, bytes) else None
-        except pa.ArrowException as problem:
+        except FerkitError:
+            raise
+        except _DAMAGED as problem:
             raise DatasetError(f"row group {group} of {self.path} is damaged ({problem})") from problem
         raise DatasetError(f"{self.path} no longer has that row")
 

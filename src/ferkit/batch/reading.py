@@ -19,7 +19,7 @@ from ferkit.batch.storage import filesystem, is_address, network, reason
 from ferkit.batch.tars import Archive, open_unpacked, tar_pictures, unreadable
 from ferkit.datasets.sources import reading
 from ferkit.download import AddressError, fetch
-from ferkit.errors import DatasetError, DownloadError, FerkitError
+from ferkit.errors import DatasetError, DownloadError, FerkitError, one_line
 from ferkit.parallel import ordered_map
 from ferkit.sources import MAX_COPIED_BYTES
 
@@ -217,7 +217,7 @@ def _in_memory(name: str, data: bytes | None) -> Picture:
 
 
 def _failed(name: str, why: str) -> Picture:
-    return Picture(name, None, f"Cannot read {name}: {why}.")
+    return Picture(name, None, one_line(f"Cannot read {name}: {why}."))
 
 
 def _too_large(size: int) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from ferkit.batch.storage import Far, is_address
+from ferkit.datasets.archives import DAMAGED_HEADER
 from ferkit.datasets.sources import is_junk, open_file, reading, unpacked
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, FerkitError
 from ferkit.listing import PICTURE_SUFFIXES
 
 
@@ -35,10 +36,14 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
-            return super().fromtarfile(archive)
+            member = super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             cast(Archive, archive).ended = True
             raise
+        # With a size below zero the next header would be this one again, for ever (CVE-2025-8194).
+        if archive.offset <= member.offset:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("a member ends before it begins")
+        return member
 
 
 class Archive(tarfile.TarFile):
@@ -80,7 +85,9 @@ def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo,
             # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of one.
             if not archive.ended:
                 raise tarfile.ReadError("its end is missing")
-    except tarfile.TarError as problem:
+    except FerkitError:
+        raise
+    except DAMAGED_HEADER as problem:
         raise DatasetError(f"{name} is cut off or damaged ({problem}). Download or copy it again.") from problem
 
 
@@ -89,4 +96,6 @@ def unreadable(member: tarfile.TarInfo) -> str | None:
     if member.islnk():
         # Those who read a tar once, from start to end, are past what it links to.
         return "it is a hard link to another member. Pack the archive again with --hard-dereference"
+    if member.size < 0:
+        return "its size makes no sense: the archive is damaged"
     return "it is a sparse file. Pack the archive again without --sparse" if member.sparse else None

@@ -6,6 +6,7 @@ be unpacked to disk. Links are ignored. What a member claims to be and what come
 
 import io
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,9 +16,16 @@ from pathlib import Path, PureWindowsPath
 from typing import BinaryIO, cast
 
 from ferkit.datasets.sources import LARGEST_PICTURE_BYTES, Folder, Tree, guarded, is_junk, open_file, reading, unpacked
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, FerkitError
 
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+
+# What zipfile and tarfile raise where headers hold what they should not: names that are no text, numbers that are none,
+# headers about headers without end.
+DAMAGED_HEADER = (
+    *(zipfile.BadZipFile, tarfile.TarError, struct.error),
+    *(ValueError, LookupError, ArithmeticError, RecursionError),
+)
 
 
 def open_tree(path: Path) -> Tree | None:
@@ -47,7 +55,9 @@ def _unharmed(archive: Path) -> Iterator[None]:
     with reading(archive):
         try:
             yield
-        except (zipfile.BadZipFile, tarfile.TarError) as problem:
+        except FerkitError:
+            raise
+        except DAMAGED_HEADER as problem:
             raise DatasetError(f"{archive} is cut off or damaged ({problem}). Download or copy it again.") from problem
         except (NotImplementedError, RuntimeError) as problem:  # an unknown compression; a password
             raise DatasetError(f"{archive} cannot be read: {problem}. Pack it again as a plain .zip.") from problem

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from ferkit.datasets.folders import SPLIT_FOLDERS
 from ferkit.datasets.pictures import Picture, Shaper, shaped
 from ferkit.datasets.sources import DataFile
 from ferkit.datasets.table import Reading
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, FerkitError
 from ferkit.labels import EMOTIONS, canonical, order_classes
 
 _IMAGE = ("image", "img", "picture", "face", "img_bytes", "image_bytes", "bytes")
@@ -42,27 +44,38 @@ def read_parquet(files: Sequence[DataFile], source: str, shaper: Shaper) -> Read
     parts = [_open(one) for one in files]
     notes: list[str] = []
     classes = _classes(parts, source, notes)
-    first = next(parts[0].file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[parts[0].image]), None)
-    shaper.settle([] if first is None else map(_data, first.column(0).to_pylist()))
+    with _unharmed(parts[0].name):
+        first = next(parts[0].file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[parts[0].image]), None)
+        samples = [] if first is None else first.column(0).to_pylist()
+    shaper.settle(map(_data, samples))
     total = sum(one.file.metadata.num_rows for one in parts)
     return Reading("parquet", classes, shaped(_pictures(parts, classes), shaper, notes), total, notes)
 
 
-def _open(one: DataFile) -> Part:
+@contextmanager
+def _unharmed(name: str) -> Iterator[None]:
+    """Turn what Arrow raises of a damaged file into a `DatasetError`; of text that is none it is a `ValueError`."""
     try:
+        yield
+    except FerkitError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as problem:
+        raise DatasetError(f"{name} is no Parquet file that can be read ({problem}). Download it again.") from problem
+
+
+def _open(one: DataFile) -> Part:
+    with _unharmed(one.name):
         if one.path is not None:
-            file = pq.ParquetFile(one.path, memory_map=True)
+            # Arrow takes a name that is no text only where it does not open the file itself.
+            file = pq.ParquetFile(pa.memory_map(os.fsencode(one.path)))
         else:
             with one.open() as (stream, _):
                 data = stream.read(_LARGEST_PACKED_FILE + 1)
             if len(data) > _LARGEST_PACKED_FILE:
                 raise DatasetError(f"{one.name} is larger than 4 GiB inside its archive. Unpack it first.")
             file = pq.ParquetFile(io.BytesIO(data))
-    except (pa.ArrowException, OSError) as problem:
-        raise DatasetError(
-            f"{one.name} is no Parquet file that can be read ({problem}). Download it again."
-        ) from problem
-    columns = {name.lower(): name for name in file.schema_arrow.names}
+        schema = file.schema_arrow
+    columns = {name.lower(): name for name in schema.names}
     image = next((columns[name] for name in _IMAGE if name in columns), None)
     label = next((columns[name] for name in _LABEL if name in columns), None)
     if image is None or label is None:
@@ -71,9 +84,18 @@ def _open(one: DataFile) -> Part:
             for kind, names, found in (("pictures", _IMAGE, image), ("labels", _LABEL, label))
             if found is None
         )
-        raise DatasetError(f"{one.name} has {what}. It has: {', '.join(file.schema_arrow.names)}.")
+        raise DatasetError(f"{one.name} has {what}. It has: {', '.join(schema.names)}.")
+    if not _can_be_labels(schema.field(label).type):
+        raise DatasetError(f"{one.name} has labels of type {schema.field(label).type}. Expected numbers or names.")
     split = next((columns[name] for name in _SPLIT if name in columns), None)
-    return Part(one.name, file, image, label, split, _published_names(file.schema_arrow, label))
+    return Part(one.name, file, image, label, split, _published_names(schema, label))
+
+
+def _can_be_labels(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _can_be_labels(kind.value_type)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string)
+    return any(test(kind) for test in (*tests, pa.types.is_string_view, pa.types.is_null))
 
 
 def _published_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
@@ -91,8 +113,9 @@ def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[str,
         return order_classes(parts[0].names)
     found: set[Any] = set()
     for one in parts:
-        for column in one.file.iter_batches(columns=[one.label]):
-            found.update(column.column(0).unique().to_pylist())
+        with _unharmed(one.name):
+            for column in one.file.iter_batches(columns=[one.label]):
+                found.update(column.column(0).unique().to_pylist())
     found.discard(None)
     if all(isinstance(value, int) for value in found):
         notes.append(f"Labels are numbers without names: read as FER-2013's, 0 {EMOTIONS[0]} to 6 {EMOTIONS[-1]}.")
@@ -108,9 +131,14 @@ def _pictures(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[Picture
     for one in parts:
         file_split = _split_of_file(one.name)
         columns = [name for name in (one.image, one.label, one.split) if name]
-        for batch in one.file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
-            splits = batch.column(one.split).to_pylist() if one.split else [file_split] * batch.num_rows
-            images, labels = batch.column(one.image).to_pylist(), batch.column(one.label).to_pylist()
+        batches = one.file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns)
+        while True:
+            with _unharmed(one.name):
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                splits = batch.column(one.split).to_pylist() if one.split else [file_split] * batch.num_rows
+                images, labels = batch.column(one.image).to_pylist(), batch.column(one.label).to_pylist()
             for image, value, split in zip(images, labels, splits, strict=True):
                 where = f"row {row + 1}" if len(parts) == 1 else f"row {row + 1} ({one.name})"
                 label = _label(value, one.names, classes)

@@ -64,6 +64,10 @@ async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None], limi
         if "Too many" in problem.message:
             raise _too_many(limits) from None
         raise Refusal(400, "bad_body", f"The multipart form cannot be read: {problem.message}") from None
+    except Refusal:
+        raise
+    except (ValueError, LookupError, AttributeError) as problem:  # of a charset that is none, for instance
+        raise Refusal(400, "bad_body", f"The multipart form cannot be read: {problem}") from None
     files = [(key, value) for key, value in form.multi_items() if isinstance(value, UploadFile)]
     try:
         return [Upload(await file.read(), file.filename or key) for key, file in files]
