@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, print_json
+from ferkit.cli.console import count, no_native_chatter, notes, print_json
 from ferkit.cli.recognition import Detector, MinConfidence, Model
 
 if TYPE_CHECKING:
@@ -74,12 +74,13 @@ def batch(
 
 
 def _tell(summary: "BatchSummary") -> None:
-    notes.print(f"{summary.pictures:,} pictures, {summary.faces:,} faces; {summary.errors:,} could not be read.")
+    notes.print(
+        f"{count(summary.pictures, 'picture')}, {count(summary.faces, 'face')}; {summary.errors:,} could not be read."
+    )
     new = summary.parts - summary.skipped_parts
     before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
     pace = f" in {_duration(summary.seconds)}, {summary.pictures_per_second:.1f} pictures per second" if new else ""
-    files = "1 file" if summary.parts == 1 else f"{summary.parts:,} files"
-    notes.print(f"Wrote {files} into {summary.out}{before}{pace}.", markup=False)
+    notes.print(f"Wrote {count(summary.parts, 'file')} into {summary.out}{before}{pace}.", markup=False)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import fail, no_native_chatter, notes, output
+from ferkit.cli.console import count, fail, no_native_chatter, notes, output
 from ferkit.cli.recognition import Detector, MinConfidence, Model
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
@@ -91,7 +91,7 @@ def predict(
                 write(result)
             advance()
     if len(pictures) > 1:
-        notes.print(f"{len(pictures)} pictures, {faces} faces; {unread} could not be read.")
+        notes.print(f"{count(len(pictures), 'picture')}, {count(faces, 'face')}; {unread:,} could not be read.")
     for written in (csv, parquet, save):
         if written is not None and written.exists():
             notes.print(f"Wrote {written}", markup=False)

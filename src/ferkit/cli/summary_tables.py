@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from ferkit.cli.console import output
+from ferkit.cli.console import count, output
 from ferkit.palette import color_of
 from ferkit.sources import printable_name
 from ferkit.summaries.records import GroupSummary, Summary
@@ -53,16 +53,12 @@ def _say(line: str) -> None:
 
 
 def _amounts(group: GroupSummary) -> list[str]:
-    amounts = [_count(group.pictures, "picture"), _count(group.faces, "face")]
+    amounts = [count(group.pictures, "picture"), count(group.faces, "face")]
     if group.without_face:
-        amounts.append(f"{_count(group.without_face, 'picture')} without a face")
+        amounts.append(f"{count(group.without_face, 'picture')} without a face")
     if group.errors:
-        amounts.append(_count(group.errors, "error"))
+        amounts.append(count(group.errors, "error"))
     return amounts
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _print_labels(summary: Summary) -> None:
