@@ -18,6 +18,7 @@ import ferkit
 from ferkit.audit.folds import Plan, out_of_fold
 from ferkit.audit.suspects import Suspects, find_suspects, label_margins
 from ferkit.datasets import FaceSet
+from ferkit.datasets.table import pixel_prints
 from ferkit.metrics import wilson_interval
 from methods import BASE
 
@@ -35,7 +36,9 @@ def report(suspects: Suspects) -> None:
     another = clear & (seen != faces.labels)
     base = float(another[clear].mean())
     print(f"{faces.name}: {len(faces):,} faces, {clear.sum():,} with a first choice of the voters; by {suspects.by}")
-    print(f"voters see another class than the label on {base:.1%} of all; estimated: {suspects.wrong_share:.1%}")
+    print(
+        f"right about {suspects.accuracy:.1%} of the labels; estimates that {suspects.wrong_share:.1%} of them are wrong"
+    )
     print("| most suspicious | voters see another class | 95 % interval | and the suggested one | label has no vote |")
     print("|---|---|---|---|---|")
     for count in (*[n for n in COUNTS if n < len(suspects)], len(suspects)):
@@ -71,6 +74,8 @@ def main() -> None:
     if options.predictions:
         model = ferkit.Ensemble(options.predictions)
         faces = dataset.split("PublicTest")
+        seen = np.isin(pixel_prints(faces.images), pixel_prints(dataset.train.images))
+        faces = faces.select(~seen)  # copies of Training faces, which the model knows
         probabilities, by = model.predict_proba(faces.images), model.name
     else:
         faces: FaceSet = dataset.split("all")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError
 from ferkit.files import write_atomically
-from ferkit.metrics import Labels, Probabilities
+from ferkit.metrics import Labels, Probabilities, accuracy
 
 Joint = npt.NDArray[np.int64]
 
@@ -50,8 +50,16 @@ class Suspects:
         return len(self.indices)
 
     @property
+    def accuracy(self) -> float:
+        """Share of faces whose most probable class is their label: how far the probabilities can be believed at all."""
+        return accuracy(self.probabilities, self.faces.labels)
+
+    @property
     def wrong_share(self) -> float:
-        """Estimated share of wrong labels in all: the confident joint, brought to the counts of the labels."""
+        """Estimated share of wrong labels in all: the confident joint, brought to the counts of the labels.
+
+        It takes every confident mistake of the model for one of the labels, so it is too high, with a weak model by far.
+        """
         return wrong_share(self.joint, np.bincount(self.faces.labels, minlength=len(self.faces.classes)))
 
     def row(self, rank: int) -> dict[str, Any]:
@@ -76,6 +84,7 @@ class Suspects:
             "among": self.faces.name,
             "n": len(self.faces),
             "by": self.by,
+            "accuracy": self.accuracy,
             "suspects": len(self),
             "wrong_share": self.wrong_share,
             "confident_joint": self.joint.tolist(),

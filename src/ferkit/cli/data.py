@@ -1,10 +1,12 @@
 """`ferkit data`: what is in a data set, before anything is trained on it."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ferkit.cli import suspects as doubts
 from ferkit.cli.console import notes, output, print_json
 
 if TYPE_CHECKING:
@@ -31,32 +33,70 @@ def data(
     sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet: some faces of every class.")] = Path(
         "contact_sheet.png"
     ),
+    suspects: Annotated[
+        str | None,
+        typer.Option(metavar="N|FILE.csv", help="Look for labels that are likely wrong: list N, or all in a CSV."),
+    ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of suspects: a model that has not seen the faces; may be repeated."),
+    ] = None,
+    among: Annotated[
+        str | None, typer.Option(help="Of suspects: a split, or all. [default: all; with --predictions: not training]")
+    ] = None,
+    folds_in: Annotated[
+        Path | None, typer.Option(help="Of suspects: folder of the networks that are trained. [default: in runs/]")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Of suspects: networks to train, each on the others' faces.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Of suspects: epochs of each of these.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Of suspects: folder for a page with their faces.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Show what is in a data set: counts per class and split, duplicates, conflicts, broken rows, a contact sheet.
 
-    With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given.
+    With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --suspects trains
+    three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it trains none.
 
     Example: ferkit data fer2013.csv --sheet faces.png
+
+    Example: ferkit data fer2013.csv --suspects 50 --report suspects/
     """
     from ferkit.cli.progress import reading_bar
     from ferkit.datasets import load_dataset
     from ferkit.datasets.contact_sheet import check_target, write_contact_sheet
     from ferkit.datasets.loading import broken_error
 
+    wanted = doubts.Wanted(suspects, predictions or (), among, folds_in, folds, epochs, report)
+    wanted.check()
     check_target(sheet)
     with reading_bar() as progress:
-        dataset = load_dataset(
-            source, split=split, votes=votes, drop_duplicates=drop_duplicates, skip_broken=True, progress=progress
+        load = partial(
+            load_dataset,
+            source,
+            split=split,
+            votes=votes,
+            drop_duplicates=drop_duplicates,
+            skip_broken=True,
+            progress=progress,
         )
-    if as_json:
-        print_json({**to_dict(dataset), "contact_sheet": str(sheet)})
-    else:
+        dataset = load()
+    if not as_json:
         _print(dataset)
     write_contact_sheet(dataset, sheet)
+    unusable = bool(dataset.broken) and not skip_broken
+    found = doubts.find(wanted, dataset, load) if wanted.suspects and not unusable else None
+    if as_json:
+        more = {} if found is None else {"suspects": found.to_dict(wanted.count)}
+        print_json({**to_dict(dataset), "contact_sheet": str(sheet), **more})
+    elif found is not None:
+        doubts.show(found, wanted.count)
     notes.print(f"Contact sheet: {sheet}", markup=False)
-    if dataset.broken and not skip_broken:
+    if unusable:
         raise broken_error(source, dataset.broken)
+    if found is not None:
+        doubts.write(found, wanted)
 
 
 def to_dict(dataset: "Dataset") -> dict[str, Any]:

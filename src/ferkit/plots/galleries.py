@@ -45,6 +45,27 @@ def doubtful_gallery(
     _gallery(faces, metrics.most_doubtful(probabilities, count), words, path, theme, "No faces.")
 
 
+def suspects_gallery(
+    faces: FaceSet,
+    indices: npt.NDArray[np.int64],
+    suggested: npt.NDArray[np.int64],
+    probabilities: metrics.Probabilities,
+    path: Path,
+    *,
+    theme: Theme = LIGHT,
+) -> None:
+    """Faces whose labels are in doubt: each with its label, the class suggested in its colour, and both probabilities."""
+    by_face = dict(zip(indices.tolist(), suggested.tolist(), strict=True))
+
+    def words(index: int) -> Words:
+        given, other = int(faces.labels[index]), by_face[index]
+        names = [faces.classes[one] for one in (given, other)]
+        caption = f"{plain(names[0], 8)} \N{RIGHTWARDS ARROW} {plain(names[1], 8)}"
+        return names[1:], caption, f"{probabilities[index, given]:.0%} and {probabilities[index, other]:.0%}"
+
+    _gallery(faces, indices, words, path, theme, "No suspects.")
+
+
 def _gallery(
     faces: FaceSet,
     indices: npt.NDArray[np.int64],
