@@ -63,8 +63,8 @@ def _points(share: float) -> str:
 
 def _table(comparison: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column(Text(comparison.column), overflow="fold")
-    for heading in ("faces", "accuracy", "same mix", "macro-F1", "ECE", "by chance", "confidence"):
+    table.add_column("group", overflow="fold")
+    for heading in ("faces", "accuracy", "same mix", "macro-F1", "ECE", "by chance", "stated"):
         table.add_column(heading, justify="right")
     for group in comparison.groups:
         name = Text(f"{group.name}\n").append("too few" if group.small else "", "dim")
@@ -84,6 +84,6 @@ def _figures(group: GroupScores) -> list[Text | str]:
         if value is None or interval is None:
             cells.append("-")
             continue
-        between = f"{100 * interval[0]:.1f}-{interval[1]:.1%}"
+        between = f"{100 * interval[0]:.0f}-{interval[1]:.0%}"
         cells.append(Text(f"{value:.1%}\n").append(between, "dim"))
     return [*cells, f"{group.ece_by_chance:.1%}", f"{group.mean_confidence:.1%}"]

@@ -6,6 +6,7 @@ colour errs most on those whom such a report should protect.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from ferkit.audit.gaps import Floats, Gap, Interval, standardised, widest_gap
 from ferkit.audit.group_table import GroupTable
 from ferkit.errors import DatasetError
 from ferkit.evaluation import Report
+from ferkit.listing import natural_key
 
 # With fewer faces an interval spans a third of the scale: nothing can be concluded.
 FEW = 30
@@ -73,10 +75,11 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class GroupReport:
-    """What a table of groups says about a model: one comparison per column."""
+    """What a table of groups says about a model: one comparison per column. accuracy: on all faces, in groups or not."""
 
     model: str
     split: str
+    accuracy: float
     comparisons: tuple[Comparison, ...]
     note: str
     key: str = field(default="groups", init=False)
@@ -103,6 +106,12 @@ class GroupReport:
 
         return tables(self)
 
+    def section(self, figures: Path) -> str:
+        """The section of the report page, see `ferkit.evaluation.Addition`."""
+        from ferkit.audit.group_page import section_of
+
+        return section_of(self, figures)
+
 
 def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupReport:
     """The figures of each group in each column, the widest gap, and whether it is more than chance.
@@ -115,12 +124,15 @@ def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupRe
             f"Groups of {len(table):,} faces came with a report on {len(report.faces):,}. Join them anew."
         )
     comparisons = tuple(_compared(report, column, names, seed) for column, names in table.columns.items())
-    return GroupReport(report.model, report.split, comparisons, table.note)
+    return GroupReport(report.model, report.split, report.accuracy, comparisons, table.note)
 
 
 def _compared(report: Report, column: str, names: Sequence[str | None], seed: int) -> Comparison:
     labels, probabilities = report.faces.labels, report.probabilities
-    members = {name: np.flatnonzero([one == name for one in names]) for name in sorted({one for one in names if one})}
+    members = {
+        name: np.flatnonzero([one == name for one in names])
+        for name in sorted({one for one in names if one}, key=natural_key)
+    }
     large = [name for name, indices in members.items() if len(indices) >= FEW]
     hits = probabilities.argmax(axis=1) == labels
     k = len(report.classes)

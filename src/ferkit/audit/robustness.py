@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,12 @@ class Robustness:
                 for name, levels in self.levels.items()
             },
         }
+
+    def section(self, figures: Path) -> str:
+        """The section of the report page, see `ferkit.evaluation.Addition`."""
+        from ferkit.audit.robustness_page import section_of
+
+        return section_of(self, figures)
 
     def __str__(self) -> str:
         plain = Console(file=io.StringIO(), width=100, color_system=None)
