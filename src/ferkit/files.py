@@ -1,6 +1,8 @@
 """Where files go and how they are written: the cache folder, and writes that never leave half a file."""
 
 import os
+import re
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,8 +45,7 @@ def drafted(target: str | Path, error: type[FerkitError] = FerkitError) -> Itera
         if target.is_symlink():
             target = target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays at the end: many writers choose their format by it.
-    draft = target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
+    draft = _draft_of(target)
     try:
         yield draft
         with blame(target, error):
@@ -55,6 +56,58 @@ def drafted(target: str | Path, error: type[FerkitError] = FerkitError) -> Itera
         # Where the folder itself is the trouble, there is no draft; the error says all there is to say.
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+
+
+def _draft_of(target: Path) -> Path:
+    # The suffix stays at the end: many writers choose their format by it.
+    return target.with_name(f".{target.stem}.{uuid.uuid4().hex[:8]}{target.suffix}")
+
+
+# As `_draft_of` names them.
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}(\.[^.]*)?")
+
+
+def sweep(folder: Path, *, untouched_s: float = 86_400.0) -> None:
+    """Remove the drafts in a folder of ferkit's own that nobody has written to for so long: `kill -9` leaves them.
+
+    By default those of a day, for another process may be at work in the folder.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _DRAFT.fullmatch(path.name) and time.time() - path.stat().st_mtime >= untouched_s:
+                path.unlink(missing_ok=True)
+
+
+def create(target: Path, content: bytes) -> None:
+    """Write a file that must not be there yet: of two processes one makes it, the other gets `FileExistsError`.
+
+    It appears whole or not at all. Raises `OSError`.
+    """
+    draft = _draft_of(target)
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, target)  # unlike a rename, it refuses a name that is taken
+        except FileExistsError:
+            raise
+        except OSError:
+            _create_without_links(target, content)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _create_without_links(target: Path, content: bytes) -> None:
+    """For file systems that have none; a process that is killed in here leaves an empty file."""
+    target.open("xb").close()
+    try:
+        target.write_bytes(content)
+    except OSError:
+        target.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

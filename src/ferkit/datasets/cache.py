@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ferkit.datasets.records import Broken, Faces
 from ferkit.datasets.table import FaceTable, Progress, Reading, pixel_prints
 from ferkit.errors import DatasetError, FerkitError
-from ferkit.files import cache_folder, write_atomically
+from ferkit.files import cache_folder, sweep, write_atomically
 
 # Part of every key: raise it when a reader gives other faces, labels or notes for the same source.
 FORMAT_VERSION = 1
@@ -35,6 +35,7 @@ def cached_table(key: str, read: Callable[[], Reading], progress: Progress | Non
     An unwritable cache folder costs time, never the job: the table then stays in memory and a note says so.
     """
     folder = _folder(key)
+    sweep(folder)
     kept = _load(folder)
     if kept is not None:
         return kept

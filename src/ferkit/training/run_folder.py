@@ -14,7 +14,7 @@ from typing import Any
 from ferkit import model_folder
 from ferkit.datasets.records import Dataset
 from ferkit.errors import TrainingError
-from ferkit.files import blame, write_atomically
+from ferkit.files import blame, create, sweep, write_atomically
 from ferkit.keras_backend import load_keras
 from ferkit.recipes import TrainConfig
 
@@ -47,9 +47,8 @@ def claim(folder: Path, config: TrainConfig, dataset: Dataset, recipe: str = "cu
     text = json.dumps({**config.to_dict(), "data": about(dataset), "recipe": recipe}, indent=2) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # "x" and not a rename: only the creation of a file tells two processes apart.
-        with (folder / CONFIG_FILE).open("x", encoding="utf-8") as file:
-            file.write(text)
+        # Not a rename: only the creation of a file tells two processes apart.
+        create(folder / CONFIG_FILE, text.encode())
     except FileExistsError as problem:
         what = "another run has just taken it" if folder.is_dir() else "a file of that name is in the way"
         raise TrainingError(f"Cannot train into {folder}: {what}. Choose another --out.") from problem
@@ -57,6 +56,12 @@ def claim(folder: Path, config: TrainConfig, dataset: Dataset, recipe: str = "cu
         raise TrainingError(
             f"Cannot write {folder / CONFIG_FILE}: {problem.strerror}. Free space or choose another place."
         ) from problem
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a run that was killed had begun to write; whoever resumes it is the only one to write there."""
+    for place in (folder, folder / "checkpoints"):
+        sweep(place, untouched_s=0)
 
 
 @contextmanager
@@ -90,7 +95,9 @@ def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> tu
         trained_on, recipe = stored.pop("data"), stored.pop("recipe", None)
         config = TrainConfig.from_dict(stored)
     except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise TrainingError(f"{folder / CONFIG_FILE} cannot be read ({problem}). Start a new run.") from problem
+        raise TrainingError(
+            f"{folder / CONFIG_FILE} cannot be read ({problem}). Remove {folder}, or start a new run in another."
+        ) from problem
     if trained_on["fingerprint"] != dataset.fingerprint:
         raise TrainingError(
             f"{folder} was trained on other data ({trained_on['source']}, {trained_on['faces']}). "

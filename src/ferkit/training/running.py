@@ -174,7 +174,9 @@ def _learn(
     model = phase.compiled(trained, steps, counts)
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
-    if not resume:
+    if resume:
+        run_folder.tidy(folder)
+    else:
         run_folder.claim(folder, config, dataset, sitting.recipe)
     run_folder.add_sitting(folder, sitting.devices.names)
     if checkpoint:
