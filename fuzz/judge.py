@@ -12,7 +12,7 @@ T = TypeVar("T")
 LONGEST_MESSAGE = 4000
 
 
-class Finding(AssertionError):
+class Finding(AssertionError):  # noqa: N818 - what a fuzzer finds is called so
     """ferkit did what it must not do, although nothing was raised or only what may be raised."""
 
 

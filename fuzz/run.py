@@ -64,7 +64,7 @@ class Slice:
         options = [f"-max_total_time={round(seconds)}", "-timeout=30", "-rss_limit_mb=2048", "-close_fd_mask=3",
                    "-print_final_stats=1", "-verbosity=1"]  # fmt: skip
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
+            self.process = subprocess.Popen(  # noqa: S603 - names of our own
                 [sys.executable, "-m", "fuzz.harness", name, str(folder), *options],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
@@ -103,7 +103,11 @@ def fuzz(names: list[str], minutes: float, *, jobs: int, seconds: float) -> None
                 running.remove(one)
                 unstarted[one.name] += not one.account()
             busy = {one.name for one in running}
-            due = [name for name in sorted(left, key=lambda name: -left[name]) if left[name] > 5 and name not in busy and unstarted[name] < 5]
+            due = [
+                name
+                for name in sorted(left, key=lambda name: -left[name])
+                if left[name] > 5 and name not in busy and unstarted[name] < 5
+            ]
             if not due and not running:
                 return
             running += [Slice(name, min(seconds, left[name])) for name in due[: jobs - len(running)]]
@@ -129,7 +133,7 @@ def still_fails(name: str, path: Path) -> bool:
     )
     words = [sys.executable, "-c", code, str(ROOT), str(ROOT / "tests"), name, str(path)]
     try:
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=60, check=False)  # noqa: S603 - likewise
     except subprocess.TimeoutExpired:
         return True
     return done.returncode != 0
@@ -137,13 +141,25 @@ def still_fails(name: str, path: Path) -> bool:
 
 def write(names: list[str]) -> None:
     """The table of what was done and found."""
-    rows = ["| target | minutes | executions | edges | inputs kept | found | still open |", "|---|--:|--:|--:|--:|--:|--:|"]
+    rows = [
+        "| target | minutes | executions | edges | inputs kept | found | still open |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
     for name in names:
         total, found = Account.load(name), findings(name)
         still = sum(still_fails(name, path) for path in found)
         rows.append(f"| {name} | {total.seconds / 60:.0f} | {total.executions:,} | {total.edges:,} | {total.inputs:,} "
                     f"| {len(found)} | {still} |")  # fmt: skip
-    packages = ("atheris", "pillow", "opencv-python-headless", "pyarrow", "onnxruntime", "h5py", "starlette", "python-multipart")
+    packages = (
+        "atheris",
+        "pillow",
+        "opencv-python-headless",
+        "pyarrow",
+        "onnxruntime",
+        "h5py",
+        "starlette",
+        "python-multipart",
+    )
     versions = ", ".join(f"{one} {metadata.version(one)}" for one in packages)
     (ROOT / "fuzz" / "RESULTS.md").write_text(
         "# What fuzzing did\n\n"

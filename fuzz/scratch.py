@@ -5,15 +5,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from ferkit.datasets.table import Reading
 from fuzz.judge import Finding
+
+from ferkit.datasets.table import Reading
 
 
 @functools.cache
 def folder() -> Path:
     """A folder of this process, in memory where there is such a place; nothing but ferkit's own files may lie there."""
     memory = Path("/dev/shm")  # noqa: S108 - the folder made in it is our own
-    made = tempfile.mkdtemp(prefix="ferkit-fuzz-", dir=memory if memory.is_dir() and os.access(memory, os.W_OK) else None)
+    made = tempfile.mkdtemp(
+        prefix="ferkit-fuzz-", dir=memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    )
     return Path(made)
 
 
@@ -30,7 +33,9 @@ def tabled(reading: Reading) -> set[tuple[int, ...]]:
     for batch in reading.batches:
         count = len(batch.images)
         if not (len(batch.labels) == len(batch.splits) == len(batch.rows) == count):
-            raise Finding(f"{count} faces, {len(batch.labels)} labels, {len(batch.splits)} splits, {len(batch.rows)} rows")
+            raise Finding(
+                f"{count} faces, {len(batch.labels)} labels, {len(batch.splits)} splits, {len(batch.rows)} rows"
+            )
         if count:
             shapes.add(batch.images.shape[1:])
             if batch.labels.min() < 0 or batch.labels.max() >= len(reading.classes):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from fuzz.judge import Choices, Finding, refusals_allowed
+from fuzz.scratch import scratch
 
 from ferkit import model_files
 from ferkit.classifier import EmotionClassifier
-from fuzz.judge import Choices, Finding, refusals_allowed
-from fuzz.scratch import scratch
 from onnx_files import tiny_onnx
 
 WORDS = (b"class_name", b"module", b"keras.layers", b"builtins", b"Lambda", b"__lambda__", b"TFSMLayer", b"registered_name",
@@ -26,7 +26,7 @@ CONFIG = {
     "config": {"layers": [{"class_name": "Dense", "module": "keras.layers", "config": {"units": 7}}]},
 }
 CARD = {"classes": ["a", "b"], "face_input": {"height": 4, "width": 4}, "temperature": 2.0}
-FORBIDDEN = tuple(model_files._CODE_LAYERS) + ("__lambda__",)
+FORBIDDEN = (*model_files._CODE_LAYERS, "__lambda__")
 
 
 def seeds() -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def _hdf5(config: bytes, card: str | None = None) -> bytes:
     file = io.BytesIO()
     with h5py.File(file, "w") as made:
         # Attributes hold 64 KiB; text with zeros is kept as bytes.
-        made.attrs["model_config"] = np.void(config) if b"\0" in config or not config else config
+        made.attrs["model_config"] = config if config and b"\0" not in config else np.void(config or b"\0")
         if card is not None:
             made.attrs[model_files.CARD_KEY] = card
     return file.getvalue()

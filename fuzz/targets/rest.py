@@ -5,6 +5,7 @@ import json
 
 from fuzz.asgi import SETTINGS, ask
 from fuzz.judge import Choices, Finding, check_message, sized
+
 from web import picture
 
 WORDS = (b"--x\r\n", b"\r\n--x--\r\n", b'Content-Disposition: form-data; name="a"; filename="b"\r\n', b"multipart/form-data; boundary=x",
@@ -14,7 +15,17 @@ WORDS = (b"--x\r\n", b"\r\n--x--\r\n", b'Content-Disposition: form-data; name="a
          b"Bearer key", b"x-api-key", b"transfer-encoding", b"null", b"\\ud800", b"[[[[[[[[", b"9" * 40)  # fmt: skip
 LONGEST = 8192
 
-PATHS = ("/v1/predict", "/v1/model", "/healthz", "/metrics", "/openapi.json", "/docs", "/", "/static/live.js", "/v1/stream")
+PATHS = (
+    "/v1/predict",
+    "/v1/model",
+    "/healthz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+    "/",
+    "/static/live.js",
+    "/v1/stream",
+)
 METHODS = ("POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "\xff")
 TYPES = (b"multipart/form-data; boundary=x", b"application/json", b"image/jpeg", b"text/plain", b"")
 ANSWERS = {200, 206, 304, 307, 400, 401, 403, 404, 405, 408, 413, 415, 416, 422, 429, 503}
@@ -34,7 +45,10 @@ def seeds() -> dict[str, bytes]:
         "form of a field": (0, _form(b'Content-Disposition: form-data; name="a"\r\n\r\nb')),
         "form cut off": (0, _form(file + small)[:-20]),
         "json": (1, json.dumps({"pictures": [text]}).encode()),
-        "json named": (1, json.dumps({"pictures": [{"name": "me", "data": "data:image/png;base64," + text}, 5]}).encode()),
+        "json named": (
+            1,
+            json.dumps({"pictures": [{"name": "me", "data": "data:image/png;base64," + text}, 5]}).encode(),
+        ),
         "json of an address": (1, b'{"pictures": ["http://127.0.0.1/a.png", "file:///etc/passwd"]}'),
         "picture": (2, small),
         "text": (3, b"hello"),

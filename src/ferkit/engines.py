@@ -76,12 +76,13 @@ def open_keras(path: Path) -> Any:
     from ferkit.keras_backend import load_keras
 
     model_files.refuse_code(path)
+    keras = load_keras()
     try:
         # Safe mode is Keras' default; it is written out because nothing else may ever stand here.
-        return load_keras().saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as problem:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as problem:  # what a stranger wrote makes layers raise nearly anything
         first = str(problem).strip().split("\n")[0]
-        raise ModelError(f"Keras cannot load {path}: {first}") from problem
+        raise ModelError(f"Keras cannot load {path}: {first or type(problem).__name__}") from problem
 
 
 def _open_keras_file(path: Path) -> OpenedFile:
@@ -103,6 +104,7 @@ def _usual_scale(model: Any) -> float:
 def _onnx_session(path: Path, threads: int | None) -> Any:
     import onnxruntime
 
+    model_files.refuse_data_outside(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised as well, and is said in one line
     # A number of its own choosing ONNX Runtime also pins to cores, whatever `taskset` left this process.
@@ -148,10 +150,13 @@ def _run_onnx(session: Any, path: Path) -> Network:
 def _open_onnx(path: Path, threads: int | None) -> OpenedFile:
     session = _onnx_session(path, threads)
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 1 or len(outputs[0].shape) != 2:
+    if len(inputs) != 1 or len(inputs[0].shape or ()) != 4 or len(outputs) != 1 or len(outputs[0].shape or ()) != 2:
         found = f"{[one.shape for one in inputs]} and {[one.shape for one in outputs]}"
         raise ModelError(f"{path} must take (N, height, width, channels) and give (N, classes). Received: {found}.")
-    text = session.get_modelmeta().custom_metadata_map.get(model_files.CARD_KEY)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get(model_files.CARD_KEY)
+    except UnicodeDecodeError as problem:
+        raise ModelError(f"{path} is damaged: its card cannot be read ({problem}).") from problem
     height, width, channels = (side if isinstance(side, int) else None for side in inputs[0].shape[1:])
     classes = outputs[0].shape[1]
     return OpenedFile(

@@ -9,10 +9,10 @@ _LONGEST = 2000
 
 
 def one_line(text: str) -> str:
-    """Text as a line that a terminal shows and does not obey; what is very long loses its middle.
+    r"""Text as a line that a terminal shows and does not obey; what is very long loses its middle.
 
-    >>> one_line("no picture: a\\nb\\x1b[2J.png")
-    'no picture: a b\\\\x1b[2J.png'
+    >>> one_line("no picture: a\nb\x1b[2J.png")
+    'no picture: a b\\x1b[2J.png'
     """
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST * 3 // 4]} ... {text[-_LONGEST // 4 :]}"

@@ -102,6 +102,79 @@ def refuse_code(path: Path) -> None:
             )
 
 
+def refuse_data_outside(path: Path) -> None:
+    """Look into an `.onnx` file for weights that lie in other files: anywhere on this machine, and under no checksum.
+
+    Raises:
+        ModelError: it names such a file, or is no ONNX file.
+    """
+    try:
+        names_others = _data_outside(memoryview(path.read_bytes()), "model")
+    except OSError as problem:
+        raise ModelError(f"Cannot read {path}: {problem.strerror or problem}.") from problem
+    except (ValueError, LookupError, RecursionError) as problem:
+        raise ModelError(f"{path} is not an ONNX network, or it is damaged.") from problem
+    if names_others:
+        raise ModelError(
+            f"{path} keeps weights in other files (external data), which ferkit does not open. Save it as one file, for "
+            "instance with onnx.save(onnx.load(PATH), PATH)."
+        )
+
+
+# Where in ONNX's messages tensors are, as https://github.com/onnx/onnx/blob/main/onnx/onnx.proto numbers the fields.
+_ONNX_FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+
+
+def _data_outside(message: memoryview, kind: str) -> bool:
+    for number, value in _fields(message):
+        if kind == "tensor":
+            if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
+                return True
+        elif isinstance(value, memoryview) and number in _ONNX_FIELDS[kind]:
+            if _data_outside(value, _ONNX_FIELDS[kind][number]):
+                return True
+    return False
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of a protobuf message: number, and value as a number or as bytes; numbers of fixed size are left out."""
+    at = 0
+    while at < len(message):
+        key, at = _number(message, at)
+        number, form = key >> 3, key & 7
+        if form == 0:
+            value, at = _number(message, at)
+            yield number, value
+            continue
+        length, at = _number(message, at) if form == 2 else ({1: 8, 5: 4}[form], at)
+        if at + length > len(message):
+            raise ValueError("a field ends behind its message")
+        if form == 2:
+            yield number, message[at : at + length]
+        at += length
+
+
+def _number(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise ValueError("a number without an end")
+
+
 def _network_config(path: Path) -> Any:
     """The layers of a file, read where Keras will read them: by its suffix, for one file may be both of these."""
     try:

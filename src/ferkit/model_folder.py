@@ -36,6 +36,8 @@ INTENDED_USE = (
 
 # A card of a stranger decides how large the arrays are that faces are cut into.
 _LARGEST_SIDE = 4096
+# Beyond it and its inverse, probabilities are no numbers any more.
+_LEAST_FACTOR = 1e-3
 
 
 def find(model: str | Path) -> Path:
@@ -84,8 +86,11 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
     names_ok = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
     if not names_ok or len(set(classes)) != len(classes):
         raise ModelError(f"{path}: classes must be at least two different names. Received: {classes!r}.")
-    if not all(math.isfinite(one) and one > 0 for one in (temperature, scale)):
-        raise ModelError(f"{path}: temperature must be above 0, as pixel_scale. Received: {temperature} and {scale}.")
+    if not all(_LEAST_FACTOR <= one <= 1 / _LEAST_FACTOR for one in (temperature, scale)):
+        raise ModelError(
+            f"{path}: temperature must be above 0, as pixel_scale, and neither tiny nor huge. Received: {temperature} "
+            f"and {scale}."
+        )
     sides_ok = all(type(one) is int and 1 <= one <= _LARGEST_SIDE for one in (face_input.height, face_input.width))
     if not sides_ok or face_input.channels not in (1, 3) or not math.isfinite(margin) or not -0.9 <= margin <= 10:
         raise ModelError(

@@ -94,8 +94,9 @@ def _open(one: DataFile) -> Part:
 def _can_be_labels(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _can_be_labels(kind.value_type)
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_string, pa.types.is_large_string)
-    return any(test(kind) for test in (*tests, pa.types.is_string_view, pa.types.is_null))
+    numbers = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    names = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(numbers or names or pa.types.is_null(kind))
 
 
 def _published_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
