@@ -10,7 +10,16 @@ from ferkit.files import write_atomically
 from ferkit.model_folder import INTENDED_USE
 from ferkit.plots import comparison as plots
 from ferkit.report.document import document
-from ferkit.report.parts import both_themes, class_name, face_tile, percent, scrolling_table, section
+from ferkit.report.parts import (
+    both_themes,
+    class_name,
+    face_tile,
+    percent,
+    scrolling_table,
+    section,
+    table_head,
+    table_row,
+)
 
 _MOST_CLASHES = 12
 _FACES = 32
@@ -126,14 +135,14 @@ def _quarters(pair: Pair) -> str:
         return f'<tr><th scope="row">{name}</th>{cells}</tr>'
 
     rows = [row("A right", pair.both, pair.only_a), row("A wrong", pair.only_b, pair.neither)]
-    return scrolling_table(_head("", "B right", "B wrong"), rows)
+    return scrolling_table(table_head("", "B right", "B wrong"), rows)
 
 
 def _figures(found: Comparison) -> str:
     def paired_row(name: str, pair: Pair) -> str:
         low, high = pair.interval
         cells = [f"{pair.n:,}", *map(percent, pair.accuracies), points(pair.difference)]
-        return _row(name, *cells, f"{points(low)} to {points(high)}", p_value(pair.p))
+        return table_row(name, *cells, f"{points(low)} to {points(high)}", p_value(pair.p))
 
     rows = [paired_row("Accuracy", found.overall)]
     if found.without_duplicates:
@@ -141,20 +150,22 @@ def _figures(found: Comparison) -> str:
     n, (low, high) = f"{found.a.n:,}", found.macro_f1_interval
     f1 = found.a.macro_f1, found.b.macro_f1
     rows.append(
-        _row("Macro-F1", n, *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", f"{low:+.3f} to {high:+.3f}", "-")
+        table_row(
+            "Macro-F1", n, *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", f"{low:+.3f} to {high:+.3f}", "-"
+        )
     )
     for name, key in (("Log loss, in nats", "nll"), ("Calibration error (ECE)", "ece")):
         a, b = getattr(found.a, key), getattr(found.b, key)
-        rows.append(_row(name, n, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", "-", "-"))
-    return scrolling_table(_head("", "Faces", "A", "B", "B less A", "95% interval", "p"), rows)
+        rows.append(table_row(name, n, f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", "-", "-"))
+    return scrolling_table(table_head("", "Faces", "A", "B", "B less A", "95% interval", "p"), rows)
 
 
 def _per_class(found: Comparison) -> str:
     rows = []
     for name, (pair, p) in found.per_class.items():
         cells = [f"{pair.n:,}", *map(percent, pair.accuracies), points(pair.difference), p_value(p)]
-        rows.append(_row(class_name(name), *cells))
-    return scrolling_table(_head("Class", "Faces", "A finds", "B finds", "B less A", "p"), rows)
+        rows.append(table_row(class_name(name), *cells))
+    return scrolling_table(table_head("Class", "Faces", "A finds", "B finds", "B less A", "p"), rows)
 
 
 def _agreement(found: Comparison) -> str:
@@ -171,9 +182,9 @@ def _clashes(found: Comparison) -> str:
     for one in found.clashes[:_MOST_CLASHES]:
         cells = [f"{count:,}" for count in (one.n, one.a_right, one.b_right, one.n - one.a_right - one.b_right)]
         names = f'{class_name(one.a)}</th><th scope="row" style="text-align:left">{class_name(one.b)}'
-        rows.append(_row(names, *cells))
+        rows.append(table_row(names, *cells))
     head = '<th scope="col">A says</th><th scope="col" style="text-align:left">B says</th>'
-    return scrolling_table(head + _head("Faces", "A right", "B right", "Neither"), rows)
+    return scrolling_table(head + table_head("Faces", "A right", "B right", "Neither"), rows)
 
 
 def _faces(found: Comparison) -> str:
@@ -186,11 +197,3 @@ def _faces(found: Comparison) -> str:
         alt = f"Face labelled {escape(label)}; {', '.join(said)}"
         tiles.append(face_tile(found.a.faces.images[index], answers, alt, escape(label), "<br>".join(said)))
     return f'<ul class="faces">{"".join(tiles)}</ul>' if tiles else "<p>There are none.</p>"
-
-
-def _row(name: str, *cells: str) -> str:
-    return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _head(*names: str) -> str:
-    return "".join(f'<th scope="col">{name}</th>' for name in names)

@@ -1,14 +1,12 @@
 """The galleries of a report page: the mistakes a model was surest of, and the faces it hesitated over most."""
 
-from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
 from ferkit import metrics
 from ferkit.evaluation import Report
-from ferkit.palette import color_of
-from ferkit.report.parts import inline_face
+from ferkit.report.parts import face_tile
 
 COUNT = 24
 # Where the first answer leads by less, the text counts who was right.
@@ -27,7 +25,11 @@ def mistakes(report: Report) -> str:
         answer = report.classes[int(report.probabilities[index].argmax())]
         confidence = f"{report.probabilities[index].max():.0%}"
         alt = f"Face labelled {true}, called {escape(answer)} with {confidence}"
-        tiles.append(_tile(report, index, [answer], alt, f"{true} &rarr; {escape(answer)}", f"{confidence} sure"))
+        tiles.append(
+            face_tile(
+                report.faces.images[index], [answer], alt, f"{true} &rarr; {escape(answer)}", f"{confidence} sure"
+            )
+        )
     return f'<ul class="faces">{"".join(tiles)}</ul>' if tiles else "<p>There are none.</p>"
 
 
@@ -40,7 +42,9 @@ def doubtful(report: Report) -> str:
         first, second = (f"{report.probabilities[index, k]:.0%}" for k in ranked)
         true = escape(_label(report, index))
         alt = f"Face labelled {true}, called {caption} with {first} and {second}"
-        tiles.append(_tile(report, index, answers, alt, caption, f"{first} and {second}<br>label: {true}"))
+        tiles.append(
+            face_tile(report.faces.images[index], answers, alt, caption, f"{first} and {second}<br>label: {true}")
+        )
     return f'<ul class="faces">{"".join(tiles)}</ul>'
 
 
@@ -56,19 +60,6 @@ def doubtful_text(report: Report) -> str:
     return (
         f"{text} Of all {report.n:,} faces, {close.sum():,} have less than {_CLOSE * 100:.0f} points between the two; "
         f"there the first is right on {first:.0%}, the second on {second:.0%}."
-    )
-
-
-def _tile(report: Report, index: int, answers: Sequence[str], alt: str, caption: str, below: str) -> str:
-    """A face over a strip of its answers' colours; alt, caption and below are HTML."""
-    stops = ", ".join(
-        f"{color_of(answer)} {100 * place / len(answers):.0f}% {100 * (place + 1) / len(answers):.0f}%"
-        for place, answer in enumerate(answers)
-    )
-    strip = f"border-image: linear-gradient(90deg, {stops}) 1"
-    return (
-        f'<li><figure><img alt="{alt}" src="{inline_face(report.faces.images[index])}" style="{strip}">'
-        f"<figcaption>{caption}<small>{below}</small></figcaption></figure></li>"
     )
 
 

@@ -4,7 +4,6 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ferkit.labels import EMOTIONS
 from ferkit.model_folder import INTENDED_USE
 from ferkit.plots import galleries
 from ferkit.report import faces, run
+from ferkit.report.document import document
 from ferkit.report.parts import both_themes, class_name, number, percent, scrolling_table, section
 from ferkit.report.run import History
 
@@ -29,8 +29,6 @@ _ALT = {
     "curves": "Loss, accuracy and learning rate by epoch.",
     "speed": "Faces per second of each epoch; the table beside it has the median.",
 }
-# The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(
@@ -63,7 +61,9 @@ def write_report(
         gallery(report.faces, probabilities, folder / "figures" / f"{name}.png", count=faces.COUNT)
 
     sections = [one.section(folder / "figures") for one in additions]
-    page = "\n".join(_page(report, pictures, history, card, sections))
+    views = f", each seen with {escape(report.tta)}" if report.tta else ""
+    about = f"{report.n:,} faces{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page."
+    page = document(f"{report.model} on {report.split}", about, _sections(report, pictures, history, card, sections))
     with write_atomically(folder / "report.json") as draft:
         draft.write_text(
             json.dumps(to_document(report, additions), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -82,32 +82,13 @@ def read_history(path: Path) -> list[dict[str, float]]:
         raise FerkitError(f"{path} is no history of a training run: {problem}.") from problem
 
 
-def _page(
+def _sections(
     report: Report,
     pictures: Mapping[str, str],
     history: History | None,
     card: Mapping[str, Any] | None,
     additions: Sequence[str],
 ) -> Iterator[str]:
-    title = escape(f"{report.model} on {report.split}")
-    style = (resources.files("ferkit.report") / "page.css").read_text(encoding="utf-8")
-    views = f", each seen with {escape(report.tta)}" if report.tta else ""
-    yield f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title} - ferkit report</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{title}</h1>
-<p>{report.n:,} faces{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page.</p>
-</header>
-<main>"""
     yield section("In short", "", _tiles(report) + _context(report, card or {}), wide=True)
     yield section("Faces it may have seen before", *_duplicates(report))
     yield section("What it may be used for", escape(INTENDED_USE), "", kind="notice")
@@ -125,7 +106,6 @@ def _page(
     yield section("The faces it hesitated over most", text, gallery, wide=True)
     if card:
         yield section("Model card", "What the model folder says about itself.", run.model_card(card), wide=True)
-    yield "</main>\n<footer><p>Written by ferkit.</p></footer>\n</body>\n</html>"
 
 
 _PER_CLASS = (

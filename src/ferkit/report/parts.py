@@ -26,6 +26,15 @@ def scrolling_table(head: str, rows: Sequence[str]) -> str:
     return f'<div class="scroll" tabindex="0"><table>{heads}\n<tbody>{"".join(rows)}</tbody></table></div>'
 
 
+def table_head(*names: str) -> str:
+    return "".join(f'<th scope="col">{name}</th>' for name in names)
+
+
+def table_row(name: str, *cells: str) -> str:
+    """A row that begins with its name; all are HTML."""
+    return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
 def class_name(name: str) -> str:
     return f'<span class="dot" style="background:{color_of(name)}"></span>{escape(name)}'
 
