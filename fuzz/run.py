@@ -98,11 +98,11 @@ def fuzz(names: list[str], minutes: float, *, jobs: int, seconds: float) -> None
     unstarted: Counter[str] = Counter()
     try:
         while True:
-            left = {name: 60 * minutes - Account.load(name).seconds for name in names}
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 unstarted[one.name] += not one.account()
             busy = {one.name for one in running}
+            left = {name: 60 * minutes - Account.load(name).seconds for name in names}
             due = [
                 name
                 for name in sorted(left, key=lambda name: -left[name])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from fuzz.judge import Choices, Finding, refusals_allowed
-from fuzz.scratch import scratch
 
 from ferkit import model_files
 from ferkit.classifier import EmotionClassifier
+from fuzz.judge import Choices, Finding, refusals_allowed
+from fuzz.scratch import scratch
 from onnx_files import tiny_onnx
 
 WORDS = (b"class_name", b"module", b"keras.layers", b"builtins", b"Lambda", b"__lambda__", b"TFSMLayer", b"registered_name",

@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 import PIL.Image
-from fuzz.judge import Choices, Finding, refusals_allowed
 
 import pictures as made
 from ferkit import images
+from fuzz.judge import Choices, Finding, refusals_allowed
 
 WORDS = (b"IHDR", b"IDAT", b"tRNS", b"PLTE", b"eXIf", b"acTL", b"iCCP", b"II*\0", b"MM\0*", b"\xff\xd8", b"\xff\xda",
          b"\xff\xe1", b"Exif\0\0", b"GIF89a", b"RIFF", b"WEBPVP8X", b"ANIM", b"ftypavif", b"ispe", b"P6 ", b"P7\n",

@@ -5,7 +5,6 @@ import json
 
 from fuzz.asgi import SETTINGS, ask
 from fuzz.judge import Choices, Finding, check_message, sized
-
 from web import picture
 
 WORDS = (b"--x\r\n", b"\r\n--x--\r\n", b'Content-Disposition: form-data; name="a"; filename="b"\r\n', b"multipart/form-data; boundary=x",

@@ -5,7 +5,6 @@ import json
 
 from fuzz.asgi import SETTINGS, ask
 from fuzz.judge import Choices, Finding, check_message, sized
-
 from web import picture
 
 WORDS = (b'{"type": "reset"}', b'{"type":', b"reset", b"ferkit.v1", b"ferkit.key.", b"a2V5", b"host", b"origin", b"null",

@@ -113,7 +113,7 @@ def refuse_data_outside(path: Path) -> None:
     except OSError as problem:
         raise ModelError(f"Cannot read {path}: {problem.strerror or problem}.") from problem
     except (ValueError, LookupError, RecursionError) as problem:
-        raise ModelError(f"{path} is not an ONNX network, or it is damaged.") from problem
+        raise ModelError(f"{path} is not a network that ONNX Runtime can run.") from problem
     if names_others:
         raise ModelError(
             f"{path} keeps weights in other files (external data), which ferkit does not open. Save it as one file, for "
@@ -139,9 +139,10 @@ def _data_outside(message: memoryview, kind: str) -> bool:
         if kind == "tensor":
             if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
                 return True
-        elif isinstance(value, memoryview) and number in _ONNX_FIELDS[kind]:
-            if _data_outside(value, _ONNX_FIELDS[kind][number]):
-                return True
+            continue
+        inside = _ONNX_FIELDS[kind].get(number)
+        if inside is not None and isinstance(value, memoryview) and _data_outside(value, inside):
+            return True
     return False
 
 

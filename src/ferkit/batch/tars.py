@@ -41,7 +41,7 @@ class _Member(tarfile.TarInfo):
             cast(Archive, archive).ended = True
             raise
         # With a size below zero the next header would be this one again, for ever (CVE-2025-8194).
-        if archive.offset <= member.offset:  # type: ignore[attr-defined]
+        if archive.offset <= member.offset:
             raise tarfile.ReadError("a member ends before it begins")
         return member
 
