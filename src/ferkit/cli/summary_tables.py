@@ -64,11 +64,11 @@ def _amounts(group: GroupSummary) -> list[str]:
 def _print_labels(summary: Summary) -> None:
     total, blocks = summary.total, output.encoding.lower().startswith("utf")
     rows: list[Sequence[str | Text]] = [("perceived", "faces", "share", "mean confidence", "")]
-    for label, count in sorted(total.labels.items(), key=lambda item: -item[1].faces):
+    for label, seen in sorted(total.labels.items(), key=lambda item: -item[1].faces):
         share = total.share(label) or 0.0
         bar = Text(("█" if blocks else "#") * round(share * _BAR), color_of(label))
-        confidence = "" if count.mean_confidence is None else f"{count.mean_confidence:.2f}"
-        rows.append((printable_name(label), f"{count.faces:,}", share_text(share, total.faces), confidence, bar))
+        confidence = "" if seen.mean_confidence is None else f"{seen.mean_confidence:.2f}"
+        rows.append((printable_name(label), f"{seen.faces:,}", share_text(share, total.faces), confidence, bar))
     output.print()
     _print_rows(rows)
 
