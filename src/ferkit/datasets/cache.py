@@ -23,6 +23,8 @@ from ferkit.files import cache_folder, sweep, write_atomically
 # Part of every key: raise it when a reader gives other faces, labels or notes for the same source.
 FORMAT_VERSION = 1
 _PROBED_FACES = 64
+# Each is remembered with its reason; a file of nothing else must not fill the memory.
+_MOST_BROKEN = 1_000_000
 
 
 class _CacheError(FerkitError):
@@ -105,6 +107,10 @@ class _Columns:
 def _draw(reading: Reading, columns: _Columns, keep: Callable[[Faces], None], progress: Progress | None) -> None:
     for batch in reading.batches:
         columns.broken += batch.broken
+        if len(columns.broken) > _MOST_BROKEN:
+            raise DatasetError(
+                f"More than {_MOST_BROKEN:,} rows or pictures cannot be read, so this is no data set of faces."
+            )
         if len(batch.images):
             keep(batch.images)
             columns.labels.append(batch.labels)

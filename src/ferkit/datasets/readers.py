@@ -34,6 +34,8 @@ class Reader(Protocol):
 
 
 _PARQUET_MAGIC = b"PAR1"
+# Of a CSV: what has no line ends must not fill the memory.
+_LONGEST_HEADER = 1 << 16
 
 READERS: Registry[Reader] = Registry("data set format")
 
@@ -106,7 +108,10 @@ class CsvReader:
 
     def _batches(self, file: DataFile, shaper: Shaper) -> Iterator[Batch]:
         with file.open() as (stream, position):
-            columns = csv_reader.parse_header(stream.readline())
+            header = stream.readline(_LONGEST_HEADER)
+            if len(header) == _LONGEST_HEADER:
+                raise DatasetError(f"{file.name} has a header longer than {_LONGEST_HEADER:,} bytes: no CSV of faces.")
+            columns = csv_reader.parse_header(header)
             if columns is None:
                 raise DatasetError(f"{file.name} changed while it was read; run again.")
             for batch in csv_reader.read_batches(stream, columns, file.name):

@@ -7,7 +7,7 @@ and NF are left out, having no place among the seven classes.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +83,17 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
     return Votes(votes.astype(np.float32), ~without), note
 
 
+def _rows(lines: Sequence[str], path: Path) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines)
+    except csv.Error as problem:  # a field without an end, for instance
+        raise DatasetError(f"{path} is no table of votes ({problem}). {_EXPECTED}.") from problem
+
+
 def _read(path: Path, classes: Sequence[str]) -> tuple[npt.NDArray[np.float64], list[str]]:
     with open_file(path) as (stream, _):
         lines = stream.read(1 << 28).decode("utf-8-sig", "replace").splitlines()
-    rows = csv.reader(lines)
+    rows = _rows(lines, path)
     header = [canonical(name) for name in next(rows, [])]
     absent = [name for name in classes if name not in header]
     if absent:
@@ -100,11 +107,11 @@ def _read(path: Path, classes: Sequence[str]) -> tuple[npt.NDArray[np.float64], 
             continue
         try:
             counts.append([float(row[column]) for column in columns])
+            usages.append(usage_name(row[usage]) if usage is not None else "")
         except (ValueError, IndexError):
             raise DatasetError(
                 f"{path}, row {number}: {','.join(row)[:60]!r} is not a row of votes. {_EXPECTED}."
             ) from None
-        usages.append(usage_name(row[usage]) if usage is not None else "")
     array = np.array(counts, np.float64).reshape(-1, len(classes))
     if not np.isfinite(array).all() or (array < 0).any():
         bad = int(np.flatnonzero(~(np.isfinite(array) & (array >= 0)).all(axis=1))[0])
