@@ -2,8 +2,10 @@
 
 import json
 import re
+import runpy
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
@@ -189,3 +191,54 @@ def test_a_card_says_whose_truth_it_was_measured_on():
     assert "(by most voters' choice)" in text
     assert 'EmotionRecognizer("voters")' in text
     assert "by most voters" not in model_card.text_of(CARD)
+
+
+def level(strength, accuracy, confidence):
+    return {"strength": strength, "accuracy": accuracy, "mean_confidence": confidence}
+
+
+BLUR = {"unit": "pixels", "mean_accuracy": 0.55, "levels": [level(1, 0.7, 0.7), level(2, 0.4, 0.6)]}
+NOISE = {"unit": "of 255", "mean_accuracy": 0.65, "levels": [level(9, 0.65, 0.7)]}
+DEGRADED = {
+    "n": 1000,
+    "clean": {"accuracy": 0.75},
+    "mean_accuracy": 0.6,
+    "relative_accuracy": 0.8,
+    "relative_accuracy_ci95": [0.78, 0.82],
+    "degradations": {"blur": BLUR, "noise": NOISE},
+}
+
+
+def test_degraded_faces_are_a_section_and_a_known_failure():
+    text = model_card.text_of({**LEAST, "robustness": {**DEGRADED, "split": "val", "limited": True}})
+    assert cells(body_of(text), "degradation") == [
+        ["blur (pixels)", "55 %", "70 % at 1, 40 % at 2"],
+        ["noise (of 255)", "65 %", "65 % at 9"],
+    ]
+    said = "gets few right: 40 % at blur 2 (pixels) and 65 % at noise 9 (of 255); 75 % of the same as they are."
+    assert said in text
+    assert "does not notice, and states a confidence of 60 % at blur 2 (pixels)." in text, "and not at noise"
+    assert "DATA --split val --robustness --limit 1000`" in text
+    assert "When pictures get worse" not in model_card.text_of(LEAST)
+
+
+def test_figures_on_degraded_faces_go_into_the_card_of_their_own_model_only(tmp_path):
+    place = Path(__file__).parents[1] / "tools" / "card_figures.py"
+    tool = runpy.run_path(str(place))
+    shutil.copyfile(model_folder.find("default") / "card.json", tmp_path / "card.json")
+    document = {**CARD["metrics"], "robustness": DEGRADED}
+    for _ in range(2):  # again, in place of what stands there
+        tool["add"](tmp_path, document)
+    card = model_folder.read_card(tmp_path)
+    assert card["robustness"] == {"split": "PublicTest", **DEGRADED, "limited": True}
+    assert {**card, "robustness": 0} == {**CARD, "robustness": 0}
+    assert "When pictures get worse" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ModelError, match="figures of the same model"):
+        tool["add"](tmp_path, {**document, "accuracy": 0.5})
+
+
+def test_the_notice_is_the_same_everywhere():
+    root = Path(__file__).parents[1]
+    for path in (root / "docs" / "responsible-use.md", model_folder.find("default") / "README.md"):
+        words = " ".join(path.read_text(encoding="utf-8").replace("\n> ", " ").split())
+        assert model_card.NOTICE in words, path.name

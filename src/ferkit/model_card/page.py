@@ -6,23 +6,38 @@ gives the same text, whenever and wherever it is written.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ferkit import metrics
 from ferkit.errors import ModelError
 from ferkit.files import write_atomically
+from ferkit.model_card.failures import degraded, known, scored_classes
+from ferkit.model_card.words import (
+    Entries,
+    code,
+    entries,
+    interval,
+    joined,
+    listed,
+    percent,
+    plain,
+    points,
+    split,
+    table,
+)
 from ferkit.model_folder import CARD_FILE, INTENDED_USE, KERAS_FILE, ONNX_FILE
 
 README_FILE = "README.md"
 
-# Figures of a class with fewer faces say more about these faces than about the class.
-_FEW = 100
-# How many of the worst classes are named.
-_WORST = 3
-
-Entries = Mapping[str, Any]
+# What people must be told who are exposed to emotion recognition: Regulation (EU) 2024/1689, Art. 50(3) and (5).
+NOTICE = (
+    "An automated system is in use here. It looks at faces in the picture of a camera and estimates which expression other "
+    "people would see in them, such as happy or sad. It cannot know what you feel, and it is often wrong. Purpose: [what "
+    "for]. Responsible: [who, and how to reach them]. Pictures are [not stored / stored until ...]. Where to read more, and "
+    "how to object: [where]."
+)
 
 
 def write(folder: Path, card: Entries, *, file: str = README_FILE, name: str = "path/to/this/folder") -> Path:
@@ -55,16 +70,17 @@ def text_of(card: Entries, name: str = "path/to/this/folder") -> str:
 
 
 def _text_of(card: Entries, name: str) -> str:
-    measured = _entries(card, "metrics")
+    measured = entries(card, "metrics")
     sections = (
         ("", _summary(card)),
-        ("Intended and prohibited use", [_plain(card.get("intended_use") or INTENDED_USE)]),
+        ("Intended and prohibited use", _use(card)),
         ("How good it is", _figures(measured)),
         ("Each class", _classes(measured)),
         ("Calibration", _calibration(card, measured)),
-        ("Known failures", ["\n".join(f"- {one}" for one in _failures(card, measured))]),
-        ("Data", _data(_entries(card, "training"))),
-        ("Training", _training(_entries(card, "training"))),
+        ("When pictures get worse", degraded(entries(card, "robustness"))),
+        ("Known failures", known(card, measured)),
+        ("Data", _data(entries(card, "training"))),
+        ("Training", _training(entries(card, "training"))),
         ("How to use it", _usage(card, name)),
         ("Files, versions, licence", _origin(card)),
     )
@@ -87,56 +103,65 @@ def _front_matter(card: Entries) -> str:
 
 def _summary(card: Entries) -> Iterator[str]:
     name, takes, classes = card.get("architecture"), card["face_input"], card["classes"]
-    yield f"# Facial expression recognition{f' with {_plain(name)}' if name else ''}"
+    yield f"# Facial expression recognition{f' with {plain(name)}' if name else ''}"
     size = [f"{card['parameters']:,} parameters"] if "parameters" in card else []
     if "multiply_adds" in card:
         size.append(f"{card['multiply_adds'] / 1e6:.1f} M multiply-adds per face")
     colour = "gray" if takes["channels"] == 1 else "RGB"
     yield (
-        f"A network that names the expression people perceive in a face: {_listed(classes)}. "
+        f"A network that names the expression people perceive in a face: {listed(classes)}. "
         f"It takes a face of {takes['height']}x{takes['width']} {colour} pixels and gives {len(classes)} probabilities"
         + (f"; {', '.join(size)}." if size else ".")
     )
-    measured = _entries(card, "metrics")
+    measured = entries(card, "metrics")
     if "accuracy" in measured:
-        interval = _interval(measured.get("accuracy_ci95"))
+        between = interval(measured.get("accuracy_ci95"))
         f1 = f", macro-F1 {measured['macro_f1']:.3f}" if "macro_f1" in measured else ""
-        yield f"{_percent(measured['accuracy'])} of {_split(measured)} right{interval}{f1}."
+        yield f"{percent(measured['accuracy'])} of {split(measured)} right{between}{f1}."
+
+
+def _use(card: Entries) -> Iterator[str]:
+    yield plain(card.get("intended_use") or INTENDED_USE)
+    yield (
+        "Meant for research, teaching, and applications in which a wrong answer harms nobody. Not meant for hiring, "
+        "grading, policing, border control, insurance, credit, medical diagnosis or the detection of lies."
+    )
+    yield f"A notice for those who are exposed to it, to be completed and shown before the first picture is taken:\n\n> {NOTICE}"
 
 
 def _figures(measured: Entries) -> Iterator[str]:
     rows: list[tuple[str, str]] = []
     if "accuracy" in measured:
-        rows.append(("accuracy", _percent(measured["accuracy"]) + _interval(measured.get("accuracy_ci95"))))
+        rows.append(("accuracy", percent(measured["accuracy"]) + interval(measured.get("accuracy_ci95"))))
     for key, name in (("macro_f1", "macro-F1"), ("balanced_accuracy", "balanced accuracy"), ("nll", "log loss, nats")):
         if key in measured:
             value = measured[key]
-            rows.append((name, _percent(value) if key == "balanced_accuracy" else f"{value:.3f}"))
+            rows.append((name, percent(value) if key == "balanced_accuracy" else f"{value:.3f}"))
     if distinct := measured.get("without_duplicates"):
         low_high = metrics.wilson_interval(round(distinct["accuracy"] * distinct["n"]), distinct["n"])
-        rows.append(("accuracy without duplicates", _percent(distinct["accuracy"]) + _interval(low_high)))
+        rows.append(("accuracy without duplicates", percent(distinct["accuracy"]) + interval(low_high)))
         rows.append(("macro-F1 without duplicates", f"{distinct['macro_f1']:.3f}"))
     if rows:
         count = f", {measured['n']:,} faces" if "n" in measured else ""
-        yield f"Measured on {_split(measured)}{count}."
-        yield _table(("figure", "value"), rows)
+        yield f"Measured on {split(measured)}{count}."
+        yield table(("figure", "value"), rows)
     if distinct:
         yield (
             f"Without duplicates: on the {distinct['n']:,} faces whose pixels stand in no earlier split, nor earlier in "
             "this one."
         )
     if "note" in measured:
-        yield _plain(measured["note"])
+        yield plain(measured["note"])
 
 
 def _classes(measured: Entries) -> Iterator[str]:
     rows = []
-    for name, one in _scored(measured):
+    for name, one in scored_classes(measured):
         low, high = metrics.wilson_interval(round(one["recall"] * one["n"]), one["n"])
-        shares = (_percent(one["precision"]), _percent(one["recall"]), f"{100 * low:.0f} to {100 * high:.0f} %")
-        rows.append((_plain(name), f"{one['n']:,}", *shares, f"{one['f1']:.3f}"))
+        shares = (percent(one["precision"]), percent(one["recall"]), f"{100 * low:.0f} to {100 * high:.0f} %")
+        rows.append((plain(name), f"{one['n']:,}", *shares, f"{one['f1']:.3f}"))
     if rows:
-        yield _table(("class", "faces", "precision", "recall", "95 % interval of recall", "F1"), rows)
+        yield table(("class", "faces", "precision", "recall", "95 % interval of recall", "F1"), rows)
         yield (
             "Precision: of the faces called so, the share that is labelled so. Recall: of the faces labelled so, the "
             "share that was found."
@@ -152,45 +177,19 @@ def _calibration(card: Entries, measured: Entries) -> Iterator[str]:
     )
     if "ece" in measured:
         before = measured.get("ece_uncalibrated")
-        was = f"; without the temperature {_points(before)}" if before is not None and temperature != 1 else ""
-        done += f" Confidence and accuracy are {_points(measured['ece'])} apart on average (ECE, 15 bins){was}."
+        was = f"; without the temperature {points(before)}" if before is not None and temperature != 1 else ""
+        done += f" Confidence and accuracy are {points(measured['ece'])} apart on average (ECE, 15 bins){was}."
     yield done
 
 
-def _failures(card: Entries, measured: Entries) -> Iterator[str]:
-    """What the figures say it does badly; the worst classes are named whatever their figures are."""
-    scored = _scored(measured)
-    if len(scored) > 1:
-        by_recall = sorted(scored, key=lambda item: item[1]["recall"])[: min(_WORST, len(scored) - 1)]
-        found = (f"{_percent(one['recall'], 0)} of {_plain(name)}" for name, one in by_recall)
-        yield f"It overlooks most often: of the faces so labelled it finds {_joined(found)}."
-        by_precision = sorted(scored, key=lambda item: item[1]["precision"])[: min(_WORST, len(scored) - 1)]
-        right = (f"{_plain(name)} ({_percent(one['precision'], 0)})" for name, one in by_precision)
-        yield f"Least to be believed are its answers {_joined(right)}: the share that is labelled so."
-    few = [f"{_plain(name)} ({one['n']:,})" for name, one in scored if one["n"] < _FEW]
-    if few:
-        yield f"Few faces to measure on: {_joined(few)}. Figures of such a class may be far off, see its interval."
-    unseen = [_plain(name) for name in card["classes"] if measured.get("per_class") and name not in dict(scored)]
-    if unseen:
-        yield f"Never measured, for want of faces: {_joined(unseen)}."
-    distinct = measured.get("without_duplicates")
-    if distinct and distinct["accuracy"] < measured.get("accuracy", 0):
-        yield f"Pictures that occur more than once flatter it by {_points(measured['accuracy'] - distinct['accuracy'])}."
-    yield (
-        "It was not measured by age, gender, skin colour, light or camera. Measure it on faces like those that it will "
-        "see, before relying on it."
-    )
-    yield "It answers whatever it is shown, faces or not; its probabilities always sum to 1."
-
-
 def _data(training: Entries) -> Iterator[str]:
-    data = _entries(training, "data")
+    data = entries(training, "data")
     if "source" in data:
-        splits = [f"{_plain(name)} ({count:,} faces)" for name, count in _entries(data, "faces").items()]
+        splits = [f"{plain(name)} ({count:,} faces)" for name, count in entries(data, "faces").items()]
         votes = ", with FER+ votes" if data.get("votes") else ""
-        yield f"`{_code(data['source'])}`{votes}{f', split into {_joined(splits)}' if splits else ''}."
+        yield f"`{code(data['source'])}`{votes}{f', split into {joined(splits)}' if splits else ''}."
     if "fingerprint" in data:
-        yield f"Fingerprint of faces and splits: `{_code(data['fingerprint'])}`"
+        yield f"Fingerprint of faces and splits: `{code(data['fingerprint'])}`"
 
 
 def _training(training: Entries) -> Iterator[str]:
@@ -198,9 +197,9 @@ def _training(training: Entries) -> Iterator[str]:
         best = f"; epoch {training['best_epoch']} was kept" if "best_epoch" in training else ""
         minutes = f", {training['seconds'] / 60:,.0f} minutes of steps" if "seconds" in training else ""
         yield f"{training['epochs_done']} epochs{minutes}{best}."
-    rows = [(name, f"`{_code(value)}`") for name, value in _switched_on(_entries(training, "recipe"))]
+    rows = [(name, f"`{code(value)}`") for name, value in _switched_on(entries(training, "recipe"))]
     if rows:
-        yield _table(("recipe value", "setting"), rows)
+        yield table(("recipe value", "setting"), rows)
         yield "Values that are not listed are switched off."
     sittings = [one for one in training.get("sittings") or () if isinstance(one, Mapping)]
     if sittings:
@@ -217,7 +216,7 @@ import ferkit
 for face in ferkit.EmotionRecognizer("{name}")("photo.jpg"):
     print(face.label, face.confidence)
 ```"""
-    if ONNX_FILE not in _entries(card, "sha256"):
+    if ONNX_FILE not in entries(card, "sha256"):
         return
     takes = card["face_input"]
     height, width, channels = takes["height"], takes["width"], takes["channels"]
@@ -236,33 +235,23 @@ print(dict(zip(card["classes"], (powers / powers.sum()).tolist())))
 
 
 def _origin(card: Entries) -> Iterator[str]:
-    sums = _entries(card, "sha256")
-    rows = [(f"`{name}`", f"`{_code(sums[name])}`") for name in (KERAS_FILE, ONNX_FILE) if name in sums]
+    sums = entries(card, "sha256")
+    rows = [(f"`{name}`", f"`{code(sums[name])}`") for name in (KERAS_FILE, ONNX_FILE) if name in sums]
     if rows:
-        yield _table(("file", "SHA-256"), rows)
-    versions = ", ".join(f"{_plain(name)} {_plain(number)}" for name, number in _entries(card, "versions").items())
-    made = f"Made on {_plain(card['created'])}" if "created" in card else "Made"
+        yield table(("file", "SHA-256"), rows)
+    versions = ", ".join(f"{plain(name)} {plain(number)}" for name, number in entries(card, "versions").items())
+    made = f"Made on {plain(card['created'])}" if "created" in card else "Made"
     if versions:
         yield f"{made} with {versions}."
-    yield f"Licence: {_plain(card['licence'])}." if card.get("licence") else "Licence: not stated."
-
-
-def _entries(card: Entries, name: str) -> Entries:
-    found = card.get(name)
-    return found if isinstance(found, Mapping) else {}
-
-
-def _scored(measured: Entries) -> list[tuple[str, Entries]]:
-    """Classes that have faces, hence figures."""
-    return [(name, one) for name, one in _entries(measured, "per_class").items() if one.get("n")]
+    yield f"Licence: {plain(card['licence'])}." if card.get("licence") else "Licence: not stated."
 
 
 def _place(sitting: Entries) -> str:
-    parts = [_plain(sitting.get("backend", "an unknown backend"))]
+    parts = [plain(sitting.get("backend", "an unknown backend"))]
     if sitting.get("cpu_count"):
         parts.append(f"{sitting['cpu_count']} cores")
     if sitting.get("commit"):
-        parts.append(f"ferkit at commit `{_code(sitting['commit'])}`")
+        parts.append(f"ferkit at commit `{code(sitting['commit'])}`")
     return ", ".join(parts)
 
 
@@ -272,45 +261,3 @@ def _switched_on(recipe: Entries, prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _switched_on(value, f"{name}.")
         elif value or name == "seed":
             yield f"{prefix}{name}", value
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
-    return "\n".join((lines[0], f"|{'---|' * len(heads)}", *lines[1:]))
-
-
-def _split(measured: Entries) -> str:
-    """What it was measured on, and against whom, if not the labels."""
-    split = _plain(measured.get("split", "held-out faces"))
-    return f"{split} (by most voters' choice)" if measured.get("truth") == "votes" else split
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:.1f} points"
-
-
-def _interval(low_high: Sequence[float] | None) -> str:
-    return "" if low_high is None else f" (95 % interval {100 * low_high[0]:.1f} to {100 * low_high[1]:.1f})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(_plain, names))
-
-
-def _joined(parts: Iterator[str] | list[str]) -> str:
-    *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def _plain(value: Any) -> str:
-    """Text from the data, such as a class name, with nothing in it that Markdown or HTML would take for markup."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(str(value).split()))
-
-
-def _code(value: Any) -> str:
-    """The same for what stands between backticks, where nothing can be escaped."""
-    return re.sub(r"[`|]", "'", " ".join(str(value).split()))

@@ -1,0 +1,92 @@
+"""What the figures in a card say that a model does badly, and on degraded faces."""
+
+from collections.abc import Iterator
+
+from ferkit.model_card.words import Entries, code, entries, interval, joined, percent, plain, points, split, table
+
+# Figures of a class with fewer faces say more about these faces than about the class.
+_FEW = 100
+# How many of the worst classes and degradations are named.
+_WORST = 3
+# States so much more confidence than accuracy that it does not notice how bad a picture is.
+_UNNOTICED = 0.1
+
+
+def degraded(found: Entries) -> Iterator[str]:
+    """Accuracy on faces that were made worse on purpose, as `ferkit evaluate --robustness` measures it."""
+    if not found:
+        return
+    yield (
+        f"The same {found['n']:,} faces of {split(found)}, degraded. {percent(found['mean_accuracy'])} are right on the mean "
+        f"of all degradations, {percent(found['clean']['accuracy'])} as they are: {percent(found['relative_accuracy'])} of "
+        f"the accuracy is left{interval(found['relative_accuracy_ci95'])}."
+    )
+    rows = []
+    for name, one in found["degradations"].items():
+        cells = [f"{percent(level['accuracy'], 0)} at {level['strength']:g}" for level in one["levels"]]
+        rows.append((f"{plain(name)} ({plain(one['unit'])})", percent(one["mean_accuracy"], 0), ", ".join(cells)))
+    yield table(("degradation", "mean", "right, at each strength"), rows)
+
+
+def known(card: Entries, measured: Entries) -> Iterator[str]:
+    yield "\n".join(f"- {one}" for one in failures(card, measured))
+    found = entries(card, "robustness")
+    split = code(measured.get("split") or found.get("split") or "test")
+    commands = [f"ferkit evaluate path/to/this/folder DATA --split {split}"] if measured else []
+    if found:
+        limit = f" --limit {found['n']}" if found.get("limited") else ""
+        commands.append(f"ferkit evaluate path/to/this/folder DATA --split {code(found['split'])} --robustness{limit}")
+    if commands:
+        yield f"These figures come from {joined([f'`{one}`' for one in commands])}."
+
+
+def failures(card: Entries, measured: Entries) -> Iterator[str]:
+    """What the figures say it does badly; the worst classes are named whatever their figures are."""
+    scored = scored_classes(measured)
+    if len(scored) > 1:
+        by_recall = sorted(scored, key=lambda item: item[1]["recall"])[: min(_WORST, len(scored) - 1)]
+        found = (f"{percent(one['recall'], 0)} of {plain(name)}" for name, one in by_recall)
+        yield f"It overlooks most often: of the faces so labelled it finds {joined(found)}."
+        by_precision = sorted(scored, key=lambda item: item[1]["precision"])[: min(_WORST, len(scored) - 1)]
+        right = (f"{plain(name)} ({percent(one['precision'], 0)})" for name, one in by_precision)
+        yield f"Least to be believed are its answers {joined(right)}: the share that is labelled so."
+    few = [f"{plain(name)} ({one['n']:,})" for name, one in scored if one["n"] < _FEW]
+    if few:
+        yield f"Few faces to measure on: {joined(few)}. Figures of such a class may be far off, see its interval."
+    unseen = [plain(name) for name in card["classes"] if measured.get("per_class") and name not in dict(scored)]
+    if unseen:
+        yield f"Never measured, for want of faces: {joined(unseen)}."
+    distinct = measured.get("without_duplicates")
+    if distinct and distinct["accuracy"] < measured.get("accuracy", 0):
+        yield f"Pictures that occur more than once flatter it by {points(measured['accuracy'] - distinct['accuracy'])}."
+    yield from bad_pictures(entries(card, "robustness"))
+    yield (
+        "It was not measured by age, gender, skin colour or camera, for want of data that says so. Measure it on faces like "
+        "those that it will see, and by group (`ferkit evaluate --groups`), before relying on it."
+    )
+    yield "It answers whatever it is shown, faces or not; its probabilities always sum to 1."
+
+
+def bad_pictures(found: Entries) -> Iterator[str]:
+    """The degradations under which least is left, and those that it does not notice."""
+    if not found:
+        return
+    worst = {
+        name: min(one["levels"], key=lambda level: level["accuracy"]) for name, one in found["degradations"].items()
+    }
+
+    def at(name: str) -> str:
+        return f"{plain(name)} {worst[name]['strength']:g} ({plain(found['degradations'][name]['unit'])})"
+
+    ranked = sorted(worst, key=lambda name: worst[name]["accuracy"])[:_WORST]
+    said = (f"{percent(worst[name]['accuracy'], 0)} at {at(name)}" for name in ranked)
+    yield f"Of bad pictures it gets few right: {joined(said)}; {percent(found['clean']['accuracy'], 0)} of the same as they are."
+    blind = [name for name in ranked if worst[name]["mean_confidence"] - worst[name]["accuracy"] > _UNNOTICED]
+    if blind:
+        stated = (f"{percent(worst[name]['mean_confidence'], 0)} at {at(name)}" for name in blind)
+        yield f"It does not notice, and states a confidence of {joined(stated)}."
+
+
+def scored_classes(measured: Entries) -> list[tuple[str, Entries]]:
+    """Classes that have faces, hence figures."""
+    return [(name, one) for name, one in entries(measured, "per_class").items() if one.get("n")]
