@@ -4,8 +4,8 @@ import asyncio
 import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from unittest import mock
 
-import ferkit.web.app
 from ferkit.web import Settings, create_app
 from ferkit.web.settings import Limits
 from ferkit.web.workers import Workers
@@ -33,15 +33,13 @@ class _AtOnce(Workers):
 
 @functools.cache
 def application(name: str) -> Any:
-    ferkit.web.app.Workers = _AtOnce  # type: ignore[misc]
-    return create_app(fast_recognizer(), SETTINGS[name])
+    with mock.patch("ferkit.web.app.Workers", _AtOnce):
+        return create_app(fast_recognizer(), SETTINGS[name])
 
 
 @functools.cache
 def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    return loop
+    return asyncio.new_event_loop()
 
 
 def ask(name: str, scope: Message, messages: list[Message]) -> list[Message]:

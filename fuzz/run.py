@@ -10,6 +10,7 @@ import datetime
 import json
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from fuzz.targets import PACKAGES  # noqa: E402 - the folder above is what it is found in
+from fuzz.scratch import PLACE, prefix  # noqa: E402 - the folder above is what they are found in
+from fuzz.targets import PACKAGES  # noqa: E402
 
 WORK = ROOT / "fuzz" / "work"
 _LINE = re.compile(r"^#(\d+)\s.*?\bcov: (\d+) ft: (\d+) corp: (\d+)/", re.MULTILINE)
@@ -83,6 +85,8 @@ class Slice:
         total.save(self.name)
         print(f"{self.name}: {total.seconds / 60:.1f} min, {total.executions:,} runs, {total.edges:,} edges, "
               f"{len(findings(self.name))} findings{'' if lines else ', it did not start, see ' + str(self.log)}", flush=True)  # fmt: skip
+        for left in PLACE.glob(f"{prefix(self.process.pid)}-*"):
+            shutil.rmtree(left, ignore_errors=True)
         return bool(lines)
 
 

@@ -1,23 +1,29 @@
 """A place in memory for the files that targets give to ferkit, and what is done with data sets that are read."""
 
+import atexit
 import functools
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
+from ferkit.datasets.table import Reading
 from fuzz.judge import Finding
 
-from ferkit.datasets.table import Reading
+PLACE = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108 - as memory
 
 
 @functools.cache
 def folder() -> Path:
-    """A folder of this process, in memory where there is such a place; nothing but ferkit's own files may lie there."""
-    memory = Path("/dev/shm")  # noqa: S108 - the folder made in it is our own
-    made = tempfile.mkdtemp(
-        prefix="ferkit-fuzz-", dir=memory if memory.is_dir() and os.access(memory, os.W_OK) else None
-    )
+    """A folder of this process, in memory where there is such a place. libFuzzer ends without cleaning up: `run.py` does."""
+    made = tempfile.mkdtemp(prefix=f"{prefix(os.getpid())}-", dir=PLACE)
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Path(made)
+
+
+def prefix(process: int) -> str:
+    """How the folder of a process begins."""
+    return f"ferkit-fuzz-{process}"
 
 
 def scratch(name: str, content: bytes) -> Path:

@@ -35,7 +35,7 @@ def seeds() -> dict[str, bytes]:
         "large faces": {**LEAST, "face_input": {"height": 10**9, "width": 10**9, "channels": 3}},
         "a list": [LEAST],
     }
-    found = {}
+    found: dict[str, bytes] = {}
     for kind in range(3):
         found |= {
             f"{name} {kind}": bytes([kind]) + json.dumps(card, ensure_ascii=False).encode()

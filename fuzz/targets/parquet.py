@@ -2,6 +2,7 @@
 
 import io
 import json
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +47,7 @@ LABELS = (
     pa.nulls(3),
 )
 SPLITS = (None, pa.array(["train", "test", "Training"]), pa.array([1, None, 2]), pa.array([["a"], None, []]))
-METADATA = (
+METADATA: tuple[Any, ...] = (
     None,
     {"info": {"features": {"label": {"names": ["sad", "happy", "fear", "disgust"]}}}},
     {"info": {"features": {"label": {"names": "happy"}}}},
@@ -79,9 +80,8 @@ def look(data: bytes) -> None:
     with refusals_allowed():
         tabled(read_source(path, Shaper.of((4, 4), None)))
     with refusals_allowed():
-        named = lambda text: iter([])  # noqa: E731 - what it names is not opened
         references = []
-        for reference in list_container("faces", str(path), named):
+        for reference in list_container("faces", str(path), lambda text: iter([])):
             references.append(reference)
             if reference.problem is not None:
                 check_message(reference.problem)

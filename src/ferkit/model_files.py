@@ -95,7 +95,7 @@ def refuse_code(path: Path) -> None:
     for part in parts:
         name, module = part.get("class_name"), part.get("module")
         foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
-        if name in _CODE_LAYERS or name == "__lambda__" or foreign:
+        if not isinstance(name, str) or name in _CODE_LAYERS or name == "__lambda__" or foreign:
             raise ModelError(
                 f"{path} asks to run code of its own (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
                 "does that: rebuild the network from standard layers and save it again."
