@@ -34,6 +34,12 @@ def evaluate(
         str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
     ] = "labels",
     skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            help="Which class of the data is which of the model, as in anger=angry,contempt= or a file of such lines."
+        ),
+    ] = None,
     groups: Annotated[Path | None, typer.Option(help="Table of who is in which group: a figure for each.")] = None,
     group_column: Annotated[
         list[str] | None, typer.Option(help="Column of that table with groups; may be repeated. [default: all]")
@@ -52,6 +58,8 @@ def evaluate(
     Example: ferkit evaluate default fer2013.csv --split PublicTest --report report/
     """
     from ferkit import evaluation
+    from ferkit.audit import crossing
+    from ferkit.audit.label_map import read_label_map
     from ferkit.classifier import EmotionClassifier
     from ferkit.datasets import load_dataset
     from ferkit.ensemble import Ensemble
@@ -60,6 +68,7 @@ def evaluate(
     _check(names, data, tta, truth, votes)
     audits = Audits(data, groups, group_column or (), robustness, limit)
     audits.check()
+    mapping = None if label_map is None else read_label_map(label_map)
     if len(names) > 1 and report is not None and not ensemble:
         raise UsageError("--report writes the page of one model. Name one, or take --ensemble.")
     with no_native_chatter():
@@ -71,13 +80,19 @@ def evaluate(
     said: set[str] = set()
     for classifier in wanted:
         faces, messages = source.faces_for(classifier)
+        faces, matched = crossing.match_classes(
+            classifier.classes, faces, mapping, model=f"The model {classifier.name}"
+        )
+        if matched.note:
+            messages.append(f"Note: {matched.note}")
         for message in messages:
             if message not in said:
                 notes.print(message, markup=False)
         said.update(messages)
         with notes.status(f"Looking at {len(faces):,} faces"):
             results.append(evaluation.evaluate(classifier, faces, tta=tta))
-        additions.append(list(audits.of(classifier, results[-1], tta)))
+        shared = [] if matched.same else [crossing.crossing(results[-1], matched)]
+        additions.append([*shared, *audits.of(classifier, results[-1], tta)])
     _print(results, additions, as_json)
     # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
@@ -109,7 +124,8 @@ def _print(results: "Sequence[Report]", additions: "Sequence[Sequence[Addition]]
     first = results[0]
     for note in dict.fromkeys(one.note for one in results if one.note and (as_json or len(results) > 1)):
         notes.print(f"Note: {note}", markup=False)
-    if any(one.faces.labels.tolist() != first.faces.labels.tolist() for one in results[1:]):
+    alike = [one for one in results if one.faces.classes == first.faces.classes]
+    if any(one.faces.labels.tolist() != first.faces.labels.tolist() for one in alike):
         notes.print("Warning: the models were trained on different splits, so they are measured on different faces.")
     if as_json:
         from ferkit.evaluation import to_document
