@@ -308,3 +308,38 @@ def test_real_faces(ferkit_, shared):
     assert document["n"] == 3589
     assert [one["n"] for one in document["per_class"].values()] == [467, 56, 496, 895, 653, 415, 607]
     assert document["without_duplicates"]["n"] == 3293
+
+
+def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("row,age,tone\n" + "\n".join(f"{row},{row % 2},x" for row in range(7, 15)))
+    asked = ("--groups", table, "--group-column", "age", "--robustness", "--limit", 5, "--json")
+    code, out, _ = ferkit_("evaluate", "model", csv, *asked)
+    document = json.loads(out)
+    assert code == 0
+    assert list(document)[-2:] == ["groups", "robustness"]
+    assert document["groups"]["note"].startswith(
+        "people.csv names 7 of the 7 faces of PublicTest; 1 rows are of no face"
+    )
+    assert {name: one["n"] for name, one in document["groups"]["columns"]["age"]["groups"].items()} == {"0": 3, "1": 4}
+    assert list(document["groups"]["columns"]) == ["age"]
+    assert document["robustness"]["n"] == 5
+    code, out, _ = ferkit_("evaluate", "model", csv, *asked[:-1])
+    assert "Groups by age" in out
+    assert "Robustness of reads on PublicTest: 5 faces" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        pytest.param(["--group-column", "age"], 2, "add --groups FILE", id="column without table"),
+        pytest.param(["--limit", 5], 2, "add --robustness", id="limit alone"),
+        pytest.param(["--robustness", "--limit", 0], 2, "at least 1 face. Received: 0", id="limit of nothing"),
+        pytest.param(["--groups", "people.csv"], 1, "There is no people.csv", id="no table"),
+    ],
+)
+def test_what_cannot_be_measured_besides_is_one_line(ferkit_, csv, arguments, code, said):
+    left, out, err = ferkit_("evaluate", "model", csv, *arguments)
+    assert (left, out) == (code, "")
+    assert said in err.replace("\n", " ")
+    assert "Traceback" not in err

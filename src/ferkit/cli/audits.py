@@ -10,6 +10,8 @@ from ferkit.cli.progress import reading_bar
 from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from ferkit.audit.group_table import GroupTable
+    from ferkit.datasets import FaceSet
     from ferkit.evaluation import Addition, Classifier, Report
 
 
@@ -34,13 +36,21 @@ class Audits:
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be at least 1 face. Received: {self.limit}.")
 
-    def of(self, classifier: "Classifier", report: "Report", tta: str | None) -> "Iterator[Addition]":
-        """What was asked for about one model, one after the other."""
-        if self.groups is not None:
-            from ferkit.audit.group_table import join_groups
+    def join(self, faces: "FaceSet") -> "GroupTable | None":
+        """The groups of the faces, before a model looks at them: what is wrong with a table should not cost that time."""
+        if self.groups is None:
+            return None
+        from ferkit.audit.group_table import join_groups
+
+        return join_groups(self.groups, faces, self.data, self.columns)
+
+    def of(
+        self, classifier: "Classifier", report: "Report", table: "GroupTable | None", tta: str | None
+    ) -> "Iterator[Addition]":
+        """What was asked for about one model, one after the other. table: from `join`."""
+        if table is not None:
             from ferkit.audit.groups import group_report
 
-            table = join_groups(self.groups, report.faces, self.data, self.columns)
             with notes.status("Comparing groups"):
                 yield group_report(report, table)
         if self.robustness:

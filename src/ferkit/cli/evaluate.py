@@ -89,10 +89,11 @@ def evaluate(
             if message not in said:
                 notes.print(message, markup=False)
         said.update(messages)
+        table = audits.join(faces)
         with notes.status(f"Looking at {len(faces):,} faces"):
             results.append(evaluation.evaluate(classifier, faces, tta=tta))
         shared = [] if matched.same else [crossing.crossing(results[-1], matched)]
-        additions.append([*shared, *audits.of(classifier, results[-1], tta)])
+        additions.append([*shared, *audits.of(classifier, results[-1], table, tta)])
     _print(results, additions, as_json)
     # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
