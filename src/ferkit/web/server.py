@@ -10,6 +10,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from ferkit.errors import FerkitError
@@ -39,6 +40,44 @@ def address_of(listening: socket.socket) -> str:
     host, port = listening.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what was asked for
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+class _Punctual(H11Protocol):
+    """A connection that is cut where no request comes: who sends its head a letter at a time would keep it for ever.
+
+    Of uvicorn's two ways to read HTTP this is the one that bounds the head, to 64 KiB.
+    """
+
+    head_s = 20.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._waiting: asyncio.TimerHandle | None = None
+        self._expect_a_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_a_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _expect_a_request(self) -> None:
+        """Start counting where no request is at work, go on where it was started, and stop where one has come."""
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if at_work and self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        elif not at_work and self._waiting is None:
+            self._waiting = self.loop.call_later(self.head_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._waiting = None
+        at_work = self.cycle is not None and not self.cycle.response_complete
+        if not at_work and self.transport.get_protocol() is self:  # else it has become a stream
+            self.transport.abort()
 
 
 class _Impatient(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
@@ -78,6 +117,7 @@ class WebServer(uvicorn.Server):
             proxy_headers=trusted_proxies is not None,
             forwarded_allow_ips=trusted_proxies,
             timeout_graceful_shutdown=_GRACE_S,
+            http=_Punctual,
             ws=_Impatient,
             ws_max_size=settings.limits.frame_bytes,
             ws_per_message_deflate=False,  # frames are compressed already
