@@ -19,6 +19,7 @@ from clips import write_clip
 from dataset_files import png, row, write_csv, write_tree
 from faces import face_set
 from ferkit import model_folder
+from ferkit.audit.degradations import DEGRADATIONS
 from ferkit.batch import ENGINES
 from ferkit.datasets import READERS, SPLITS
 from ferkit.datasets.loading import load_table
@@ -96,6 +97,8 @@ def files(tmp_path_factory):
         [f"{split},fer{i:07}.png,1,4,0,2,1,0,0,1,1,0" for i, (_, _, split) in enumerate(faces)],
         header="Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF",
     )
+    ages = [f"{i},{('18-29', '30-59', '60-')[i % 3]},{'mfx'[i % 3]}" for i in range(len(faces))]
+    (folder / "people.csv").write_text("\n".join(("row,age_band,gender", *ages)))
     own = face_set(40, 5, "own", classes=("awake", "tired"))
     places = [f"{'test' if i % 4 == 3 else 'train'}/{own.classes[label]}/{i}.png" for i, label in enumerate(own.labels)]
     write_tree(folder / "my_faces", dict(zip(places, map(png, own.images), strict=True)))
@@ -230,6 +233,7 @@ def test_the_file_map_names_every_module():
         pytest.param("docs/training.md", ARCHITECTURES, id="models"),
         pytest.param("docs/training.md", SCHEDULES, id="schedules"),
         pytest.param("docs/evaluation.md", TTA, id="tta"),
+        pytest.param("docs/evaluation.md", DEGRADATIONS, id="degradations"),
         pytest.param("docs/recognition.md", DETECTORS, id="detectors"),
         pytest.param("docs/models.md", FORMATS, id="export"),
         pytest.param("docs/recognition.md", SINKS, id="sinks"),
