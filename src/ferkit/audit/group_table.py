@@ -69,12 +69,9 @@ def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequenc
             continue
         _check(path, number, row, faces, face)
         groups = {name: row[name] for name in wanted}
-        if face in found:
-            repeated += found[face] != groups
-            groups_or_none = groups if found[face] == groups else None
-            found[face] = groups_or_none
-        else:
-            found[face] = groups
+        if found.setdefault(face, groups) != groups:
+            repeated += 1
+            found[face] = None
     if not found:
         example = f" (its first is {rows[0][key]!r})" if rows else ""
         raise DatasetError(
