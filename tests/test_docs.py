@@ -1,11 +1,16 @@
 """The documentation, run: every Python block, every `ferkit` command, every link; and nothing in it may be stale."""
 
 import doctest
+import importlib
+import importlib.machinery
+import importlib.util
 import json
 import re
 import shlex
 import shutil
+import sys
 import tomllib
+import types
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +40,11 @@ from ferkit.tta import TTA
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ferkit"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
 REGISTRIES = (ARCHITECTURES, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
 # A block after such a comment is shown, but makes no sense here: a camera, hours of training.
@@ -126,6 +135,13 @@ def workplace(files, tmp_path, monkeypatch):
         monkeypatch.setattr(registry, "_choices", dict(registry._choices))
     for name, recipe in RECIPES.items():
         RECIPES._choices[name] = replace(recipe, config=replace(recipe.config, epochs=1, head_epochs=0))
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        # TensorFlow carries the same interpreter under another name.
+        for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+            module = types.ModuleType(name)
+            module.__spec__ = importlib.machinery.ModuleSpec(name, None)
+            module.__getattr__ = lambda wanted: getattr(importlib.import_module("tensorflow").lite, wanted)
+            monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.chdir(shutil.copytree(files, tmp_path / "work"))
 
 
@@ -164,6 +180,7 @@ def test_what_contributing_adds_can_be_used(workplace):
 
 @pytest.mark.keras
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
 @pytest.mark.parametrize("path", [one for one in NAMED if blocks_of(one.values[0])])
 def test_snippets_run(path, workplace):
     """In order, as a reader would: the Python blocks of a document share their names."""
@@ -183,7 +200,8 @@ def test_snippets_run(path, workplace):
 
 @pytest.mark.parametrize("path", NAMED)
 def test_blocks_say_their_language(path):
-    assert {block.language for block in blocks_of(path)} <= {"python", "sh", "text"}
+    # Kotlin and JavaScript run in tests/test_mobile_example.py and tests/test_browser_example.py.
+    assert {block.language for block in blocks_of(path)} <= {"python", "sh", "text", "kotlin", "js"}
 
 
 @pytest.mark.parametrize("path", NAMED)

@@ -1,0 +1,114 @@
+"""Make the pictures of the documentation, in docs/images.
+
+    python tools/pictures.py runs/tutorial
+
+The argument is the folder of the tutorial's run, as `ferkit train fer2013.csv --recipe tutorial --out runs/tutorial` makes it;
+without it the pictures that need one are left as they are. browser.jpg wants what docs/how-to/browser.md puts into
+examples/browser, and Chromium; without these it is left as it is too. astronaut.jpg is what `make demo` writes. No picture shows another person than the sample
+portrait, which is in the public domain.
+"""
+
+import argparse
+import csv
+import functools
+import http.server
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import PIL.Image
+
+from ferkit.classifier import EmotionClassifier
+from ferkit.cropping import cut_face, resize_face
+from ferkit.files import write_encoded
+from ferkit.images import read_image
+from ferkit.plots import probability_bars, training_curves
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.samples import sample_picture
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
+EXAMPLE = ROOT / "examples" / "browser"
+FACE = (165, 57, 285, 177)  # in the sample portrait, as a person would draw it: x1 y1 x2 y2
+WIDTH = 800  # pixels of a plot; pages are not wider
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="the tutorial's run")
+    run = parser.parse_args().run
+    if run is not None:
+        curves(run)
+        whole_and_cut(run)
+    if (EXAMPLE / "node_modules").is_dir() and (EXAMPLE / "emotions.json").is_file():
+        browser()
+
+
+def curves(run: Path) -> None:
+    """tutorial-curves.png: loss and accuracy of the tutorial's run."""
+    with (run / "history.csv").open(newline="", encoding="utf-8") as file:
+        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "curves.png"
+        training_curves(history, path)
+        _small(PIL.Image.open(path), "tutorial-curves.png")
+
+
+def whole_and_cut(run: Path) -> None:
+    """whole-and-cut.png: what the tutorial's network answers to the whole portrait, and to its face."""
+    classifier = EmotionClassifier.load(run)
+    picture = read_image(sample_picture())
+    (found,) = EmotionRecognizer(classifier)(sample_picture())
+    cuts = [resize_face(picture, classifier.face_input), cut_face(picture, found.face, classifier.face_input)]
+    with tempfile.TemporaryDirectory() as folder:
+        bars: list[PIL.Image.Image] = []
+        for cut in cuts:
+            (probabilities,) = classifier.predict_proba(cut[None])
+            path = Path(folder) / f"{len(bars)}.png"
+            probability_bars(dict(zip(classifier.classes, probabilities.tolist(), strict=True)), path, face=cut)
+            bars.append(PIL.Image.open(path).convert("RGB"))
+        both = PIL.Image.new("RGB", (bars[0].width, sum(one.height for one in bars)), "white")
+        both.paste(bars[0], (0, 0))
+        both.paste(bars[1], (0, bars[0].height))
+        _small(both, "whole-and-cut.png")
+
+
+def _small(picture: PIL.Image.Image, name: str) -> None:
+    size = WIDTH, round(picture.height * WIDTH / picture.width)
+    shrunk = picture.convert("RGB").resize(size, PIL.Image.Resampling.LANCZOS).quantize(128)
+    write_encoded(IMAGES / name, lambda file: shrunk.save(file, "PNG", optimize=True))
+
+
+def browser() -> None:
+    """browser.jpg: examples/browser with the sample portrait."""
+    from playwright.sync_api import sync_playwright
+
+    handler = functools.partial(_Quiet, directory=str(EXAMPLE))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program = shutil.which("chromium") or shutil.which("google-chrome")
+        with playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as chromium:
+            page = chromium.new_page(viewport={"width": 720, "height": 1020})
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            page.get_by_text("Choose a picture.", exact=True).wait_for()
+            page.set_input_files("input", sample_picture())
+            page.get_by_text("Draw a square around a face.").wait_for()
+            corner = page.locator("canvas").bounding_box() or {}
+            page.mouse.move(corner["x"] + FACE[0], corner["y"] + FACE[1])
+            page.mouse.down()
+            page.mouse.move(corner["x"] + FACE[2], corner["y"] + FACE[3])
+            page.mouse.up()
+            page.locator("tr").first.wait_for()
+            # How long the first answer took says nothing: the model was just loaded.
+            page.locator("[role=status]").evaluate("line => line.remove()")
+            page.screenshot(path=IMAGES / "browser.jpg", type="jpeg", quality=80)
+        server.shutdown()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+if __name__ == "__main__":
+    main()
