@@ -27,13 +27,14 @@ from ferkit.labels import canonical
 class Matched:
     """How the classes of the data and those of a model belong together.
 
-    mapped: class of the data -> class of the model, of those that have faces.
+    mapped: class of the data -> class of the model, of those that have faces. counts: class of the data -> its faces.
     left_out: class of the data that has no place in the model -> its faces, which are not measured.
     absent: classes of the model that no face is of; answers with these are wrong.
     same: whether data and model name the same classes, so that there is nothing to say.
     """
 
     mapped: dict[str, str]
+    counts: dict[str, int]
     left_out: dict[str, int]
     absent: tuple[str, ...]
     same: bool
@@ -51,7 +52,7 @@ class Crossing:
     """The figures on the classes that data and model share.
 
     everything: with the choice among all classes of the model. common: with the choice among the shared ones only, their
-    probabilities brought to the sum 1; None where only one is shared.
+    probabilities brought to the sum 1: the same report where these are all, None where only one is shared.
     """
 
     matched: Matched
@@ -63,6 +64,7 @@ class Crossing:
         """What stands under `crossing` in the JSON of `ferkit evaluate`."""
         return {
             "mapped": self.matched.mapped,
+            "counts": self.matched.counts,
             "left_out": self.matched.left_out,
             "absent": list(self.matched.absent),
             "all_classes": _figures(self.everything),
@@ -87,11 +89,16 @@ class Crossing:
 
         return section_of(self)
 
+    @property
+    def restricted(self) -> Report | None:
+        """`common` where it says something of its own."""
+        return None if self.common is self.everything else self.common
+
     def choices(self) -> list[tuple[str, Report]]:
         """Each report with what was to be chosen from, in words."""
         choices = [(f"all {len(self.everything.classes)} classes", self.everything)]
-        if self.common is not None:
-            choices.append((f"the {len(self.common.classes)} shared", self.common))
+        if self.restricted is not None:
+            choices.append((f"the {len(self.restricted.classes)} shared", self.restricted))
         return choices
 
 
@@ -119,6 +126,7 @@ def match_classes(
     pairs = {name: target or "" for name, target in zip(theirs, targets, strict=True)}
     matched = Matched(
         mapped={name: target for name, target in pairs.items() if target and counts[name]},
+        counts=counts,
         left_out={name: counts[name] for name, target in pairs.items() if not target},
         absent=tuple(name for name in ours if not any(pairs[one] == name and counts[one] for one in pairs)),
         same=set(ours) == set(theirs) and all(name == target for name, target in pairs.items()),
@@ -138,8 +146,8 @@ def match_classes(
 def crossing(report: Report, matched: Matched) -> Crossing:
     """Both figures, from a report on the faces of `match_classes`."""
     shared = [label for label, one in enumerate(report.per_class.values()) if one.n]
-    if len(shared) < 2:
-        return Crossing(matched, report, None)
+    if len(shared) in (1, len(report.classes)):
+        return Crossing(matched, report, None if len(shared) == 1 else report)
     probabilities = report.probabilities[:, shared].astype(np.float64)
     sums = probabilities.sum(axis=1, keepdims=True)
     # All of the probability may be on the other classes: then nothing is known among these.

@@ -10,20 +10,19 @@ def section_of(found: Crossing) -> str:
     """Which classes match, both figures, and each class, as HTML of `report.parts.section`."""
     heads = table_head("Choice among", "Accuracy", "95% interval", "Balanced", "Macro-F1")
     both = scrolling_table(heads, [table_row(name, *cells(report)) for name, report in found.choices()])
-    body = f'<div class="halves">{_mapping(found)}{both}</div>{_per_class(found)}'
+    mapping = f"<details><summary>Which class is which</summary>{_mapping(found)}</details>"
+    body = f'{both}<div style="margin-top: 18px">{_per_class(found)}</div>{mapping}'
     return section("Classes that data and model share", escape(sentence(found.matched)), body, wide=True)
 
 
 def _mapping(found: Crossing) -> str:
-    counts = {name: one.n for name, one in found.everything.per_class.items()}
-    targets = list(found.matched.mapped.values())
-    rows = []
-    for theirs, ours in found.matched.mapped.items():
-        # Of classes that were put together nobody knows any more how many faces came from which.
-        n = f"{counts[ours]:,}" if targets.count(ours) == 1 else ""
-        rows.append(table_row(escape(theirs), n, class_name(ours)))
-    rows += [table_row(escape(name), f"{n:,}", "left out") for name, n in found.matched.left_out.items()]
-    rows += [table_row("-", "0", class_name(name)) for name in found.matched.absent]
+    matched = found.matched
+    rows = [
+        table_row(escape(theirs), f"{matched.counts[theirs]:,}", class_name(ours))
+        for theirs, ours in matched.mapped.items()
+    ]
+    rows += [table_row(escape(name), f"{n:,}", "left out") for name, n in matched.left_out.items()]
+    rows += [table_row("-", "0", class_name(name)) for name in matched.absent]
     return scrolling_table(table_head("In the data", "Faces", "In the model"), rows)
 
 
@@ -33,11 +32,11 @@ def _per_class(found: Crossing) -> str:
         if not one.n:
             continue
         shares = [one.recall, one.precision]
-        if found.common:
-            restricted = found.common.per_class[name]
-            shares += [restricted.recall, restricted.precision]
+        if found.restricted:
+            among = found.restricted.per_class[name]
+            shares += [among.recall, among.precision]
         rows.append(table_row(class_name(name), f"{one.n:,}", *map(percent, shares)))
     heads = ["Class", "Faces", "Recall", "Precision"]
-    if found.common:
+    if found.restricted:
         heads += ["Recall among shared", "Precision among shared"]
     return scrolling_table(table_head(*heads), rows)
