@@ -23,6 +23,8 @@ SITE = ROOT / "build" / "site"
 ELSEWHERE = {"README.md": "readme.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FENCE = re.compile(r"^\s*(```|~~~)")
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+# Tables that site.css lays out in two equal halves.
+SIDE_BY_SIDE = re.compile(r"^(\| the tutorial \| ferkit \|\n(?:\|.*(?:\n|$))+)", re.MULTILINE)
 API = re.compile(r"^<!-- api: ([\w.]+) -->$", re.MULTILINE)
 
 
@@ -130,7 +132,8 @@ def bent(text: str, source: Path, places: dict[Path, str]) -> str:
             shutil.copyfile(path, _parents(PAGES / place))
         return os.path.relpath(place, Path(places[source]).parent) + anchor
 
-    return API.sub(r"::: \1", on_links(text, bend))
+    text = SIDE_BY_SIDE.sub(r'<div class="side-by-side" markdown>\n\n\1\n</div>\n', on_links(text, bend))
+    return API.sub(r"::: \1", text)
 
 
 def _parents(path: Path) -> Path:
