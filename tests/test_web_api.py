@@ -256,7 +256,7 @@ def test_metrics_are_counted_for_each_application_alone():
 
 def test_openapi_knows_the_routes_and_their_refusals():
     schema = ask("GET", "/openapi.json").json()
-    assert set(schema["paths"]) == {"/v1/predict", "/v1/model", "/healthz", "/metrics"}
+    assert set(schema["paths"]) == {"/v1/predict", "/v1/explain", "/v1/model", "/healthz", "/metrics"}
     predict = schema["paths"]["/v1/predict"]["post"]
     assert set(predict["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503"}
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "application/json", "image/*"}

@@ -194,6 +194,55 @@ def test_pictures_are_uploaded_dropped_and_pasted(open_page, server):
         page.wait_for_selector("text=No face found in this picture.")
 
 
+def test_why_shows_the_places_that_count_until_something_else_is_looked_at(open_page, server):
+    page = open_page(server, camera=False, viewport=PHONE)
+    smile = {"name": "smile.jpg", "mimeType": "image/jpeg", "buffer": sample_picture().read_bytes()}
+    night = {"name": "night.jpg", "mimeType": "image/jpeg", "buffer": picture(0)}
+    page.set_input_files("#files", [smile, night])
+    page.wait_for_selector(".person[data-track='1']")
+    without = saved(page, "")
+    page.click(".why-button")
+    page.wait_for_selector(".why >> text=Covering the brightest place takes")
+    assert page.get_attribute(".why-button", "aria-expanded") == "true"
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert changed(without, saved(page, "")) > 0
+    # A face from near: something is drawn on it, unless faces are to be blurred.
+    drawn = (
+        "(canvas) => new Set(new Uint32Array(canvas.getContext('2d').getImageData(0, 0, 200, 200).data.buffer)).size"
+    )
+    assert page.eval_on_selector(".why canvas", drawn) > 1000
+    page.keyboard.press("b")
+    assert not page.is_visible(".why canvas")
+    page.keyboard.press("b")
+
+    page.click(".why-button")
+    until(page, "document.querySelector('.why').hidden")
+    assert changed(without, saved(page, "")) == 0
+    page.click(".why-button")
+    page.wait_for_selector(".why-legend")
+    page.focus(".thumb[aria-current='true']")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("text=No face found in this picture.")
+    assert page.query_selector(".why") is None
+
+
+def changed(before: PIL.Image.Image, after: PIL.Image.Image) -> int:
+    """Pixels that two saved frames do not share."""
+    return int((np.abs(np.asarray(before, int) - np.asarray(after, int)) > 8).sum())
+
+
+def test_why_stops_the_camera_and_lets_it_go_on(open_page, server):
+    page = open_page(server)
+    page.click("#start-button")
+    page.wait_for_selector(".person[data-track='2']")
+    page.click(".person[data-track='2'] .why-button")
+    page.wait_for_selector(".person[data-track='2'] .why-legend")
+    assert page.evaluate("document.getElementById('video').paused")
+    page.click(".person[data-track='2'] .why-button")
+    until(page, "!document.getElementById('video').paused")
+    assert page.query_selector(".why:not([hidden])") is None
+
+
 def test_a_video_is_played_here_and_its_frames_are_looked_at(open_page, server, tmp_path):
     av = pytest.importorskip("av")
     clip = tmp_path / "clip.mp4"

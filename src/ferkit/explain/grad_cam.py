@@ -156,7 +156,6 @@ def split(model: Any) -> Parts:
 
 
 def _cut(model: Any) -> tuple[list[Any], list[Any]] | None:
-    keras = load_keras()
     for tensor in _backwards(model.outputs[0]):
         operation = tensor._keras_history.operation
         if _is_chain(operation):
@@ -167,7 +166,7 @@ def _cut(model: Any) -> tuple[list[Any], list[Any]] | None:
             (taken,) = _taken_by(tensor)
             return [*_between(model.inputs[0], taken), *before], [*after, *_between(tensor, model.outputs[0])]
         if _is_map(tensor) and not isinstance(operation, _coarser()):
-            return [keras.Model(model.inputs, tensor)], [keras.Model(tensor, model.outputs[0])]
+            return _between(model.inputs[0], tensor), _between(tensor, model.outputs[0])
     return None
 
 
