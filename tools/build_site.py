@@ -41,7 +41,8 @@ def main() -> int:
     shutil.rmtree(SITE, ignore_errors=True)
     code = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT).returncode
     if not code:
-        print(f"Open {SITE.relative_to(ROOT) / 'index.html'}")
+        place = SITE.relative_to(ROOT)
+        print(f"Open {place}/index.html, or, for the search too: python -m http.server -b 127.0.0.1 -d {place}")
     return code
 
 
