@@ -10,10 +10,18 @@ _FEW = 100
 _WORST = 3
 # States so much more confidence than accuracy that it does not notice how bad a picture is.
 _UNNOTICED = 0.1
+_NEEDED = ("split", "n", "clean", "mean_accuracy", "relative_accuracy", "relative_accuracy_ci95", "degradations")
 
 
-def degraded(found: Entries) -> Iterator[str]:
+def robustness_of(card: Entries) -> Entries:
+    """What the card says about degraded faces; empty where it does not say all of it."""
+    found = entries(card, "robustness")
+    return found if all(name in found for name in _NEEDED) else {}
+
+
+def degraded(card: Entries) -> Iterator[str]:
     """Accuracy on faces that were made worse on purpose, as `ferkit evaluate --robustness` measures it."""
+    found = robustness_of(card)
     if not found:
         return
     yield (
@@ -30,9 +38,10 @@ def degraded(found: Entries) -> Iterator[str]:
 
 def known(card: Entries, measured: Entries) -> Iterator[str]:
     yield "\n".join(f"- {one}" for one in failures(card, measured))
-    found = entries(card, "robustness")
-    split = code(measured.get("split") or found.get("split") or "test")
-    commands = [f"ferkit evaluate path/to/this/folder DATA --split {split}"] if measured else []
+    found = robustness_of(card)
+    commands = []
+    if "split" in measured:
+        commands.append(f"ferkit evaluate path/to/this/folder DATA --split {code(measured['split'])}")
     if found:
         limit = f" --limit {found['n']}" if found.get("limited") else ""
         commands.append(f"ferkit evaluate path/to/this/folder DATA --split {code(found['split'])} --robustness{limit}")
@@ -59,7 +68,7 @@ def failures(card: Entries, measured: Entries) -> Iterator[str]:
     distinct = measured.get("without_duplicates")
     if distinct and distinct["accuracy"] < measured.get("accuracy", 0):
         yield f"Pictures that occur more than once flatter it by {points(measured['accuracy'] - distinct['accuracy'])}."
-    yield from bad_pictures(entries(card, "robustness"))
+    yield from bad_pictures(robustness_of(card))
     yield (
         "It was not measured by age, gender, skin colour or camera, for want of data that says so. Measure it on faces like "
         "those that it will see, and by group (`ferkit evaluate --groups`), before relying on it."

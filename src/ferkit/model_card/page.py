@@ -77,7 +77,7 @@ def _text_of(card: Entries, name: str) -> str:
         ("How good it is", _figures(measured)),
         ("Each class", _classes(measured)),
         ("Calibration", _calibration(card, measured)),
-        ("When pictures get worse", degraded(entries(card, "robustness"))),
+        ("When pictures get worse", degraded(card)),
         ("Known failures", known(card, measured)),
         ("Data", _data(entries(card, "training"))),
         ("Training", _training(entries(card, "training"))),
