@@ -60,9 +60,10 @@ def test_the_browser_answers_as_python_does(site):
         pytest.skip("no browser is installed")
     address, session = site
     x1, y1, x2, y2 = FACE
-    with driver.sync_playwright() as running, running.chromium.launch(
-        executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-    ) as browser:
+    with (
+        driver.sync_playwright() as running,
+        running.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"]) as browser,
+    ):
         page = browser.new_page(viewport={"width": 700, "height": 1100})
         problems, asked = [], []
         page.on("pageerror", lambda problem: problems.append(str(problem)))
@@ -77,7 +78,9 @@ def test_the_browser_answers_as_python_does(site):
         page.mouse.move(corner["x"] + x2, corner["y"] + y2, steps=3)
         page.mouse.up()
         page.locator("tr").first.wait_for(timeout=60_000)
-        rows = page.locator("tr").evaluate_all("rows => rows.map(row => [row.dataset.emotion, row.dataset.probability])")
+        rows = page.locator("tr").evaluate_all(
+            "rows => rows.map(row => [row.dataset.emotion, row.dataset.probability])"
+        )
     assert not problems
     assert all(one.startswith((address, "data:", "blob:")) for one in asked)
 
