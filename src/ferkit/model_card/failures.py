@@ -36,15 +36,17 @@ def degraded(card: Entries) -> Iterator[str]:
     yield table(("degradation", "mean", "right, at each strength"), rows)
 
 
-def known(card: Entries, measured: Entries) -> Iterator[str]:
+def known(card: Entries, measured: Entries, name: str) -> Iterator[str]:
+    """What it is known to do badly, and the commands that say so. name: what ferkit loads the model by."""
     yield "\n".join(f"- {one}" for one in failures(card, measured))
     found = robustness_of(card)
     commands = []
     if "split" in measured:
-        commands.append(f"ferkit evaluate path/to/this/folder DATA --split {code(measured['split'])}")
+        truth = " --votes VOTES --truth votes" if measured.get("truth") == "votes" else ""
+        commands.append(f"ferkit evaluate {name} DATA --split {code(measured['split'])}{truth}")
     if found:
         limit = f" --limit {found['n']}" if found.get("limited") else ""
-        commands.append(f"ferkit evaluate path/to/this/folder DATA --split {code(found['split'])} --robustness{limit}")
+        commands.append(f"ferkit evaluate {name} DATA --split {code(found['split'])} --robustness{limit}")
     if commands:
         yield f"These figures come from {joined([f'`{one}`' for one in commands])}."
 

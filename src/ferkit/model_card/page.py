@@ -78,7 +78,7 @@ def _text_of(card: Entries, name: str) -> str:
         ("Each class", _classes(measured)),
         ("Calibration", _calibration(card, measured)),
         ("When pictures get worse", degraded(card)),
-        ("Known failures", known(card, measured)),
+        ("Known failures", known(card, measured, name)),
         ("Data", _data(entries(card, "training"))),
         ("Training", _training(entries(card, "training"))),
         ("How to use it", _usage(card, name)),
