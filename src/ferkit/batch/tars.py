@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from ferkit.batch.storage import Far, is_address
-from ferkit.datasets.archives import DAMAGED_HEADER
+from ferkit.datasets.archives import DAMAGED_HEADER, Finite
 from ferkit.datasets.sources import is_junk, open_file, reading, unpacked
 from ferkit.errors import DatasetError, FerkitError
 from ferkit.listing import PICTURE_SUFFIXES
@@ -74,7 +74,9 @@ def tar_pictures(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo,
     Raises `DatasetError` where the archive is damaged or cut off, after the members in front of that.
     """
     try:
-        with Archive.open(fileobj=stream, mode="r:" if stream.seekable() else "r|") as archive:
+        seekable = stream.seekable()
+        file = stream if seekable else cast(BinaryIO, Finite(stream))
+        with Archive.open(fileobj=file, mode="r:" if seekable else "r|") as archive:
             while (member := archive.next()) is not None:
                 if (member.isreg() or member.islnk()) and is_picture(member.name):
                     yield member, archive

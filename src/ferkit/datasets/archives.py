@@ -19,6 +19,7 @@ from ferkit.datasets.sources import LARGEST_PICTURE_BYTES, Folder, Tree, guarded
 from ferkit.errors import DatasetError, FerkitError
 
 _TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+_EMPTY_READS = 100
 
 # What zipfile and tarfile raise where headers hold what they should not: names that are no text, numbers that are none,
 # headers about headers without end.
@@ -26,6 +27,20 @@ DAMAGED_HEADER = (
     *(zipfile.BadZipFile, tarfile.TarError, struct.error),
     *(ValueError, LookupError, ArithmeticError, RecursionError),
 )
+
+
+class Finite:
+    """A stream for tarfile, which reads on behind the end as far as a header says: for years, if that says enough."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._empty = stream, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._empty = 0 if data else self._empty + 1
+        if self._empty > _EMPTY_READS:
+            raise EOFError("A member ends behind the end of its archive.")
+        return data
 
 
 def open_tree(path: Path) -> Tree | None:
@@ -118,7 +133,7 @@ class Tar:
         with (
             _unharmed(self.path),
             open_file(self.path) as (stream, _),
-            tarfile.open(fileobj=stream, mode="r|") as archive,
+            tarfile.open(fileobj=cast(BinaryIO, Finite(stream)), mode="r|") as archive,
         ):
             while (member := archive.next()) is not None:
                 name = _checked(member.name, self.path)
