@@ -29,21 +29,18 @@ def verdict(comparison: Comparison) -> str:
         said.append(f"Fewer than two groups have {FEW} faces, so nothing can be concluded about gaps.")
     else:
         low, high = gap.difference_ci95
-        said.append(
-            f"Widest gap{' that is more than chance' if gap.clear else ''}: {gap.better} over {gap.worse} by "
-            f"{_points(gap.difference)} (95% interval {100 * low:.1f} to {100 * high:.1f}), {_chance(gap)}."
-        )
+        kind = "Widest gap that is more than chance" if gap.clear else "Widest gap"
+        ends = f"95% interval {100 * low:.1f} to {100 * high:.1f}"
+        said.append(f"{kind}: {_over(gap)} ({ends}; {p_value(gap.p)}).")
         if not gap.clear:
             said.append(
-                f"That is no proof that they are alike: between these two a gap below {_points(gap.detectable)} could "
-                "easily go unseen."
+                "Chance alone may make such a gap, which is no proof that they are alike: between these two a gap below "
+                f"{_points(gap.detectable)} could easily go unseen."
             )
     if same_mix is not None:
-        with_all = f" (without {', '.join(comparison.left_out)})" if comparison.left_out else ""
-        said.append(
-            f"With the same mix of classes{with_all}: {same_mix.better} over {same_mix.worse} by "
-            f"{_points(same_mix.difference)}, {_chance(same_mix)}."
-        )
+        without = f" (without {', '.join(comparison.left_out)})" if comparison.left_out else ""
+        chance = "more than chance" if same_mix.clear else "chance may make it"
+        said.append(f"With the same mix of classes{without}: {_over(same_mix)} ({p_value(same_mix.p)}: {chance}).")
     if small:
         said.append(f"Too few faces (below {FEW}) for any conclusion: {', '.join(small)}.")
     return " ".join(said)
@@ -53,8 +50,8 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def _chance(gap: Gap) -> str:
-    return f"{'more than chance explains' if gap.clear else 'which chance alone may make'} ({p_value(gap.p)})"
+def _over(gap: Gap) -> str:
+    return f"{gap.better} over {gap.worse} by {_points(gap.difference)}"
 
 
 def _points(share: float) -> str:
