@@ -325,7 +325,7 @@ def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_pat
     assert list(document["groups"]["columns"]) == ["age"]
     assert document["robustness"]["n"] == 5
     code, out, _ = ferkit_("evaluate", "model", csv, *asked[:-1])
-    assert "Groups by age" in out
+    assert "Groups by age: reads on PublicTest" in out
     assert "Robustness of reads on PublicTest: 5 faces" in out
 
 

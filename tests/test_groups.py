@@ -107,6 +107,16 @@ def test_what_cannot_be_joined_is_one_line(tmp_path, source, header, row, column
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40, b"a," * 9000, b'row,"g\n'])
+def test_what_is_no_table_is_one_short_line(tmp_path, source, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    (tmp_path / "t.parquet").write_bytes(content)
+    for name in ("t.csv", "t.parquet"):
+        with pytest.raises(DatasetError) as refused:
+            join_groups(tmp_path / name, faces(3), source)
+        assert len(str(refused.value)) < 900
+
+
 def test_measurements_are_no_groups(tmp_path, source):
     table = write(tmp_path / "t.csv", ["row", "age"], *([str(row), str(20 + row)] for row in range(30)))
     with pytest.raises(DatasetError, match=r"30 different values.*bands"):

@@ -143,7 +143,7 @@ def _key_column(path: Path, names: Sequence[str], faces: FaceSet, source: str | 
         return _ROW
     raise DatasetError(
         f"{path} has no column that names the face. Expected row (from 0), or of pictures in folders one of "
-        f"{', '.join(FILE_COLUMNS)}. It has: {', '.join(names)}."
+        f"{', '.join(FILE_COLUMNS)}. It has: {_shown(names)}."
     )
 
 
@@ -151,11 +151,11 @@ def _group_columns(path: Path, names: Sequence[str], key: str, columns: Sequence
     wanted = [name.strip().lower() for name in columns]
     absent = [name for name in wanted if name not in names]
     if absent:
-        raise UsageError(f"{path} has no column {absent[0]!r}. It has: {', '.join(names)}.")
+        raise UsageError(f"{path} has no column {absent[0]!r}. It has: {_shown(names)}.")
     known = (key, _ROW, *FILE_COLUMNS, *_LABELS, *_SPLITS)
     found = list(dict.fromkeys(wanted)) or [name for name in names if name not in known]
     if not found:
-        raise DatasetError(f"{path} has no column of groups. It has: {', '.join(names)}. Name one with --group-column.")
+        raise DatasetError(f"{path} has no column of groups. It has: {_shown(names)}. Name one with --group-column.")
     return found
 
 
@@ -200,6 +200,12 @@ def _contradiction(path: Path, number: int, said: str, known: str) -> DatasetErr
         f"{path}, row {number}: {said}, but this face is of {known}. Expected a table of the same version of the data; "
         "row counts from 0."
     )
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Names of columns, cut short: what is no table at all may have them in thousands, and of any length."""
+    few = [name if len(name) <= 40 else f"{name[:40]}..." for name in names[:12]]
+    return ", ".join([*few, *(["..."] if len(names) > 12 else [])])
 
 
 def _group(value: str) -> str | None:

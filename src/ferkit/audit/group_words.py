@@ -16,7 +16,14 @@ def tables(report: GroupReport) -> Group:
     """One table per column, and what can be concluded from it."""
     parts: list[RenderableType] = []
     for one in report.comparisons:
-        parts += [Text(f"Groups by {one.column}", style="bold"), "", _table(one), "", Text(verdict(one)), ""]
+        parts += [
+            Text(f"Groups by {one.column}: {report.model} on {report.split}", style="bold"),
+            "",
+            _table(one),
+            "",
+            Text(verdict(one)),
+            "",
+        ]
     return Group(*parts, Text(f"{report.note} {NEVER_GUESSED}", style="dim"))
 
 
