@@ -182,6 +182,11 @@ def _network_config(path: Path) -> Any:
         if path.suffix.lower() == ".keras":
             with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
                 text: Any = file.read(_LARGEST_CONFIG + 1)
+                if any(name.lower().endswith(".npz") for name in archive.namelist()):
+                    raise ModelError(
+                        f"{path} keeps weights as NumPy does, among which pickles may be; these run code. Save it again "
+                        "with Keras, which writes model.weights.h5."
+                    )
         else:
             import h5py
 
@@ -192,7 +197,7 @@ def _network_config(path: Path) -> Any:
         return json.loads(text)
     except ImportError as problem:
         raise ModelError(f"Reading {path} needs Keras: pip install 'ferkit[train]'.") from problem
-    except RecursionError:
+    except (RecursionError, ModelError):
         raise
     except Exception as problem:  # zipfile and HDF5 meet damaged data with nearly any exception
         raise ModelError(
