@@ -87,8 +87,9 @@ def test_every_picture_is_shown_and_has_its_command():
     made = (ROOT / "tools" / "pictures.py").read_text(encoding="utf-8")
     for picture in (DOCS / "images").iterdir():
         assert picture.name in shown
-        assert picture.name in made
-        assert picture.stat().st_size < 150_000
+        # Made by tools/pictures.py, or by a command that the page shows.
+        assert picture.name in made or f"docs/images/{picture.name}" in shown
+        assert picture.stat().st_size < 300_000
 
 
 @pytest.mark.parametrize(
