@@ -3,7 +3,8 @@
     python tools/ship_model.py runs/strong
 
 Copies the network, writes its serving copy with the exporter of today, and writes the card anew: how faces are cut is
-what this version measured for FER-2013 (`benchmarks/crop_margin.py`), and the licence is the project's.
+what this version measured for FER-2013 (`benchmarks/crop_margin.py`), and the licence is the project's. Figures on degraded
+faces come into the card afterwards, with `tools/card_figures.py`; README lists the known failures that the card names.
 """
 
 import argparse
