@@ -24,6 +24,7 @@ PATHS = (
     "/",
     "/static/live.js",
     "/v1/stream",
+    "/v1/explain",
 )
 METHODS = ("POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "\xff")
 TYPES = (b"multipart/form-data; boundary=x", b"application/json", b"image/jpeg", b"text/plain", b"")

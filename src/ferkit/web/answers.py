@@ -88,6 +88,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ProblemAnswer, "description": _REASONS[status]} for status in statuses}
 
 
+_BASE64 = {"type": "string", "format": "byte"}
 PICTURES_BODY = {
     "requestBody": {
         "required": True,
@@ -102,7 +103,22 @@ PICTURES_BODY = {
                 "schema": {
                     "type": "object",
                     "description": f"Base64, or data URIs: {JSON_EXAMPLE}",
-                    "properties": {"pictures": {"type": "array", "items": {}}},
+                    "properties": {
+                        "pictures": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {
+                                "anyOf": [
+                                    _BASE64,
+                                    {
+                                        "type": "object",
+                                        "properties": {"name": {"type": "string"}, "data": _BASE64},
+                                        "required": ["data"],
+                                    },
+                                ]
+                            },
+                        }
+                    },
                     "required": ["pictures"],
                 }
             },

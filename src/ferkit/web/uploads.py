@@ -88,7 +88,10 @@ def _from_json(body: bytes) -> list[Upload]:
 
 def _from_entry(entry: Any, name: str) -> Upload:
     if isinstance(entry, dict):
-        name, entry = str(entry.get("name") or name), entry.get("data")
+        given, entry = entry.get("name", name), entry.get("data")
+        if not isinstance(given, str):
+            raise Refusal(422, "bad_parameter", f"The name of {name} is no text. Expected {JSON_EXAMPLE}.")
+        name = given or name
     if not isinstance(entry, str):
         raise Refusal(422, "no_pictures", f"{name[:_LONGEST_NAME]} has no data. Expected {JSON_EXAMPLE}.")
     # Addresses are not fetched: a server that did so would ask its neighbours whatever a stranger wants asked.
