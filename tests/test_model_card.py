@@ -193,12 +193,14 @@ def test_a_card_says_whose_truth_it_was_measured_on():
     assert "by most voters" not in model_card.text_of(CARD)
 
 
-def level(strength, accuracy, confidence):
-    return {"strength": strength, "accuracy": accuracy, "mean_confidence": confidence}
-
-
-BLUR = {"unit": "pixels", "mean_accuracy": 0.55, "levels": [level(1, 0.7, 0.7), level(2, 0.4, 0.6)]}
-NOISE = {"unit": "of 255", "mean_accuracy": 0.65, "levels": [level(9, 0.65, 0.7)]}
+BLUR = {
+    "unit": "pixels",
+    "mean_accuracy": 0.55,
+    "strengths": [1, 2],
+    "accuracy": [0.7, 0.4],
+    "mean_confidence": [0.7, 0.6],
+}
+NOISE = {"unit": "of 255", "mean_accuracy": 0.65, "strengths": [9], "accuracy": [0.65], "mean_confidence": [0.7]}
 DEGRADED = {
     "n": 1000,
     "clean": {"accuracy": 0.75},
@@ -226,11 +228,16 @@ def test_figures_on_degraded_faces_go_into_the_card_of_their_own_model_only(tmp_
     place = Path(__file__).parents[1] / "tools" / "card_figures.py"
     tool = runpy.run_path(str(place))
     shutil.copyfile(model_folder.find("default") / "card.json", tmp_path / "card.json")
-    document = {**CARD["metrics"], "robustness": DEGRADED}
+    levels = [
+        {"strength": 1, "accuracy": 0.7, "mean_confidence": 0.7, "ece": 0.1},
+        {"strength": 2, "accuracy": 0.4, "mean_confidence": 0.6, "ece": 0.2},
+    ]
+    measured = {"blur": {"unit": "pixels", "mean_accuracy": 0.55, "levels": levels}}
+    document = {**CARD["metrics"], "robustness": {**DEGRADED, "degradations": measured}}
     for _ in range(2):  # again, in place of what stands there
         tool["add"](tmp_path, document)
     card = model_folder.read_card(tmp_path)
-    assert card["robustness"] == {"split": "PublicTest", **DEGRADED, "limited": True}
+    assert card["robustness"] == {"split": "PublicTest", **DEGRADED, "limited": True, "degradations": {"blur": BLUR}}
     assert {**card, "robustness": 0} == {**CARD, "robustness": 0}
     assert "When pictures get worse" in (tmp_path / "README.md").read_text()
     with pytest.raises(ModelError, match="figures of the same model"):

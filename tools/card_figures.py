@@ -38,16 +38,33 @@ def add(folder: Path, document: dict[str, Any]) -> None:
                 f"The figures are of {name} {document[name]}, the card in {folder} of {measured.get(name)}. Expected "
                 "figures of the same model on the same faces."
             )
-    found = dict(document["robustness"])
-    # Before `intended_use`, with the other figures.
+    found = document["robustness"]
+    figures = {
+        "split": document["split"],
+        **{name: value for name, value in found.items() if name != "degradations"},
+        "limited": found["n"] < document["n"],
+        "degradations": {name: _in_rows(one) for name, one in found["degradations"].items()},
+    }
+    # Behind the other figures, not at the end.
     entries = {name: value for name, value in card.items() if name != "robustness"}
     place = list(entries).index("metrics") + 1
-    figures = {"split": document["split"], **found, "limited": found["n"] < document["n"]}
     items = [*entries.items()]
     card = dict([*items[:place], ("robustness", figures), *items[place:]])
     with write_atomically(folder / model_folder.CARD_FILE, ModelError) as draft:
         draft.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     model_card.write(folder, card)
+
+
+def _in_rows(one: dict[str, Any]) -> dict[str, Any]:
+    """One degradation with a list for each figure, which a card bears better than a record for each strength."""
+    levels = one["levels"]
+    return {
+        "unit": one["unit"],
+        "mean_accuracy": one["mean_accuracy"],
+        "strengths": [level["strength"] for level in levels],
+        "accuracy": [level["accuracy"] for level in levels],
+        "mean_confidence": [level["mean_confidence"] for level in levels],
+    }
 
 
 if __name__ == "__main__":

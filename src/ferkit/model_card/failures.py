@@ -31,7 +31,8 @@ def degraded(card: Entries) -> Iterator[str]:
     )
     rows = []
     for name, one in found["degradations"].items():
-        cells = [f"{percent(level['accuracy'], 0)} at {level['strength']:g}" for level in one["levels"]]
+        levels = zip(one["accuracy"], one["strengths"], strict=True)
+        cells = [f"{percent(accuracy, 0)} at {strength:g}" for accuracy, strength in levels]
         rows.append((f"{plain(name)} ({plain(one['unit'])})", percent(one["mean_accuracy"], 0), ", ".join(cells)))
     yield table(("degradation", "mean", "right, at each strength"), rows)
 
@@ -82,19 +83,18 @@ def bad_pictures(found: Entries) -> Iterator[str]:
     """The degradations under which least is left, and those that it does not notice."""
     if not found:
         return
-    worst = {
-        name: min(one["levels"], key=lambda level: level["accuracy"]) for name, one in found["degradations"].items()
-    }
-
-    def at(name: str) -> str:
-        return f"{plain(name)} {worst[name]['strength']:g} ({plain(found['degradations'][name]['unit'])})"
-
-    ranked = sorted(worst, key=lambda name: worst[name]["accuracy"])[:_WORST]
-    said = (f"{percent(worst[name]['accuracy'], 0)} at {at(name)}" for name in ranked)
+    # Of each degradation the strength at which least is left: accuracy, stated confidence, and what it is called.
+    worst = []
+    for name, one in found["degradations"].items():
+        levels = zip(one["accuracy"], one["mean_confidence"], one["strengths"], strict=True)
+        accuracy, confidence, strength = min(levels)
+        worst.append((accuracy, confidence, f"{plain(name)} {strength:g} ({plain(one['unit'])})"))
+    ranked = sorted(worst)[:_WORST]
+    said = (f"{percent(accuracy, 0)} at {called}" for accuracy, _, called in ranked)
     yield f"Of bad pictures it gets few right: {joined(said)}; {percent(found['clean']['accuracy'], 0)} of the same as they are."
-    blind = [name for name in ranked if worst[name]["mean_confidence"] - worst[name]["accuracy"] > _UNNOTICED]
+    blind = [one for one in ranked if one[1] - one[0] > _UNNOTICED]
     if blind:
-        stated = (f"{percent(worst[name]['mean_confidence'], 0)} at {at(name)}" for name in blind)
+        stated = (f"{percent(confidence, 0)} at {called}" for _, confidence, called in blind)
         yield f"It does not notice, and states a confidence of {joined(stated)}."
 
 
