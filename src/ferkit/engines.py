@@ -133,24 +133,48 @@ def _eight_bits_overflow() -> bool:
 
 
 def _run_onnx(session: Any, path: Path) -> Network:
-    entry = session.get_inputs()[0]
+    entry = _ends(session, path)[0][0]
     takes_bytes = entry.type == "tensor(uint8)"
 
     def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
         pixels = faces if takes_bytes else faces.astype(np.float32)
         try:
-            result: Probabilities = session.run(None, {entry.name: pixels})[0]
+            result = session.run(None, {entry.name: pixels})[0]
         except Exception as problem:
             raise ModelError(f"{path} takes {entry.type} {entry.shape}. Received: {pixels.shape}.") from problem
+        if not isinstance(result, np.ndarray) or result.dtype.kind not in "fiu":
+            raise ModelError(f"{path} must give an array of numbers. Received: {type(result).__name__}.")
         return result
 
     return run
 
 
+@dataclass(frozen=True)
+class _End:
+    """An input or output of a network, as ONNX Runtime describes it; the shape is empty where there is none."""
+
+    name: str
+    type: str
+    shape: list[Any]
+
+
+def _ends(session: Any, path: Path) -> tuple[list[_End], list[_End]]:
+    try:
+        inputs, outputs = (
+            [_End(one.name, one.type, one.shape or []) for one in ends]
+            for ends in (session.get_inputs(), session.get_outputs())
+        )
+    except UnicodeDecodeError as problem:
+        raise ModelError(f"{path} is damaged: its inputs and outputs have no names ({problem}).") from problem
+    if not inputs or not outputs:
+        raise ModelError(f"{path} takes {len(inputs)} inputs and gives {len(outputs)} outputs. Expected one of each.")
+    return inputs, outputs
+
+
 def _open_onnx(path: Path, threads: int | None) -> OpenedFile:
     session = _onnx_session(path, threads)
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(inputs[0].shape or ()) != 4 or len(outputs) != 1 or len(outputs[0].shape or ()) != 2:
+    inputs, outputs = _ends(session, path)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         found = f"{[one.shape for one in inputs]} and {[one.shape for one in outputs]}"
         raise ModelError(f"{path} must take (N, height, width, channels) and give (N, classes). Received: {found}.")
     try:
