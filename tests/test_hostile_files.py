@@ -178,6 +178,8 @@ def write_bombs(folder: Path) -> dict[str, str]:
     )
     # A comment in a header about a header: tarfile reads it whole.
     tar_of(folder / "header.tar.gz", member("sad/9.png", FACE, pax_headers={"comment": "x" * (300 * MEGABYTE)}))
+    cells = pa.array([FACE, bytes(400 * MEGABYTE)])
+    pq.write_table(pa.table({"image": cells, "label": [0, 1]}), folder / "cell.parquet", compression="zstd")
     with (folder / "line.csv").open("wb") as file:
         file.write(csv + b"0,1 2 3")
         file.truncate(1_000_000_000)
@@ -194,6 +196,7 @@ def write_bombs(folder: Path) -> dict[str, str]:
         "zip-in.zip": "read",
         "member.tar.gz": "decompression bomb",
         "header.tar.gz": "decompression bomb",
+        "cell.parquet": "decompression bomb",
         "line.csv": "row longer than",
         "header.csv": "header longer than",
     }

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.batch.storage import Far, is_address
+from ferkit.datasets.parquet import refuse_bomb
 from ferkit.errors import DatasetError, FerkitError
 
 # In this order: what is asked for first is taken.
@@ -60,6 +61,7 @@ class Opened:
             source = self._closing.enter_context(Far(path) if is_address(path) else pa.OSFile(os.fsencode(path)))
             # Streamed: by itself Arrow takes whole row groups into memory.
             self.file = self._closing.enter_context(pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20))
+            refuse_bomb(self.file.metadata, path)
             schema, rows, size = self.file.schema_arrow, self.file.metadata.num_rows, source.seek(0, os.SEEK_END)
         except (*_DAMAGED, OSError) as problem:
             self._closing.close()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ferkit.datasets.folders import SPLIT_FOLDERS
 from ferkit.datasets.pictures import Picture, Shaper, shaped
-from ferkit.datasets.sources import DataFile
+from ferkit.datasets.sources import LARGEST_RATIO, RATIO_FREE_BYTES, DataFile
 from ferkit.datasets.table import Reading
 from ferkit.errors import DatasetError, FerkitError
 from ferkit.labels import EMOTIONS, canonical, order_classes
@@ -63,6 +63,19 @@ def _unharmed(name: str) -> Iterator[None]:
         raise DatasetError(f"{name} is no Parquet file that can be read ({problem}). Download it again.") from problem
 
 
+def refuse_bomb(metadata: Any, name: str) -> None:
+    """Raise `DatasetError` for a file that says itself that it unpacks to far more than it holds, as pictures never do."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if group.total_byte_size <= RATIO_FREE_BYTES:
+            continue
+        for column in map(group.column, range(group.num_columns)):
+            if column.total_uncompressed_size > max(RATIO_FREE_BYTES, LARGEST_RATIO * column.total_compressed_size):
+                raise DatasetError(
+                    f"{name} unpacks to more than {LARGEST_RATIO} times its size, so it is refused as a decompression "
+                    "bomb. Unpack it yourself if you trust it."
+                )
+
+
 def _open(one: DataFile) -> Part:
     with _unharmed(one.name):
         if one.path is not None:
@@ -75,6 +88,7 @@ def _open(one: DataFile) -> Part:
                 raise DatasetError(f"{one.name} is larger than 4 GiB inside its archive. Unpack it first.")
             file = pq.ParquetFile(io.BytesIO(data))
         schema = file.schema_arrow
+        refuse_bomb(file.metadata, one.name)
     columns = {name.lower(): name for name in schema.names}
     image = next((columns[name] for name in _IMAGE if name in columns), None)
     label = next((columns[name] for name in _LABEL if name in columns), None)
