@@ -85,6 +85,12 @@ def test_occlusion_finds_the_place_that_counts(channels):
     assert classifier.most <= 32, "live frames must not be kept waiting"
 
 
+def test_covering_adds_no_edge_of_its_own():
+    """The square has the face's mean: on an even face there is nothing to cover."""
+    face = np.full((48, 48, 1), 180, np.uint8)
+    assert not Occlusion(EyeClassifier())(face[None], np.array([0])).any()
+
+
 @pytest.mark.parametrize(
     ("patch", "stride"),
     [pytest.param(6, 6, id="no-overlap"), pytest.param(7, 5, id="odd"), pytest.param(48, 48, id="all-at-once")],

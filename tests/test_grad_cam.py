@@ -185,15 +185,34 @@ def test_it_is_the_class_activation_map_of_a_network_with_a_mean(rng):
         np.testing.assert_allclose(one, cv2.resize(cam, (24, 24)), rtol=1e-4, atol=1e-5)
 
 
-def test_a_scale_of_a_bare_file_is_applied(rng):
-    model = plain()
+def test_channels_are_weighed_by_their_mean_gradient(rng):
+    """Equation 1 of the paper, on a network whose gradient differs from place to place."""
+    keras.utils.set_random_seed(6)
+    network = keras_network(in_sequence())
+    classifier = EmotionClassifier(network, name="x", classes=("a", "b", "c"), face_input=FaceInput(24, 24))
     faces = rng.integers(0, 256, (2, *SHAPE), dtype=np.uint8)
-    maps = [
-        GradCam(EmotionClassifier(KerasNetwork(model, scale), name="x", classes=("a", "b", "c"), face_input=FaceInput(24, 24)))
-        for scale in (1.0, 0.5)
-    ]  # fmt: skip
-    whole, half = (one(faces, np.array([0, 0])) for one in maps)
-    assert not np.allclose(whole, half)
+    maps, gradients = split(network.model).gradients(faces.astype(np.float32), np.array([2, 0]))
+    assert gradients.std(axis=(1, 2)).max() > 0.01
+    found = GradCam(classifier)(faces, np.array([2, 0]))
+    for one, features, slopes in zip(found, maps, gradients, strict=True):
+        weighed = sum(slopes[..., k].mean() * features[..., k] for k in range(features.shape[2]))
+        np.testing.assert_allclose(one, cv2.resize(np.maximum(weighed, 0), (24, 24)), rtol=1e-3, atol=1e-3)
+
+
+def test_a_scale_of_a_bare_file_is_applied(rng):
+    keras.utils.set_random_seed(7)
+    model = plain()
+    faces = rng.integers(0, 128, (4, *SHAPE), dtype=np.uint8)
+
+    def maps(scale, pixels):
+        network = KerasNetwork(model, scale)
+        classifier = EmotionClassifier(network, name="x", classes=("a", "b", "c"), face_input=FaceInput(24, 24))
+        return GradCam(classifier)(pixels, np.array([0, 1, 2, 0]))
+
+    half = maps(0.5, 2 * faces)
+    assert half.any()
+    np.testing.assert_allclose(half, maps(1.0, faces), rtol=1e-5)
+    assert not np.allclose(half, maps(1.0, 2 * faces))
 
 
 @pytest.fixture(scope="module")

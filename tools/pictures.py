@@ -3,7 +3,7 @@
     python tools/pictures.py runs/tutorial
 
 The argument is the folder of the tutorial's run, as `ferkit train fer2013.csv --recipe tutorial --out runs/tutorial` makes it;
-without it the pictures that need one are left as they are. browser.jpg wants what docs/how-to/browser.md puts into
+without it the pictures that need one are left as they are. heatmaps.jpg wants the extra `train`. browser.jpg wants what docs/how-to/browser.md puts into
 examples/browser, and Chromium; without these it is left as it is too. astronaut.jpg is what `make demo` writes. No picture shows another person than the sample
 portrait, which is in the public domain.
 """
@@ -17,14 +17,17 @@ import tempfile
 import threading
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 
 from ferkit.classifier import EmotionClassifier
 from ferkit.cropping import cut_face, resize_face
+from ferkit.explain import explain
 from ferkit.files import write_encoded
 from ferkit.images import read_image
 from ferkit.plots import probability_bars, training_curves
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.results import Box, Face
 from ferkit.samples import sample_picture
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +44,7 @@ def main() -> None:
     if run is not None:
         curves(run)
         whole_and_cut(run)
+    heatmaps()
     if (EXAMPLE / "node_modules").is_dir() and (EXAMPLE / "emotions.json").is_file():
         browser()
 
@@ -72,6 +76,16 @@ def whole_and_cut(run: Path) -> None:
         both.paste(bars[0], (0, 0))
         both.paste(bars[1], (0, bars[0].height))
         _small(both, "whole-and-cut.png")
+
+
+def heatmaps() -> None:
+    """heatmaps.jpg: the sample face explained by occlusion and by Grad-CAM."""
+    left, top, right, bottom = FACE
+    near = read_image(sample_picture())[top - 40 : bottom + 10, left - 40 : right + 40]
+    face = Face(Box(40, 40, 40 + right - left, 40 + bottom - top), 1.0)
+    drawn = [explain("default", near, faces=[face], method=name)[0].overlay() for name in ("occlusion", "grad-cam")]
+    both = PIL.Image.fromarray(np.hstack(drawn))
+    write_encoded(IMAGES / "heatmaps.jpg", lambda file: both.save(file, "JPEG", quality=88, subsampling=0))
 
 
 def _small(picture: PIL.Image.Image, name: str) -> None:

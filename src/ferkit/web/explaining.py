@@ -17,8 +17,8 @@ from ferkit.web.problems import Refusal
 from ferkit.web.settings import Limits
 from ferkit.web.uploads import Upload
 
-# Occlusion explains the very network that answers, whatever runs it. Grad-CAM would load Keras into the server, half a
-# gigabyte, so it is for those who ask for it.
+# Occlusion explains the very network that answers, whatever runs it. Grad-CAM would load Keras into the server, 0.7
+# GB, so it is for those who ask for it.
 USUAL: Literal["occlusion"] = "occlusion"
 _COLORS = 33
 
