@@ -9,8 +9,8 @@ import numpy.typing as npt
 from ferkit.errors import UsageError
 from ferkit.explain.methods import METHODS, Explains, Faces, Maps
 
-# Of the shorter side of a face: 12 and 4 of 48 pixels. A patch as large as an eye or half a mouth; on PublicTest smaller
-# ones find less (benchmarks/explanations.py).
+# Of the shorter side of a face: 12 and 4 of 48 pixels. A patch as large as an eye or half a mouth; smaller ones point no
+# better at what matters (docs/explain.md).
 _PATCH, _STRIDE = 1 / 4, 1 / 12
 # Faces that go through the network together: no more, so that live frames are not kept waiting.
 _BATCH = 32

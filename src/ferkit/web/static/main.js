@@ -35,8 +35,9 @@ stage.onFrame = (now) => {
   if (live.running) timeline.show(now);
   const figures = live.running ? live.figures : null;
   if (figures && $("status").dataset.state === "live") {
-    $("status-text").textContent = `Live \u00b7 ${Math.round(figures.rate)} fps`;
-    $("status-delay").textContent = ` \u00b7 ${Math.round(figures.ms)} ms`;
+    const stopped = $("video").paused;
+    $("status-text").textContent = stopped ? "Paused" : `Live \u00b7 ${Math.round(figures.rate)} fps`;
+    $("status-delay").textContent = stopped ? "" : ` \u00b7 ${Math.round(figures.ms)} ms`;
   }
   $("save-button").disabled = !stage.hasPicture;
 };
