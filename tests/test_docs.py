@@ -1,5 +1,6 @@
 """The documentation, run: every Python block, every `ferkit` command, every link; and nothing in it may be stale."""
 
+import base64
 import doctest
 import importlib
 import importlib.machinery
@@ -46,7 +47,7 @@ DOCUMENTS = [
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
-REGISTRIES = (ARCHITECTURES, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
+REGISTRIES = (ARCHITECTURES, DEGRADATIONS, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
 # A block after such a comment is shown, but makes no sense here: a camera, hours of training.
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 
@@ -146,36 +147,70 @@ def workplace(files, tmp_path, monkeypatch):
 
 
 @pytest.mark.keras
-def test_what_contributing_adds_can_be_used(workplace):
-    """Its examples define choices; here each is used, by the name that it registers."""
+def test_what_contributing_adds_keeps_the_contracts(workplace, rng, tmp_path, capsys):
+    """Its examples define choices; here each is held to what the tests ask of all, by the name that it registers."""
+    import test_detection
+    import test_models
+    import test_robustness
+
     names = {"__name__": "snippet"}
-    before = {choice for registry in REGISTRIES for choice in registry}
+    before = {(registry.kind, choice) for registry in REGISTRIES for choice in registry}
     for block in blocks_of(ROOT / "CONTRIBUTING.md"):
         if block.language == "python":
             exec(block.code, names)  # noqa: S102
-    added = {choice for registry in REGISTRIES for choice in registry} - before
-    assert added == {"small", "bright", "npz", "quick", "counts"}
+    added = {(registry.kind, choice) for registry in REGISTRIES for choice in registry} - before
+    assert {choice for _, choice in added} == {"small", "tree", "jsonl", "quick", "fog", "counts"}
 
     (example,) = doctest.DocTestFinder().find(names["small"], "small", module=False, globs=names)
     assert doctest.DocTestRunner().run(example) == (0, 1)
-
-    night = np.zeros((20, 30, 3), np.uint8)
-    assert DETECTORS["bright"]()(night) == []
-    night[4:8, 10:16] = 255
-    assert [face.box.to_list() for face in DETECTORS["bright"]()(night)] == [[10, 4, 16, 8]]
-
-    faces = face_set(20, 1, "all")
-    np.savez("faces.npz", images=faces.images, labels=faces.labels)
-    table = load_table(Path("faces.npz"))
-    assert table.form == "npz"
-    np.testing.assert_array_equal(table.images, faces.images)
-    np.testing.assert_array_equal(table.labels, faces.labels)
+    for classes, shape in test_models.SHAPES.values():
+        test_models.test_architecture_contract("small", classes, shape, rng, tmp_path)
+    test_models.test_activation_reaches_the_network_or_is_refused("small", rng)
+    for picture in test_detection.PICTURES:
+        test_detection.test_contract_of_every_detector("tree", picture)
+    test_detection.test_every_detector_finds_the_astronaut("tree")
+    test_robustness.test_each_strength_takes_more_away("fog", 1, 48)
+    test_robustness.test_each_strength_takes_more_away("fog", 3, 96)
 
     assert RECIPES["quick"].config.epochs == 5
     recognizer = ferkit.EmotionRecognizer()
     with SINKS["counts"](Path("counts.json"), recognizer.classes) as sink:
         sink.write(recognizer("photo.jpg"))
     assert sum(json.loads(Path("counts.json").read_text()).values()) == 1
+    names["labels"]()
+    assert capsys.readouterr().out.split() == list(ferkit.labels.EMOTIONS)
+
+
+def test_the_reader_of_contributing_reads_and_reports(workplace):
+    names = {"__name__": "snippet"}
+    for block in blocks_of(ROOT / "CONTRIBUTING.md"):
+        if "JsonLinesReader" in block.code:
+            exec(block.code, names)  # noqa: S102
+    READERS._choices["folders"] = READERS._choices.pop("folders")  # the last, as the text asks
+
+    faces = face_set(20, 1, "all")
+    lines = [
+        json.dumps({"label": faces.classes[label], "image": base64.b64encode(png(face)).decode()})
+        for face, label in zip(faces.images, faces.labels, strict=True)
+    ]
+    Path("faces.jsonl").write_text("\n".join(lines))
+    table = load_table(Path("faces.jsonl"))
+    assert (table.form, table.broken) == ("jsonl", ())
+    np.testing.assert_array_equal(table.images, faces.images)
+    assert [table.classes[label] for label in table.labels] == [faces.classes[label] for label in faces.labels]
+    assert load_table(Path("faces.jsonl"), size=(24, 32), channels=3).images.shape == (20, 24, 32, 3)
+
+    bad = [
+        '{"image": "AAAA"}',
+        '{"label": "sad", "image": "A"}',
+        '{"label": "sad", "image": "AAAA"}',
+        "[]",
+        "[" * 100_000,
+    ]
+    Path("bad.jsonl").write_text("\n".join([*lines, *bad]))
+    table = load_table(Path("bad.jsonl"))
+    assert [one.where for one in table.broken] == [f"bad.jsonl, line {number}" for number in range(21, 26)]
+    assert table.classes == load_table(Path("faces.jsonl")).classes
 
 
 @pytest.mark.keras
