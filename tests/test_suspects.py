@@ -96,6 +96,14 @@ def test_page(tmp_path):
     assert {one.name for one in tmp_path.iterdir()} == {"index.html", "suspects.csv", "suspects.json", "figures"}
 
 
+def test_guesses_are_called_guesses():
+    faces, probabilities, _ = noisy()
+    good = find_suspects(faces, probabilities, [""] * len(faces), "a model")
+    poor = find_suspects(faces, np.roll(probabilities, 1, axis=1), [""] * len(faces), "a model")
+    assert good.warning == ""
+    assert "no more than always answering" in poor.warning
+
+
 def test_no_faces():
     faces, probabilities, _ = noisy(5)
     none = np.array([], np.int64)
@@ -196,9 +204,9 @@ def test_too_few_faces_of_a_class(tmp_path, monkeypatch):
     trained = Trained(monkeypatch)
     faces = face_set(16, 1, "all")
     with pytest.raises(DatasetError, match="Too few have: fear, happy, sad, surprise, neutral"):
-        out_of_fold(faces, tmp_path, quiet=True)
+        out_of_fold(faces, tmp_path / "folds", quiet=True)
     assert trained.calls == []
-    assert not (tmp_path / "folds.json").exists()
+    assert not (tmp_path / "folds").exists()
 
 
 @pytest.mark.keras

@@ -72,8 +72,11 @@ def out_of_fold(
     """
     say = say or (lambda _: None)
     faces = replace(faces, votes=None, voted=None)  # the labels are in question, so it is they that are learned
+    plan = plan or Plan()
+    if not (folder / FOLDS_FILE).is_file():  # so that what is refused leaves no folder
+        _check(faces, plan.folds or FOLDS)
     with run_folder.alone(folder, "search for suspects"):
-        recipe, folds = _agreed(folder, faces, plan or Plan())
+        recipe, folds = _agreed(folder, faces, plan)
         fold_of = assign_folds(pixel_prints(faces.images), faces.labels, folds, recipe.seed)
         probabilities = np.zeros((len(faces), len(faces.classes)), np.float32)
         for fold in range(folds):
@@ -125,7 +128,6 @@ def _agreed(folder: Path, faces: FaceSet, plan: Plan) -> tuple[TrainConfig, int]
     path, data = folder / FOLDS_FILE, _print_of(faces)
     if not path.is_file():
         recipe, folds = plan.recipe.changed(epochs=plan.epochs), plan.folds or FOLDS
-        _check(faces, folds)
         run_folder.write_json(path, {"data": data, "folds": folds, "recipe": recipe.to_dict()})
         return recipe, folds
     try:

@@ -55,6 +55,18 @@ class Suspects:
         return accuracy(self.probabilities, self.faces.labels)
 
     @property
+    def warning(self) -> str:
+        """Why the suspects are worth nothing, in a sentence; empty where they may be worth something."""
+        counts = self.faces.counts
+        commonest = max(counts, key=lambda name: counts[name])
+        if self.accuracy > counts[commonest] / len(self.faces):
+            return ""
+        return (
+            f"The answers agree with {self.accuracy:.1%} of the labels, no more than always answering {commonest}, so these "
+            "suspects mean nothing. Train longer, gather more faces, or name a better model."
+        )
+
+    @property
     def wrong_share(self) -> float:
         """Estimated share of wrong labels in all: the confident joint, brought to the counts of the labels.
 

@@ -38,7 +38,7 @@ def write_page(suspects: Suspects, folder: Path) -> Path:
     suspects_gallery(suspects.faces, first, suspects.suggested[:_IN_PICTURE], suspects.probabilities, picture)
     shown = min(_FACES, len(suspects))
     sections = [
-        section("In short", "", _tiles(suspects), wide=True),
+        section("In short", escape(suspects.warning), _tiles(suspects), wide=True),
         section("How they were found", _HOW, ""),
         section("What to do with them", _BEWARE, "", kind="notice"),
         section("By class", _CLASSES, _by_class(suspects), wide=True),

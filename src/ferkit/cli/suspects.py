@@ -87,7 +87,10 @@ def find(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Dataset]") -> 
         probabilities = _out_of_fold(wanted, dataset, faces)
         by = "networks that were trained on the other folds"
     where = places(dataset.source, faces.rows) if faces.rows is not None else [""] * len(faces)
-    return find_suspects(faces, probabilities, where, by)
+    found = find_suspects(faces, probabilities, where, by)
+    if found.warning:
+        notes.print(f"Warning: {found.warning}", markup=False)
+    return found
 
 
 def show(found: "Suspects", count: int) -> None:
