@@ -86,7 +86,9 @@ class Deletion:
         self.whole = self.probability(faces)
 
     def probability(self, faces: Faces) -> Floats:
-        return np.asarray(np.asarray(self.classifier.predict_proba(faces), float)[np.arange(len(faces)), self.classes], float)
+        return np.asarray(
+            np.asarray(self.classifier.predict_proba(faces), float)[np.arange(len(faces)), self.classes], float
+        )
 
     def falls(self, masks: npt.NDArray[np.bool_]) -> Floats:
         return np.asarray(
