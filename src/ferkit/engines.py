@@ -216,7 +216,7 @@ def _litert() -> Any:
 
 
 def _run_litert(interpreter: Any, path: Path) -> Network:
-    entry, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    (entry, *_), (result, *_) = _litert_ends(interpreter, path)
     one_at_a_time = threading.Lock()  # an interpreter holds its faces and answers in itself
 
     def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
@@ -229,7 +229,7 @@ def _run_litert(interpreter: Any, path: Path) -> Network:
                 interpreter.set_tensor(entry["index"], pixels)
                 interpreter.invoke()
                 return np.asarray(interpreter.get_tensor(result["index"]), np.float32)
-            except (ValueError, RuntimeError) as problem:
+            except (ValueError, TypeError, RuntimeError) as problem:
                 shape = entry["shape_signature"].tolist()
                 raise ModelError(
                     f"{path} takes {entry['dtype'].__name__} {shape}. Received: {pixels.shape}."
@@ -238,13 +238,25 @@ def _run_litert(interpreter: Any, path: Path) -> Network:
     return run
 
 
+def _litert_ends(interpreter: Any, path: Path) -> tuple[list[Any], list[Any]]:
+    try:
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    except (ValueError, RuntimeError) as problem:
+        raise ModelError(f"{path} is damaged: its inputs and outputs have no names ({problem}).") from problem
+    if not inputs or not outputs:
+        raise ModelError(f"{path} takes {len(inputs)} inputs and gives {len(outputs)} outputs. Expected one of each.")
+    return inputs, outputs
+
+
 def _open_litert(path: Path, threads: int | None) -> OpenedFile:
     interpreter = _litert_interpreter(path, threads)
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    shape = inputs[0]["shape_signature"].tolist() if len(inputs) == 1 else []
-    if len(shape) != 4 or len(outputs) != 1:
-        raise ModelError(f"{path} must take one picture (N, height, width, channels). Received: {shape}.")
+    inputs, outputs = _litert_ends(interpreter, path)
+    shape, answer = inputs[0]["shape_signature"].tolist(), outputs[0]["shape_signature"].tolist()
+    if len(shape) != 4 or len(answer) != 2 or len(inputs) != 1 or len(outputs) != 1:
+        raise ModelError(
+            f"{path} must take (N, height, width, channels) and give (N, classes). Received: {shape} and {answer}."
+        )
     height, width, channels = (side if side > 0 else None for side in shape[1:])
-    classes = int(outputs[0]["shape_signature"][-1])
+    classes = int(answer[-1])
     card = model_files.embedded_card(path)
-    return OpenedFile(_run_litert(interpreter, path), (height, width, channels), classes, card)
+    return OpenedFile(_run_litert(interpreter, path), (height, width, channels), classes if classes > 0 else None, card)
