@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ferkit import batch as batch
+    from ferkit import explain as explain
     from ferkit import models as models
     from ferkit.classifier import EmotionClassifier as EmotionClassifier
     from ferkit.datasets import load_dataset as load_dataset
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ferkit.errors import FerkitError as FerkitError
     from ferkit.evaluation import Report as Report
     from ferkit.evaluation import evaluate as evaluate
+    from ferkit.explain import Explanation as Explanation
     from ferkit.recipes import TrainConfig as TrainConfig
     from ferkit.recognizer import EmotionRecognizer as EmotionRecognizer
     from ferkit.results import Box as Box
@@ -40,6 +42,7 @@ _PLACES = {
     "EmotionClassifier": "classifier",
     "EmotionRecognizer": "recognizer",
     "Ensemble": "ensemble",
+    "Explanation": "explain",
     "Face": "results",
     "FaceEmotion": "results",
     "FaceSet": "datasets.records",
@@ -53,6 +56,7 @@ _PLACES = {
     "analyze_video": "video.analysis",
     "batch": "",
     "evaluate": "evaluation",
+    "explain": "",
     "load_dataset": "datasets",
     "models": "",
     "sample_picture": "samples",
