@@ -19,7 +19,9 @@ def tiny_onnx(
         helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
-    return network(nodes, side=side, outputs=[_value("probabilities", ("N", classes))], initializers=[weights], metadata=metadata)
+    return network(
+        nodes, side=side, outputs=[_value("probabilities", ("N", classes))], initializers=[weights], metadata=metadata
+    )
 
 
 def network(

@@ -358,3 +358,34 @@ def test_layers_that_make_no_sense(part, tmp_path):
     pytest.importorskip("keras")
     for path in (keras_file(tmp_path / "m.keras", model(part)), h5_file(tmp_path / "m.h5", model(part))):
         refusal(open_keras, path)
+
+
+class Interpreter:
+    """Stands for LiteRT's, after a look into a file that a stranger made."""
+
+    def __init__(self, inputs: object, outputs: object) -> None:
+        self.inputs, self.outputs = inputs, outputs
+
+    def get_input_details(self) -> object:
+        if self.inputs is None:
+            b"\xff".decode()
+        return [{"shape_signature": np.array(shape)} for shape in self.inputs]
+
+    def get_output_details(self) -> object:
+        return [{"shape_signature": np.array(shape)} for shape in self.outputs]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "words"),
+    [
+        pytest.param(None, [[1, 2]], "have no names", id="names-that-are-no-utf8"),
+        pytest.param([], [[1, 2]], "takes 0 inputs", id="no-input"),
+        pytest.param([[1, 4, 4, 1]], [], "gives 0 outputs", id="no-output"),
+        pytest.param([[1, 4, 4, 1]], [[]], "must take", id="an-output-of-no-shape"),
+        pytest.param([[1, 4, 4, 1]] * 2, [[1, 2]], "must take", id="two-inputs"),
+    ],
+)
+def test_litert_networks_that_make_no_sense(inputs, outputs, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("ferkit.engines._litert_interpreter", lambda path, threads: Interpreter(inputs, outputs))
+    (tmp_path / "m.tflite").write_bytes(b"TFL3")
+    assert words in refusal(EmotionClassifier.load, tmp_path / "m.tflite")
