@@ -62,8 +62,9 @@ def explain(
         detector: a name from `ferkit.detection.DETECTORS`, or a callable; "none" takes the picture as a face.
 
     Raises:
-        ImageError: the picture cannot be read. UsageError: no such label, method or detector. ModelError, NoGradients:
-        the model cannot be read, or not explained in this way.
+        ImageError: the picture cannot be read.
+        UsageError: no such label, method or detector.
+        ModelError: the model cannot be read, or (NoGradients) not be explained in this way.
 
     Example:
         for one in explain("default", "photo.jpg"):
