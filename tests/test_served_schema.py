@@ -1,8 +1,12 @@
 """The served OpenAPI held against the server: what it answers to requests made from its own description, good and bad."""
 
 import base64
+import os
 
 import pytest
+
+if os.environ.get("FERKIT_SLOW_TESTS") != "1":
+    pytest.skip("slow; set FERKIT_SLOW_TESTS=1", allow_module_level=True)  # before what it needs is imported
 
 from ferkit.web import Limits, Settings, create_app
 from web import fast_recognizer, picture, running
