@@ -1,0 +1,281 @@
+"""Does `ferkit serve` hold its memory and its descriptors flat?
+
+    python stress/soak.py --minutes 20 [--write]
+
+Clients of all kinds, good and bad, come and go for so long; every five seconds it is noted what the server holds. The
+first quarter is for caches and arenas to fill. It passes where, over the rest,
+
+- a straight line through the memory rises by less than 15 MB in all;
+- the last quarter's median is less than 15 MB above the second quarter's;
+- no more descriptors and no more threads are open after the last client has left than after the first ones had;
+- the server answers a picture afterwards, ends with 0 when it is told to, and wrote no traceback.
+
+Linux, for it reads /proc. --write keeps table and plot in stress/RESULTS.md.
+"""
+
+import argparse
+import asyncio
+import base64
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import websockets
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import pages
+from ferkit.plots.style import LIGHT, new_figure, save, style_axes
+from serve_faults import bomb, is_well, leaves_in_mid_frame, settled
+from served import Served, as_jpeg, camera_frames, serving
+
+# Slow clients are cut off soon, but not those of a busy machine.
+_OPTIONS = ("--limit", "rate=0", "--limit", "streams=8", "--limit", "send_s=5", "--limit", "upload_s=10")
+_EVERY_S = 5.0
+_MOST_GROWTH_MB = 15.0
+_PLOT = Path(__file__).parent / "soak.png"
+
+Client = Callable[[Served, httpx.AsyncClient], Awaitable[str]]
+CLIENTS: list[tuple[Client, float]] = []  # and how many seconds each rests between two visits
+
+
+def client(rests_s: float) -> Callable[[Client], Client]:
+    def register(visit: Client) -> Client:
+        CLIENTS.append((visit, rests_s))
+        return visit
+
+    return register
+
+
+_FRAMES = [as_jpeg(frame) for frame in camera_frames(20)]
+_LARGE = as_jpeg(np.tile(camera_frames(1)[0], (6, 6, 1)))  # 8 megapixels, 36 faces
+
+
+@client(0.1)
+async def good_picture(server: Served, http: httpx.AsyncClient) -> str:
+    return str((await http.post("v1/predict", files={"picture": _FRAMES[0]})).status_code)
+
+
+@client(0.2)
+async def json_pictures(server: Served, http: httpx.AsyncClient) -> str:
+    texts = [base64.b64encode(frame).decode() for frame in _FRAMES[:2]]
+    return str((await http.post("v1/predict", json={"pictures": texts})).status_code)
+
+
+@client(0.2)
+async def bad_bodies(server: Served, http: httpx.AsyncClient) -> str:
+    bodies: list[tuple[bytes, str]] = [
+        (b"no picture", "image/jpeg"),
+        (bomb(), "image/png"),
+        (_FRAMES[0][: len(_FRAMES[0]) // 2], "image/jpeg"),
+        (b'{"pictures": ["', "application/json"),
+        (b"--x\r\n", "multipart/form-data; boundary=x"),
+        (b"", "text/plain"),
+    ]
+    told = [(await http.post("v1/predict", content=body, headers={"Content-Type": kind})) for body, kind in bodies]
+    return " ".join(str(one.status_code) for one in told)
+
+
+@client(15)
+async def large_picture(server: Served, http: httpx.AsyncClient) -> str:
+    return str((await http.post("v1/predict", files={"picture": _LARGE})).status_code)
+
+
+@client(20)
+async def why(server: Served, http: httpx.AsyncClient) -> str:
+    return str((await http.post("v1/explain", params={"face": 1}, files={"picture": _FRAMES[0]})).status_code)
+
+
+@client(1)
+async def stream(server: Served, http: httpx.AsyncClient) -> str:
+    """Opened, twenty frames, closed as one should."""
+    async with websockets.connect(server.stream, proxy=None) as opened:
+        await opened.recv()
+        for frame in _FRAMES:
+            await opened.send(frame)
+            await opened.recv()
+            await asyncio.sleep(0.05)
+    return "closed"
+
+
+@client(0.5)
+async def dropped_stream(server: Served, http: httpx.AsyncClient) -> str:
+    """Opened, three frames, and gone without a word."""
+    opened = await websockets.connect(server.stream, proxy=None)
+    await opened.recv()
+    for frame in _FRAMES[:3]:
+        await opened.send(frame)
+    opened.transport.abort()
+    return "dropped"
+
+
+@client(20)
+async def leaves(server: Served, http: httpx.AsyncClient) -> str:
+    return await leaves_in_mid_frame(server)
+
+
+@client(1)
+async def slow_body(server: Served, http: httpx.AsyncClient) -> str:
+    """A letter a second until the server has enough."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    head = f"POST /v1/predict HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nContent-Type: image/jpeg\r\n"
+    writer.write(f"{head}Content-Length: 1000000\r\n\r\n".encode())
+    answer = asyncio.create_task(reader.readline())
+    while not answer.done():
+        writer.write(b"x")
+        await asyncio.wait([answer], timeout=1)
+    writer.close()
+    return answer.result().split()[1].decode()
+
+
+@client(5)
+async def scrape(server: Served, http: httpx.AsyncClient) -> str:
+    return str((await http.get("metrics")).status_code)
+
+
+@client(2)
+async def visitor(server: Served, http: httpx.AsyncClient) -> str:
+    """The page and what is nowhere, on a connection of their own."""
+    async with httpx.AsyncClient(base_url=server.address) as own:
+        answers = [await own.get(path) for path in ("", "healthz", "v1/model", "nowhere")]
+    return " ".join(str(one.status_code) for one in answers)
+
+
+@dataclass
+class Samples:
+    """What the server held, by seconds since the load began."""
+
+    seconds: list[float] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+    files: list[int] = field(default_factory=list)
+
+    def note(self, server: Served, since: float) -> None:
+        self.seconds.append(time.monotonic() - since)
+        self.memory_mb.append(server.memory_mb())
+        self.files.append(server.open_files())
+
+
+def threads(server: Served) -> int:
+    return len(os.listdir(f"/proc/{server.process.pid}/task"))  # noqa: PTH208
+
+
+async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Counter[str]]]:
+    """All clients at once, each in turn visiting and resting."""
+    until, outcomes = time.monotonic() + seconds, {visit.__name__: Counter[str]() for visit, _ in CLIENTS}
+    samples, began = Samples(), time.monotonic()
+
+    async def come_and_go(visit: Client, rests_s: float, http: httpx.AsyncClient) -> None:
+        while time.monotonic() < until:
+            try:
+                outcome = await visit(server, http)
+            except (OSError, httpx.HTTPError, websockets.WebSocketException, IndexError) as problem:
+                outcome = type(problem).__name__
+                if visit is good_picture:
+                    print(f"      {time.monotonic() - began:.0f} s: {problem!r}")
+            outcomes[visit.__name__][outcome] += 1
+            await asyncio.sleep(min(rests_s, max(until - time.monotonic(), 0)))
+
+    async def sample() -> None:
+        while time.monotonic() < until:
+            samples.note(server, began)
+            await asyncio.sleep(_EVERY_S)
+
+    async with httpx.AsyncClient(base_url=server.address, timeout=120) as http:
+        await asyncio.gather(sample(), *(come_and_go(visit, rests_s, http) for visit, rests_s in CLIENTS))
+    return samples, outcomes
+
+
+def growth_mb(samples: Samples) -> tuple[float, float]:
+    """By a line through the last three quarters; by the medians of the second and the last quarter."""
+    quarter = len(samples.seconds) // 4
+    slope = np.polyfit(samples.seconds[quarter:], samples.memory_mb[quarter:], 1)[0]
+    by_line = slope * (samples.seconds[-1] - samples.seconds[quarter])
+    by_medians = np.median(samples.memory_mb[-quarter:]) - np.median(samples.memory_mb[quarter : 2 * quarter])
+    return float(by_line), float(by_medians)
+
+
+def draw(samples: Samples, path: Path) -> None:
+    figure = new_figure(LIGHT, height=4.2)
+    minutes = np.array(samples.seconds) / 60
+    top, bottom = figure.subplots(2, 1, sharex=True)
+    for axes, values, name in (
+        (top, samples.memory_mb, "Resident memory, MB"),
+        (bottom, samples.files, "Open descriptors"),
+    ):
+        style_axes(axes, LIGHT, name)
+        axes.plot(minutes, values, lw=1.2, color=LIGHT.accent)
+        axes.set_ylim(0, max(values) * 1.15)
+        axes.axvspan(0, minutes[-1] / 4, color=LIGHT.faint, lw=0, alpha=0.5)
+    text = {"ha": "center", "color": LIGHT.muted, "fontsize": 10}
+    top.annotate("caches fill", (minutes[-1] / 8, max(samples.memory_mb) * 0.08), **text)
+    bottom.set_xlabel("minutes of mixed load")
+    bottom.set_xlim(0, minutes[-1])
+    save(figure, path)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--write", action="store_true", help="keep table and plot in stress/RESULTS.md")
+    options = parser.parse_args(words)
+    rows: dict[str, dict[str, object]] = {}
+
+    def say(what: str, measured: str, good: bool) -> None:
+        rows[what] = {"measured": measured, "verdict": "ok" if good else "AMISS"}
+        print(f"{rows[what]['verdict']:<5} {what}: {measured}", flush=True)
+
+    with serving(*_OPTIONS) as server:
+        asyncio.run(load(server, 15))  # of each kind one, so that all that is made once is there
+        asyncio.run(is_well(server))
+        files = _at_rest(server)
+        before = threads(server)
+        samples, outcomes = asyncio.run(load(server, options.minutes * 60))
+        for name, counted in outcomes.items():
+            print(f"      {name}: {dict(counted)}")
+        visits = sum(counted.total() for counted in outcomes.values())
+        good = outcomes["good_picture"]
+        say("pictures", f"{visits:,} visits in {options.minutes:g} minutes; of {good.total():,} good pictures "
+            f"{good['200']:,} answered", good["200"] == good.total())  # fmt: skip
+        by_line, by_medians = growth_mb(samples)
+        highest = max(samples.memory_mb)
+        say("memory, line", f"{by_line:+.1f} MB over the last three quarters; at most {highest:.0f} MB",
+            by_line < _MOST_GROWTH_MB)  # fmt: skip
+        say(
+            "memory, medians", f"{by_medians:+.1f} MB from the second to the last quarter", by_medians < _MOST_GROWTH_MB
+        )
+        after = settled(server, files)
+        say("descriptors", f"{files} before, {max(samples.files)} at most, {after} after", after <= files)
+        say("threads", f"{before} before, {threads(server)} after", threads(server) <= before + 1)
+        well = asyncio.run(is_well(server))
+        code, errors = _stopped(server)
+        traceback = "Traceback" in errors
+        say("afterwards", f"{'answers' if well else 'answers no more'}, ends with {code}, "
+            f"{'a' if traceback else 'no'} traceback", well and not code and not traceback)  # fmt: skip
+    if options.write:
+        draw(samples, _PLOT)
+        pages.keep("soak", rows)
+    return 1 if any(row["verdict"] != "ok" for row in rows.values()) else 0
+
+
+def _stopped(server: Served) -> tuple[int, str]:
+    try:
+        return server.stop()
+    except subprocess.TimeoutExpired:
+        server.process.kill()
+        return -1, "it did not end within half a minute"
+
+
+def _at_rest(server: Served) -> int:
+    """Descriptors once the first clients have left."""
+    time.sleep(5)
+    return server.open_files()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
