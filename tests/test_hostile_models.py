@@ -84,6 +84,7 @@ FACES = {"height": 4, "width": 4, "channels": 1}
         pytest.param({"face_input": {**FACES, "height": 10**9}}, "at most 4096", id="gigantic-faces"),
         pytest.param({"face_input": {**FACES, "height": 48.0}}, "whole, positive pixels", id="height-as-float"),
         pytest.param({"face_input": {**FACES, "height": True}}, "whole, positive pixels", id="height-as-bool"),
+        pytest.param({"face_input": {**FACES, "channels": 1.0}}, "1 or 3 channels", id="channels-as-float"),
         pytest.param({"face_input": {**FACES, "channels": 4}}, "1 or 3 channels", id="four-channels"),
         pytest.param({"face_input": {**FACES, "margin": float("nan")}}, "margin", id="margin-nan"),
         pytest.param({"face_input": {**FACES, "margin": 1e9}}, "margin", id="gigantic-margin"),

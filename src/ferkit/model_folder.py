@@ -92,7 +92,8 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
             f"and {scale}."
         )
     sides_ok = all(type(one) is int and 1 <= one <= _LARGEST_SIDE for one in (face_input.height, face_input.width))
-    if not sides_ok or face_input.channels not in (1, 3) or not math.isfinite(margin) or not -0.9 <= margin <= 10:
+    channels_ok = type(face_input.channels) is int and face_input.channels in (1, 3)
+    if not sides_ok or not channels_ok or not math.isfinite(margin) or not -0.9 <= margin <= 10:
         raise ModelError(
             f"{path}: face_input must be whole, positive pixels (at most {_LARGEST_SIDE}), 1 or 3 channels, and a margin "
             f"of -0.9 to 10. Received: {face_input}."
