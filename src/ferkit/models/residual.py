@@ -50,8 +50,8 @@ def teacher(
     """The same, wider and deeper, to learn from: nine blocks, three each of 96, 192 and 384 filters.
 
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
-    9,883,459 parameters, 3,272 M multiply-adds per face at 48x48x1 with seven classes: for a GPU. Papers as for `compact`;
-    width before depth as in wide residual networks (Zagoruyko & Komodakis 2016).
+    9,883,459 parameters, 3,272 M multiply-adds per face at 48x48x1 with seven classes: for a GPU.
+    Papers as for `compact`; width before depth as in wide residual networks (Zagoruyko & Komodakis 2016).
 
     >>> teacher().count_params()
     9883459
