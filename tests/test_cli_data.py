@@ -33,7 +33,7 @@ def test_the_report_says_what_is_in_it(ferkit, tmp_path):
     assert code == 0
     for text in ("22 faces, 7 classes, 48x48 gray", "Training", "PublicTest", "1 of PublicTest also in Training"):
         assert text in out
-    assert "1 groups of identical faces carry more than one label" in out
+    assert "1 group of identical faces with more than one label" in out
     assert "angry / neutral (1)" in out
     assert "There is no PrivateTest" in out
     assert err.strip() == "Contact sheet: contact_sheet.png"

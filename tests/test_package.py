@@ -15,7 +15,7 @@ SOURCE = Path(ferkit.__file__).parent
 
 # DESIGN: imports go one way, down this list. A module may import what stands above it or on its own line.
 ORDER = [
-    {"errors"},
+    {"errors", "wording"},
     {"labels", "registry", "files", "palette", "samples", "keras_backend", "parallel"},
     {"ray_session"},
     {"devices", "download", "listing"},

@@ -16,6 +16,7 @@ import PIL.Image
 
 from ferkit.palette import color_of
 from ferkit.results import FaceEmotion, PictureResult
+from ferkit.wording import count
 
 _LONGEST_SIDE = 960  # pixels of the embedded picture, about 0.1 MB
 _ROWS = 30
@@ -42,8 +43,8 @@ def pictures_html(results: Sequence[PictureResult]) -> str:
     classes = list(dict.fromkeys(name for result in results for name in result.classes))
     faces, unread = sum(map(len, results)), sum(result.error is not None for result in results)
     said = [
-        _count(len(results), "picture"),
-        _count(faces, "face"),
+        count(len(results), "picture"),
+        count(faces, "face"),
         *([f"{unread:,} could not be read"] if unread else []),
     ]
     rows = [row for result in results[:_ROWS] for row in _rows_of(result, classes)]
@@ -110,11 +111,7 @@ def _caption(*said: str) -> str:
 def _said_of(result: PictureResult) -> str:
     if result.error is not None:
         return _text(result.error)
-    return f"{result.width:,} &times; {result.height:,} &middot; {_count(len(result), 'face') if result.faces else 'no face'}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+    return f"{result.width:,} &times; {result.height:,} &middot; {count(len(result), 'face') if result.faces else 'no face'}"
 
 
 def _picture(result: PictureResult) -> str:

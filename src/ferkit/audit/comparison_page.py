@@ -20,6 +20,7 @@ from ferkit.report.parts import (
     table_head,
     table_row,
 )
+from ferkit.wording import count
 
 _MOST_CLASHES = 12
 _FACES = 32
@@ -58,7 +59,7 @@ def write_page(found: Comparison, folder: Path) -> Path:
     truth = ", right is what most voters saw" if found.a.truth == "votes" else ""
     about = (
         f"A is <strong>{escape(found.a.model)}</strong>, B is <strong>{escape(found.b.model)}</strong>; "
-        f"{found.a.n:,} faces{views}{truth}."
+        f"{count(found.a.n, 'face')}{views}{truth}."
     )
     sections = [
         section("In short", escape(found.verdict), _tiles(found) + _context(found), wide=True),

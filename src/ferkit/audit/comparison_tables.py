@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ferkit.audit.comparison import ALPHA, Comparison, Pair
+from ferkit.wording import count
 
 _MOST_CLASHES = 10
 
@@ -16,7 +17,7 @@ def tables(found: Comparison) -> Group:
     views = f", {a.tta} views" if a.tta else ""
     where = f"{a.split} by the voters' first choice" if a.truth == "votes" else a.split
     parts: list[RenderableType] = [
-        Text(f"A: {a.model}\nB: {b.model}\non {where}: {a.n:,} faces{views}", style="bold"),
+        Text(f"A: {a.model}\nB: {b.model}\non {where}: {count(a.n, 'face')}{views}", style="bold"),
         "",
         Text(found.verdict),
         "",
@@ -52,7 +53,7 @@ def _figures(found: Comparison) -> Table:
     table.add_row("accuracy", *_cells(found.overall, found.overall.p))
     distinct = found.without_duplicates
     if distinct:
-        table.add_row(f"  of {distinct.n:,} distinct faces", *_cells(distinct, distinct.p))
+        table.add_row(f"  of {count(distinct.n, 'distinct face')}", *_cells(distinct, distinct.p))
     low, high = found.macro_f1_interval
     f1 = found.a.macro_f1, found.b.macro_f1
     table.add_row("macro-F1", *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", f"{low:+.3f} to {high:+.3f}", "")
@@ -84,7 +85,7 @@ def _per_class(found: Comparison) -> Group:
     for name, (pair, p) in found.per_class.items():
         # The name comes from the data: as Text, its brackets are no markup.
         table.add_row(Text(name), f"{pair.n:,}", *_cells(pair, p), style="bold" if p < ALPHA else "")
-    title = f"Of the faces of each class. p is corrected for {len(found.per_class)} tests (Holm)."
+    title = f"Of the faces of each class. p is corrected for {count(len(found.per_class), 'test')} (Holm)."
     return Group(Text(title, style="dim"), table)
 
 

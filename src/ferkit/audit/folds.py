@@ -22,6 +22,7 @@ from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.files import blame, write_atomically
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.training import run_folder, train
+from ferkit.wording import count
 
 FOLDS = 3
 FOLDS_FILE = "folds.json"
@@ -84,7 +85,9 @@ def out_of_fold(
             kept = folder / f"fold-{fold + 1}.npy"
             answers = _stored(kept, (int(members.sum()), len(faces.classes)))
             if answers is None:
-                say(f"Fold {fold + 1} of {folds}: {members.sum():,} faces, by a network trained on the others.")
+                say(
+                    f"Fold {fold + 1} of {folds}: {count(int(members.sum()), 'face')}, by a network trained on the others."
+                )
                 answers = _answers(faces, fold_of, fold, recipe, folder / f"fold-{fold + 1}", quiet)
                 with write_atomically(kept, TrainingError) as draft:
                     np.save(draft, answers)
@@ -154,7 +157,7 @@ def _check(faces: FaceSet, folds: int) -> None:
     """Refuse faces of which a class would be missing from what a network is trained or chosen on."""
     different = np.unique(pixel_prints(faces.images), return_index=True)[1]
     counts = np.bincount(faces.labels[different], minlength=len(faces.classes))
-    few = [name for name, count in zip(faces.classes, counts, strict=True) if 0 < count < max(folds, 3)]
+    few = [name for name, n in zip(faces.classes, counts, strict=True) if 0 < n < max(folds, 3)]
     if few or len(faces) == 0:
         raise DatasetError(
             f"{folds} folds need at least {max(folds, 3)} different faces of every class. Too few have: "

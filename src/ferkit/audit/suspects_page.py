@@ -10,6 +10,7 @@ from ferkit.files import write_atomically
 from ferkit.plots.galleries import suspects_gallery
 from ferkit.report.document import document
 from ferkit.report.parts import class_name, face_tile, percent, scrolling_table, section
+from ferkit.wording import count
 
 _FACES = 96
 _IN_PICTURE = 36
@@ -44,7 +45,7 @@ def write_page(suspects: Suspects, folder: Path) -> Path:
         section("By class", _CLASSES, _by_class(suspects), wide=True),
         section(f"The {shown} most suspicious", _FACES_TEXT, _faces(suspects), wide=True),
     ]
-    about = f"{len(suspects.faces):,} faces of {escape(suspects.faces.name)}, judged by <strong>{escape(suspects.by)}</strong>."
+    about = f"{count(len(suspects.faces), 'face')} of {escape(suspects.faces.name)}, judged by <strong>{escape(suspects.by)}</strong>."
     page = document("Labels that are likely wrong", about, sections)
     write_table(suspects, folder / "suspects.csv")
     write_figures(suspects, folder / "suspects.json")
@@ -66,7 +67,7 @@ _FACES_TEXT = (
 def _tiles(suspects: Suspects) -> str:
     n = len(suspects.faces)
     tiles = [
-        ("Suspects", f"{len(suspects):,}", f"of {n:,} faces, {percent(len(suspects) / n)}."),
+        ("Suspects", f"{len(suspects):,}", f"of {count(n, 'face')}, {percent(len(suspects) / n)}."),
         (
             "Labels the network agrees with",
             percent(suspects.accuracy),

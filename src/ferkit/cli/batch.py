@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import count, no_native_chatter, notes, print_json
+from ferkit.cli.console import no_native_chatter, notes, print_json
 from ferkit.cli.recognition import Detector, MinConfidence, Model
+from ferkit.wording import count
 
 if TYPE_CHECKING:
     from ferkit.batch.running import BatchSummary, Progress

@@ -10,6 +10,7 @@ from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.measured_faces import MeasuredFaces
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
+from ferkit.wording import count
 
 if TYPE_CHECKING:
     from ferkit.classifier import EmotionClassifier
@@ -64,7 +65,7 @@ def compare(
         messages = list(dict.fromkeys([*messages, *more]))
     for message in messages:
         notes.print(message, markup=False)
-    with notes.status(f"Looking at {len(faces):,} faces"):
+    with notes.status(f"Looking at {count(len(faces), 'face')}"):
         found = compare_models(first, second, faces, faces_for_b=faces_for_b, tta=tta)
     if as_json:
         print_json(found.to_dict())

@@ -31,11 +31,6 @@ def fail(message: str) -> None:
     notes.print(f"ferkit: {' '.join(message.split())}", style="red", markup=False)
 
 
-def count(number: int, thing: str) -> str:
-    """`1 picture`, `2,000 pictures`."""
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
 @contextmanager
 def no_native_chatter() -> Iterator[None]:
     """Keep C libraries from writing to standard error: TensorFlow greets on import, libjpeg complains of each picture.

@@ -8,6 +8,7 @@ import typer
 
 from ferkit.cli import suspects as doubts
 from ferkit.cli.console import notes, output, print_json
+from ferkit.wording import count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -130,7 +131,7 @@ def _print(dataset: "Dataset") -> None:
     n = sum(len(one) for one in dataset.splits.values())
     kind = "gray" if channels == 1 else "colour"
     output.print(
-        f"[bold]{escape(dataset.source)}[/]: {n:,} faces, {len(dataset.classes)} classes, {width}x{height} {kind}"
+        f"[bold]{escape(dataset.source)}[/]: {count(n, 'face')}, {len(dataset.classes)} classes, {width}x{height} {kind}"
     )
     output.print(_counts(dataset))
     _print_duplicates(dataset)
@@ -164,8 +165,8 @@ def _counts(dataset: "Dataset") -> "Table":
     return table
 
 
-def _share(count: int, total: int) -> str:
-    return f"{count:,} {f'{count / max(total, 1):.1%}':>7}"
+def _share(n: int, total: int) -> str:
+    return f"{n:,} {f'{n / max(total, 1):.1%}':>7}"
 
 
 def _print_duplicates(dataset: "Dataset") -> None:
@@ -173,15 +174,16 @@ def _print_duplicates(dataset: "Dataset") -> None:
     if found is None:
         return
     output.print(
-        f"\n[bold]Duplicates[/] (identical pixels): {found.redundant:,} faces repeat an earlier one", soft_wrap=True
+        f"\n[bold]Duplicates[/] (identical pixels): {count(found.redundant, 'face')} like an earlier one",
+        soft_wrap=True,
     )
-    for name, count in found.within.items():
-        if count:
-            output.print(f"  {count:,} within {name}", markup=False, soft_wrap=True)
-    for (earlier, later), count in found.across.items():
-        output.print(f"  {count:,} of {later} also in {earlier}", markup=False, soft_wrap=True)
+    for name, n in found.within.items():
+        if n:
+            output.print(f"  {n:,} within {name}", markup=False, soft_wrap=True)
+    for (earlier, later), n in found.across.items():
+        output.print(f"  {n:,} of {later} also in {earlier}", markup=False, soft_wrap=True)
     output.print(
-        f"[bold]Conflicts[/]: {len(found.conflicts):,} groups of identical faces carry more than one label",
+        f"[bold]Conflicts[/]: {count(len(found.conflicts), 'group')} of identical faces with more than one label",
         soft_wrap=True,
     )
     kinds: dict[tuple[str, ...], int] = {}
@@ -191,5 +193,5 @@ def _print_duplicates(dataset: "Dataset") -> None:
         kinds[kind] = kinds.get(kind, 0) + 1
     common = sorted(kinds.items(), key=lambda item: -item[1])[:5]
     if common:
-        listed = ", ".join(f"{' / '.join(kind)} ({count})" for kind, count in common)
+        listed = ", ".join(f"{' / '.join(kind)} ({n})" for kind, n in common)
         output.print(f"  most often: {listed}", markup=False, soft_wrap=True)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import count, fail, no_native_chatter, notes, output
+from ferkit.cli.console import fail, no_native_chatter, notes, output
 from ferkit.cli.recognition import Detector, MinConfidence, Model
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
+from ferkit.wording import count
 
 if TYPE_CHECKING:
     from ferkit.results import PictureResult

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.text import Text
 
-from ferkit.cli.console import count, output
+from ferkit.cli.console import output
 from ferkit.palette import color_of
 from ferkit.sources import printable_name
 from ferkit.summaries.records import GroupSummary, Summary
+from ferkit.wording import count
 
 _MOST_GROUPS = 40
 _MOST_LABELS = 3

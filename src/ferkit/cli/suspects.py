@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferkit.cli.console import no_native_chatter, notes, output
 from ferkit.errors import DatasetError, UsageError
+from ferkit.wording import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,20 +94,22 @@ def find(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Dataset]") -> 
     return found
 
 
-def show(found: "Suspects", count: int) -> None:
+def show(found: "Suspects", most: int) -> None:
     """The first suspects as a table on standard output."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    output.print(f"\n[bold]Labels that are likely wrong[/]: {len(found):,} of {len(found.faces):,} faces", end="")
+    output.print(
+        f"\n[bold]Labels that are likely wrong[/]: {len(found):,} of {count(len(found.faces), 'face')}", end=""
+    )
     output.print(f" of {found.faces.name}, judged by {found.by}", markup=False, soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for heading in ("face", "label", "suggested"):
         table.add_column(heading, overflow="fold")
     for heading in ("p(label)", "p(suggested)", "margin"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for rank in range(min(count, len(found))):
+    for rank in range(min(most, len(found))):
         row = found.row(rank)
         face = row["face"] if len(row["face"]) <= _LONGEST else "..." + row["face"][3 - _LONGEST :]
         suggested = float(found.probabilities[int(found.indices[rank]), int(found.suggested[rank])])
@@ -165,12 +168,15 @@ def _predicted(
     wished = _among(dataset, wanted.among)
     unseen = ~_copies_of_training(dataset, wished) if wanted.among is None else np.ones(len(wished), np.bool_)
     if not unseen.all():
-        notes.print(f"Note: {(~unseen).sum():,} faces also stand in the training split and are left out.", markup=False)
+        notes.print(
+            f"Note: {count(int((~unseen).sum()), 'face')} left out, with pixels that stand in the training split.",
+            markup=False,
+        )
     answers = []
     for model in models:
         takes = model.face_input
         faces = _among(load(size=(takes.height, takes.width), channels=takes.channels), wanted.among).select(unseen)
-        with notes.status(f"Looking at {len(faces):,} faces"):
+        with notes.status(f"Looking at {count(len(faces), 'face')}"):
             answers.append(evaluate(model, faces).probabilities[:, : len(dataset.classes)])
         if model.card.get("metrics", {}).get("split") == faces.name:
             notes.print(f"Note: {model.name} was chosen on {faces.name}, though not trained on it.", markup=False)
