@@ -31,7 +31,6 @@ from ferkit.datasets import READERS, SPLITS
 from ferkit.datasets.loading import load_table
 from ferkit.detection import DETECTORS
 from ferkit.explain import METHODS
-from ferkit.explain import METHODS
 from ferkit.export import FORMATS
 from ferkit.images import read_image
 from ferkit.models import ARCHITECTURES
@@ -292,7 +291,6 @@ def test_the_file_map_names_every_module():
         pytest.param("docs/recognition.md", DETECTORS, id="detectors"),
         pytest.param("docs/models.md", FORMATS, id="export"),
         pytest.param("docs/recognition.md", SINKS, id="sinks"),
-        pytest.param("docs/explain.md", METHODS, id="methods of explanation"),
         pytest.param("docs/batch.md", ENGINES, id="engines"),
         pytest.param("docs/explain.md", METHODS, id="explanations"),
     ],
