@@ -30,6 +30,7 @@ def main() -> None:
     faces = ferkit.load_dataset(options.data).split("PublicTest")
     with options.votes.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    assert faces.rows is not None  # noqa: S101 - faces of a table know their rows
     written = dict.fromkeys(EMOTIONS, 0)
     for face, row in zip(faces.images, faces.rows, strict=True):
         votes = np.array([int(rows[row][name]) for name in (*EMOTIONS, "unknown", "NF")])
