@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_files import png, write_tree
-from ferkit.audit.gaps import LEVEL, gap_test
+from ferkit.audit.gaps import LEVEL, gap_test, widest_gap
 from ferkit.audit.group_table import join_groups
 from ferkit.audit.group_words import verdict
 from ferkit.audit.groups import FEW, group_report
@@ -194,6 +194,37 @@ def test_equal_groups_seem_to_differ_in_one_case_of_twenty(sizes, mixes, monkeyp
     """With 400 tries chance stays within 2.5 and 8 % in all but a few of a thousand seeds."""
     monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
     assert 0.025 < false_alarms(sizes, mixes, seed=1, tries=400) < 0.08
+
+
+def test_the_interval_of_the_widest_gap_leaves_out_nothing_as_rarely_as_the_test_alarms(monkeypatch):
+    """Chosen among 45 pairs, an interval of one pair alone leaves out 0 in most tries."""
+    monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
+    rng = np.random.default_rng(2)
+    counts, names = np.full((10, 1), 100), [str(number) for number in range(10)]
+    found = [widest_gap(names, rng.binomial(100, 0.7, (10, 1)), counts, np.ones(1), rng) for _ in range(300)]
+    leaves_out = sum(gap.difference_ci95[0] > 0 for gap in found)
+    alarms = sum(gap.p < LEVEL for gap in found)
+    assert abs(leaves_out - alarms) <= 3
+    assert leaves_out < 0.08 * len(found)
+
+
+def test_a_group_that_differs_lends_its_small_errors_to_no_other_pair():
+    """Two groups of 100 that differ by chance, beside 10,000 faces of which nearly all are right."""
+    counts, right = np.array([[100], [100], [10_000]]), np.array([[55], [45], [9_900]])
+    p, _critical = gap_test(right, counts, np.ones(1), np.random.default_rng(0))
+    gap = widest_gap("abc", right, counts, np.ones(1), np.random.default_rng(0))
+    assert p[0] < LEVEL, "what pooled errors make of it"
+    assert (gap.better, gap.worse, gap.clear) == ("c", "b", True)
+    low, high = gap.difference_ci95
+    assert high - low > 0.2, "45 of 100 alone are 35 to 55 %"
+
+
+@pytest.mark.parametrize("right", [pytest.param(40, id="all right"), pytest.param(0, id="none right")])
+def test_groups_without_a_mistake_are_not_known_exactly(right):
+    gap = widest_gap("ab", np.full((2, 1), right), np.full((2, 1), 40), np.ones(1), np.random.default_rng(0))
+    assert (gap.difference, gap.clear) == (0, False)
+    assert gap.difference_ci95[0] < -0.02
+    assert gap.detectable > 0.01
 
 
 def test_the_order_of_p_values_is_that_of_the_pairs():

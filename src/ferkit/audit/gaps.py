@@ -1,14 +1,11 @@
 """Whether shares of right answers differ between groups by more than chance makes them differ."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-from ferkit import metrics
 
 # A gap that chance makes more rarely than this is called one.
 LEVEL = 0.05
@@ -24,7 +21,8 @@ Floats = npt.NDArray[np.float64]
 class Gap:
     """The accuracy of two groups compared.
 
-    difference: of `better` over `worse`; difference_ci95: Newcombe 1998 (normal where the mix is adjusted).
+    difference: of `better` over `worse`. difference_ci95: such intervals hold the true differences of all pairs at once in
+        95 % of data sets, so it may be read though the pair was chosen for its gap.
     p: how often chance alone would make some gap among these groups as clear as this one, if no group differed: a
         permutation test of the largest standardised gap (Westfall and Young 1993), so many pairs need no further
         correction.
@@ -40,7 +38,8 @@ class Gap:
 
     @property
     def clear(self) -> bool:
-        return self.p < LEVEL
+        """More than chance: by the test and by the interval, which may differ by a hair."""
+        return self.p < LEVEL and self.difference_ci95[0] > 0
 
 
 def standardised(right: Counts, counts: Counts, weights: Floats) -> list[tuple[float, float]]:
@@ -52,23 +51,21 @@ def standardised(right: Counts, counts: Counts, weights: Floats) -> list[tuple[f
 
 
 def widest_gap(names: Sequence[str], right: Counts, counts: Counts, weights: Floats, rng: np.random.Generator) -> Gap:
-    shares, errors = (right / counts) @ weights, _errors(right, counts, weights)
-    pairs = list(itertools.combinations(range(len(names)), 2))
-    gaps = [abs(shares[i] - shares[j]) for i, j in pairs]
+    """The widest gap that is more than chance, or if none is, the widest; arguments as of `gap_test`."""
     p, critical = gap_test(right, counts, weights, rng)
-    clear = [place for place, one in enumerate(p) if one < LEVEL]
-    place = max(clear or range(len(pairs)), key=lambda place: gaps[place])
-    better, worse = sorted(pairs[place], key=lambda group: -shares[group])
-    error = math.hypot(errors[better], errors[worse])
-    if counts.shape[1] == 1:
-        interval = newcombe_interval(
-            (int(right[better, 0]), int(counts[better, 0])), (int(right[worse, 0]), int(counts[worse, 0]))
-        )
-    else:
-        own = standardised(right, counts, weights)
-        spread = _Z95 * math.hypot(own[better][1], own[worse][1])
-        interval = (float(gaps[place] - spread), float(gaps[place] + spread))
-    return Gap(names[better], names[worse], float(gaps[place]), interval, p[place], float((critical + _Z80) * error))
+    shares, pooled = (right / counts) @ weights, _errors(right, counts, weights)
+    own = np.array([error for _, error in standardised(right, counts, weights)])
+    gaps = []
+    for chance, pair in zip(p, itertools.combinations(range(len(names)), 2), strict=True):
+        better, worse = sorted(pair, key=lambda group: -shares[group])
+        difference = float(shares[better] - shares[worse])
+        # Pooled errors are wrong where groups differ, own ones where nearly all are right.
+        error = max(float(np.hypot(*errors[[better, worse]])) for errors in (pooled, own))
+        # Few different counts can be shuffled to nothing; an interval is never narrower than that of one pair.
+        spread = max(critical, _Z95) * error
+        interval = (max(-1.0, difference - spread), min(1.0, difference + spread))
+        gaps.append(Gap(names[better], names[worse], difference, interval, chance, (critical + _Z80) * error))
+    return max([gap for gap in gaps if gap.clear] or gaps, key=lambda gap: gap.difference)
 
 
 def gap_test(right: Counts, counts: Counts, weights: Floats, rng: np.random.Generator) -> tuple[list[float], float]:
@@ -78,8 +75,9 @@ def gap_test(right: Counts, counts: Counts, weights: Floats, rng: np.random.Gene
     right, counts: faces that were answered right, and all, by group and class, (G, C), counts above 0. weights: of the
     classes, (C,), sum 1. Right answers are shuffled among the groups within each class, which is to draw their numbers
     from a multivariate hypergeometric distribution; the largest standardised gap among the pairs is compared with those
-    of the shuffles (Westfall and Young 1993; p as Phipson and Smyth 2010). The chance that any pair of equal groups comes
-    out below p is p.
+    of the shuffles (Westfall and Young 1993; p as Phipson and Smyth 2010). If no group differs, the chance that any pair
+    comes out below p is p. Where some do, the p of the others means nothing: errors are pooled over all groups. Faces are
+    taken to be independent; several of one person make p too small.
     """
     errors = _errors(right, counts, weights)
     first, second = np.array(list(itertools.combinations(range(len(right)), 2))).T
@@ -99,20 +97,6 @@ def gap_test(right: Counts, counts: Counts, weights: Floats, rng: np.random.Gene
     seen = clearness((right / counts) @ weights) - 1e-9
     p = [(1 + int((largest >= one).sum())) / (1 + _DRAWS) for one in seen]
     return p, float(np.quantile(largest, 1 - LEVEL))
-
-
-def newcombe_interval(better: tuple[int, int], worse: tuple[int, int]) -> Interval:
-    """95 % interval of the difference of two shares, each as (hits, n): Newcombe 1998, method 10, from Wilson's.
-
-    >>> low, high = newcombe_interval((56, 70), (48, 80))
-    >>> f"{low:.4f} {high:.4f}"
-    '0.0524 0.3339'
-    """
-    (a, b), ((a_low, a_high), (b_low, b_high)) = (
-        (hits / n for hits, n in (better, worse)),
-        (metrics.wilson_interval(*one) for one in (better, worse)),
-    )
-    return a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
 
 
 def _errors(right: Counts, counts: Counts, weights: Floats) -> Floats:
