@@ -127,7 +127,7 @@ def test_who_got_which_face_right():
         ("angry", "happy", 2, 1, 1),
         ("happy", "angry", 1, 0, 0),
     ]
-    assert "do not tell the two apart" in found.verdict
+    assert "cannot be told apart on 8 faces" in found.verdict
 
 
 def test_the_better_one_is_named():
@@ -136,6 +136,53 @@ def test_the_better_one_is_named():
     assert better.verdict.startswith("B is better than A")
     assert better.overall.difference == 0.5
     assert comparison(labels, labels, [0] * 100).verdict.startswith("A is better than B")
+
+
+def deciding(only_a, only_b, n=1000, **options):
+    """Faces of which A alone gets the first right, B alone the next, and both the others."""
+    labels, none = np.arange(n) % 3, np.arange(n)
+    wrong = (labels + 1) % 3
+    a = np.where((none >= only_a) & (none < only_a + only_b), wrong, labels)
+    return comparison(labels, a, np.where(none < only_a, wrong, labels), **options)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "said"),
+    [
+        pytest.param(0, 4, "hardly", id="interval alone"),
+        pytest.param(6, 15, "hardly", id="just over 5 %"),
+        pytest.param(8, 18, "hardly", id="p of 0.05"),
+        pytest.param(21, 10, "hardly", id="for A"),
+        pytest.param(5, 5, "cannot be told apart", id="even"),
+        pytest.param(2, 14, "B is better", id="both"),
+    ],
+)
+def test_verdict_and_figures_agree(only_a, only_b, said):
+    """Mid-p and Tango's interval part ways by a hair: then neither decides alone."""
+    found = deciding(only_a, only_b)
+    pair = found.overall
+    low, high = pair.interval
+    assert said in found.verdict
+    assert ("hardly" in found.verdict) == ((pair.p < 0.05) != (low > 0 or high < 0))
+    assert pair.differs() == ("better" in found.verdict) == found.to_dict()["verdict"].startswith("B is")
+
+
+def test_copies_decide_nothing():
+    """A dozen copies of a face that only B gets right."""
+    copies = np.isin(np.arange(1000), range(1, 13))
+    found = deciding(0, 13, duplicate=copies)
+    assert found.overall.differs()
+    assert (found.judged.only_b, found.judged_name) == (1, "988 distinct faces")
+    assert "cannot be told apart on 988 distinct faces" in found.verdict
+    assert deciding(0, 13, duplicate=np.zeros(1000, bool)).judged_name == "1,000 faces"
+
+
+def test_macro_f1_interval_wants_faces_that_decide(tmp_path):
+    found = deciding(0, 9)
+    assert found.macro_f1_interval is None
+    assert found.to_dict()["macro_f1_difference_ci95"] is None
+    assert "<td>+0.009</td><td>-</td>" in write_page(found, tmp_path).read_text()
+    assert deciding(0, 10).macro_f1_interval is not None
 
 
 def test_duplicates_count_once():
@@ -204,12 +251,18 @@ def test_what_cannot_be_compared(b, other, error, said):
         compare(Says("a"), b, faces_of([0, 1]), faces_for_b=other)
 
 
+def test_data_with_other_classes():
+    faces = FaceSet(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]), ("angry", "bored"), "val")
+    with pytest.raises(ModelError, match=r"the data has also bored.*--label-map bored=$"):
+        compare(Says("a"), Says("b"), faces)
+
+
 def test_page(tmp_path):
     found = comparison(LABELS, A, B)
     page = write_page(found, tmp_path / "page").read_text()
     assert json.loads((tmp_path / "page" / "comparison.json").read_text()) == found.to_dict()
     assert page.count("<li><figure>") == 3
-    for said in ("do not tell the two apart", "A: angry 80%", "McNemar", "<!DOCTYPE html>"):
+    for said in ("cannot be told apart", "A: angry 80%", "McNemar", "<!DOCTYPE html>"):
         assert said in page
     assert "http" not in page.replace("http-equiv", "")
     assert {one.name for one in (tmp_path / "page" / "figures").iterdir()} == {

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit import metrics
 from ferkit.audit import paired
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError, ModelError
 from ferkit.evaluation import Classifier, Report, evaluate, measure
 from ferkit.labels import canonical
+from ferkit.wording import count
 
 ALPHA = 0.05
-_RESAMPLES = 2000
-_AT_ONCE = 200  # resamples in memory together
+# With fewer a bootstrap draws the same few faces again and again, and leaves 0 out where nothing is proved.
+_FEWEST_DECIDING = 10
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,23 @@ class Pair:
     @property
     def p_exact(self) -> float:
         return paired.mcnemar_exact(self.only_a, self.only_b)
+
+    def differs(self, p: float | None = None) -> bool:
+        """Whether one is better: p is below 0.05 and the interval leaves 0 out, which by a hair may part ways.
+
+        p: in place of its own, such as one that is corrected for several tests.
+        """
+        return (self.p if p is None else p) < ALPHA and self._interval_without_0
+
+    @property
+    def nearly_differs(self) -> bool:
+        """Whether only one of the two, p and interval, says so."""
+        return (self.p < ALPHA) != self._interval_without_0
+
+    @property
+    def _interval_without_0(self) -> bool:
+        low, high = self.interval
+        return low > 0 or high < 0
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -117,6 +134,16 @@ class Comparison:
         return None if duplicate is None or duplicate.all() else self.pair(~duplicate)
 
     @cached_property
+    def judged(self) -> Pair:
+        """What the verdict is taken from: distinct faces where copies were looked for, for a copy is no second opinion."""
+        return self.without_duplicates or self.overall
+
+    @property
+    def judged_name(self) -> str:
+        """`12 faces`, or `11 distinct faces` where there are copies."""
+        return count(self.judged.n, "face" if self.judged.n == self.overall.n else "distinct face")
+
+    @cached_property
     def per_class(self) -> dict[str, tuple[Pair, float]]:
         """Of each class with faces: how often each model finds them, and the p value, corrected for so many tests."""
         labels = self.a.faces.labels
@@ -163,22 +190,27 @@ class Comparison:
         return differ[np.argsort(-sure, kind="stable")]
 
     @cached_property
-    def macro_f1_interval(self) -> tuple[float, float]:
-        """95 % interval of the difference in macro-F1: percentiles of a paired bootstrap (Efron and Tibshirani 1993).
+    def macro_f1_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the difference in macro-F1 by a paired bootstrap; None where fewer than ten faces decide.
 
-        Whole faces are drawn anew, each with its label and both answers. The same faces give the same interval.
+        Ten that only one of the models gets right. The same faces give the same interval.
         """
-        return _bootstrap(self.a.faces.labels, *self.answers, k=len(self.a.classes))
+        if self.overall.only_a + self.overall.only_b < _FEWEST_DECIDING:
+            return None
+        return paired.macro_f1_interval(self.a.faces.labels, *self.answers, k=len(self.a.classes))
 
     @property
     def verdict(self) -> str:
-        """Who is better, in a sentence, and how sure that is."""
-        low, high = self.overall.interval
-        said = f"{100 * self.overall.difference:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
-        if self.overall.p >= ALPHA:
-            return f"These {self.overall.n:,} faces do not tell the two apart: B less A is {said}."
-        better, worse = ("B", "A") if self.overall.difference > 0 else ("A", "B")
-        return f"{better} is better than {worse} on faces like these: B less A is {said}."
+        """Who is better, in a sentence, and how sure that is: of distinct faces, where copies were looked for."""
+        pair = self.judged
+        low, high = pair.interval
+        said = f"B less A is {100 * pair.difference:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+        if pair.nearly_differs:
+            return f"The two can hardly be told apart on {self.judged_name}: {said}, p = {pair.p:.3f}."
+        if not pair.differs():
+            return f"The two cannot be told apart on {self.judged_name}: {said}."
+        better, worse = ("B", "A") if pair.difference > 0 else ("A", "B")
+        return f"{better} is better than {worse} on faces like these ({self.judged_name}): {said}."
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `ferkit compare --json`."""
@@ -189,9 +221,10 @@ class Comparison:
             "split": self.a.split,
             "truth": self.a.truth,
             "tta": self.a.tta,
+            "verdict": self.verdict,
             **self.overall.to_dict(),
             "macro_f1_difference": self.b.macro_f1 - self.a.macro_f1,
-            "macro_f1_difference_ci95": list(self.macro_f1_interval),
+            "macro_f1_difference_ci95": self.macro_f1_interval and list(self.macro_f1_interval),
             "without_duplicates": distinct and distinct.to_dict(),
             "per_class": {name: {**pair.to_dict(), "p_holm": p} for name, (pair, p) in self.per_class.items()},
             "agreement": self.agreement,
@@ -219,6 +252,7 @@ def compare(
     other = faces if faces_for_b is None else faces_for_b
     if other.classes != faces.classes or not np.array_equal(other.labels, faces.labels):
         raise DatasetError(f"{faces.name} and {other.name} are not the same faces. Load both from the same source.")
+    _check_data(a, faces)
     first, second = evaluate(a, faces, tta=tta), evaluate(b, other, tta=tta)
     return Comparison(first, _in_order(second, first))
 
@@ -230,6 +264,16 @@ def check_classes(a: Classifier, b: Classifier) -> None:
         raise ModelError(
             f"A comparison needs models of the same classes: {a.name} knows {', '.join(known)}; {b.name} knows "
             f"{', '.join(others)}. Compare models of the same classes."
+        )
+
+
+def _check_data(a: Classifier, faces: FaceSet) -> None:
+    """Refuse data with classes that the models do not know, and say where they can be left out."""
+    known, wanted = ([canonical(name) for name in classes] for classes in (a.classes, faces.classes))
+    if strange := [name for name in wanted if name not in known]:
+        raise ModelError(
+            f"The models know {', '.join(known)}; the data has also {', '.join(strange)}. Compare them on data of their own "
+            f"classes, or look at each alone, with other classes left out: ferkit evaluate MODEL DATA --label-map {strange[0]}="
         )
 
 
@@ -254,31 +298,3 @@ def _summary(report: Report) -> dict[str, Any]:
         "ece": report.ece,
         "faces_per_second": report.faces_per_second,
     }
-
-
-def _bootstrap(
-    labels: metrics.Labels, a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], *, k: int
-) -> tuple[float, float]:
-    # Faces with the same label and answers are interchangeable: a resample is a few hundred counts, not all faces.
-    cells, counts = np.unique((labels * k + a) * k + b, return_counts=True)
-    true, first, second = cells // (k * k), cells // k % k, cells % k
-    rng, n = np.random.default_rng(0), len(labels)
-    differences = []
-    for _ in range(_RESAMPLES // _AT_ONCE):
-        drawn = rng.multinomial(n, counts / n, size=_AT_ONCE)
-        one, other = (_macro_f1(drawn, true, answers, k) for answers in (first, second))
-        differences.append(other - one)
-    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _macro_f1(
-    drawn: npt.NDArray[np.int64], true: npt.NDArray[np.int64], answers: npt.NDArray[np.int64], k: int
-) -> npt.NDArray[np.float64]:
-    """Macro-F1 of each resample, float64 (resamples,): `metrics.macro_f1` for many at once."""
-    classes = np.arange(k)[:, None]
-    hits = drawn @ ((true == answers) & (true == classes)).T.astype(np.int64)
-    labelled, answered = (drawn @ (one == classes).T.astype(np.int64) for one in (true, answers))
-    with np.errstate(invalid="ignore"):
-        f1 = np.where(labelled > 0, 2 * hits / (labelled + answered), np.nan)
-    return np.asarray(np.nanmean(f1, axis=1))

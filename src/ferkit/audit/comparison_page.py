@@ -4,8 +4,8 @@ import json
 from html import escape
 from pathlib import Path
 
-from ferkit.audit.comparison import ALPHA, Comparison, Pair
-from ferkit.audit.comparison_tables import p_value, points
+from ferkit.audit.comparison import Comparison, Pair
+from ferkit.audit.comparison_tables import macro_f1_range, p_value, points
 from ferkit.files import write_atomically
 from ferkit.model_folder import INTENDED_USE
 from ferkit.plots import comparison as plots
@@ -27,7 +27,7 @@ _FACES = 32
 
 _CLASSES_TEXT = (
     "Of the faces that carry a label, the share that each model finds. A filled mark is more than chance, when so many "
-    "classes are looked at (Holm's correction, p below 5%)."
+    "classes are looked at (Holm's correction, p below 5%). The intervals are each class's own, not corrected."
 )
 _FACES_TEXT = (
     "The faces on which both models are sure, and differ: the label, then what each calls it. The strip has both answers' "
@@ -63,7 +63,7 @@ def write_page(found: Comparison, folder: Path) -> Path:
     )
     sections = [
         section("In short", escape(found.verdict), _tiles(found) + _context(found), wide=True),
-        section("The faces that decide", _QUARTERS, _quarters(found.overall)),
+        section("The faces that decide", f"{_QUARTERS} Counted over {found.judged_name}.", _quarters(found.judged)),
         section("What it may be used for", escape(INTENDED_USE), "", kind="notice"),
         section("Figures", "", _figures(found), wide=True),
         section("Each class", _CLASSES_TEXT, f'<div class="pair">{classes}{_per_class(found)}</div>', wide=True),
@@ -81,16 +81,18 @@ def write_page(found: Comparison, folder: Path) -> Path:
 
 
 def _rows(found: Comparison) -> list[plots.Difference]:
-    whole = found.overall
-    rows = [plots.Difference("all faces", whole.n, whole.difference, *whole.interval, whole.p < ALPHA)]
+    whole = found.judged
+    name = "all faces" if whole.n == found.overall.n else "distinct faces"
+    rows = [plots.Difference(name, whole.n, whole.difference, *whole.interval, whole.differs())]
     for name, (pair, p) in found.per_class.items():
-        rows.append(plots.Difference(name, pair.n, pair.difference, *pair.interval, p < ALPHA))
+        rows.append(plots.Difference(name, pair.n, pair.difference, *pair.interval, pair.differs(p)))
     return rows
 
 
 def _tiles(found: Comparison) -> str:
-    (low, high), pair = found.overall.interval, found.overall
-    shares = [f"{share:.1%}" for share in pair.accuracies]
+    (low, high), pair = found.judged.interval, found.judged
+    shares = [f"{share:.1%}" for share in found.overall.accuracies]
+    copies = "" if pair.n == found.overall.n else f"Over {found.judged_name}. "
     ends = [f"{one.accuracy_ci95[0]:.1%} to {one.accuracy_ci95[1]:.1%}" for one in (found.a, found.b)]
     tiles = [
         ("Accuracy of A", shares[0], f"95% interval: {ends[0]}."),
@@ -98,13 +100,13 @@ def _tiles(found: Comparison) -> str:
         (
             "B less A",
             f"{points(pair.difference)} points",
-            f"95% interval: {points(low)} to {points(high)} (Tango 1998), narrower than the two beside it let expect, "
+            f"{copies}95% interval: {points(low)} to {points(high)} (Tango 1998), narrower than the two beside it let expect, "
             "since the faces are the same.",
         ),
         (
             "McNemar's test",
             f"p {p_value(pair.p)}" if pair.p < 0.0001 else f"p = {p_value(pair.p)}",
-            "is the chance of so uneven a split, or a more uneven one, if both were equally good (mid-p).",
+            f"{copies}The chance of so uneven a split, or a more uneven one, if both were equally good (mid-p).",
         ),
     ]
     cells = "\n".join(
@@ -148,12 +150,10 @@ def _figures(found: Comparison) -> str:
     rows = [paired_row("Accuracy", found.overall)]
     if found.without_duplicates:
         rows.append(paired_row("Accuracy without duplicates", found.without_duplicates))
-    n, (low, high) = f"{found.a.n:,}", found.macro_f1_interval
+    n = f"{found.a.n:,}"
     f1 = found.a.macro_f1, found.b.macro_f1
     rows.append(
-        table_row(
-            "Macro-F1", n, *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", f"{low:+.3f} to {high:+.3f}", "-"
-        )
+        table_row("Macro-F1", n, *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", macro_f1_range(found), "-")
     )
     for name, key in (("Log loss, in nats", "nll"), ("Calibration error (ECE)", "ece")):
         a, b = getattr(found.a, key), getattr(found.b, key)

@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ferkit.audit.comparison import ALPHA, Comparison, Pair
+from ferkit.audit.comparison import Comparison, Pair
 from ferkit.wording import count
 
 _MOST_CLASHES = 10
@@ -23,7 +23,7 @@ def tables(found: Comparison) -> Group:
         "",
         _figures(found),
         "",
-        _quarters(found.overall),
+        _quarters(found),
         "",
         _per_class(found),
     ]
@@ -40,6 +40,13 @@ def p_value(p: float) -> str:
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 
 
+def macro_f1_range(found: Comparison) -> str:
+    if found.macro_f1_interval is None:
+        return "-"
+    low, high = found.macro_f1_interval
+    return f"{low:+.3f} to {high:+.3f}"
+
+
 def _plain_table(first: str, *headings: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column(first)
@@ -54,9 +61,8 @@ def _figures(found: Comparison) -> Table:
     distinct = found.without_duplicates
     if distinct:
         table.add_row(f"  of {count(distinct.n, 'distinct face')}", *_cells(distinct, distinct.p))
-    low, high = found.macro_f1_interval
     f1 = found.a.macro_f1, found.b.macro_f1
-    table.add_row("macro-F1", *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", f"{low:+.3f} to {high:+.3f}", "")
+    table.add_row("macro-F1", *(f"{one:.3f}" for one in f1), f"{f1[1] - f1[0]:+.3f}", macro_f1_range(found), "")
     for name, style in (("nll", "{:.3f}"), ("ece", "{:.1%}")):
         values = getattr(found.a, name), getattr(found.b, name)
         gap = f"{values[1] - values[0]:+.3f}" if name == "nll" else points(values[1] - values[0])
@@ -73,8 +79,9 @@ def _cells(pair: Pair, p: float) -> list[str]:
     return [*shares, points(pair.difference), f"{points(low)} to {points(high)}", p_value(p)]
 
 
-def _quarters(pair: Pair) -> Table:
-    table = _plain_table("", "B right", "B wrong")
+def _quarters(found: Comparison) -> Table:
+    pair = found.judged
+    table = _plain_table(found.judged_name, "B right", "B wrong")
     table.add_row("A right", f"{pair.both:,}", f"{pair.only_a:,}")
     table.add_row("A wrong", f"{pair.only_b:,}", f"{pair.neither:,}")
     return table
@@ -84,8 +91,9 @@ def _per_class(found: Comparison) -> Group:
     table = _plain_table("class", "faces", "A finds", "B finds", "B less A", "95% interval", "p")
     for name, (pair, p) in found.per_class.items():
         # The name comes from the data: as Text, its brackets are no markup.
-        table.add_row(Text(name), f"{pair.n:,}", *_cells(pair, p), style="bold" if p < ALPHA else "")
-    title = f"Of the faces of each class. p is corrected for {count(len(found.per_class), 'test')} (Holm)."
+        table.add_row(Text(name), f"{pair.n:,}", *_cells(pair, p), style="bold" if pair.differs(p) else "")
+    tests = count(len(found.per_class), "test")
+    title = f"Of the faces of each class. p is corrected for {tests} (Holm), the intervals are not."
     return Group(Text(title, style="dim"), table)
 
 
