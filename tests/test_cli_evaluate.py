@@ -338,8 +338,8 @@ def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_pat
         pytest.param(["--groups", "people.csv"], 1, "There is no people.csv", id="no table"),
     ],
 )
-def test_what_cannot_be_measured_besides_is_one_line(ferkit_, csv, arguments, code, said):
-    left, out, err = ferkit_("evaluate", "model", csv, *arguments)
+def test_what_cannot_be_measured_besides_is_one_line_before_anything_is_loaded(ferkit_, csv, arguments, code, said):
+    left, out, err = ferkit_("evaluate", "model", csv, *arguments, models={"other": None})
     assert (left, out) == (code, "")
     assert said in err.replace("\n", " ")
     assert "Traceback" not in err

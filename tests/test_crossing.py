@@ -185,6 +185,24 @@ def test_command(command, folder, monkeypatch):
     assert "the 3 shared" in out
 
 
+def test_a_table_of_groups_names_the_classes_of_the_data(command, folder, tmp_path):
+    """Where boredom is left out, its rows are of faces that are there all the same, and not measured."""
+    table = tmp_path / "people.csv"
+    names = ("happiness", "sadness", "boredom")
+    rows = [f"test/{name}/{index}.png,{name},{index % 2}" for name in names for index in range(4)]
+    table.write_text("\n".join(["file,label,side", *rows]))
+    code, out, err = command(folder, "--label-map", "boredom=", "--groups", table, "--json")
+    assert code == 0, err
+    found = json.loads(out)["groups"]
+    assert found["note"].startswith("people.csv names 12 of the 12 faces of test; 4 file names fit several")
+    side = found["columns"]["side"]
+    assert {name: one["n"] for name, one in side["groups"].items()} == {"0": 4, "1": 4}
+    assert side["groups"]["1"]["accuracy"] == 0.5, "every fourth face is read wrongly"
+    code, out, err = command(folder, "--label-map", "boredom=neutral", "--groups", table, "--json")
+    assert code == 0, err
+    assert json.loads(out)["groups"]["columns"]["side"]["groups"]["0"]["n"] == 6
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -107,6 +107,25 @@ def test_what_cannot_be_joined_is_one_line(tmp_path, source, header, row, column
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["class", "emotion", "label", "split"])
+def test_a_column_that_is_asked_for_holds_groups_whatever_its_name(tmp_path, source, name):
+    table = write(tmp_path / "t.csv", ["row", name], ["0", "upper"], ["1", "Training"])
+    assert join_groups(table, faces(2), source, [name]).columns == {name: ("upper", "Training")}
+
+
+def test_the_other_columns_are_still_held_against_the_data(tmp_path, source):
+    table = write(tmp_path / "t.csv", ["row", "class", "label"], ["0", "upper", "sad"])
+    with pytest.raises(DatasetError, match="the label 'sad', but this face"):
+        join_groups(table, faces(2), source, ["class"])
+
+
+def test_groups_of_some_of_the_faces(tmp_path, source):
+    joined = join_groups(write(tmp_path / "t.csv", ["row", "g"], ["0", "a"], ["2", "b"]), faces(3), source)
+    assert joined.select(np.array([False, True, True])).columns == {"g": (None, "b")}
+    with pytest.raises(DatasetError, match="g names no group of the 1 faces that are left"):
+        joined.select(np.array([False, True, False]))
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0" + bytes(range(256)) * 40, b"a," * 9000, b'row,"g\n'])
 def test_what_is_no_table_is_one_short_line(tmp_path, source, content):
     (tmp_path / "t.csv").write_bytes(content)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich import box
 from rich.console import Group
 from rich.table import Table
@@ -38,6 +39,11 @@ class Matched:
     left_out: dict[str, int]
     absent: tuple[str, ...]
     same: bool
+
+    def keeps(self, faces: FaceSet) -> npt.NDArray[np.bool_]:
+        """Which of the faces that were matched have a place in the model, bool (N,)."""
+        place = np.array([canonical(name) not in self.left_out for name in faces.classes])
+        return np.asarray(place[faces.labels])
 
     @property
     def note(self) -> str:
@@ -136,10 +142,9 @@ def match_classes(
     if all(name == target for name, target in pairs.items()):
         return faces, matched
     number = np.array([ours.index(target) if target else -1 for target in pairs.values()])
-    labels = number[faces.labels]
-    kept = faces.select(labels >= 0)
+    kept = faces.select(matched.keeps(faces))
     # Votes have columns of the old classes, and those for a class that is left out have no place.
-    relabelled = replace(kept, labels=labels[labels >= 0], classes=tuple(ours), votes=None, voted=None)
+    relabelled = replace(kept, labels=number[kept.labels], classes=tuple(ours), votes=None, voted=None)
     return relabelled, matched
 
 

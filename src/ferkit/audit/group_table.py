@@ -9,8 +9,12 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from ferkit.datasets.csv_reader import usage_name
 from ferkit.datasets.places import places
@@ -45,6 +49,16 @@ class GroupTable:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
+    def select(self, kept: npt.NDArray[np.bool_]) -> "GroupTable":
+        """The groups of some of the faces, (N,). Raises `DatasetError` if a column names none of these."""
+        columns = {name: tuple(compress(named, kept)) for name, named in self.columns.items()}
+        if empty := [name for name, named in columns.items() if not any(named)]:
+            raise DatasetError(
+                f"The column {empty[0]} names no group of the {int(kept.sum()):,} faces that are left. Name others with "
+                "--group-column, or leave fewer classes out."
+            )
+        return replace(self, columns=columns)
+
 
 def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequence[str] = ()) -> GroupTable:
     """Join a table (.csv, .csv.gz, .parquet) of groups to faces.
@@ -67,7 +81,8 @@ def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequenc
         if face is None:
             strangers += 1
             continue
-        _check(path, number, row, faces, face)
+        # A column of groups may say what it likes, whatever its name.
+        _check(path, number, {name: said for name, said in row.items() if name not in wanted}, faces, face)
         groups = {name: row[name] for name in wanted}
         if found.setdefault(face, groups) != groups:
             repeated += 1

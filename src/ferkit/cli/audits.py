@@ -10,6 +10,9 @@ from ferkit.cli.progress import reading_bar
 from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from ferkit.audit.group_table import GroupTable
     from ferkit.datasets import FaceSet
     from ferkit.evaluation import Addition, Classifier, Report
@@ -26,7 +29,9 @@ class Audits:
     limit: int | None
 
     def check(self) -> None:
-        """Say what is wrong with the words before minutes of loading."""
+        """Say what is wrong with the words before minutes of loading, and whether there is a table."""
+        from ferkit.datasets.sources import is_there, missing
+
         if self.columns and self.groups is None:
             raise UsageError("--group-column names a column of --groups: add --groups FILE.")
         if self.limit is not None and not self.robustness:
@@ -35,14 +40,16 @@ class Audits:
             )
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit must be at least 1 face. Received: {self.limit}.")
+        if self.groups is not None and not is_there(self.groups):
+            raise missing(self.groups)
 
-    def join(self, faces: "FaceSet") -> "GroupTable | None":
-        """The groups of the faces, before a model looks at them: what is wrong with a table should not cost that time."""
+    def join(self, faces: "FaceSet", kept: "npt.NDArray[np.bool_]") -> "GroupTable | None":
+        """The groups of those faces that are kept, before a model looks at them: an error should not cost that time."""
         if self.groups is None:
             return None
         from ferkit.audit.group_table import join_groups
 
-        return join_groups(self.groups, faces, self.data, self.columns)
+        return join_groups(self.groups, faces, self.data, self.columns).select(kept)
 
     def of(
         self, classifier: "Classifier", report: "Report", table: "GroupTable | None", tta: str | None

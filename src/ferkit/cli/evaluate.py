@@ -79,17 +79,16 @@ def evaluate(
     additions: list[list[Addition]] = []
     said: set[str] = set()
     for classifier in wanted:
-        faces, messages = source.faces_for(classifier)
-        faces, matched = crossing.match_classes(
-            classifier.classes, faces, mapping, model=f"The model {classifier.name}"
-        )
+        read, messages = source.faces_for(classifier)
+        faces, matched = crossing.match_classes(classifier.classes, read, mapping, model=f"The model {classifier.name}")
         if matched.note:
             messages.append(f"Note: {matched.note}")
         for message in messages:
             if message not in said:
                 notes.print(message, markup=False)
         said.update(messages)
-        table = audits.join(faces)
+        # Against the faces as they were read: a table knows the classes of the data, not those of the model.
+        table = audits.join(read, matched.keeps(read))
         with notes.status(f"Looking at {len(faces):,} faces"):
             results.append(evaluation.evaluate(classifier, faces, tta=tta))
         shared = [] if matched.same else [crossing.crossing(results[-1], matched)]
