@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import ferkit
-from ferkit.audit.folds import Plan, out_of_fold
+from ferkit.audit.folds import RECIPE, Plan, out_of_fold
 from ferkit.audit.suspects import Suspects, find_suspects, label_margins
 from ferkit.datasets import FaceSet
 from ferkit.datasets.table import pixel_prints
@@ -73,13 +73,13 @@ def main() -> None:
     dataset = ferkit.load_dataset(options.data, votes=options.votes)
     if options.predictions:
         model = ferkit.Ensemble(options.predictions)
-        faces = dataset.split("PublicTest")
+        faces: FaceSet = dataset.split("PublicTest")
         seen = np.isin(pixel_prints(faces.images), pixel_prints(dataset.train.images))
         faces = faces.select(~seen)  # copies of Training faces, which the model knows
         probabilities, by = model.predict_proba(faces.images), model.name
     else:
-        faces: FaceSet = dataset.split("all")
-        plan = QUICK if options.quick else Plan()
+        faces = dataset.split("all")
+        plan = QUICK if options.quick else Plan(recipe=RECIPE)
         probabilities = out_of_fold(faces, options.folds_in or Path("runs/suspects"), plan=plan, say=print)
         by = "networks trained on other folds"
     report(find_suspects(faces, probabilities, [""] * len(faces), by))

@@ -189,6 +189,12 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
         pytest.param(faces_with_copies(70), None, "folds of other faces", id="other faces"),
         pytest.param(faces_with_copies(), Plan(epochs=5), "--epochs 2", id="other epochs"),
         pytest.param(faces_with_copies(), Plan(folds=4), "--folds 3", id="other folds"),
+        pytest.param(
+            faces_with_copies(),
+            Plan(recipe=folds.RECIPE.changed(model="tutorial", epochs=2)),
+            "another recipe",
+            id="recipe",
+        ),
     ],
 )
 def test_folds_of_something_else_are_refused(tmp_path, monkeypatch, faces, plan, said):
@@ -198,6 +204,37 @@ def test_folds_of_something_else_are_refused(tmp_path, monkeypatch, faces, plan,
     with pytest.raises(TrainingError, match=said):
         out_of_fold(faces, tmp_path, plan=plan, quiet=True)
     assert trained.calls == []
+
+
+def test_folds_of_an_unusual_recipe_go_on_with_it_and_say_so(tmp_path, monkeypatch):
+    trained, said = Trained(monkeypatch), []
+    quick = folds.RECIPE.changed(model="tutorial", epochs=2)
+    for plan in (Plan(recipe=quick), Plan(recipe=quick), Plan()):
+        out_of_fold(faces_with_copies(), tmp_path, plan=plan, quiet=True, say=said.append)
+    assert {call[1].model for call in trained.calls} == {"tutorial"}
+    assert [line for line in said if "another recipe" in line] == said[3:]
+    assert len(said) == 4
+
+
+def test_a_rare_class_takes_no_faces_from_training(tmp_path, monkeypatch):
+    """Three faces among 300: each fold chooses its epoch on a tenth, and at least one of them is trained on."""
+    trained = Trained(monkeypatch)
+    faces = face_set(300, 1, "all")
+    labels = np.where(np.arange(300) < 3, 6, np.arange(300) % 2)
+    faces = FaceSet(faces.images, labels, EMOTIONS, "all", rows=np.arange(300))
+    out_of_fold(faces, tmp_path, plan=Plan(folds=2, epochs=2), quiet=True)
+    for dataset, *_ in trained.calls:
+        assert len(dataset.val) == pytest.approx(len(dataset.train) / 9, abs=2)
+        assert (dataset.train.labels == 6).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_one_face_is_trained_on(seed):
+    labels = np.array([0] + 30 * [1] + 2 * [2])
+    chosen = folds._tenth(np.arange(33).astype(np.uint64), labels, seed)
+    assert not chosen[0]
+    assert 3 <= chosen.sum() <= 4
+    assert set(labels[~chosen]) == {0, 1, 2}
 
 
 def test_too_few_faces_of_a_class(tmp_path, monkeypatch):

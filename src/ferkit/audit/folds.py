@@ -35,16 +35,24 @@ Prints = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Plan:
-    """How the folds are made. epochs: None keeps the recipe's, and of folds that are there already theirs."""
+    """How the folds are made. None keeps what the folds have that are there already, else takes the defaults.
+
+    epochs: in place of the recipe's.
+    """
 
     folds: int | None = None
     epochs: int | None = None
-    recipe: TrainConfig = RECIPE
+    recipe: TrainConfig | None = None
 
     def __post_init__(self) -> None:
         if self.folds is not None and self.folds < 2:
             raise UsageError(f"folds must be at least 2. Received: {self.folds}.")
-        self.recipe.changed(epochs=self.epochs)
+        self.full_recipe
+
+    @property
+    def full_recipe(self) -> TrainConfig:
+        """What networks are trained by if there is no fold yet. Raises `UsageError` for epochs that cannot be."""
+        return (self.recipe or RECIPE).changed(epochs=self.epochs)
 
 
 def out_of_fold(
@@ -78,6 +86,8 @@ def out_of_fold(
         _check(faces, plan.folds or FOLDS)
     with run_folder.alone(folder, "search for suspects"):
         recipe, folds = _agreed(folder, faces, plan)
+        if recipe.changed(epochs=RECIPE.epochs) != RECIPE and plan.recipe is None:
+            say(f"The folds in {folder} were begun with another recipe than the usual one, and go on with it.")
         fold_of = assign_folds(pixel_prints(faces.images), faces.labels, folds, recipe.seed)
         probabilities = np.zeros((len(faces), len(faces.classes)), np.float32)
         for fold in range(folds):
@@ -115,10 +125,7 @@ def _answers(
     """What a network trained on the other folds says of a fold."""
     others = faces.select(np.flatnonzero(fold_of != fold))
     # The tenth on which the epoch is chosen holds no copy of what is trained on.
-    parts = round(1 / HELD_OUT_OF_TRAINING)
-    prints = pixel_prints(others.images)
-    counts = np.bincount(others.labels[np.unique(prints, return_index=True)[1]])
-    tenth = assign_folds(prints, others.labels, max(2, min(parts, int(counts[counts > 0].min()))), recipe.seed) == 0
+    tenth = _tenth(pixel_prints(others.images), others.labels, recipe.seed)
     splits = {"train": others.select(~tenth, "train"), "val": others.select(tenth, "val")}
     dataset = Dataset(splits, faces.classes, f"{faces.name} without fold {fold + 1}", _print_of(faces, str(fold)))
     begun = (folder / run_folder.CONFIG_FILE).is_file()
@@ -126,11 +133,24 @@ def _answers(
     return run.classifier.predict_proba(np.ascontiguousarray(faces.images[fold_of == fold]))
 
 
+def _tenth(prints: Prints, labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:
+    """Which faces the epoch is chosen on, bool (N,): no copy of any is outside, and no class is inside as a whole.
+
+    A class of less than ten faces may be missing here, which costs nothing; its only face is trained on.
+    """
+    _, first, copy_of = np.unique(prints, return_index=True, return_inverse=True)
+    seen = labels[first]
+    several = (np.bincount(seen) > 1)[seen][copy_of]
+    chosen = np.zeros(len(prints), np.bool_)
+    chosen[several] = assign_folds(prints[several], labels[several], round(1 / HELD_OUT_OF_TRAINING), seed) == 0
+    return chosen
+
+
 def _agreed(folder: Path, faces: FaceSet, plan: Plan) -> tuple[TrainConfig, int]:
     """Recipe and number of folds: those of the folds that are there, else as planned, which is written down."""
     path, data = folder / FOLDS_FILE, _print_of(faces)
     if not path.is_file():
-        recipe, folds = plan.recipe.changed(epochs=plan.epochs), plan.folds or FOLDS
+        recipe, folds = plan.full_recipe, plan.folds or FOLDS
         run_folder.write_json(path, {"data": data, "folds": folds, "recipe": recipe.to_dict()})
         return recipe, folds
     try:
@@ -150,11 +170,13 @@ def _agreed(folder: Path, faces: FaceSet, plan: Plan) -> tuple[TrainConfig, int]
             f"{folder} was begun with other values: {', '.join(f'--{n} {there[n]}' for n in differing)}. "
             "Ask without them, or choose another --folds-in."
         )
+    if plan.recipe is not None and plan.full_recipe != recipe:
+        raise TrainingError(f"{folder} was begun with another recipe. Choose another --folds-in, or remove it.")
     return recipe, folds
 
 
 def _check(faces: FaceSet, folds: int) -> None:
-    """Refuse faces of which a class would be missing from what a network is trained or chosen on."""
+    """Refuse faces of which a class would be missing from what a network is trained on."""
     different = np.unique(pixel_prints(faces.images), return_index=True)[1]
     counts = np.bincount(faces.labels[different], minlength=len(faces.classes))
     few = [name for name, n in zip(faces.classes, counts, strict=True) if 0 < n < max(folds, 3)]
