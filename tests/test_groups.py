@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import warnings
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError, UsageError
 from ferkit.evaluation import measure
+from ferkit.plots import style
 from ferkit.report import write_report
 
 CLASSES = ("happy", "sad", "neutral")
@@ -267,4 +269,27 @@ def test_the_page_and_the_json_carry_the_groups(tmp_path, source):
     column = json.loads((tmp_path / "page" / "report.json").read_text())["groups"]["columns"]["g"]
     assert column["groups"]["b"]["n"] == 40
     assert column["gap"]["p"] > LEVEL
-    assert (tmp_path / "page" / "figures" / "groups-g.png").is_file()
+    assert (tmp_path / "page" / "figures" / "groups-1-g.png").is_file()
+
+
+def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
+    """Files do not take each other's place, and names that no font has are told apart by their row."""
+    labels = []
+
+    def save(figure, path):
+        labels.append([label.get_text() for label in figure.axes[0].get_yticklabels()])
+        style.save(figure, path)
+
+    monkeypatch.setattr("ferkit.plots.audits.save", save)
+    monkeypatch.setattr(style, "_further_fonts", lambda: ())
+    header = ["row", "\u6027\u522b", "\u5e74\u9f84", "age band", "age-band"]
+    rows = ([str(row), *["\u7537\u5973"[row % 2]] * 4] for row in range(80))
+    data = faces(80)
+    table = join_groups(write(tmp_path / "t.csv", header, *rows), data, source)
+    found = group_report(measured(data, np.arange(80) % 3 > 0), table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = found.section(tmp_path)
+    assert len(list(tmp_path.glob("groups-*.png"))) == 2 * 4
+    assert labels[0] == ["row 1\n40 faces", "row 2\n40 faces"]
+    assert "<h3>By \u6027\u522b</h3>" in text

@@ -153,3 +153,17 @@ def test_drawing_leaves_pyplot_alone(tmp_path):
         DRAWINGS[name](tmp_path / "plot.png", plots.LIGHT)
     pyplot = sys.modules.get("matplotlib.pyplot")  # seaborn imports it
     assert pyplot is None or not pyplot.get_fignums()
+
+
+def test_letters_come_from_whatever_font_has_them(tmp_path, monkeypatch):
+    """A watch is in STIX, which Matplotlib brings along, and not in its font of words."""
+    letter = "\N{WATCH}"
+    monkeypatch.setattr(style, "_further_fonts", lambda: ())
+    assert style.plain(f"a{letter}") == "a\N{WHITE SQUARE}"
+    monkeypatch.setattr(style, "_further_fonts", lambda: ("STIXGeneral",))
+    assert style.plain(f"a{letter}") == f"a{letter}"
+    figure = style.new_figure(plots.LIGHT, height=1)
+    figure.text(0.5, 0.5, style.plain(f"a{letter}"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        style.save(figure, tmp_path / "a.png")

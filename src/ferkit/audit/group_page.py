@@ -22,12 +22,15 @@ _TEXT = (
 
 def section_of(report: GroupReport, figures: Path) -> str:
     """HTML of the section. figures: the folder for the plots."""
-    body = "".join(_column(one, report.accuracy, figures) for one in report.comparisons)
+    columns = enumerate(report.comparisons, 1)
+    body = "".join(_column(one, report.accuracy, figures, f"groups-{number}") for number, one in columns)
     note = f'<p class="context">{escape(report.note)} {escape(NEVER_GUESSED)}</p>'
     return section("As good for everybody?", _TEXT, body + note, wide=True)
 
 
-def _column(comparison: Comparison, overall: float, figures: Path) -> str:
+def _column(comparison: Comparison, overall: float, figures: Path, name: str) -> str:
+    # Names of columns may differ in nothing that every file system can write, so files have numbers too.
+    name = f"{name}-{re.sub(r'[^a-z0-9]+', '-', comparison.column)[:40].strip('-')}".rstrip("-")
     rows = [
         plots.GroupRow(
             name=one.name,
@@ -41,7 +44,6 @@ def _column(comparison: Comparison, overall: float, figures: Path) -> str:
         )
         for one in comparison.groups
     ]
-    name = f"groups-{re.sub(r'[^a-z0-9]+', '-', comparison.column)}"
     alt = f"Accuracy by {escape(comparison.column, quote=True)} with intervals; the table has the same figures."
     picture = both_themes(figures, name, partial(_draw, rows, overall), alt)
     return f"<h3>By {escape(comparison.column)}</h3><p>{escape(verdict(comparison))}</p>{picture}{_table(comparison)}"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.lines import Line2D
 
-from ferkit.plots.style import LIGHT, Theme, legend_style, new_figure, percent, plain, save, style_axes
+from ferkit.plots.style import LIGHT, Theme, is_drawable, legend_style, new_figure, percent, plain, save, style_axes
 
 _COLUMNS = 2
 # Of several models: colours that differ in lightness too, and lines that differ without colour.
@@ -44,7 +44,7 @@ class Panel:
 def groups(rows: Sequence[GroupRow], overall: float, path: Path, *, theme: Theme = LIGHT) -> None:
     """Accuracy of groups with 95 % intervals, a row each, about that of all; what it is at the same mix, and confidence.
 
-    overall: accuracy on all faces. Small groups are drawn faint.
+    overall: accuracy on all faces. Small groups are drawn faint. A name in letters that no font here has is `row 3` instead.
     """
     figure = new_figure(theme, height=1.75 + 0.46 * len(rows))
     axes = figure.subplots()
@@ -59,7 +59,10 @@ def groups(rows: Sequence[GroupRow], overall: float, path: Path, *, theme: Theme
         axes.plot([one.confidence] * 2, [row - 0.24, row + 0.24], color=theme.ink, alpha=alpha, lw=2, zorder=3)
         if one.same_mix is not None:
             axes.plot(one.same_mix, row, "D", mfc="none", mec=theme.ink, mew=1.6, ms=8.5, zorder=5)
-    names = [f"{plain(one.name)}\n{one.n:,}{' faces: too few' if one.small else ' faces'}" for one in rows]
+    names = [
+        f"{plain(one.name) if is_drawable(one.name) else f'row {place}'}\n{one.n:,} faces{': too few' * one.small}"
+        for place, one in enumerate(rows, 1)
+    ]
     axes.set_yticks(range(len(rows)), names, color=theme.ink)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.xaxis.set_major_formatter(percent)

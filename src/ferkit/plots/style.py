@@ -1,19 +1,31 @@
 """What all plots share: sizes, the two themes, axes without clutter, names that fit."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ferkit.files import write_encoded
 
 _DPI = 200  # sharp on a display with two pixels per point, at the widths below
 _LONGEST = 14  # letters of a class name; the whole name stands in tables
 WIDTH = 6.0  # inches; narrow, so that text stays readable when a phone shrinks the picture
+# Fonts with letters that Matplotlib's own lacks, as systems come with them.
+_FURTHER = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR", "WenQuanYi Zen Hei"),
+    *("Droid Sans Fallback", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo"),
+    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Nirmala UI", "Noto Sans Thai", "Leelawadee UI"),
+    *("Noto Sans Ethiopic", "Arial Unicode MS"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,8 @@ def legend_style(theme: Theme) -> dict[str, Any]:
 
 
 def save(figure: Figure, path: Path) -> None:
+    for text in figure.findobj(Text):
+        text.set_fontfamily([*text.get_fontfamily(), *_further_fonts()])
     form = Path(path).suffix[1:] or None
     write_encoded(path, lambda stream: figure.savefig(stream, format=form, facecolor=figure.get_facecolor()))
 
@@ -77,6 +91,30 @@ def show_face(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:
 
 
 def plain(name: str, longest: int = _LONGEST) -> str:
-    """A name from the data: short enough for an axis, with nothing in it that Matplotlib would typeset as a formula."""
+    """A name from the data, short enough for an axis.
+
+    Nothing in it is typeset as a formula; for each letter that no font here has stands a square.
+    """
     short = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
-    return short.replace("$", r"\$")
+    drawn = "".join(letter if is_drawable(letter) else "\N{WHITE SQUARE}" for letter in short)
+    return drawn.replace("$", r"\$")
+
+
+def is_drawable(name: str) -> bool:
+    """Whether some font here has every letter."""
+    return name.isascii() or {ord(letter) for letter in name} <= _letters(
+        (*mpl.rcParams["font.family"], *_further_fonts())
+    )
+
+
+@cache
+def _further_fonts() -> tuple[str, ...]:
+    there = set(font_manager.get_font_names())
+    return tuple(name for name in _FURTHER if name in there)
+
+
+@cache
+def _letters(families: tuple[str, ...]) -> frozenset[int]:
+    found = (font_manager.findfont(font_manager.FontProperties(family=[family])) for family in families)
+    fonts = (font_manager.get_font(path) for path in found)
+    return frozenset().union(*(font.get_charmap() for font in fonts))
