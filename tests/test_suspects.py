@@ -314,11 +314,35 @@ def test_command_with_predictions(command, fer, tmp_path):
     assert "row 23" in out
 
 
+def page_of(tmp_path):
+    return (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("among", "n", "said"),
+    [
+        pytest.param([], 20, "none has the pixels of a training face", id="not training"),
+        pytest.param(["--among", "PublicTest"], 20, "none has the pixels of a training face", id="a split"),
+        pytest.param(["--among", "val"], 20, "none has the pixels of a training face", id="by its other name"),
+        pytest.param(["--among", "all"], 42, "were said not to have seen these faces", id="all"),
+        pytest.param(["--among", "train"], 21, "were said not to have seen these faces", id="training"),
+    ],
+)
+def test_copies_of_training_faces_are_left_out(command, fer, tmp_path, among, n, said):
+    """And the page says how the answers came about."""
+    code, out, err = command(fer, "--suspects", "5", "--predictions", "m", *among, "--report", "page", "--json")
+    assert (code, json.loads(out)["suspects"]["n"]) == (0, n)
+    assert ("1 face left out" in err) == (n == 20)
+    assert said in page_of(tmp_path)
+
+
 def test_command_with_folds(command, fer, tmp_path, monkeypatch):
     trained = Trained(monkeypatch)
     for _ in range(2):
         code, out, err = command(fer, "--suspects", "3", "--epochs", "2", "--json")
         assert (code, json.loads(out)["suspects"]["n"]) == (0, 42), err
+    command(fer, "--suspects", "3", "--report", "page")
+    assert "trained on it, nor on a copy with the same pixels" in page_of(tmp_path)
     assert len(trained.calls) == 3
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("suspects-fer2013-")
@@ -351,6 +375,9 @@ def test_models_that_have_seen_the_faces(command, fer, words, changes, code, sai
     [
         pytest.param(["--suspects", "0"], 2, "at least 1", id="none"),
         pytest.param(["--suspects", "out.txt"], 2, "a file .csv", id="not a csv"),
+        pytest.param(["--suspects", "\N{SUPERSCRIPT TWO}"], 2, "a file .csv", id="superscript"),
+        pytest.param(["--suspects", "+-5"], 2, "a file .csv", id="two signs"),
+        pytest.param(["--suspects", "5" * 5000], 2, "a file .csv", id="no number of faces"),
         pytest.param(["--report", "page"], 2, "--report is for suspects", id="page of nothing"),
         pytest.param(["--suspects", "5", "--predictions", "m", "--folds", "3"], 2, "nothing is trained", id="both"),
         pytest.param(["--suspects", "5", "--folds", "1"], 2, "folds must be at least 2", id="one fold"),

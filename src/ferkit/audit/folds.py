@@ -47,7 +47,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.folds is not None and self.folds < 2:
             raise UsageError(f"folds must be at least 2. Received: {self.folds}.")
-        self.full_recipe
+        _ = self.full_recipe  # says what is wrong with the epochs
 
     @property
     def full_recipe(self) -> TrainConfig:

@@ -34,7 +34,7 @@ class Suspects:
         suspicious (the normalised margin of the paper).
     joint: int64 (K, K), the confident joint: faces by label (row) and by the class that they seem to be (column); those
         that reach no threshold are not counted.
-    by: who gave the probabilities, in words.
+    by: who gave the probabilities, in words. how: a sentence on why the labels did not shape them.
     """
 
     faces: FaceSet
@@ -45,6 +45,7 @@ class Suspects:
     margins: npt.NDArray[np.float64]
     joint: Joint
     by: str
+    how: str = ""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -105,7 +106,9 @@ class Suspects:
         }
 
 
-def find_suspects(faces: FaceSet, probabilities: npt.NDArray[np.float32], places: list[str], by: str) -> Suspects:
+def find_suspects(
+    faces: FaceSet, probabilities: npt.NDArray[np.float32], places: list[str], by: str, *, how: str = ""
+) -> Suspects:
     """The faces that seem to be of another class than their label's, most suspicious first.
 
     probabilities: float32 (N, K) in the order of `faces.classes`, of a model that was not trained on these faces.
@@ -130,6 +133,7 @@ def find_suspects(faces: FaceSet, probabilities: npt.NDArray[np.float32], places
         margins=margins[order],
         joint=joint.astype(np.int64),
         by=by,
+        how=how,
     )
 
 

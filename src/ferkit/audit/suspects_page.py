@@ -16,10 +16,9 @@ _FACES = 96
 _IN_PICTURE = 36
 
 _HOW = (
-    "Every face is looked at by a network that was not trained on it (nor on a copy with the same pixels). A face is a "
-    "suspect when that network is at least as sure of another class as it usually is of faces that carry that class's label "
-    "(confident learning, Northcutt et al. 2021). They are in order of the label's probability less that of the best other "
-    "class."
+    "A face is a suspect when the answer to it is at least as sure of another class as answers usually are to faces that carry "
+    "that class's label (confident learning, Northcutt et al. 2021). They are in order of the label's probability less that of "
+    "the best other class."
 )
 _BEWARE = (
     "A suspect is not a mistake. The network is wrong as well, most of all about rare classes and about people and expressions "
@@ -40,7 +39,7 @@ def write_page(suspects: Suspects, folder: Path) -> Path:
     shown = min(_FACES, len(suspects))
     sections = [
         section("In short", escape(suspects.warning), _tiles(suspects), wide=True),
-        section("How they were found", _HOW, ""),
+        section("How they were found", f"{escape(suspects.how)} {_HOW}".strip(), ""),
         section("What to do with them", _BEWARE, "", kind="notice"),
         section("By class", _CLASSES, _by_class(suspects), wide=True),
         section(f"The {shown} most suspicious", _FACES_TEXT, _faces(suspects), wide=True),
@@ -71,7 +70,7 @@ def _tiles(suspects: Suspects) -> str:
         (
             "Labels the network agrees with",
             percent(suspects.accuracy),
-            "on faces that it has not seen. The lower this is, the less its doubts mean.",
+            "The lower this is, the less its doubts mean.",
         ),
         (
             "Estimate of wrong labels",

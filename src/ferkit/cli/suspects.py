@@ -1,5 +1,6 @@
 """What `ferkit data --suspects` does: find labels that are likely wrong, print them, write table and page."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 _TRAINING = ("Training", "train")
 _SHOWN = 20
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 _LONGEST = 40  # letters of a path in the table on the terminal
+
+# Why the answers can be taken as another opinion than the label.
+_OUT_OF_FOLD = "Every face was looked at by a network that was not trained on it, nor on a copy with the same pixels."
+_HELD_OUT = "Every face is of a split held out from training, and none has the pixels of a training face."
+_TOLD = "The models were said not to have seen these faces; nothing that they tell of themselves speaks against it."
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Wanted:
     @property
     def table(self) -> Path | None:
         """The CSV that was asked for, if one was."""
-        return Path(self.suspects) if self.suspects and not self.suspects.lstrip("+-").isdigit() else None
+        return Path(self.suspects) if self.suspects and not _WHOLE_NUMBER.fullmatch(self.suspects) else None
 
     @property
     def count(self) -> int:
@@ -83,12 +90,14 @@ def find(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Dataset]") -> 
     if wanted.predictions:
         faces, probabilities = _predicted(wanted, dataset, load)
         by = " and ".join(wanted.predictions)
+        how = _TOLD if _wants_training(dataset, wanted.among) else _HELD_OUT
     else:
         faces = dataset.split(wanted.among or "all")
         probabilities = _out_of_fold(wanted, dataset, faces)
         by = "networks that were trained on the other folds"
+        how = _OUT_OF_FOLD
     where = places(dataset.source, faces.rows) if faces.rows is not None else [""] * len(faces)
-    found = find_suspects(faces, probabilities, where, by)
+    found = find_suspects(faces, probabilities, where, by, how=how)
     if found.warning:
         notes.print(f"Warning: {found.warning}", markup=False)
     return found
@@ -166,7 +175,8 @@ def _predicted(
     for model in models:
         _check_unseen(model, dataset, wanted.among)
     wished = _among(dataset, wanted.among)
-    unseen = ~_copies_of_training(dataset, wished) if wanted.among is None else np.ones(len(wished), np.bool_)
+    everything = _wants_training(dataset, wanted.among)
+    unseen = np.ones(len(wished), np.bool_) if everything else ~_copies_of_training(dataset, wished)
     if not unseen.all():
         notes.print(
             f"Note: {count(int((~unseen).sum()), 'face')} left out, with pixels that stand in the training split.",
@@ -198,6 +208,11 @@ def _among(dataset: "Dataset", among: str | None) -> "FaceSet":
     return held_out[0] if len(held_out) == 1 else concatenate(held_out, ", ".join(one.name for one in held_out))
 
 
+def _wants_training(dataset: "Dataset", among: str | None) -> bool:
+    """Whether faces of the training split are asked for."""
+    return among == "all" or (among is not None and dataset.split(among).name in _TRAINING)
+
+
 def _copies_of_training(dataset: "Dataset", faces: "FaceSet") -> "npt.NDArray[np.bool_]":
     """Which faces have the pixels of a training face, bool (N,): a model has seen these."""
     import numpy as np
@@ -218,7 +233,7 @@ def _check_unseen(model: "EmotionClassifier", dataset: "Dataset", among: str | N
     if not same and _stem(trained.get("source", "")) != _stem(dataset.source):
         return
     about = f"{model.name} was trained on"
-    if among == "all" or (among is not None and dataset.split(among).name in _TRAINING):
+    if _wants_training(dataset, among):
         raise DatasetError(
             f"{about} the training faces of {Path(dataset.source).name}, so its answers there repeat the labels. Leave "
             "--among out to look at the other splits, or --predictions to train folds."
