@@ -96,6 +96,16 @@ def test_standard_input(ferkit_explain, face, monkeypatch):
     assert (code, json.loads(out)["source"]) == (0, "-")
 
 
+@pytest.mark.parametrize("option", ["--out", "--array"])
+def test_a_file_that_cannot_be_written_does_not_cost_the_figures(ferkit_explain, face, option):
+    nowhere = "/proc/x/y.png" if option == "--out" else "/proc/x/y.npz"
+    code, out, err = ferkit_explain(face, "--detector", "none", "--json", option, nowhere)
+    assert (code, len(json.loads(out)["faces"])) == (1, 1)
+    assert "Wrote" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("ferkit: ")]
+    assert "Cannot write" in line
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -110,7 +120,6 @@ def test_standard_input(ferkit_explain, face, monkeypatch):
         pytest.param(["face.png", "--json", "--detector", "haar"], 1, "--detector none", id="no-face"),
         pytest.param(["missing.png", "--json"], 1, "no file missing.png", id="missing"),
         pytest.param([".", "--json"], 2, "One is explained at a time", id="folder"),
-        pytest.param(["face.png", "--out", "/proc/x/y.png", "--detector", "none"], 1, "Cannot write", id="unwritable"),
         pytest.param(
             ["face.png", "--json", "--method", "grad-cam", "--detector", "none"],
             1,

@@ -254,6 +254,17 @@ def test_what_hardly_counts_is_drawn_faintly_and_nothing_not_at_all():
     assert abs(colour(explanation(np.zeros((48, 48)), 0.0))) < 25
 
 
+def test_the_legend_is_as_faint_as_the_face():
+    def colour(*peaks) -> int:
+        legend = overlay([explanation(spot(), peak, method="occlusion") for peak in peaks])[600:].astype(int)
+        return int((legend[..., 1] - legend[..., 2]).max())
+
+    strong = colour(0.2)
+    assert colour(0.01) == pytest.approx(0.2 * strong, abs=3)
+    assert colour(0.0) == 0
+    assert colour(0.01, 0.2) == strong, "of several faces the strongest"
+
+
 def test_small_pictures_are_enlarged_for_their_letters():
     small = explanation(spot(), picture=np.full((48, 48, 3), 99, np.uint8))
     assert overlay([small]).shape[1] == 480

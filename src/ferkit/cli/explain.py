@@ -69,10 +69,6 @@ def explain(
         faces = _chosen(EmotionRecognizer(classifier, detector).detect(image), face, picture)
         opened = open_method(classifier, method)
         found = explain_faces(classifier, opened, image, faces, label=label)
-    if out is not None:
-        _write_overlay(found, out)
-    if array is not None:
-        _write_array(found, array)
     if as_json:
         height, width = image.shape[:2]
         document = {"source": name_of(picture), "width": width, "height": height, "model": model, "method": opened.name}
@@ -80,9 +76,11 @@ def explain(
     else:
         for number, one in enumerate(found, start=face or 1):
             output.print(f"{number:>3}  {_line(one)}", markup=False, soft_wrap=True)
-    for written in (out, array):
-        if written is not None:
-            notes.print(f"Wrote {written}", markup=False)
+    # After the figures, so that a file that cannot be written does not cost them.
+    for write, file in ((_write_overlay, out), (_write_array, array)):
+        if file is not None:
+            write(found, file)
+            notes.print(f"Wrote {file}", markup=False)
 
 
 def _check_files(picture: str, out: Path | None, array: Path | None, as_json: bool) -> None:

@@ -113,7 +113,7 @@ def _bar(shown: Sequence[Explanation], width: int) -> RgbImage:
     middle = 1.5 * size
     x = width - pad - font.getlength(right)
     draw.text((x, middle), right, fill=_INK, font=font, anchor="lm")
-    ramp = PIL.Image.fromarray(np.repeat(_legend_colors(long)[None], size, axis=0))
+    ramp = PIL.Image.fromarray(np.repeat(_legend_colors(long, max(one.strength for one in shown))[None], size, axis=0))
     x -= long + size / 2
     picture.paste(ramp, (round(x), round(middle - size / 2)))
     x -= size / 2
@@ -124,10 +124,10 @@ def _bar(shown: Sequence[Explanation], width: int) -> RgbImage:
     return np.asarray(picture)
 
 
-def _legend_colors(count: int) -> RgbImage:
-    """The colours as they look on middle gray, so that the legend shows what the picture shows."""
+def _legend_colors(count: int, strength: float) -> RgbImage:
+    """The colours as they look on middle gray, as faint as on the face, so that the legend shows what the picture shows."""
     heat = np.linspace(0, 1, count, dtype=np.float32)
-    return np.asarray(np.rint(128 + (_colors(heat) - 128) * _opacity(heat)[:, None]), np.uint8)
+    return np.asarray(np.rint(128 + (_colors(heat) - 128) * (strength * _opacity(heat))[:, None]), np.uint8)
 
 
 def _ends(shown: Sequence[Explanation]) -> tuple[str, str]:
