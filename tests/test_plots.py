@@ -155,15 +155,17 @@ def test_drawing_leaves_pyplot_alone(tmp_path):
     assert pyplot is None or not pyplot.get_fignums()
 
 
-def test_letters_come_from_whatever_font_has_them(tmp_path, monkeypatch):
+def test_letters_come_from_whatever_font_has_them(tmp_path, monkeypatch, caplog):
     """A watch is in STIX, which Matplotlib brings along, and not in its font of words."""
     letter = "\N{WATCH}"
     monkeypatch.setattr(style, "_further_fonts", lambda: ())
     assert style.plain(f"a{letter}") == "a\N{WHITE SQUARE}"
-    monkeypatch.setattr(style, "_further_fonts", lambda: ("STIXGeneral",))
+    monkeypatch.setattr(style, "_further_fonts", lambda: ("STIXGeneral", "DejaVu Sans Display"))
     assert style.plain(f"a{letter}") == f"a{letter}"
     figure = style.new_figure(plots.LIGHT, height=1)
-    figure.text(0.5, 0.5, style.plain(f"a{letter}"))
+    figure.text(0.2, 0.5, style.plain(f"a{letter}"))
+    figure.text(0.8, 0.5, "bold", weight="bold")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         style.save(figure, tmp_path / "a.png")
+    assert not caplog.records, "the second is never bold"

@@ -1,5 +1,8 @@
 """What all plots share: sizes, the two themes, axes without clutter, names that fit."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -58,7 +61,8 @@ def save(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_fontfamily([*text.get_fontfamily(), *_further_fonts()])
     form = Path(path).suffix[1:] or None
-    write_encoded(path, lambda stream: figure.savefig(stream, format=form, facecolor=figure.get_facecolor()))
+    with _no_word_of_weights():
+        write_encoded(path, lambda stream: figure.savefig(stream, format=form, facecolor=figure.get_facecolor()))
 
 
 def style_axes(axes: Axes, theme: Theme, title: str) -> None:
@@ -116,5 +120,17 @@ def _further_fonts() -> tuple[str, ...]:
 @cache
 def _letters(families: tuple[str, ...]) -> frozenset[int]:
     found = (font_manager.findfont(font_manager.FontProperties(family=[family])) for family in families)
-    fonts = (font_manager.get_font(path) for path in found)
-    return frozenset().union(*(font.get_charmap() for font in fonts))
+    with _no_word_of_weights():
+        return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in found))
+
+
+@contextmanager
+def _no_word_of_weights() -> Iterator[None]:
+    """Fonts for other scripts often come in one weight, of which Matplotlib would warn."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
