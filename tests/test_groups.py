@@ -57,14 +57,14 @@ def test_rows_are_joined_by_their_number_whatever_their_order(tmp_path, source):
     table = write(tmp_path / "t.csv", ["age", "Row"], ["old", "12"], ["young", "10.0"], ["young", "99"], ["", "11"])
     joined = join_groups(table, faces(4, first_row=10), source)
     assert joined.columns == {"age": ("young", None, "old", None)}
-    assert joined.note == "t.csv names 3 of the 4 faces of PublicTest; 1 have no row; 1 rows are of no face here."
+    assert joined.note == "t.csv names 3 of the 4 faces of PublicTest; 1 face without a row; 1 row of no face here."
 
 
 def test_rows_that_contradict_each_other_put_a_face_in_no_group(tmp_path, source):
     rows = [["0", "a"], ["1", "a"], ["1", "b"], ["0", "a"], ["1", "a"]]
     joined = join_groups(write(tmp_path / "t.csv", ["row", "g"], *rows), faces(2), source)
     assert joined.columns["g"] == ("a", None)
-    assert "2 rows contradict an earlier one of the same face, which is in no group" in joined.note
+    assert "2 rows against an earlier one of the same face, which is in no group" in joined.note
 
 
 def test_pictures_are_known_by_their_path_or_their_name_alone(tmp_path):
@@ -78,7 +78,7 @@ def test_pictures_are_known_by_their_path_or_their_name_alone(tmp_path):
     rows.append([str(tmp_path / "faces" / "val" / "sad" / "1.png"), "other one"])
     joined = join_groups(write(tmp_path / "t.csv", ["file", "g"], *rows), data, tmp_path / "faces")
     assert joined.columns["g"] == ("one", "two", "other one", None)
-    assert "1 file names fit several pictures, which need their path" in joined.note
+    assert "1 file name of several pictures, which need their path" in joined.note
 
 
 def test_parquet_and_chosen_columns(tmp_path, source):
@@ -215,6 +215,19 @@ def test_equal_groups_seem_to_differ_in_one_case_of_twenty(sizes, mixes, monkeyp
     """With 400 tries chance stays within 2.5 and 8 % in all but a few of a thousand seeds."""
     monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
     assert 0.025 < false_alarms(sizes, mixes, seed=1, tries=400) < 0.08
+
+
+def test_several_faces_of_each_person_make_false_alarms(monkeypatch):
+    """Documented, not wanted: 40 people in each group, ten faces each, answers that correlate by 0.1 within a person."""
+    monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
+    rng = np.random.default_rng(3)
+    counts = np.full((2, 1), 400)
+    alarms = 0
+    for _ in range(2000):
+        recalls = rng.beta(0.7 * 9, 0.3 * 9, (2, 40))
+        (p,), _critical = gap_test(rng.binomial(10, recalls).sum(axis=1, keepdims=True), counts, np.ones(1), rng)
+        alarms += p < LEVEL
+    assert 0.115 < alarms / 2000 < 0.165
 
 
 def test_the_interval_of_the_widest_gap_leaves_out_nothing_as_rarely_as_the_test_alarms(monkeypatch):

@@ -116,6 +116,8 @@ class GroupReport:
 def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupReport:
     """The figures of each group in each column, the widest gap, and whether it is more than chance.
 
+    Intervals and tests take faces to be independent: where people have several each, they are too narrow and p too small.
+
     table: joined to the faces of the report (`join_groups`). seed: of resamples and permutations; the same seed, the same
     figures. Raises `DatasetError` if the table is of other faces.
     """
