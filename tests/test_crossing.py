@@ -70,7 +70,7 @@ def test_classes_match_by_name_alias_and_map():
     assert matched.counts == {"angry": 2, "boredom": 2, "contempt": 1, "happy": 1}
     assert [found.classes[label] for label in found.labels] == ["angry", "sad", "happy", "sad", "angry"]
     assert found.rows.tolist() == [0, 1, 3, 4, 5]
-    assert "boredom counts as sad, contempt (1 faces) is left out" in matched.note
+    assert "boredom counts as sad, contempt (1 face) is left out" in matched.note
 
 
 def test_the_same_classes_need_no_word():
@@ -194,7 +194,7 @@ def test_a_table_of_groups_names_the_classes_of_the_data(command, folder, tmp_pa
     code, out, err = command(folder, "--label-map", "boredom=", "--groups", table, "--json")
     assert code == 0, err
     found = json.loads(out)["groups"]
-    assert found["note"].startswith("people.csv names 12 of the 12 faces of test; 4 file names fit several")
+    assert found["note"].startswith("people.csv names 12 of the 12 faces of test; 4 file names of several")
     side = found["columns"]["side"]
     assert {name: one["n"] for name, one in side["groups"].items()} == {"0": 4, "1": 4}
     assert side["groups"]["1"]["accuracy"] == 0.5, "every fourth face is read wrongly"

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ferkit.wording import count
+
 if TYPE_CHECKING:
     from ferkit.evaluation import Report
 
@@ -17,7 +19,7 @@ _WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the
 
 def of_one(report: "Report") -> Group:
     """All figures of one evaluation."""
-    title = f"{report.model} on {_where(report)}: {report.n:,} faces, {report.faces_per_second:,.0f} faces/s"
+    title = f"{report.model} on {_where(report)}: {count(report.n, 'face')}, {report.faces_per_second:,.0f} faces/s"
     parts: list[RenderableType] = [Text(title + _views(report), style="bold"), "", _figures(report), ""]
     parts.append(_per_class(report))
     if report.note:
@@ -46,7 +48,7 @@ def compared(reports: Sequence["Report"]) -> Group:
             f"{one.faces_per_second:,.0f}",
         )
     first = reports[0]
-    title = f"{len(reports)} models on {_where(first)}: {first.n:,} faces{_views(first)}"
+    title = f"{len(reports)} models on {_where(first)}: {count(first.n, 'face')}{_views(first)}"
     return Group(Text(title, style="bold"), "", table)
 
 

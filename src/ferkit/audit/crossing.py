@@ -22,6 +22,7 @@ from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.evaluation import Report, measure
 from ferkit.labels import canonical
+from ferkit.wording import count
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Matched:
     def note(self) -> str:
         """What was done, in a sentence; empty where nothing was."""
         renamed = [f"{a} counts as {b}" for a, b in self.mapped.items() if a != b]
-        gone = [f"{name} ({n:,} faces) is left out" for name, n in self.left_out.items()]
+        gone = [f"{name} ({count(n, 'face')}) is left out" for name, n in self.left_out.items()]
         return f"Classes of the data: {', '.join(renamed + gone)}." if renamed or gone else ""
 
 

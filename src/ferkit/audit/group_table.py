@@ -22,6 +22,7 @@ from ferkit.datasets.records import SPLIT_ALIASES, FaceSet
 from ferkit.datasets.sources import is_there, missing, open_file
 from ferkit.errors import DatasetError, UsageError
 from ferkit.labels import canonical
+from ferkit.wording import count
 
 _ROW = "row"
 # Names of a column with the path of the picture, in order of preference.
@@ -245,9 +246,11 @@ def _wanted(key: str) -> str:
 def _note(path: Path, faces: FaceSet, named: int, strangers: int, odd: tuple[int, int]) -> str:
     """Everything about the join in one line."""
     repeated, ambiguous = odd
-    said = [f"{path.name} names {named:,} of the {len(faces):,} faces of {faces.name}"]
-    said += [f"{len(faces) - named:,} have no row"] if named < len(faces) else []
-    said += [f"{strangers:,} rows are of no face here"] if strangers else []
-    said += [f"{repeated:,} rows contradict an earlier one of the same face, which is in no group"] if repeated else []
-    said += [f"{ambiguous:,} file names fit several pictures, which need their path"] if ambiguous else []
+    said = [f"{path.name} names {named:,} of the {count(len(faces), 'face')} of {faces.name}"]
+    said += [f"{count(len(faces) - named, 'face')} without a row"] if named < len(faces) else []
+    said += [f"{count(strangers, 'row')} of no face here"] if strangers else []
+    said += (
+        [f"{count(repeated, 'row')} against an earlier one of the same face, which is in no group"] if repeated else []
+    )
+    said += [f"{count(ambiguous, 'file name')} of several pictures, which need their path"] if ambiguous else []
     return f"{'; '.join(said)}."

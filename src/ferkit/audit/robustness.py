@@ -18,6 +18,7 @@ from ferkit.audit.degradations import DEGRADATIONS, Degradation
 from ferkit.datasets.records import Faces, FaceSet
 from ferkit.errors import UsageError
 from ferkit.evaluation import Classifier, matched
+from ferkit.wording import count
 
 # Faces in memory at once, copy included. What is drawn for noise depends on it, so it is the same everywhere.
 _FACES = 512
@@ -112,9 +113,7 @@ class Robustness:
 
     def __rich__(self) -> Group:
         low, high = self.relative_accuracy_ci95
-        title = (
-            f"Robustness of {self.model} on {self.split}: {self.n:,} faces, {self.clean.accuracy:.1%} right as they are"
-        )
+        title = f"Robustness of {self.model} on {self.split}: {count(self.n, 'face')}, {self.clean.accuracy:.1%} right as they are"
         said = (
             f"{self.mean_accuracy:.1%} right on the mean of all degradations: {self.relative_accuracy:.1%} of the clean "
             f"accuracy is left (95% interval {low:.1%} to {high:.1%})"

@@ -9,6 +9,7 @@ from ferkit.audit.robustness import Level, Robustness
 from ferkit.plots import LIGHT, Theme
 from ferkit.plots import audits as plots
 from ferkit.report.parts import both_themes, scrolling_table, section
+from ferkit.wording import count
 
 
 def section_of(found: Robustness, figures: Path) -> str:
@@ -48,7 +49,7 @@ def _text(found: Robustness) -> str:
     low, high = found.relative_accuracy_ci95
     worst = min(found.levels, key=found.mean_of)
     return (
-        f"The same {found.n:,} faces, made worse on purpose. On the mean of all degradations {found.mean_accuracy:.1%} are "
+        f"The same {count(found.n, 'face')}, made worse on purpose. On the mean of all degradations {found.mean_accuracy:.1%} are "
         f"right instead of {found.clean.accuracy:.1%}: {found.relative_accuracy:.1%} of the clean accuracy is left (95% "
         f"interval {low:.1%} to {high:.1%}; after Hendrycks and Dietterich 2019). It bears {escape(worst)} worst. Where the "
         "stated confidence stays above the accuracy, the model does not notice how bad the picture is."

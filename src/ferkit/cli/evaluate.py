@@ -13,6 +13,7 @@ from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.measured_faces import MeasuredFaces
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
+from ferkit.wording import count
 
 if TYPE_CHECKING:
     from ferkit.evaluation import Addition, Report
@@ -89,7 +90,7 @@ def evaluate(
         said.update(messages)
         # Against the faces as they were read: a table knows the classes of the data, not those of the model.
         table = audits.join(read, matched.keeps(read))
-        with notes.status(f"Looking at {len(faces):,} faces"):
+        with notes.status(f"Looking at {count(len(faces), 'face')}"):
             results.append(evaluation.evaluate(classifier, faces, tta=tta))
         shared = [] if matched.same else [crossing.crossing(results[-1], matched)]
         additions.append([*shared, *audits.of(classifier, results[-1], table, tta)])

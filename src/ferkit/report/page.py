@@ -21,6 +21,7 @@ from ferkit.report import faces, run
 from ferkit.report.document import document
 from ferkit.report.parts import both_themes, class_name, number, percent, scrolling_table, section
 from ferkit.report.run import History
+from ferkit.wording import count
 
 _ALT = {
     "confusion": "Confusion matrix; the same counts stand in the table below it.",
@@ -62,7 +63,7 @@ def write_report(
 
     sections = [one.section(folder / "figures") for one in additions]
     views = f", each seen with {escape(report.tta)}" if report.tta else ""
-    about = f"{report.n:,} faces{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page."
+    about = f"{count(report.n, 'face')}{views}, {report.faces_per_second:,.0f} faces per second on the machine that wrote this page."
     page = document(f"{report.model} on {report.split}", about, _sections(report, pictures, history, card, sections))
     with write_atomically(folder / "report.json") as draft:
         draft.write_text(
