@@ -124,7 +124,7 @@ def test_the_other_columns_are_still_held_against_the_data(tmp_path, source):
 def test_groups_of_some_of_the_faces(tmp_path, source):
     joined = join_groups(write(tmp_path / "t.csv", ["row", "g"], ["0", "a"], ["2", "b"]), faces(3), source)
     assert joined.select(np.array([False, True, True])).columns == {"g": (None, "b")}
-    with pytest.raises(DatasetError, match="g names no group of the 1 faces that are left"):
+    with pytest.raises(DatasetError, match="g names no group of the 1 face left"):
         joined.select(np.array([False, True, False]))
 
 
@@ -296,7 +296,8 @@ def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
     monkeypatch.setattr("ferkit.plots.audits.save", save)
     monkeypatch.setattr(style, "_further_fonts", lambda: ())
     header = ["row", "\u6027\u522b", "\u5e74\u9f84", "age band", "age-band"]
-    rows = ([str(row), *["\u7537\u5973"[row % 2]] * 4] for row in range(80))
+    rows = [[str(row), *["\u7537\u5973"[row % 2]] * 4] for row in range(80)]
+    rows[0][3] = "alone"
     data = faces(80)
     table = join_groups(write(tmp_path / "t.csv", header, *rows), data, source)
     found = group_report(measured(data, np.arange(80) % 3 > 0), table)
@@ -305,4 +306,5 @@ def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
         text = found.section(tmp_path)
     assert len(list(tmp_path.glob("groups-*.png"))) == 2 * 4
     assert labels[0] == ["row 1\n40 faces", "row 2\n40 faces"]
+    assert "alone\n1 face: too few" in labels[4]
     assert "<h3>By \u6027\u522b</h3>" in text

@@ -16,8 +16,8 @@ _TEXT = (
     "Small groups and different emotions make accuracies differ by themselves. So every figure has its 95% interval, the "
     "widest gap is compared with what shuffled groups show, and the hollow mark is the accuracy if every group had the same "
     "mix of classes. An ECE of few faces is too large: beside it stands what a perfectly calibrated model would show, and "
-    "its interval has that taken off. Every face counts as another person: where people have several, intervals and p are "
-    "smaller than they should be."
+    "its interval has that taken off. Every face counts as another person: where people have several, intervals are too "
+    "narrow and p too small."
 )
 
 

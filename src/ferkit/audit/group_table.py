@@ -55,7 +55,7 @@ class GroupTable:
         columns = {name: tuple(compress(named, kept)) for name, named in self.columns.items()}
         if empty := [name for name, named in columns.items() if not any(named)]:
             raise DatasetError(
-                f"The column {empty[0]} names no group of the {int(kept.sum()):,} faces that are left. Name others with "
+                f"The column {empty[0]} names no group of the {count(int(kept.sum()), 'face')} left. Name others with "
                 "--group-column, or leave fewer classes out."
             )
         return replace(self, columns=columns)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from ferkit.plots.style import LIGHT, Theme, is_drawable, legend_style, new_figure, percent, plain, save, style_axes
+from ferkit.wording import count
 
 _COLUMNS = 2
 # Of several models: colours that differ in lightness too, and lines that differ without colour.
@@ -60,7 +61,7 @@ def groups(rows: Sequence[GroupRow], overall: float, path: Path, *, theme: Theme
         if one.same_mix is not None:
             axes.plot(one.same_mix, row, "D", mfc="none", mec=theme.ink, mew=1.6, ms=8.5, zorder=5)
     names = [
-        f"{plain(one.name) if is_drawable(one.name) else f'row {place}'}\n{one.n:,} faces{': too few' * one.small}"
+        f"{plain(one.name) if is_drawable(one.name) else f'row {place}'}\n{count(one.n, 'face')}{': too few' * one.small}"
         for place, one in enumerate(rows, 1)
     ]
     axes.set_yticks(range(len(rows)), names, color=theme.ink)
