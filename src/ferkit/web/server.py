@@ -19,6 +19,9 @@ from ferkit.web.settings import Settings
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Requests that are at work when the server is told to stop get so long to end.
 _GRACE_S = 5
+# For which an unused connection is kept. Longer than HTTPX keeps it (5 s): where both give up at the same moment, a request
+# goes into a closed connection and is lost.
+_KEEP_S = 20
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -117,6 +120,7 @@ class WebServer(uvicorn.Server):
             proxy_headers=trusted_proxies is not None,
             forwarded_allow_ips=trusted_proxies,
             timeout_graceful_shutdown=_GRACE_S,
+            timeout_keep_alive=_KEEP_S,
             http=_Punctual,
             ws=_Impatient,
             ws_max_size=settings.limits.frame_bytes,
