@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from whole import is_draft
 
 from ferkit.classifier import EmotionClassifier
 from ferkit.export.faces import stored_faces
-from whole import is_draft
 
 _HERE = Path(__file__).parent
 _PATIENCE_S = 300

@@ -35,8 +35,21 @@ def main(words: Sequence[str] | None = None) -> int:
         extras = [word for extra in EXTRAS for word in ("--extra", extra)]
         groups = [word for group in GROUPS for word in ("--group", group)]
         done(
-            ["uv", "pip", "compile", "--quiet", "--python", python, "--resolution", options.resolution]
-            + [*extras, *groups, "pyproject.toml", "--output-file", str(resolved)],
+            [
+                "uv",
+                "pip",
+                "compile",
+                "--quiet",
+                "--python",
+                python,
+                "--resolution",
+                options.resolution,
+                *extras,
+                *groups,
+                "pyproject.toml",
+                "--output-file",
+                str(resolved),
+            ],
             clone,
         )
         done(["uv", "pip", "install", "--quiet", "--python", python, "--requirements", str(resolved)], clone)

@@ -318,9 +318,7 @@ def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_pat
     document = json.loads(out)
     assert code == 0
     assert list(document)[-2:] == ["groups", "robustness"]
-    assert document["groups"]["note"].startswith(
-        "people.csv names 7 of the 7 faces of PublicTest; 1 row of no face"
-    )
+    assert document["groups"]["note"].startswith("people.csv names 7 of the 7 faces of PublicTest; 1 row of no face")
     assert {name: one["n"] for name, one in document["groups"]["columns"]["age"]["groups"].items()} == {"0": 3, "1": 4}
     assert list(document["groups"]["columns"]) == ["age"]
     assert document["robustness"]["n"] == 5
