@@ -11,7 +11,7 @@ import pytest
         pytest.param(["predict", "--nonsense"], "No such option: --nonsense", id="unknown-option"),
         pytest.param(["predict", "x.jpg", "--model"], "'--model' requires an argument", id="no-value"),
         pytest.param(["predict"], "Missing argument 'SOURCE'", id="no-argument"),
-        pytest.param(["predicct"], "No such command 'predicct'", id="unknown-command"),
+        pytest.param(["predicct"], "No such command 'predicct'. Did you mean 'predict'? See", id="unknown-command"),
     ],
 )
 def test_wrong_words_get_one_line(run_ferkit, words, said):

@@ -93,7 +93,8 @@ def _one_line() -> Iterator[None]:
         if context is not None and message == " ".join(context.get_help().split()).rstrip("."):
             raise  # no arguments at all: the help is shown
         command = context.command_path if context is not None else "ferkit"
-        raise UsageError(f"{message}. See '{command} --help'.") from problem
+        end = "" if message.endswith("?") else "."
+        raise UsageError(f"{message}{end} See '{command} --help'.") from problem
 
 
 def run(app: Callable[[], Any]) -> None:
