@@ -48,6 +48,12 @@ DOCUMENTS = [
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
+# They train, several times over; CI runs them.
+TRAINING = {"training.md", "fine-tuning.md", "models.md", "tutorial.md", "tuning.md"}
+SNIPPETS = [
+    pytest.param(path, marks=[pytest.mark.slow] if path.name in TRAINING else [], id=str(path.relative_to(ROOT)))
+    for path in DOCUMENTS
+]
 REGISTRIES = (ARCHITECTURES, DEGRADATIONS, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
 # A block after such a comment is shown, but makes no sense here: a camera, hours of training.
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
@@ -217,7 +223,7 @@ def test_the_reader_of_contributing_reads_and_reports(workplace):
 @pytest.mark.keras
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
-@pytest.mark.parametrize("path", [one for one in NAMED if blocks_of(one.values[0])])
+@pytest.mark.parametrize("path", [one for one in SNIPPETS if blocks_of(one.values[0])])
 def test_snippets_run(path, workplace):
     """In order, as a reader would: the Python blocks of a document share their names."""
     from ferkit.cli import app
