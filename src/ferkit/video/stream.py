@@ -50,7 +50,10 @@ def open_container(target: str) -> Any:
     options = {"protocol_whitelist": PROTOCOLS.get(target.partition(":")[0].lower(), _OF_FILES)}
     if target.lower().startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP, frames come with holes
-    return load_av().open(target, options=options, timeout=_SILENCE_S, metadata_errors="replace")
+    av = load_av()
+    # From version 19 on PyAV bears metadata that are no UTF-8 by itself, and knows no such word.
+    lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+    return av.open(target, options=options, timeout=_SILENCE_S, **lenient)
 
 
 class Stream(FrameSource):
