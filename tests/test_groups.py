@@ -271,6 +271,7 @@ def test_the_order_of_p_values_is_that_of_the_pairs():
     assert 2.1 < critical < 2.6, "Tukey's 95 % quantile for three groups is 2.34"
 
 
+@pytest.mark.slow
 def test_the_page_and_the_json_carry_the_groups(tmp_path, source):
     evil = "<b>a"
     found = report_on(tmp_path, source, [evil, "b"] * 40, np.arange(80) % 3 > 0)
@@ -285,6 +286,7 @@ def test_the_page_and_the_json_carry_the_groups(tmp_path, source):
     assert (tmp_path / "page" / "figures" / "groups-1-g.png").is_file()
 
 
+@pytest.mark.slow
 def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
     """Files do not take each other's place, and names that no font has are told apart by their row."""
     labels = []

@@ -336,6 +336,7 @@ def test_copies_of_training_faces_are_left_out(command, fer, tmp_path, among, n,
     assert said in page_of(tmp_path)
 
 
+@pytest.mark.slow
 def test_command_with_folds(command, fer, tmp_path, monkeypatch):
     trained = Trained(monkeypatch)
     for _ in range(2):
