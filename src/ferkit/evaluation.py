@@ -1,6 +1,5 @@
 """Say how good a classifier is on labelled faces: run it, measure it, keep what pictures and pages need."""
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console, Group
+from rich.console import Group
 
 from ferkit import metrics, report_tables
 from ferkit import tta as augmented
@@ -131,10 +130,7 @@ class Report:
         }
 
     def __str__(self) -> str:
-        plain = Console(file=io.StringIO(), width=100, color_system=None)
-        with plain.capture() as capture:
-            plain.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        return report_tables.as_text(self)
 
     def __rich__(self) -> Group:
         return report_tables.of_one(self)

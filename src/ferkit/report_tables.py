@@ -1,11 +1,12 @@
 """An evaluation as tables on a terminal, and several side by side."""
 
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from ferkit.evaluation import Report
 
 _WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the report page does
+
+
+def as_text(tables: RenderableType) -> str:
+    """Tables as plain text, 100 letters wide, for `str` and logs."""
+    plain = Console(file=io.StringIO(), width=100, color_system=None)
+    with plain.capture() as capture:
+        plain.print(tables)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def of_one(report: "Report") -> Group:

@@ -1,6 +1,5 @@
 """How much accuracy is left when pictures get worse: a model asked again about degraded copies of the same faces."""
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from ferkit import metrics
+from ferkit import metrics, report_tables
 from ferkit.audit.degradations import DEGRADATIONS, Degradation
 from ferkit.datasets.records import Faces, FaceSet
 from ferkit.errors import UsageError
@@ -106,10 +105,7 @@ class Robustness:
         return section_of(self, figures)
 
     def __str__(self) -> str:
-        plain = Console(file=io.StringIO(), width=100, color_system=None)
-        with plain.capture() as capture:
-            plain.print(self)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        return report_tables.as_text(self)
 
     def __rich__(self) -> Group:
         low, high = self.relative_accuracy_ci95

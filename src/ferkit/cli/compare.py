@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.measured_faces import MeasuredFaces
+from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 from ferkit.wording import count
@@ -22,15 +22,11 @@ def compare(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")
     ],
-    split: Annotated[
-        str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
-    ] = "test",
+    split: Split = "test",
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")] = None,
-    truth: Annotated[
-        str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
-    ] = "labels",
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
+    votes: Votes = None,
+    truth: Truth = "labels",
+    skip_broken: SkipBroken = False,
     report: Annotated[Path | None, typer.Option(help="Folder for a page with figures, plots and faces.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:

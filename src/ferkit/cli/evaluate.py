@@ -10,7 +10,7 @@ import typer
 
 from ferkit.cli.audits import Audits
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.measured_faces import MeasuredFaces
+from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 from ferkit.wording import count
@@ -23,18 +23,14 @@ _MODELS = "Model folders or files, or 'default'; then the data: FER-2013 CSV (.c
 
 def evaluate(
     models_and_data: Annotated[list[str], typer.Argument(metavar="MODEL... DATA", help=_MODELS)],
-    split: Annotated[
-        str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
-    ] = "test",
+    split: Split = "test",
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Measure the mean of the models' answers, as one model.")
     ] = False,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")] = None,
-    truth: Annotated[
-        str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
-    ] = "labels",
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")] = False,
+    votes: Votes = None,
+    truth: Truth = "labels",
+    skip_broken: SkipBroken = False,
     label_map: Annotated[
         str | None,
         typer.Option(

@@ -1,10 +1,11 @@
-"""The faces that commands measure models on: the data as it was asked for, split as the models were trained."""
+"""The faces that commands measure models on: the options that ask for them, split as the models were trained."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.markup import escape
 
 from ferkit.cli.console import notes
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
     from ferkit.classifier import EmotionClassifier
     from ferkit.datasets import Dataset, FaceSet
     from ferkit.ensemble import Ensemble
+
+Split = Annotated[
+    str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
+]
+Votes = Annotated[Path | None, typer.Option(help="FER+ votes to join to the data.")]
+Truth = Annotated[
+    str, typer.Option(help="What is right: labels, or votes: the voters' first choice, on faces that have one.")
+]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")]
 
 
 @dataclass(frozen=True)
