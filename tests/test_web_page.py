@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import shutil
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.samples import sample_picture
 from ferkit.web import Limits, Settings
-from web import picture, running
+from web import in_the_middle, picture, running
 
 WIDTH, HEIGHT = 480, 270  # small, for Haar takes its time
 PHONE = {"width": 390, "height": 844}
@@ -203,6 +204,7 @@ def test_why_shows_the_places_that_count_until_something_else_is_looked_at(open_
     without = saved(page, "")
     page.click(".why-button")
     page.wait_for_selector(".why >> text=Covering the brightest place takes")
+    assert "This frame alone" not in page.inner_text(".why")
     assert page.get_attribute(".why-button", "aria-expanded") == "true"
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert changed(without, saved(page, "")) > 0
@@ -243,6 +245,26 @@ def test_why_stops_the_camera_and_lets_it_go_on(open_page, server):
     page.click(".person[data-track='2'] .why-button")
     until(page, "!document.getElementById('video').paused")
     assert page.query_selector(".why:not([hidden])") is None
+
+
+class DisgustInTheMiddle:
+    """What follows faces and remembers: it says what no frame alone shows."""
+
+    def __call__(self, image, time_s):
+        (face,) = in_the_middle(image)
+        emotion = FaceEmotion.from_probabilities(face, EMOTIONS, np.eye(7)[1])
+        return [TrackedFace(1, emotion, dict(emotion.probabilities))]
+
+
+def test_why_says_what_the_frame_alone_shows_where_the_bars_say_otherwise(open_page):
+    with running(follower=lambda recognizer: DisgustInTheMiddle()) as started:
+        page = open_page(started)
+        page.click("#start-button")
+        page.wait_for_selector(".person[data-track='1']")
+        page.click(".why-button")
+        page.wait_for_selector(".why-legend")
+        assert labels(page) == {"1": "disgust"}
+        assert re.search(r"This frame alone: (?!disgust)\w+\.", page.inner_text(".why"))
 
 
 def test_a_video_is_played_here_and_its_frames_are_looked_at(open_page, server, tmp_path):

@@ -8,6 +8,7 @@ import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
+from ferkit.cli.training_data import FORMATS
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 from ferkit.wording import count
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Model folder or file, or 'default'.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The model to compare it with.")],
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")
-    ],
+    data: Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)],
     split: Split = "test",
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
     votes: Votes = None,

@@ -8,6 +8,7 @@ import typer
 
 from ferkit.cli import suspects as doubts
 from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.training_data import Data, DropDuplicates, Split
 from ferkit.wording import count
 
 if TYPE_CHECKING:
@@ -20,14 +21,10 @@ _SHOWN = 20
 
 
 def data(
-    source: Annotated[
-        Path, typer.Argument(metavar="DATA", help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")
-    ],
-    split: Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")] = "official",
+    source: Data,
+    split: Split = "official",
     votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) to join to a FER-2013 CSV.")] = None,
-    drop_duplicates: Annotated[
-        bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
-    ] = False,
+    drop_duplicates: DropDuplicates = False,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Broken rows are reported but are no failure.")
     ] = False,

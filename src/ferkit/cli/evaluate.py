@@ -11,6 +11,7 @@ import typer
 from ferkit.cli.audits import Audits
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
+from ferkit.cli.training_data import FORMATS
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 from ferkit.wording import count
@@ -18,7 +19,7 @@ from ferkit.wording import count
 if TYPE_CHECKING:
     from ferkit.evaluation import Addition, Report
 
-_MODELS = "Model folders or files, or 'default'; then the data: FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet."
+_MODELS = f"Model folders or files, or 'default'; then the data: {FORMATS}"
 
 
 def evaluate(

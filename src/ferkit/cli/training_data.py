@@ -1,4 +1,4 @@
-"""The options by which `train` and `tune` take their data, and its loading."""
+"""The options by which commands take labelled data, and the loading of it for `train` and `tune`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,9 @@ from ferkit.cli.console import notes
 if TYPE_CHECKING:
     from ferkit.datasets import Dataset
 
-Data = Annotated[Path, typer.Argument(help="FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet.")]
+# In words for people: `ferkit.datasets.readers.READERS` knows them to the letter, but takes a while to import.
+FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet."
+Data = Annotated[Path, typer.Argument(metavar="DATA", help=FORMATS)]
 Split = Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")]
 DropDuplicates = Annotated[
     bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")

@@ -140,7 +140,10 @@ export class Cards {
 
   #showHeat(root, heat, person) {
     const near = make("canvas", "", { role: "img", "aria-label": `Heatmap of ${heat.explained}` });
-    root.append(near, legend(heat.ramp), paragraph(inWords(heat)), paragraph(CAUTION, "hint"));
+    root.append(near, legend(heat.ramp), paragraph(inWords(heat)));
+    // The bars above are smoothed over time; this is of one frame.
+    if (heat.explained !== person.label) root.append(paragraph(`This frame alone: ${heat.explained}. The bars tell of the moments before it, too.`));
+    root.append(paragraph(CAUTION, "hint"));
     this.onHeat(near, heat, person);
   }
 
