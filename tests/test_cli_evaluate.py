@@ -322,6 +322,11 @@ def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_pat
     assert {name: one["n"] for name, one in document["groups"]["columns"]["age"]["groups"].items()} == {"0": 3, "1": 4}
     assert list(document["groups"]["columns"]) == ["age"]
     assert document["robustness"]["n"] == 5
+    assert document["groups"]["columns"]["age"]["groups"]["0"]["people"] is None
+    code, out, _ = ferkit_("evaluate", "model", csv, "--groups", table, "--person-column", "tone", "--json")
+    columns = json.loads(out)["groups"]["columns"]
+    assert {name: one["people"] for name, one in columns["age"]["groups"].items()} == {"0": 1, "1": 1}
+    assert list(columns) == ["age"]
     code, out, _ = ferkit_("evaluate", "model", csv, *asked[:-1])
     assert "Groups by age: reads on PublicTest" in out
     assert "Robustness of reads on PublicTest: 5 faces" in out
@@ -331,6 +336,7 @@ def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_pat
     ("arguments", "code", "said"),
     [
         pytest.param(["--group-column", "age"], 2, "add --groups FILE", id="column without table"),
+        pytest.param(["--person-column", "who"], 2, "add --groups FILE", id="person without table"),
         pytest.param(["--limit", 5], 2, "add --robustness", id="limit alone"),
         pytest.param(["--robustness", "--limit", 0], 2, "at least 1 face. Received: 0", id="limit of nothing"),
         pytest.param(["--groups", "people.csv"], 1, "There is no people.csv", id="no table"),

@@ -114,8 +114,8 @@ def files(tmp_path_factory):
         [f"{split},fer{i:07}.png,1,4,0,2,1,0,0,1,1,0" for i, (_, _, split) in enumerate(faces)],
         header="Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF",
     )
-    ages = [f"{i},{('18-29', '30-59', '60-')[i % 3]},{'mfx'[i % 3]}" for i in range(len(faces))]
-    (folder / "people.csv").write_text("\n".join(("row,age_band,gender", *ages)))
+    ages = [f"{i},{('18-29', '30-59', '60-')[i % 3]},{'mfx'[i % 3]},{i % 20}" for i in range(len(faces))]
+    (folder / "people.csv").write_text("\n".join(("row,age_band,gender,subject", *ages)))
     own = face_set(40, 5, "own", classes=("awake", "tired"))
     places = [f"{'test' if i % 4 == 3 else 'train'}/{own.classes[label]}/{i}.png" for i, label in enumerate(own.labels)]
     write_tree(folder / "my_faces", dict(zip(places, map(png, own.images), strict=True)))

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_files import png, write_tree
-from ferkit.audit.gaps import LEVEL, gap_test, widest_gap
+from ferkit.audit.gaps import LEVEL, Faces
 from ferkit.audit.group_table import join_groups
 from ferkit.audit.group_words import verdict
 from ferkit.audit.groups import FEW, group_report
+from ferkit.audit.people import People, numbered
 from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError, UsageError
 from ferkit.evaluation import measure
+from ferkit.metrics import wilson_interval
 from ferkit.plots import style
 from ferkit.report import write_report
 
@@ -163,7 +166,7 @@ def test_a_gap_is_found_and_small_groups_are_left_out(tmp_path, source):
     assert found.groups[2].same_mix_accuracy is None
     said = verdict(found)
     assert "a over b by 30.0 points" in said
-    assert "Too few faces (below 30) for any conclusion: tiny." in said
+    assert "Too few for any conclusion (below 30 faces): tiny." in said
 
 
 def test_a_gap_that_is_all_in_the_mix_of_classes_goes_away(tmp_path, source):
@@ -198,7 +201,7 @@ def false_alarms(sizes, mixes, seed, tries):
     alarms = 0
     for _ in range(tries):
         right = rng.binomial(counts, recalls)
-        p, _critical = gap_test(right, counts, weights, rng)
+        p, _critical = Faces(right, counts).gap_test(weights, rng)
         alarms += min(p) < LEVEL
     return alarms / tries
 
@@ -225,9 +228,95 @@ def test_several_faces_of_each_person_make_false_alarms(monkeypatch):
     alarms = 0
     for _ in range(2000):
         recalls = rng.beta(0.7 * 9, 0.3 * 9, (2, 40))
-        (p,), _critical = gap_test(rng.binomial(10, recalls).sum(axis=1, keepdims=True), counts, np.ones(1), rng)
+        (p,), _critical = Faces(rng.binomial(10, recalls).sum(axis=1, keepdims=True), counts).gap_test(np.ones(1), rng)
         alarms += p < LEVEL
     assert 0.115 < alarms / 2000 < 0.165
+
+
+def crowd(sizes, faces_each, rng, alike=0.3, accuracy=0.7):
+    """Equal groups of people, whose answers correlate by `alike` within a person."""
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    faces = np.concatenate([draw(size) for draw, size in zip(faces_each, sizes, strict=True)])
+    total = (1 - alike) / alike
+    recalls = rng.beta(accuracy * total, (1 - accuracy) * total, len(group))
+    return People(group, rng.binomial(faces, recalls)[:, None] * 1.0, faces[:, None] * 1.0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "each"),
+    [
+        pytest.param((40, 40), (10, 10), id="as above"),
+        pytest.param((12, 12), (10, 10), id="few people"),
+        pytest.param((40, 80), (10, 1), id="one face against ten"),
+        pytest.param((15, 40, 30), (5, 0, 0), id="some with many, some with few"),
+    ],
+)
+def test_of_people_told_apart_equal_groups_seem_to_differ_in_one_case_of_twenty(sizes, each, monkeypatch):
+    """And the interval of an accuracy holds the true one in 95 of 100, though answers of one person are much alike."""
+    monkeypatch.setattr("ferkit.audit.people._DRAWS", 200)
+    monkeypatch.setattr("ferkit.audit.people._FEWEST_DRAWS", 200)
+    rng = np.random.default_rng(1)
+    draws = [(lambda n, each=each: np.full(n, each)) if each else (lambda n: rng.geometric(0.2, n)) for each in each]
+    alarms = held = 0
+    for _ in range(400):
+        people = crowd(sizes, draws, rng)
+        p, _critical = people.gap_test(np.ones(1), rng)
+        low, high = people.accuracy_interval()
+        alarms += min(p) < LEVEL
+        held += low <= 0.7 <= high
+    assert 0.025 < alarms / 400 < 0.085
+    assert 0.915 < held / 400 < 0.985
+
+
+def test_people_with_one_face_each_are_as_many_faces(tmp_path, source):
+    names = np.random.default_rng(1).permutation(["a"] * 200 + ["b"] * 400).tolist()
+    right = np.random.default_rng(0).random(600) < np.where(np.array(names) == "a", 0.8, 0.65)
+    data = faces(600)
+    rows = [[str(row), name, f"person {row}"] for row, name in enumerate(names)]
+    path = write(tmp_path / "t.csv", ["row", "g", "who"], *rows)
+    told = group_report(measured(data, right), join_groups(path, data, source, person_column="Who")).comparisons[0]
+    (untold,) = group_report(measured(data, right), join_groups(path, data, source, ["g"])).comparisons
+    assert [group.people for group in told.groups] == [200, 400]
+    assert [group.people for group in untold.groups] == [None, None]
+    for one, other in zip(told.groups, untold.groups, strict=True):
+        assert one.accuracy_ci95 == pytest.approx(other.accuracy_ci95, abs=0.001)
+        assert one.same_mix_accuracy_ci95 == pytest.approx(other.same_mix_accuracy_ci95, abs=0.002)
+        assert one.macro_f1_ci95 == pytest.approx(other.macro_f1_ci95, abs=0.02)
+    for one, other in ((told.gap, untold.gap), (told.same_mix_gap, untold.same_mix_gap)):
+        assert one.difference == pytest.approx(other.difference)
+        assert one.p == pytest.approx(other.p, abs=0.003)
+        assert one.difference_ci95 == pytest.approx(other.difference_ci95, abs=0.01)
+
+
+def test_ten_faces_of_a_person_that_are_all_alike_are_worth_one(tmp_path, source):
+    """The same 60 answers, each ten times: every interval is as wide as that of the 60."""
+    right = np.random.default_rng(0).random(60) < 0.6
+    ten = write(
+        tmp_path / "t.csv", ["row", "g", "who"], *([str(n), "ab"[n // 10 % 2], str(n // 10)] for n in range(600))
+    )
+    data = faces(600)
+    data = replace(data, labels=np.repeat(np.arange(60) % 3, 10))
+    (found,) = group_report(
+        measured(data, np.repeat(right, 10)), join_groups(ten, data, source, person_column="who")
+    ).comparisons
+    for group, half in zip(found.groups, (right[::2], right[1::2]), strict=True):
+        assert (group.n, group.people) == (300, 30)
+        low, high = wilson_interval(int(half.sum()), 30)
+        assert group.accuracy_ci95 == pytest.approx((low, high), abs=0.01)
+        assert group.macro_f1_ci95[1] - group.macro_f1_ci95[0] > 0.25
+
+
+def test_who_nobody_names_is_nobody_else_and_few_people_are_too_few(tmp_path, source):
+    assert numbered(["x", None, "y", None, "x"]).tolist() == [0, 2, 1, 3, 0]
+    rows = [[str(n), "many" if n < 40 else "few", "" if n < 40 else str(n % 9)] for n in range(140)]
+    data = faces(140)
+    table = join_groups(write(tmp_path / "t.csv", ["row", "g", "who"], *rows), data, source, person_column="who")
+    assert table.select(np.arange(140) > 99).people == tuple(str(n % 9) for n in range(100, 140))
+    (found,) = group_report(measured(data, np.arange(140) % 2 > 0), table).comparisons
+    assert [(one.name, one.people, one.small) for one in found.groups] == [("few", 9, True), ("many", 40, False)]
+    assert verdict(found).endswith("Too few for any conclusion (below 30 faces or 10 people): few.")
+    with pytest.raises(UsageError, match="no column 'nobody'"):
+        join_groups(tmp_path / "t.csv", data, source, person_column="nobody")
 
 
 def test_the_interval_of_the_widest_gap_leaves_out_nothing_as_rarely_as_the_test_alarms(monkeypatch):
@@ -235,7 +324,7 @@ def test_the_interval_of_the_widest_gap_leaves_out_nothing_as_rarely_as_the_test
     monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
     rng = np.random.default_rng(2)
     counts, names = np.full((10, 1), 100), [str(number) for number in range(10)]
-    found = [widest_gap(names, rng.binomial(100, 0.7, (10, 1)), counts, np.ones(1), rng) for _ in range(300)]
+    found = [Faces(rng.binomial(100, 0.7, (10, 1)), counts).widest_gap(names, np.ones(1), rng) for _ in range(300)]
     leaves_out = sum(gap.difference_ci95[0] > 0 for gap in found)
     alarms = sum(gap.p < LEVEL for gap in found)
     assert abs(leaves_out - alarms) <= 3
@@ -245,8 +334,8 @@ def test_the_interval_of_the_widest_gap_leaves_out_nothing_as_rarely_as_the_test
 def test_a_group_that_differs_lends_its_small_errors_to_no_other_pair():
     """Two groups of 100 that differ by chance, beside 10,000 faces of which nearly all are right."""
     counts, right = np.array([[100], [100], [10_000]]), np.array([[55], [45], [9_900]])
-    p, _critical = gap_test(right, counts, np.ones(1), np.random.default_rng(0))
-    gap = widest_gap("abc", right, counts, np.ones(1), np.random.default_rng(0))
+    p, _critical = Faces(right, counts).gap_test(np.ones(1), np.random.default_rng(0))
+    gap = Faces(right, counts).widest_gap("abc", np.ones(1), np.random.default_rng(0))
     assert p[0] < LEVEL, "what pooled errors make of it"
     assert (gap.better, gap.worse, gap.clear) == ("c", "b", True)
     low, high = gap.difference_ci95
@@ -255,7 +344,7 @@ def test_a_group_that_differs_lends_its_small_errors_to_no_other_pair():
 
 @pytest.mark.parametrize("right", [pytest.param(40, id="all right"), pytest.param(0, id="none right")])
 def test_groups_without_a_mistake_are_not_known_exactly(right):
-    gap = widest_gap("ab", np.full((2, 1), right), np.full((2, 1), 40), np.ones(1), np.random.default_rng(0))
+    gap = Faces(np.full((2, 1), right), np.full((2, 1), 40)).widest_gap("ab", np.ones(1), np.random.default_rng(0))
     assert (gap.difference, gap.clear) == (0, False)
     assert gap.difference_ci95[0] < -0.02
     assert gap.detectable > 0.01
@@ -264,7 +353,7 @@ def test_groups_without_a_mistake_are_not_known_exactly(right):
 def test_the_order_of_p_values_is_that_of_the_pairs():
     counts = np.array([[200], [200], [200]])
     right = np.array([[150], [148], [90]])
-    p, critical = gap_test(right, counts, np.ones(1), np.random.default_rng(0))
+    p, critical = Faces(right, counts).gap_test(np.ones(1), np.random.default_rng(0))
     by_pair = dict(zip(itertools.combinations("abc", 2), p, strict=True))
     assert by_pair["a", "b"] > 0.5
     assert by_pair["a", "c"] < 0.001 > by_pair["b", "c"]

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from ferkit.audit.gaps import Interval
-from ferkit.audit.group_words import NEVER_GUESSED, verdict
+from ferkit.audit.group_words import NEVER_GUESSED, by_person, people_in, verdict
 from ferkit.audit.groups import Comparison, GroupReport, GroupScores
 from ferkit.plots import Theme
 from ferkit.plots import audits as plots
@@ -16,9 +16,10 @@ _TEXT = (
     "Small groups and different emotions make accuracies differ by themselves. So every figure has its 95% interval, the "
     "widest gap is compared with what shuffled groups show, and the hollow mark is the accuracy if every group had the same "
     "mix of classes. An ECE of few faces is too large: beside it stands what a perfectly calibrated model would show, and "
-    "its interval has that taken off. Every face counts as another person: where people have several, intervals are too "
-    "narrow and p too small."
+    "its interval has that taken off."
 )
+_BY_FACE = "Every face counts as another person: where people have several, intervals are too narrow and p too small."
+_BY_PERSON = "People are compared, each with all their faces: several faces of one person say less than as many people."
 
 
 def section_of(report: GroupReport, figures: Path) -> str:
@@ -26,7 +27,8 @@ def section_of(report: GroupReport, figures: Path) -> str:
     columns = enumerate(report.comparisons, 1)
     body = "".join(_column(one, report.accuracy, figures, f"groups-{number}") for number, one in columns)
     note = f'<p class="context">{escape(report.note)} {escape(NEVER_GUESSED)}</p>'
-    return section("As good for everybody?", _TEXT, body + note, wide=True)
+    counted = _BY_PERSON if any(by_person(one) for one in report.comparisons) else _BY_FACE
+    return section("As good for everybody?", f"{_TEXT} {counted}", body + note, wide=True)
 
 
 def _column(comparison: Comparison, overall: float, figures: Path, name: str) -> str:
@@ -63,7 +65,7 @@ def _table(comparison: Comparison) -> str:
 def _row(group: GroupScores) -> str:
     few = "<small>too few</small>" if group.small else ""
     cells = [
-        f"{group.n:,}",
+        f"{group.n:,}<small>{people_in(group)}</small>",
         _with_interval(group.accuracy, group.accuracy_ci95),
         _with_interval(group.same_mix_accuracy, group.same_mix_accuracy_ci95),
         _with_interval(group.macro_f1, group.macro_f1_ci95),

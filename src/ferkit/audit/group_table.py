@@ -8,7 +8,7 @@ must agree with the data, so that a table of another version of the data is refu
 import csv
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
@@ -41,11 +41,13 @@ class GroupTable:
     """What a table says about N faces, in their order.
 
     columns: by name of the column, each face's group, None where the table does not say. note: a line about faces without
-    a row, rows without a face, and rows that contradict each other.
+    a row, rows without a face, and rows that contradict each other. people: who each face is, None where the table does
+    not say; None for all where it has no such column.
     """
 
     columns: dict[str, tuple[str | None, ...]]
     note: str
+    people: tuple[str | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -58,14 +60,17 @@ class GroupTable:
                 f"The column {empty[0]} names no group of the {count(int(kept.sum()), 'face')} left. Name others with "
                 "--group-column, or leave fewer classes out."
             )
-        return replace(self, columns=columns)
+        return replace(self, columns=columns, people=self.people and tuple(compress(self.people, kept)))
 
 
-def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequence[str] = ()) -> GroupTable:
+def join_groups(
+    path: Path, faces: FaceSet, source: str | Path, columns: Sequence[str] = (), person_column: str | None = None
+) -> GroupTable:
     """Join a table (.csv, .csv.gz, .parquet) of groups to faces.
 
     source: where the faces were loaded from, for the paths of their pictures. columns: those with groups; none takes all
-    but those that name the face, its label and its split. Two rows for one face that agree count as one; where they do
+    but those that name the face, its label, its split and the person. person_column: the column that says who it is, where
+    people have several faces. Two rows for one face that agree count as one; where they do
     not, the face is in no group. Raises `DatasetError` if the table cannot be read, names no face or none of these, or
     contradicts the data; `UsageError` for a column that it does not have.
 
@@ -73,7 +78,8 @@ def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequenc
     """
     names, rows = _read(path)
     key = _key_column(path, names, faces, source)
-    wanted = _group_columns(path, names, key, columns)
+    who = person_column and _known(path, names, [person_column])[0]
+    wanted = _group_columns(path, names, {key, who}, columns)
     index, ambiguous = _index(key, faces, source)
     found: dict[int, Row | None] = {}
     strangers = repeated = 0
@@ -84,7 +90,7 @@ def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequenc
             continue
         # A column of groups may say what it likes, whatever its name.
         _check(path, number, {name: said for name, said in row.items() if name not in wanted}, faces, face)
-        groups = {name: row[name] for name in wanted}
+        groups = {name: row[name] for name in (*wanted, *([who] if who else []))}
         if found.setdefault(face, groups) != groups:
             repeated += 1
             found[face] = None
@@ -93,12 +99,17 @@ def join_groups(path: Path, faces: FaceSet, source: str | Path, columns: Sequenc
         raise DatasetError(
             f"{path} has {len(rows):,} rows, and none{example} is of a face of {faces.name}. Expected {_wanted(key)}."
         )
-    joined = {
-        name: tuple(_group((found.get(place) or {}).get(name, "")) for place in range(len(faces))) for name in wanted
-    }
+
+    def of_faces(name: str) -> tuple[str | None, ...]:
+        return tuple(_group((found.get(place) or {}).get(name, "")) for place in range(len(faces)))
+
+    joined = {name: of_faces(name) for name in wanted}
     for name, named in joined.items():
         _check_groups(path, name, named)
-    return GroupTable(joined, _note(path, faces, len(found), strangers, (repeated, ambiguous)))
+    people = of_faces(who) if who else None
+    if people is not None and not any(people):
+        raise DatasetError(f"{path}: the column {who} is empty for all faces. Name another with --person-column.")
+    return GroupTable(joined, _note(path, faces, len(found), strangers, (repeated, ambiguous)), people)
 
 
 def _read(path: Path) -> tuple[list[str], list[Row]]:
@@ -163,13 +174,20 @@ def _key_column(path: Path, names: Sequence[str], faces: FaceSet, source: str | 
     )
 
 
-def _group_columns(path: Path, names: Sequence[str], key: str, columns: Sequence[str]) -> list[str]:
+def _known(path: Path, names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Columns that were asked for, as the table writes them."""
     wanted = [name.strip().lower() for name in columns]
     absent = [name for name in wanted if name not in names]
     if absent:
         raise UsageError(f"{path} has no column {absent[0]!r}. It has: {_shown(names)}.")
-    known = (key, _ROW, *FILE_COLUMNS, *_LABELS, *_SPLITS)
-    found = list(dict.fromkeys(wanted)) or [name for name in names if name not in known]
+    return wanted
+
+
+def _group_columns(
+    path: Path, names: Sequence[str], taken: Collection[str | None], columns: Sequence[str]
+) -> list[str]:
+    known = (*taken, _ROW, *FILE_COLUMNS, *_LABELS, *_SPLITS)
+    found = list(dict.fromkeys(_known(path, names, columns))) or [name for name in names if name not in known]
     if not found:
         raise DatasetError(f"{path} has no column of groups. It has: {_shown(names)}. Name one with --group-column.")
     return found
@@ -235,7 +253,8 @@ def _check_groups(path: Path, name: str, groups: Sequence[str | None]) -> None:
     if len(different) > MOST_GROUPS:
         raise DatasetError(
             f"{path}: the column {name} has {len(different):,} different values, expected at most {MOST_GROUPS} groups. "
-            "Put them in bands, such as 18-29, or name other columns with --group-column."
+            "Put them in bands, such as 18-29, or name other columns with --group-column; a column that says who it is, with "
+            "--person-column."
         )
 
 

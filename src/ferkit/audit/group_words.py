@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ferkit.audit.gaps import Gap, Interval
 from ferkit.audit.groups import FEW, Comparison, GroupReport, GroupScores
+from ferkit.audit.people import FEW_PEOPLE
 
 # What the page, the terminal and the docs say alike.
 NEVER_GUESSED = "Groups are those of the table; ferkit never guesses who belongs to which from a face."
@@ -33,7 +34,7 @@ def verdict(comparison: Comparison) -> str:
     small = [group.name for group in comparison.groups if group.small]
     said = []
     if gap is None:
-        said.append(f"Fewer than two groups have {FEW} faces, so nothing can be concluded about gaps.")
+        said.append(f"Fewer than two groups have {_enough(comparison, 'and')}, so nothing can be concluded about gaps.")
     else:
         low, high = gap.difference_ci95
         kind = "Widest gap that is more than chance" if gap.clear else "Widest gap"
@@ -49,8 +50,25 @@ def verdict(comparison: Comparison) -> str:
         chance = "more than chance" if same_mix.clear else "chance may make it"
         said.append(f"With the same mix of classes{without}: {_over(same_mix)} ({p_value(same_mix.p)}: {chance}).")
     if small:
-        said.append(f"Too few faces (below {FEW}) for any conclusion: {', '.join(small)}.")
+        said.append(f"Too few for any conclusion (below {_enough(comparison, 'or')}): {', '.join(small)}.")
     return " ".join(said)
+
+
+def by_person(comparison: Comparison) -> bool:
+    """Whether the table said who is who."""
+    return any(group.people is not None for group in comparison.groups)
+
+
+def people_in(group: GroupScores) -> str:
+    """How many people, if the table said who is who."""
+    if group.people is None:
+        return ""
+    return f"{group.people:,} {'person' if group.people == 1 else 'people'}"
+
+
+def _enough(comparison: Comparison, link: str) -> str:
+    """What a group must have at least."""
+    return f"{FEW} faces {link} {FEW_PEOPLE} people" if by_person(comparison) else f"{FEW} faces"
 
 
 def p_value(p: float) -> str:
@@ -69,10 +87,11 @@ def _table(comparison: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     table.add_column("group", overflow="fold")
     for heading in ("faces", "accuracy", "same mix", "macro-F1", "ECE", "by chance", "stated"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=" " not in heading)
     for group in comparison.groups:
         name = Text(f"{group.name}\n").append("too few" if group.small else "", "dim")
-        table.add_row(name, f"{group.n:,}", *_figures(group), style="dim" if group.small else "")
+        faces = Text(f"{group.n:,}\n").append(people_in(group), "dim")
+        table.add_row(name, faces, *_figures(group), style="dim" if group.small else "")
     return table
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit import metrics
-from ferkit.audit.gaps import Floats, Gap, Interval, standardised, widest_gap
+from ferkit.audit.gaps import Counts, Faces, Floats, Gap, Interval, Sample
 from ferkit.audit.group_table import GroupTable
+from ferkit.audit.people import FEW_PEOPLE, People, numbered
 from ferkit.errors import DatasetError
 from ferkit.evaluation import Report
 from ferkit.listing import natural_key
@@ -25,23 +26,28 @@ _RESAMPLES = 1000
 _SIMULATIONS = 200
 _Z95 = 1.959963984540054
 
+Indices = npt.NDArray[np.intp]
+
 
 @dataclass(frozen=True)
 class GroupScores:
     """The figures of one group. Shares are fractions, 0 to 1; intervals are of 95 %.
 
-    accuracy_ci95: Wilson 1927. macro_f1_ci95, mean_confidence_ci95: percentile bootstrap over the group's faces (Efron and
+    people: how many the table tells apart; None where it does not. Then people are the sample, not faces, in every
+        interval.
+    accuracy_ci95: Wilson 1927. macro_f1_ci95, mean_confidence_ci95: percentile bootstrap over the group's sample (Efron and
         Tibshirani 1993). ece_ci95: basic bootstrap (Davison and Hinkley 1997), which takes off what few faces add to an
         ECE, so that it may lie below the figure.
     ece_by_chance: the ECE that a perfectly calibrated model would show on so few faces with these confidences, on
         average (consistency resampling, Broecker and Smith 2007). An ECE below twice of it says little.
     same_mix_accuracy: what the accuracy would be if every group had the same mix of classes: recalls weighted by the
         classes' shares over all groups (direct standardisation); its interval is the normal one. None for small groups.
-    small: fewer than `FEW` faces, so that no conclusion is drawn.
+    small: fewer than `FEW` faces, or than `FEW_PEOPLE` people, so that no conclusion is drawn.
     """
 
     name: str
     n: int
+    people: int | None
     accuracy: float
     accuracy_ci95: Interval
     macro_f1: float
@@ -60,8 +66,8 @@ class GroupScores:
 class Comparison:
     """All groups of one column.
 
-    gap: the widest of those that are more than chance, or if none is, the widest; None where fewer than two groups have
-        `FEW` faces. same_mix_gap: the same with every group given the same mix of classes. left_out: classes that some
+    gap: the widest of those that are more than chance, or if none is, the widest; None where fewer than two groups are
+        large enough. same_mix_gap: the same with every group given the same mix of classes. left_out: classes that some
         group has no face of, which cannot be adjusted for. without: measured faces without a group.
     """
 
@@ -89,6 +95,7 @@ class GroupReport:
         return {
             "note": self.note,
             "few": FEW,
+            "few_people": FEW_PEOPLE,
             "columns": {
                 one.column: {
                     "groups": {group.name: _without_name(group) for group in one.groups},
@@ -116,7 +123,8 @@ class GroupReport:
 def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupReport:
     """The figures of each group in each column, the widest gap, and whether it is more than chance.
 
-    Intervals and tests take faces to be independent: where people have several each, they are too narrow and p too small.
+    Where the table does not say who is who, intervals and tests take faces to be independent: if people have several each,
+    they are too narrow and p too small.
 
     table: joined to the faces of the report (`join_groups`). seed: of resamples and permutations; the same seed, the same
     figures. Raises `DatasetError` if the table is of other faces.
@@ -125,64 +133,79 @@ def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupRe
         raise DatasetError(
             f"Groups of {len(table):,} faces came with a report on {len(report.faces):,}. Join them anew."
         )
-    comparisons = tuple(_compared(report, column, names, seed) for column, names in table.columns.items())
+    person = None if table.people is None else numbered(table.people)
+    comparisons = tuple(_compared(report, column, names, person, seed) for column, names in table.columns.items())
     return GroupReport(report.model, report.split, report.accuracy, comparisons, table.note)
 
 
-def _compared(report: Report, column: str, names: Sequence[str | None], seed: int) -> Comparison:
-    labels, probabilities = report.faces.labels, report.probabilities
-    members = {
-        name: np.flatnonzero([one == name for one in names])
-        for name in sorted({one for one in names if one}, key=natural_key)
-    }
-    large = [name for name, indices in members.items() if len(indices) >= FEW]
-    hits = probabilities.argmax(axis=1) == labels
-    k = len(report.classes)
-    counts = np.array([np.bincount(labels[members[name]], minlength=k) for name in large]).reshape(-1, k)
-    right = np.array([np.bincount(labels[members[name]][hits[members[name]]], minlength=k) for name in large])
-    right = right.reshape(-1, k)
+def _compared(report: Report, column: str, names: Sequence[str | None], person: Counts | None, seed: int) -> Comparison:
+    classes = np.array(report.classes)
+    groups = sorted({one for one in names if one}, key=natural_key)
+    members = {name: np.flatnonzero([one == name for one in names]) for name in groups}
+    large = [name for name in groups if not _is_small(members[name], person)]
 
-    shared = (counts > 0).all(axis=0) & (counts.sum(axis=0) > 0)
-    left_out = tuple(np.array(report.classes)[(counts.sum(axis=0) > 0) & ~shared].tolist())
+    counts = np.array([np.bincount(report.faces.labels[members[name]], minlength=len(classes)) for name in large])
+    counts = counts.reshape(-1, len(classes))
+    there, shared = (counts > 0).any(axis=0), np.asarray((counts > 0).all(axis=0), np.bool_)
     gap = same_mix = None
     adjusted: dict[str, tuple[float, float]] = {}
     if len(large) >= 2:
         rng = np.random.default_rng(seed)
-        totals, sums = counts.sum(axis=1, keepdims=True), right.sum(axis=1, keepdims=True)
-        gap = widest_gap(large, sums, totals, np.ones(1), rng)
+        sample = _sample(report, [members[name] for name in large], person)
+        gap = sample.merged().widest_gap(large, np.ones(1), rng)
         if shared.any():
             weights = counts.sum(axis=0)[shared] / counts.sum(axis=0)[shared].sum()
-            same_mix = widest_gap(large, right[:, shared], counts[:, shared], weights, rng)
-            adjusted = dict(zip(large, standardised(right[:, shared], counts[:, shared], weights), strict=True))
-    groups = tuple(
-        _scores(name, probabilities[indices], labels[indices], adjusted.get(name), seed)
-        for name, indices in members.items()
+            alike = sample.of_classes(shared)
+            same_mix = alike.widest_gap(large, weights, rng)
+            shares, errors = alike.shares(weights).tolist(), alike.standard_errors(weights).tolist()
+            adjusted = dict(zip(large, zip(shares, errors, strict=True), strict=True))
+    scores = tuple(
+        _scores(report, name, indices, person, adjusted.get(name), seed) for name, indices in members.items()
     )
-    return Comparison(column, groups, gap, same_mix, left_out, sum(one is None for one in names))
+    return Comparison(column, scores, gap, same_mix, tuple(classes[there & ~shared].tolist()), names.count(None))
+
+
+def _is_small(indices: Indices, person: Counts | None) -> bool:
+    return len(indices) < FEW or (person is not None and len(np.unique(person[indices])) < FEW_PEOPLE)
+
+
+def _sample(report: Report, members: Sequence[Indices], person: Counts | None) -> Sample:
+    """What was answered on the faces of some groups."""
+    labels, k = report.faces.labels, len(report.classes)
+    hits = report.probabilities.argmax(axis=1) == labels
+    if person is not None:
+        group = np.full(len(labels), -1)
+        for number, indices in enumerate(members):
+            group[indices] = number
+        return People.of(group, person, labels, hits, k)
+    counts = np.array([np.bincount(labels[indices], minlength=k) for indices in members])
+    right = np.array([np.bincount(labels[indices][hits[indices]], minlength=k) for indices in members])
+    return Faces(right, counts)
 
 
 def _scores(
+    report: Report,
     name: str,
-    probabilities: npt.NDArray[np.float32],
-    labels: metrics.Labels,
+    indices: Indices,
+    person: Counts | None,
     adjusted: tuple[float, float] | None,
     seed: int,
 ) -> GroupScores:
-    n = len(labels)
-    confusion = metrics.confusion_matrix(probabilities, labels)
-    right = int(np.trace(confusion))
+    probabilities, labels = report.probabilities[indices], report.faces.labels[indices]
+    people = None if person is None else np.unique(person[indices], return_inverse=True)[1]
     confidence = probabilities.max(axis=1).astype(np.float64)
     figures = (_macro_f1, metrics.ece, _mean_confidence)
     macro_f1, ece, mean = (figure(probabilities, labels) for figure in figures)
-    quantiles = _resampled(probabilities, labels, figures, seed)
+    quantiles = _resampled(probabilities, labels, people, figures, seed)
     low_high = None
     if adjusted is not None:
         low_high = _inside(adjusted[0] - _Z95 * adjusted[1], adjusted[0] + _Z95 * adjusted[1])
     return GroupScores(
         name=name,
-        n=n,
-        accuracy=right / n,
-        accuracy_ci95=metrics.wilson_interval(right, n),
+        n=len(labels),
+        people=None if people is None else int(people.max()) + 1,
+        accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)),
+        accuracy_ci95=_sample(report, [indices], person).accuracy_interval(),
         macro_f1=macro_f1,
         macro_f1_ci95=_inside(*quantiles[0]),
         ece=ece,
@@ -192,7 +215,7 @@ def _scores(
         mean_confidence_ci95=_inside(*quantiles[2]),
         same_mix_accuracy=adjusted and adjusted[0],
         same_mix_accuracy_ci95=low_high,
-        small=n < FEW,
+        small=_is_small(indices, person),
     )
 
 
@@ -200,14 +223,24 @@ Figure = Callable[[npt.NDArray[np.float32], metrics.Labels], float]
 
 
 def _resampled(
-    probabilities: npt.NDArray[np.float32], labels: metrics.Labels, figures: Sequence[Figure], seed: int
+    probabilities: npt.NDArray[np.float32],
+    labels: metrics.Labels,
+    people: Indices | None,
+    figures: Sequence[Figure],
+    seed: int,
 ) -> Floats:
-    """The 2.5 % and 97.5 % quantiles of figures over resamples of the faces, float64 (figures, 2)."""
+    """The 2.5 % and 97.5 % quantiles of figures over resamples, float64 (figures, 2).
+
+    people: who each face is, from 0; of these whole people are drawn, with all their faces. None draws faces.
+    """
     rng = np.random.default_rng(seed)
-    n = len(labels)
+    n = len(labels) if people is None else int(people.max()) + 1
+    faces = None if people is None else np.split(np.argsort(people, kind="stable"), np.cumsum(np.bincount(people))[:-1])
     found = np.empty((_RESAMPLES, len(figures)))
     for row in found:
         drawn = rng.integers(n, size=n)
+        if faces is not None:
+            drawn = np.concatenate([faces[one] for one in drawn])
         row[:] = [figure(probabilities[drawn], labels[drawn]) for figure in figures]
     return np.asarray(np.quantile(found, (0.025, 0.975), axis=0).T, np.float64)
 

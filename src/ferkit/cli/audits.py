@@ -25,6 +25,7 @@ class Audits:
     data: str
     groups: Path | None
     columns: Sequence[str]
+    person_column: str | None
     robustness: bool
     limit: int | None
 
@@ -34,6 +35,8 @@ class Audits:
 
         if self.columns and self.groups is None:
             raise UsageError("--group-column names a column of --groups: add --groups FILE.")
+        if self.person_column is not None and self.groups is None:
+            raise UsageError("--person-column names a column of --groups: add --groups FILE.")
         if self.limit is not None and not self.robustness:
             raise UsageError(
                 "--limit is for --robustness, which looks at every face dozens of times: add --robustness."
@@ -49,7 +52,7 @@ class Audits:
             return None
         from ferkit.audit.group_table import join_groups
 
-        return join_groups(self.groups, faces, self.data, self.columns).select(kept)
+        return join_groups(self.groups, faces, self.data, self.columns, self.person_column).select(kept)
 
     def of(
         self, classifier: "Classifier", report: "Report", table: "GroupTable | None", tta: str | None

@@ -42,6 +42,9 @@ def evaluate(
     group_column: Annotated[
         list[str] | None, typer.Option(help="Column of that table with groups; may be repeated. [default: all]")
     ] = None,
+    person_column: Annotated[
+        str | None, typer.Option(help="Column of that table that says who it is, where people have several faces.")
+    ] = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also on blurred, noisy, small, dark, tilted, covered faces.")
     ] = False,
@@ -64,7 +67,7 @@ def evaluate(
 
     *names, data = models_and_data
     _check(names, data, tta, truth, votes)
-    audits = Audits(data, groups, group_column or (), robustness, limit)
+    audits = Audits(data, groups, group_column or (), person_column, robustness, limit)
     audits.check()
     mapping = None if label_map is None else read_label_map(label_map)
     if len(names) > 1 and report is not None and not ensemble:
