@@ -48,6 +48,9 @@ class Gap:
 class Sample(Protocol):
     """What was answered on the faces of G groups, and what of it is chance. Weights are of the C classes and have the sum 1."""
 
+    def known_classes(self) -> npt.NDArray[np.bool_]:
+        """Classes of which every group has enough to be compared on, (C,)."""
+
     def of_classes(self, chosen: npt.NDArray[np.bool_], /) -> "Sample":
         """The same of some classes."""
 
@@ -82,6 +85,9 @@ class Faces:
 
     right: Counts
     counts: Counts
+
+    def known_classes(self) -> npt.NDArray[np.bool_]:
+        return np.asarray((self.counts > 0).all(axis=0), np.bool_)
 
     def of_classes(self, chosen: npt.NDArray[np.bool_]) -> "Faces":
         return Faces(self.right[:, chosen], self.counts[:, chosen])
@@ -136,9 +142,10 @@ def widest(names: Sequence[str], shares: Floats, spread: Floats, p: Sequence[flo
         better, worse = sorted(pair, key=lambda group: -shares[group])
         difference = float(shares[better] - shares[worse])
         # Few different counts can be shuffled to nothing; an interval is never narrower than that of one pair.
-        reach = max(critical, _Z95) * error
+        line = max(critical, _Z95)
+        reach = line * error
         interval = (max(-1.0, difference - reach), min(1.0, difference + reach))
-        gaps.append(Gap(names[better], names[worse], difference, interval, chance, (critical + _Z80) * error))
+        gaps.append(Gap(names[better], names[worse], difference, interval, chance, (line + _Z80) * error))
     return max([gap for gap in gaps if gap.clear] or gaps, key=lambda gap: gap.difference)
 
 

@@ -78,5 +78,5 @@ def _row(group: GroupScores) -> str:
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:
     if value is None or interval is None:
-        return "-"
+        return "-" if value is None else f"{value:.1%}"
     return f"{value:.1%}<small>{100 * interval[0]:.1f} to {100 * interval[1]:.1f}</small>"

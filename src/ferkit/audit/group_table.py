@@ -31,7 +31,8 @@ _LABELS, _SPLITS = ("label", "emotion", "class"), ("split", "usage")
 # More values than that are measurements or names, not groups.
 MOST_GROUPS = 20
 _LARGEST_BYTES = 1 << 30
-_NOTHING = ("", "nan", "none", "null", "na", "n/a")
+# As spreadsheets and data frames write what is not there. "NA" and "None" may be regions, or people.
+_NOTHING = ("", "nan", "NaN")
 
 Row = Mapping[str, str]
 
@@ -78,7 +79,7 @@ def join_groups(
     """
     names, rows = _read(path)
     key = _key_column(path, names, faces, source)
-    who = person_column and _known(path, names, [person_column])[0]
+    who = None if person_column is None else _known(path, names, [person_column])[0]
     wanted = _group_columns(path, names, {key, who}, columns)
     index, ambiguous = _index(key, faces, source)
     found: dict[int, Row | None] = {}
@@ -243,7 +244,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _group(value: str) -> str | None:
-    return None if value.lower() in _NOTHING else value
+    return None if value in _NOTHING else value
 
 
 def _check_groups(path: Path, name: str, groups: Sequence[str | None]) -> None:

@@ -8,6 +8,7 @@ from rich.text import Text
 from ferkit.audit.gaps import Gap, Interval
 from ferkit.audit.groups import FEW, Comparison, GroupReport, GroupScores
 from ferkit.audit.people import FEW_PEOPLE
+from ferkit.wording import count
 
 # What the page, the terminal and the docs say alike.
 NEVER_GUESSED = "Groups are those of the table; ferkit never guesses who belongs to which from a face."
@@ -49,6 +50,8 @@ def verdict(comparison: Comparison) -> str:
         without = f" (without {', '.join(comparison.left_out)})" if comparison.left_out else ""
         chance = "more than chance" if same_mix.clear else "chance may make it"
         said.append(f"With the same mix of classes{without}: {_over(same_mix)} ({p_value(same_mix.p)}: {chance}).")
+    if comparison.without:
+        said.append(f"{count(comparison.without, 'face')} in no group.")
     if small:
         said.append(f"Too few for any conclusion (below {_enough(comparison, 'or')}): {', '.join(small)}.")
     return " ".join(said)
@@ -105,7 +108,7 @@ def _figures(group: GroupScores) -> list[Text | str]:
     cells: list[Text | str] = []
     for value, interval in shares:
         if value is None or interval is None:
-            cells.append("-")
+            cells.append("-" if value is None else f"{value:.1%}")
             continue
         between = f"{100 * interval[0]:.0f}-{interval[1]:.0%}"
         cells.append(Text(f"{value:.1%}\n").append(between, "dim"))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ferkit import metrics
 from ferkit.audit.gaps import Counts, Faces, Floats, Gap, Interval, Sample
 from ferkit.audit.group_table import GroupTable
-from ferkit.audit.people import FEW_PEOPLE, People, numbered
+from ferkit.audit.people import FEW_PEOPLE, People, numbered, worth_people
 from ferkit.errors import DatasetError
 from ferkit.evaluation import Report
 from ferkit.listing import natural_key
@@ -42,7 +42,8 @@ class GroupScores:
         average (consistency resampling, Broecker and Smith 2007). An ECE below twice of it says little.
     same_mix_accuracy: what the accuracy would be if every group had the same mix of classes: recalls weighted by the
         classes' shares over all groups (direct standardisation); its interval is the normal one. None for small groups.
-    small: fewer than `FEW` faces, or than `FEW_PEOPLE` people, so that no conclusion is drawn.
+    small: fewer than `FEW` faces, or worth fewer than `FEW_PEOPLE` people with equally many faces, so that no conclusion is
+        drawn. Of so few people only the accuracy has an interval.
     """
 
     name: str
@@ -51,12 +52,12 @@ class GroupScores:
     accuracy: float
     accuracy_ci95: Interval
     macro_f1: float
-    macro_f1_ci95: Interval
+    macro_f1_ci95: Interval | None
     ece: float
-    ece_ci95: Interval
+    ece_ci95: Interval | None
     ece_by_chance: float
     mean_confidence: float
-    mean_confidence_ci95: Interval
+    mean_confidence_ci95: Interval | None
     same_mix_accuracy: float | None
     same_mix_accuracy_ci95: Interval | None
     small: bool
@@ -68,7 +69,7 @@ class Comparison:
 
     gap: the widest of those that are more than chance, or if none is, the widest; None where fewer than two groups are
         large enough. same_mix_gap: the same with every group given the same mix of classes. left_out: classes that some
-        group has no face of, which cannot be adjusted for. without: measured faces without a group.
+        group has no face of, or hardly anybody shows, which cannot be adjusted for. without: measured faces without a group.
     """
 
     column: str
@@ -146,13 +147,15 @@ def _compared(report: Report, column: str, names: Sequence[str | None], person: 
 
     counts = np.array([np.bincount(report.faces.labels[members[name]], minlength=len(classes)) for name in large])
     counts = counts.reshape(-1, len(classes))
-    there, shared = (counts > 0).any(axis=0), np.asarray((counts > 0).all(axis=0), np.bool_)
+    there = (counts > 0).any(axis=0)
+    shared = there
     gap = same_mix = None
     adjusted: dict[str, tuple[float, float]] = {}
     if len(large) >= 2:
         rng = np.random.default_rng(seed)
         sample = _sample(report, [members[name] for name in large], person)
         gap = sample.merged().widest_gap(large, np.ones(1), rng)
+        shared = sample.known_classes()
         if shared.any():
             weights = counts.sum(axis=0)[shared] / counts.sum(axis=0)[shared].sum()
             alike = sample.of_classes(shared)
@@ -166,7 +169,7 @@ def _compared(report: Report, column: str, names: Sequence[str | None], person: 
 
 
 def _is_small(indices: Indices, person: Counts | None) -> bool:
-    return len(indices) < FEW or (person is not None and len(np.unique(person[indices])) < FEW_PEOPLE)
+    return len(indices) < FEW or (person is not None and worth_people(person[indices]) < FEW_PEOPLE)
 
 
 def _sample(report: Report, members: Sequence[Indices], person: Counts | None) -> Sample:
@@ -196,7 +199,9 @@ def _scores(
     confidence = probabilities.max(axis=1).astype(np.float64)
     figures = (_macro_f1, metrics.ece, _mean_confidence)
     macro_f1, ece, mean = (figure(probabilities, labels) for figure in figures)
-    quantiles = _resampled(probabilities, labels, people, figures, seed)
+    # Drawn again and again, few people seem surer than they are.
+    too_few = people is not None and worth_people(people) < FEW_PEOPLE
+    quantiles = None if too_few else _resampled(probabilities, labels, people, figures, seed)
     low_high = None
     if adjusted is not None:
         low_high = _inside(adjusted[0] - _Z95 * adjusted[1], adjusted[0] + _Z95 * adjusted[1])
@@ -207,12 +212,12 @@ def _scores(
         accuracy=float(np.mean(probabilities.argmax(axis=1) == labels)),
         accuracy_ci95=_sample(report, [indices], person).accuracy_interval(),
         macro_f1=macro_f1,
-        macro_f1_ci95=_inside(*quantiles[0]),
+        macro_f1_ci95=None if quantiles is None else _inside(*quantiles[0]),
         ece=ece,
-        ece_ci95=_inside(*(2 * ece - quantiles[1][::-1])),
+        ece_ci95=None if quantiles is None else _inside(*(2 * ece - quantiles[1][::-1])),
         ece_by_chance=_ece_by_chance(probabilities, confidence, seed),
         mean_confidence=mean,
-        mean_confidence_ci95=_inside(*quantiles[2]),
+        mean_confidence_ci95=None if quantiles is None else _inside(*quantiles[2]),
         same_mix_accuracy=adjusted and adjusted[0],
         same_mix_accuracy_ci95=low_high,
         small=_is_small(indices, person),
