@@ -268,6 +268,17 @@ def test_members_of_different_splits_are_warned_of(ferkit_, csv):
         assert "may have seen" in err
 
 
+def test_data_without_splits_that_has_grown_since_is_warned_of(ferkit_, tmp_path):
+    """The random split is another one then, and most held-out faces were trained on."""
+    path = tmp_path / "mine.csv"
+    rows = [f"{n % 7},{' '.join(map(str, [10 * (n % 7), n, *[7] * 2302]))}" for n in range(77)]
+    path.write_text("\n".join(["emotion,pixels", *rows[7:]]) + "\n")
+    models = {"mine": Sure("mine", 0.9, card={"training": {"data": about(load_dataset(path))}})}
+    assert "may have seen" not in ferkit_("evaluate", "mine", path, "--split", "val", models=models)[2]
+    path.write_text("\n".join(["emotion,pixels", *rows]) + "\n")
+    assert "may have seen" in ferkit_("evaluate", "mine", path, "--split", "val", models=models)[2]
+
+
 def test_against_what_voters_saw(ferkit_, csv, tmp_path):
     """Voters agree with the first pixel, of which the data's first label is not; two faces drop out."""
     order = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"]

@@ -11,10 +11,13 @@ from ferkit.audit.comparison import Comparison, compare
 from ferkit.audit.comparison_page import write_page
 from ferkit.audit.paired import cohen_kappa, holm, mcnemar_exact, mcnemar_midp, paired_interval
 from ferkit.cli import main
+from ferkit.datasets import load_dataset
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError
 from ferkit.evaluation import measure
 from ferkit.images import FaceInput
+from ferkit.labels import EMOTIONS
+from ferkit.training.run_folder import about
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -292,14 +295,16 @@ def csv(tmp_path):
 
 
 @pytest.fixture
-def ferkit_(monkeypatch, capsys):
-    from ferkit.labels import EMOTIONS
-
-    models = {
+def models():
+    return {
         "small": Says("small", EMOTIONS, size=48),
         "large": Says("large", EMOTIONS[::-1], size=64),
         "other": Says("other", ("yes", "no")),
     }
+
+
+@pytest.fixture
+def ferkit_(monkeypatch, capsys, models):
     monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: models[path])
 
     def call(*arguments):
@@ -319,6 +324,17 @@ def test_command(ferkit_, csv, tmp_path):
     assert document["both_right"] + document["only_a_right"] + document["only_b_right"] + document["none_right"] == 12
     assert document == json.loads((tmp_path / "page" / "comparison.json").read_text())
     assert "Report:" in err
+
+
+def test_models_of_other_sizes_are_compared_on_faces_that_neither_has_seen(ferkit_, csv, models):
+    published = csv.read_text()
+    csv.write_text(published + published.split("\n", 1)[1].replace(" 9", " 8").replace("PublicTest", "Training"))
+    at_random = load_dataset(csv, split="random", size=(64, 64))
+    models["large"].card = {"training": {"data": about(at_random)}}
+    for pair in (("small", "large"), ("large", "small")):
+        code, out, err = ferkit_("compare", *pair, csv, "--json")
+        assert (code, json.loads(out)["split"], json.loads(out)["n"]) == (0, "val", len(at_random.val))
+        assert "may have seen" not in err
 
 
 def test_command_prints_tables(ferkit_, csv):

@@ -129,7 +129,9 @@ def match_classes(
             f"{model} knows {', '.join(ours)}; the data has {', '.join(theirs)}. Say what becomes of the others: "
             f"--label-map {unknown[0]}= leaves {unknown[0]} out, {unknown[0]}={ours[0]} counts it as {ours[0]}."
         )
-    counts = dict(zip(theirs, faces.counts.values(), strict=True))
+    counts = dict.fromkeys(theirs, 0)
+    for name, number in zip(theirs, faces.counts.values(), strict=True):  # two may be aliases of one
+        counts[name] += number
     pairs = {name: target or "" for name, target in zip(theirs, targets, strict=True)}
     matched = Matched(
         mapped={name: target for name, target in pairs.items() if target and counts[name]},
@@ -142,10 +144,10 @@ def match_classes(
         raise DatasetError(f"{model} knows {', '.join(ours)}; no face of {faces.name} is of one of these classes.")
     if all(name == target for name, target in pairs.items()):
         return faces, matched
-    number = np.array([ours.index(target) if target else -1 for target in pairs.values()])
+    numbers = np.array([ours.index(target) if target else -1 for target in targets])
     kept = faces.select(matched.keeps(faces))
     # Votes have columns of the old classes, and those for a class that is left out have no place.
-    relabelled = replace(kept, labels=number[kept.labels], classes=tuple(ours), votes=None, voted=None)
+    relabelled = replace(kept, labels=numbers[kept.labels], classes=tuple(ours), votes=None, voted=None)
     return relabelled, matched
 
 

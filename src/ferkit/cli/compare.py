@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from ferkit.cli.training_data import FORMATS
 from ferkit.errors import UsageError
 from ferkit.tta import TTA, help_text
 from ferkit.wording import count
-
-if TYPE_CHECKING:
-    from ferkit.classifier import EmotionClassifier
 
 
 def compare(
@@ -53,11 +50,7 @@ def compare(
         first, second = EmotionClassifier.load(a), EmotionClassifier.load(b)
     check_classes(first, second)
     source = MeasuredFaces(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
-    faces, messages = source.faces_for(first, [second])
-    faces_for_b = faces
-    if _shape(second) != _shape(first):
-        faces_for_b, more = source.faces_for(second, [first])
-        messages = list(dict.fromkeys([*messages, *more]))
+    (faces, faces_for_b), messages = source.faces_for(first, second)
     for message in messages:
         notes.print(message, markup=False)
     with notes.status(f"Looking at {count(len(faces), 'face')}"):
@@ -71,8 +64,3 @@ def compare(
         from ferkit.audit.comparison_page import write_page
 
         notes.print(f"Report: {write_page(found, report)}", markup=False)
-
-
-def _shape(classifier: "EmotionClassifier") -> tuple[int, int, int]:
-    takes = classifier.face_input
-    return takes.height, takes.width, takes.channels

@@ -80,7 +80,7 @@ def evaluate(
     additions: list[list[Addition]] = []
     said: set[str] = set()
     for classifier in wanted:
-        read, messages = source.faces_for(classifier)
+        (read,), messages = source.faces_for(classifier)
         faces, matched = crossing.match_classes(classifier.classes, read, mapping, model=f"The model {classifier.name}")
         if matched.note:
             messages.append(f"Note: {matched.note}")

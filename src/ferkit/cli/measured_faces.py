@@ -1,7 +1,7 @@
 """The faces that commands measure models on: the options that ask for them, split as the models were trained."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ferkit.classifier import EmotionClassifier
     from ferkit.datasets import Dataset, FaceSet
     from ferkit.ensemble import Ensemble
+    from ferkit.images import FaceInput
 
 Split = Annotated[
     str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
@@ -25,6 +26,12 @@ Truth = Annotated[
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave unreadable faces out.")]
 
 
+# How `load_dataset` makes splits.
+_Way = tuple[tuple[str, Any], ...]
+_PUBLISHED: _Way = ()
+_WAYS: tuple[_Way, ...] = (_PUBLISHED, (("split", "random"),), (("split", "random"), ("drop_duplicates", True)))
+
+
 @dataclass(frozen=True)
 class MeasuredFaces:
     """The data as it was asked for. load: `load_dataset` with everything but size, channels and split."""
@@ -34,44 +41,74 @@ class MeasuredFaces:
     truth: str
     load: "Callable[..., Dataset]"
 
-    def faces_for(
-        self, classifier: "EmotionClassifier | Ensemble", others: "Sequence[EmotionClassifier]" = ()
-    ) -> "tuple[FaceSet, list[str]]":
-        """The faces to measure a model on, in the size that it takes, and what must be said about them.
+    def faces_for(self, *classifiers: "EmotionClassifier | Ensemble") -> "tuple[list[FaceSet], list[str]]":
+        """The same faces for each model, in the size that it takes, and what must be said about them.
 
-        others: models that are measured on the same faces: the splits are such that none of all was trained on them.
+        The splits are those that the models were trained on: the published ones, or the random ones where some model knows
+        these and none the published. A model that was trained on a random split has seen most of the published test split.
         """
-        takes = classifier.face_input
-        cards = [one.card for one in (*getattr(classifier, "members", [classifier]), *others)]
+        members = [member for one in classifiers for member in getattr(one, "members", [one])]
+        loaded = _Loaded(self.load)
         with notes.status(f"Reading {escape(self.name)}"):
-            dataset, messages = self._split_as_trained(cards, size=(takes.height, takes.width), channels=takes.channels)
-        messages += [f"Note: {note}" for note in dataset.notes]
-        faces = dataset.split(self.split)
+            ways = {id(one): self._trained_in(one, loaded) for one in members}
+            known = [way for way in ways.values() if way is not None]
+            way = known[0] if known and _PUBLISHED not in known else _PUBLISHED
+            datasets = [loaded(way, one.face_input) for one in classifiers]
+        first = datasets[0]
+        messages = []
+        if any(self._may_have_seen(one, ways[id(one)], way, first) for one in members):
+            messages.append(
+                f"Warning: the model was trained on other splits of {Path(self.name).name}, so it may have seen the faces "
+                "it is measured on."
+            )
+        messages += [f"Note: {note}" for note in first.notes]
+        sets = [one.split(self.split) for one in datasets]
         if self.truth == "votes":
-            faces, note = faces.by_votes()
-            messages.append(f"Note: {note}")
-        return faces, messages
+            both = [one.by_votes() for one in sets]
+            sets = [faces for faces, _ in both]
+            messages.append(f"Note: {both[0][1]}")
+        return sets, messages
 
-    def _split_as_trained(self, cards: Sequence[Mapping[str, Any]], **shape: Any) -> "tuple[Dataset, list[str]]":
-        """The data in its published splits; in the random ones if the model was trained on these. With a warning, if due.
+    def _trained_on(self, model: "EmotionClassifier") -> Mapping[str, Any] | None:
+        """What a model's card says about this data; None where it was trained on other data."""
+        trained: Mapping[str, Any] = model.card.get("training", {}).get("data", {})
+        return trained if trained.get("source") == Path(self.name).name else None
 
-        A model that was trained on a random split has seen most of the published test split.
-        """
-        source = Path(self.name).name
-        trained = [card.get("training", {}).get("data", {}) for card in cards]
-        trained = [one for one in trained if one.get("source") == source]
-        prints = {one["fingerprint"] for one in trained}
-        dataset = published = self.load(**shape)
-        if prints and published.fingerprint not in prints:
-            for drop_duplicates in (False, True):
-                at_random = self.load(**shape, split="random", drop_duplicates=drop_duplicates)
-                if at_random.fingerprint in prints:
-                    dataset = at_random
-                    break
-        others = [one for one in trained if one["fingerprint"] != dataset.fingerprint]
-        if any(dataset is not published or set(one["faces"]) != set(dataset.splits) for one in others):
-            return dataset, [
-                f"Warning: the model was trained on other splits of {source}, so it may have seen the faces it is "
-                "measured on."
-            ]
-        return dataset, []
+    def _trained_in(self, model: "EmotionClassifier", loaded: "_Loaded") -> _Way | None:
+        """The splits that a model was trained on, None if they are none of this data's."""
+        trained = self._trained_on(model)
+        if trained is None:
+            return None
+        # A fingerprint is of the faces as the model takes them.
+        return next((way for way in _WAYS if loaded(way, model.face_input).fingerprint == trained["fingerprint"]), None)
+
+    def _may_have_seen(
+        self, model: "EmotionClassifier", trained_in: _Way | None, way: _Way, dataset: "Dataset"
+    ) -> bool:
+        trained = self._trained_on(model)
+        if trained is None or trained_in == way:
+            return False
+        if way != _PUBLISHED or set(trained["faces"]) != set(dataset.splits):
+            return True
+        # Published splits stay what they are; those drawn at random are others after every change of the data.
+        return not set(trained["faces"]) <= set(_published_names()) and dataset.split(self.split).name != "test"
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The data in any splits and size, each read once."""
+
+    load: "Callable[..., Dataset]"
+    known: "dict[tuple[_Way, tuple[int, int, int]], Dataset]" = field(default_factory=dict)
+
+    def __call__(self, way: _Way, takes: "FaceInput") -> "Dataset":
+        shape = (takes.height, takes.width, takes.channels)
+        if (way, shape) not in self.known:
+            self.known[way, shape] = self.load(size=shape[:2], channels=shape[2], **dict(way))
+        return self.known[way, shape]
+
+
+def _published_names() -> "Iterable[str]":
+    from ferkit.datasets.records import SPLIT_ALIASES
+
+    return SPLIT_ALIASES.values()
