@@ -23,6 +23,7 @@ from dataset_files import (
 )
 from ferkit.datasets import READERS, load_dataset
 from ferkit.errors import DatasetError, UsageError
+from ferkit.labels import EMOTIONS
 from ferkit.registry import describe
 
 JUNK = {"__MACOSX/train/angry/._0.png": b"junk", "train/angry/.DS_Store": b"junk", "train/sad/Thumbs.db": b"junk"}
@@ -213,6 +214,24 @@ def test_parquet(tmp_path, labels, names, classes, first, struct):
     assert dataset.classes == classes
     assert np.array_equal(dataset.split("all").images, faces)
     assert dataset.classes[dataset.train.labels[0]] == first
+
+
+def test_parquet_files_that_name_other_classes_know_all_of_them(tmp_path):
+    cells = [png(np.full((48, 48, 1), value, np.uint8)) for value in range(6)]
+    parquet(tmp_path / "set" / "test.parquet", cells[:2], [0, 1], names=["sad", "happy"])
+    parquet(tmp_path / "set" / "train.parquet", cells[2:], [0, 1, 2, 1], names=["happy", "sad", "fear"])
+    dataset = load_dataset(tmp_path / "set")
+    assert dataset.classes == ("fear", "happy", "sad")
+    assert [dataset.classes[label] for label in dataset.test.labels] == ["sad", "happy"]
+    found = sorted(dataset.classes[label] for name in ("train", "val") for label in dataset.split(name).labels)
+    assert found == ["fear", "happy", "sad", "sad"]
+
+
+def test_whole_numbers_that_a_data_frame_made_floats_are_labels(tmp_path):
+    cells = [png(np.full((48, 48, 1), value, np.uint8)) for value in range(8)]
+    dataset = load_dataset(parquet(tmp_path / "faces.parquet", cells, [0.0, 3.0, 6.0, 3.0] * 2), split="random")
+    assert dataset.classes == EMOTIONS
+    assert sorted(np.concatenate([one.labels for one in dataset.splits.values()])) == [0, 0, 3, 3, 3, 3, 6, 6]
 
 
 @pytest.mark.parametrize("zipped", [True, False])

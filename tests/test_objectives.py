@@ -34,7 +34,9 @@ def plain(targets: np.ndarray, answers: np.ndarray = ANSWERS) -> np.ndarray:
         pytest.param({"focal": 2.0}, -(TARGETS * (1 - ANSWERS) ** 2 * np.log(ANSWERS)).sum(axis=1), id="focal"),
         pytest.param({"bootstrap": 0.3}, plain(0.7 * TARGETS + 0.3 * ANSWERS), id="bootstrap"),
         # 1 / (0.6, 0.3, 0.1), divided by its mean over the faces, which is 3.
-        pytest.param({"class_weight": 1.0}, plain(TARGETS / (3 * np.array([0.6, 0.3, 0.1]))), id="balanced"),
+        pytest.param(
+            {"class_weight": 1.0}, plain(TARGETS) * (TARGETS @ (1 / 3 / np.array([0.6, 0.3, 0.1]))), id="balanced"
+        ),
     ],
 )
 def test_the_loss_is_the_papers(changes, wanted):
@@ -64,6 +66,43 @@ def test_answers_of_nought_cost_a_finite_sum():
 
     certain = np.array([[1.0, 0.0, 0.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
     assert np.isfinite(np.asarray(objective(TrainConfig(focal=0.5, bootstrap=0.1), COUNTS)(*certain))).all()
+
+
+def test_class_weights_ask_no_face_for_another_class():
+    """What makes the loss of a smoothed target smallest is the target, though a class is rare or has no face."""
+    from ferkit.training.objectives import class_weights, objective
+
+    counts = np.array([7000, 400, 0])
+    assert class_weights(counts, 1.0)[2] == 0
+    target = np.array([[0.9, 0.05, 0.05]], np.float32)
+    weighted = objective(TrainConfig(class_weight=1.0), counts)
+    least = float(np.asarray(weighted(target, target))[0])
+    for answer in ([0.5, 0.45, 0.05], [0.5, 0.05, 0.45], [0.01, 0.5, 0.49], [0.98, 0.01, 0.01]):
+        assert float(np.asarray(weighted(target, np.array([answer], np.float32)))[0]) > least
+
+
+def test_a_certain_answer_has_a_finite_slope():
+    tensorflow = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("slopes are taken with TensorFlow")
+    from ferkit.training.objectives import objective
+
+    logits = tensorflow.Variable([[40.0, 0.0, 0.0]])
+    with tensorflow.GradientTape() as tape:
+        result = objective(TrainConfig(focal=0.5), COUNTS)(TARGETS[:1], tensorflow.nn.softmax(logits))
+    assert np.isfinite(tape.gradient(result, logits).numpy()).all()
+
+
+def test_an_average_forgets_where_a_short_run_began():
+    from ferkit.training.step import _decay
+
+    config = TrainConfig(average=0.998, epochs=50)
+    assert _decay(config, 224) == 0.998
+    assert _decay(config, 4) == pytest.approx(0.95)
+    assert _decay(config, 4) ** 200 < 1e-4, "the share of the first weights that is left"
+    assert _decay(TrainConfig(average=0.998, epochs=2), 3) == 0
+    gathered = TrainConfig(average=0.998, epochs=50, accumulate=4)
+    assert _decay(gathered, 16) ** 4 == pytest.approx(0.95)
 
 
 def test_targets_are_labels_votes_and_teachers():

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faces import small_dataset
+from faces import face_set, small_dataset
 from ferkit.augmentation import Augmentation
 from ferkit.classifier import EmotionClassifier
-from ferkit.errors import FerkitError, TrainingError, UsageError
+from ferkit.errors import DatasetError, FerkitError, TrainingError, UsageError
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.schedules import SCHEDULES, Span, plateau_rate
+from ferkit.training import run_folder
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -97,7 +99,7 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     folder = tmp_path / "killed"
     script = textwrap.dedent(f"""
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from faces import small_dataset
+        from faces import face_set, small_dataset
         from test_training import EVERYTHING, train
         train(small_dataset(), "better", out={str(folder)!r}, **EVERYTHING)
     """)
@@ -166,8 +168,9 @@ def test_bfloat16_trains_and_leaves_a_float32_network(tmp_path):
 
 
 @pytest.mark.usefixtures("no_serving_copy")
-def test_the_average_is_what_is_measured_and_kept(tmp_path):
+def test_the_average_is_what_is_measured_and_kept(tmp_path, monkeypatch):
     """A run whose average never moves from the first step's weights keeps those, however far training goes."""
+    monkeypatch.setattr("ferkit.training.step._LOOKS_BACK", 0)
     data = small_dataset(size=16)
     options = {"batch_size": 64, "optimizer": "sgd", "learning_rate": 0.3, "average": 1 - 1e-7}
     run = train(data, TrainConfig(**options, epochs=3), out=tmp_path / "run")
@@ -207,9 +210,72 @@ def test_init_takes_the_weights_that_fit(finished, tmp_path):
     assert network.output_shape == (None, 3)
 
 
+def test_a_config_is_taken_as_it_is(tmp_path):
+    """Only a recipe's network gives way to that of `init`: a config says which it wants."""
+    data = small_dataset(16, 14)
+    with pytest.raises(TrainingError, match="No layer of default fits"):
+        train(data, TrainConfig(init="default", epochs=1), out=tmp_path / "run")
+
+
+@pytest.mark.usefixtures("no_serving_copy")
+def test_init_takes_no_head_of_other_classes_and_says_what_begins_anew(finished, tmp_path, capsys):
+    """Seven classes of another meaning would begin surely wrong."""
+    from ferkit.training.starting import take_weights
+    from ferkit.training.step import untrained_network
+
+    data = small_dataset()
+    assert data.classes == finished.classifier.classes
+    source = keras.saving.load_model(finished.folder / "model.keras", compile=False)
+    heads = {}
+    for classes in (data.classes, tuple("abcdefg")):
+        network = untrained_network(data.train, TrainConfig())
+        assert take_weights(network, finished.folder, classes) is None
+        heads[classes] = network.get_layer("probabilities").kernel.numpy()
+        np.testing.assert_array_equal(network.get_layer("conv1").kernel, source.get_layer("conv1").kernel)
+    own = source.get_layer("probabilities").kernel.numpy()
+    assert np.array_equal(heads[data.classes], own)
+    assert not np.array_equal(heads[tuple("abcdefg")], own)
+    small = untrained_network(small_dataset(size=16).train, TrainConfig())
+    said = take_weights(small, finished.folder, data.classes)
+    assert "layers begin as in" in said
+    assert "anew: dense" in said
+
+
+@pytest.mark.parametrize(
+    ("splits", "words"),
+    [
+        pytest.param({"Training": 14, "PublicTest": 0}, "PublicTest of .* has no face to choose", id="val"),
+        pytest.param({"Training": 0, "PublicTest": 14}, "Training of .* has no face to train on", id="train"),
+    ],
+)
+def test_an_empty_split_is_refused(splits, words, tmp_path):
+    data = replace(small_dataset(), splits={name: face_set(n, 1, name) for name, n in splits.items()})
+    with pytest.raises(DatasetError, match=words):
+        train(data, "tutorial", out=tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_resumed_by_one_process_at_a_time(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    held = run_folder.alone(tmp_path / "run", "run", run_folder.CONFIG_FILE)
+    with held, pytest.raises(TrainingError, match="Another run works in"):
+        train(small_dataset(), "better", out=tmp_path / "run", resume=True)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    assert before == (finished.folder / "config.json").read_bytes()
+
+
+def test_paths_and_lists_are_kept_as_json_gives_them_back(tmp_path):
+    config = TrainConfig(init=tmp_path, weights=tmp_path / "w.h5", teachers=[tmp_path, "default"], teacher_tta="none")
+    assert (config.init, config.teachers, config.teacher_tta) == (str(tmp_path), (str(tmp_path), "default"), None)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert config.changed(teachers=[str(tmp_path), "default"]) == config
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
+        pytest.param({"seed": 2**32}, UsageError, "seed must be below", id="seed"),
+        pytest.param({"teachers": "default"}, UsageError, "teachers must be several models", id="teachers"),
         pytest.param({"recipe": "tutoriel"}, UsageError, "Did you mean 'tutorial'", id="recipe"),
         pytest.param({"epochs": 0}, UsageError, "epochs must be at least 1. Received: 0", id="epochs"),
         pytest.param({"batch_size": -4}, UsageError, "batch_size must be at least 1", id="batch-size"),
@@ -316,7 +382,7 @@ def test_a_tiny_run_on_jax(tmp_path):
     pytest.importorskip("jax")
     script = textwrap.dedent(f"""
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from faces import small_dataset
+        from faces import face_set, small_dataset
         from test_training import EVERYTHING, train
         run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, **{{**EVERYTHING, "epochs": 2}})
         assert run.history[1]["loss"] < run.history[0]["loss"], run.history

@@ -86,6 +86,14 @@ def two_phases(tmp_path_factory):
     return train(small_dataset(size=16), "tutorial", out=tmp_path_factory.mktemp("run") / "whole", **options), options
 
 
+@pytest.mark.usefixtures("no_serving_copy")
+def test_patience_does_not_end_the_run_before_the_base_has_learnt(tmp_path):
+    """Nothing moves at such a rate, so every epoch is without gain."""
+    options = {**QUICK, "epochs": 9, "head_epochs": 4, "patience": 2, "learning_rate": 1e-12}
+    run = train(small_dataset(size=16), "tutorial", out=tmp_path / "run", **options)
+    assert len(run.history) == 4 + 1 + 2
+
+
 def test_the_head_learns_alone_first(tmp_path, two_phases):
     whole, options = two_phases
     epochs_of(small_dataset(size=16), tmp_path / "head", 2, **options)
@@ -168,6 +176,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path):
     teacher = train(two_classes, "tutorial", out=tmp_path / "teacher", **{**QUICK, "epochs": 1})
     for options, error, said in (
         ({"votes_weight": 0.5}, DatasetError, "--votes"),
+        ({"denoise": 0.5}, DatasetError, "denoise asks for FER\\+ votes"),
         ({"teachers": (str(teacher.folder),)}, ModelError, "classes of the data"),
         ({"teachers": (str(tmp_path / "nothing"),)}, ModelError, "nothing"),
         ({"head_epochs": 3, "epochs": 3}, UsageError, "head_epochs must be below epochs"),

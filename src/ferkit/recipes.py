@@ -1,6 +1,7 @@
 """How a network is trained: `TrainConfig`, and named recipes, which are nothing but filled-in configs."""
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,7 @@ class TrainConfig:
     mixup, cutmix: alpha of the Beta distribution by which faces and targets are mixed, see `ferkit.mixing`; 0 is off.
     mix_share: share of batches that are mixed, if `mixup` or `cutmix` is set.
     average: decay per step of the running average of the weights, see `ferkit.averaging`; the average is what is
-        measured and kept. 0 keeps none; 0.999 looks back about 1,000 steps. Normalisation statistics are not averaged:
+        measured and kept. 0 keeps none; 0.999 looks back about 1,000 steps, or a tenth of a shorter run. Normalisation statistics are not averaged:
         with `recalibrate` they are those of the average.
     precision: bfloat16 computes activations and gradients in 16 bits and keeps weights in 32 (Micikevicius et al.
         2018); faster where the processor has bfloat16 (AMX, AVX512-BF16, GPU, TPU), slower elsewhere. The trained
@@ -101,6 +102,7 @@ class TrainConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        self._settle()
         ARCHITECTURES[self.model]
         SCHEDULES[self.schedule]
         if self.teacher_tta is not None:
@@ -131,6 +133,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not value >= 0:
                 raise UsageError(f"{name} must not be negative. Received: {value}.")
+        if self.seed >= 2**32:
+            raise UsageError(f"seed must be below 2**32. Received: {self.seed}.")
         if self.head_epochs >= self.epochs:
             raise UsageError(
                 f"head_epochs must be below epochs, or the rest never learns. Received: {self.head_epochs} of {self.epochs}."
@@ -138,8 +142,21 @@ class TrainConfig:
         if self.sharpness and self.accumulate > 1:
             raise UsageError("sharpness and accumulate do not go together. Leave one of them out.")
 
+    def _settle(self) -> None:
+        """Bring values into the form that `config.json` gives them back in, so that a run can be gone on with."""
+        if isinstance(self.teachers, str):
+            raise UsageError(
+                f"teachers must be several models, as in ({self.teachers!r},). Received: {self.teachers!r}."
+            )
+        object.__setattr__(self, "teachers", tuple(os.fspath(one) for one in self.teachers))
+        for name in ("init", "weights"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else os.fspath(value))
+        if str(self.teacher_tta).lower() == "none":
+            object.__setattr__(self, "teacher_tta", None)
+
     def changed(self, **changes: Any) -> "TrainConfig":
-        """This config with some values replaced; None leaves a value as it is."""
+        """This config with some values replaced; None leaves a value as it is (and "none" is no `teacher_tta`)."""
         known = {f.name for f in dataclasses.fields(self)}
         for name in changes:
             if name not in known:
@@ -151,10 +168,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        stored = {**values, "augmentation": Augmentation(**values["augmentation"])}
-        if "teachers" in stored:  # a tuple, which JSON has no word for
-            stored["teachers"] = tuple(stored["teachers"])
-        return cls(**stored)
+        return cls(**{**values, "augmentation": Augmentation(**values["augmentation"])})
 
 
 @dataclass(frozen=True)

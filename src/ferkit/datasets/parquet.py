@@ -125,14 +125,14 @@ def _published_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
 
 def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[str, ...]:
     if parts[0].names:
-        return order_classes(parts[0].names)
+        return order_classes(tuple(dict.fromkeys(name for one in parts for name in one.names or ())))
     found: set[Any] = set()
     for one in parts:
         with _unharmed(one.name):
             for column in one.file.iter_batches(columns=[one.label]):
                 found.update(column.column(0).unique().to_pylist())
     found.discard(None)
-    if all(isinstance(value, int) for value in found):
+    if all(isinstance(value, int) or (isinstance(value, float) and value.is_integer()) for value in found):
         notes.append(f"Labels are numbers without names: read as FER-2013's, 0 {EMOTIONS[0]} to 6 {EMOTIONS[-1]}.")
         return EMOTIONS
     classes = order_classes(sorted(str(value) for value in found))
@@ -165,7 +165,8 @@ def _pictures(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[Picture
 
 
 def _label(value: object, names: Sequence[str] | None, classes: Sequence[str]) -> int | None:
-    if isinstance(value, (int, np.integer)):
+    # Data frames turn whole numbers into 3.0 where one is missing.
+    if isinstance(value, (int, np.integer)) or (isinstance(value, float) and value.is_integer()):
         known = names or classes
         return classes.index(canonical(known[int(value)])) if 0 <= value < len(known) else None
     name = canonical(str(value))

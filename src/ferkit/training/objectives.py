@@ -39,8 +39,12 @@ def objective(config: TrainConfig, counts: npt.NDArray[np.int64]) -> "str | Loss
             wanted = (1 - config.bootstrap) * wanted + config.bootstrap * ops.stop_gradient(own)
         terms = wanted * -ops.log(own)
         if config.focal:
-            terms = terms * (1 - own) ** config.focal
-        labels_loss = ops.sum(terms * ops.convert_to_tensor(weights), axis=-1)
+            # Off 1, where a root has no slope.
+            terms = terms * (1 - ops.minimum(own, 1 - _LEAST)) ** config.focal
+        labels_loss = ops.sum(terms, axis=-1)
+        if config.class_weight:
+            # The face is weighed, not each term: else smoothing would ask most faces for the rarest class.
+            labels_loss = labels_loss * ops.sum(targets[:, :classes] * ops.convert_to_tensor(weights), axis=-1)
         if not config.votes_weight:
             return labels_loss
         votes_loss = cross_entropy(targets[:, classes:], answers[:, classes:])
@@ -77,13 +81,13 @@ def cross_entropy(targets: Any, answers: Any) -> Any:
 def class_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float32]:
     """Weights by class, float32: frequency ** -power, scaled so that the mean over all faces is 1.
 
-    A class without a face counts as if it had one.
+    A class without a face has the weight 0: what smoothing gives it says nothing about a face.
 
     >>> class_weights(np.array([100, 300]), 1.0)
     array([2.       , 0.6666667], dtype=float32)
     """
-    frequency = np.maximum(counts, 1) / counts.sum()
-    weights = frequency**-power
+    frequency = counts / counts.sum()
+    weights = np.where(counts > 0, np.maximum(frequency, 1 / counts.sum()) ** -power, 0)
     scaled: npt.NDArray[np.float32] = (weights / (weights * frequency).sum()).astype(np.float32)
     return scaled
 

@@ -65,14 +65,15 @@ def tidy(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder of several runs, made if need be; the system lets go of it when the process ends, however it ends.
+def alone(folder: Path, what: str, file: str = _LOCK_FILE) -> Iterator[None]:
+    """Hold a folder, made if need be; the system lets go of it when the process ends, however it ends.
 
     what: what the folder is of, as in "Another search works in ...", which is the `TrainingError` of who comes second.
+    file: what is locked in it.
     """
-    with blame(folder / _LOCK_FILE, TrainingError):
+    with blame(folder / file, TrainingError):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK_FILE).open("a")
+        lock = (folder / file).open("a")
     with lock:
         try:
             import fcntl

@@ -8,6 +8,7 @@ the checkpoint.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,10 +32,11 @@ from ferkit.training import checkpoints, run_folder
 from ferkit.training.finishing import about_run, write_model
 from ferkit.training.phases import phase_of, phases_of
 from ferkit.training.progress import TrainingProgress
-from ferkit.training.starting import architecture_of, check_activation, take_weights
+from ferkit.training.starting import architecture_of, check_activation, check_splits, take_weights
 from ferkit.training.step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
 from ferkit.training.targets import (
     Targets,
+    check_targets,
     open_teachers,
     store_answers,
     stored_answers,
@@ -100,8 +102,9 @@ def train(
     # Set-up: what to do and where.
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
     config = base.changed(**changes)
-    if config.init is not None and changes.get("model") is None:
+    if config.init is not None and isinstance(recipe, str) and changes.get("model") is None and not resume:
         config = config.changed(model=architecture_of(config.init))
+    check_splits(dataset)
     named = recipe if isinstance(recipe, str) else "custom"
     folder = run_folder.choose(out, named, resume)
     if resume:
@@ -113,14 +116,15 @@ def train(
     sitting.devices.check_batch(sitting.batch_size)
     progress = TrainingProgress(config.epochs, sitting.steps, sitting.batch_size, quiet=quiet)
 
-    with sitting.devices.scope():
-        network, trained, history = _learn(sitting, progress, on_epoch)
+    with ExitStack() as held:
+        with sitting.devices.scope():
+            network, trained, history = _learn(sitting, progress, on_epoch, held)
 
-    # The best epoch becomes the model.
-    about = about_run(folder, dataset, config, history, named)
-    for trouble in _write_models(folder, network, trained, dataset, config, about):
-        progress.say(trouble)
-    plots.training_curves(history, folder / "curves.png")
+        # The best epoch becomes the model.
+        about = about_run(folder, dataset, config, history, named)
+        for trouble in _write_models(folder, network, trained, dataset, config, about):
+            progress.say(trouble)
+        plots.training_curves(history, folder / "curves.png")
     return Run(folder, config, history)
 
 
@@ -145,9 +149,15 @@ class _Sitting:
 
 
 def _learn(
-    sitting: _Sitting, progress: TrainingProgress, on_epoch: Callable[[dict[str, float]], None] | None
+    sitting: _Sitting,
+    progress: TrainingProgress,
+    on_epoch: Callable[[dict[str, float]], None] | None,
+    held: ExitStack,
 ) -> tuple[Any, Any, History]:
-    """The network of the best epoch, the one with all heads that was trained, and the history."""
+    """The network of the best epoch, the one with all heads that was trained, and the history.
+
+    held: gets the lock of the folder, which must last until the models are written.
+    """
     keras = load_keras()
     dataset, config, folder, resume = sitting.dataset, sitting.config, sitting.folder, sitting.resume
     faces, val = dataset.train, dataset.val
@@ -159,12 +169,14 @@ def _learn(
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras.utils.set_random_seed(config.seed)
     network = untrained_network(faces, config)
+    said = None
     if checkpoint is None:  # else it has them, and the file that they came from may be gone
         take_pretrained(network, config.weights)
         if config.init is not None:
-            take_weights(network, config.init)
+            said = take_weights(network, config.init, faces.classes)
     trained = with_votes_head(network) if config.votes_weight else network
     counts = np.bincount(faces.labels, minlength=len(faces.classes))
+    check_targets(faces, config)
     wanted = validation_targets(val, config)
     kept = folder / "checkpoints" / "teachers.npy"
     taught = stored_answers(kept, faces) if resume else None
@@ -174,10 +186,11 @@ def _learn(
     model = phase.compiled(trained, steps, counts)
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
+    if not resume:
+        run_folder.claim(folder, config, dataset, sitting.recipe)
+    held.enter_context(run_folder.alone(folder, "run", run_folder.CONFIG_FILE))
     if resume:
         run_folder.tidy(folder)
-    else:
-        run_folder.claim(folder, config, dataset, sitting.recipe)
     run_folder.add_sitting(folder, sitting.devices.names)
     if checkpoint:
         checkpoints.put(checkpoint, model)
@@ -191,11 +204,13 @@ def _learn(
     # Loop over epochs.
     board = run_folder.TensorBoard(folder / "tensorboard")
     with progress:
+        if said:
+            progress.say(said)
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
         elif config.head_epochs and config.init is None and config.weights == "none":
             progress.say("The head learns first, on a network of random weights. Give one with --init or --weights.")
-        while len(history) < config.epochs and not _out_of_patience(history, config.patience):
+        while len(history) < config.epochs and not _out_of_patience(history[phases[-1].first :], config.patience):
             epoch = len(history) + 1
             if phase_of(epoch, phases) is not phase:
                 phase = phase_of(epoch, phases)
@@ -279,7 +294,10 @@ def _write_models(
         # Measured on what most voters said.
         final.set_weights([*network.get_weights()[:-2], *trained.get_layer(VOTES_HEAD).get_weights()])
         voted, _ = val.by_votes()
-        troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model))
+        if len(voted):
+            troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model))
+        else:
+            troubles.append(f"No face of {val.name} has a first choice of voters, so there is no {folder / 'votes'}.")
     return [trouble for trouble in troubles if trouble]
 
 

@@ -1,34 +1,68 @@
 """What a run starts from: the weights of another model, and choices that only Keras can check."""
 
 import difflib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ferkit import export, model_folder
-from ferkit.errors import TrainingError, UsageError
+from ferkit.datasets.records import Dataset
+from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.keras_backend import load_keras
+from ferkit.labels import canonical
 from ferkit.models import ARCHITECTURES
+from ferkit.models.transfer import head_layers
 
 
 def architecture_of(init: str | Path) -> str | None:
     """The architecture that a model folder says it has; None where nothing says it, or it is not known here."""
-    path = model_folder.find(init)
-    name = model_folder.read_card(path).get("architecture") if path.is_dir() else None
+    name = _card(init).get("architecture")
     return name if name in ARCHITECTURES else None
 
 
-def take_weights(network: Any, init: str | Path) -> None:
+def _card(init: str | Path) -> Mapping[str, Any]:
+    """The card of a model folder; of a bare file nothing."""
+    path = model_folder.find(init)
+    return model_folder.read_card(path) if path.is_dir() else {}
+
+
+def check_splits(dataset: Dataset) -> None:
+    """Raise `DatasetError` if there is nothing to train on, or nothing to choose the best epoch on."""
+    for faces, what in ((dataset.train, "train on"), (dataset.val, "choose the best epoch on")):
+        if not len(faces):
+            raise DatasetError(f"{faces.name} of {dataset.source} has no face to {what}. Expected at least one.")
+
+
+def take_weights(network: Any, init: str | Path, classes: Sequence[str]) -> str | None:
+    """Give layers the weights of those of the same name and shapes in another model; what did not fit, in one line.
+
+    The head is taken only from a model of the same classes in the same order: one that knows others would begin surely
+    wrong. Raises `TrainingError` if nothing fits.
+    """
     source = {layer.name: layer.get_weights() for layer in export.open_network(init).layers}
-    taken = 0
-    for layer in network.layers:
+    heads = {layer.name for layer in head_layers(network)}
+    known = _card(init).get("classes")
+    other_classes = known is not None and list(map(canonical, known)) != list(map(canonical, classes))
+    weighted = [layer for layer in network.layers if layer.weights]
+    fresh = []
+    for layer in weighted:
         weights = source.get(layer.name)
-        if weights and [w.shape for w in weights] == [w.shape for w in layer.get_weights()]:
+        if weights and not (other_classes and layer.name in heads) and _shapes(weights) == _shapes(layer.get_weights()):
             layer.set_weights(weights)
-            taken += 1
-    if taken == 0:
+        else:
+            fresh.append(layer.name)
+    if len(fresh) == len(weighted):
         raise TrainingError(
             f"No layer of {init} fits the network {network.name!r}: choose the --model it was trained as."
         )
+    # A new head is what one wants of data with other classes.
+    if set(fresh) <= heads:
+        return None
+    return f"{len(weighted) - len(fresh)} of {len(weighted)} layers begin as in {init}; anew: {', '.join(fresh)}."
+
+
+def _shapes(weights: Sequence[Any]) -> list[tuple[int, ...]]:
+    return [one.shape for one in weights]
 
 
 def check_activation(name: str) -> None:

@@ -22,6 +22,8 @@ from ferkit.training.targets import Targets
 
 # Every architecture's last layer has this name; the one on votes stands beside it.
 LABELS_HEAD, VOTES_HEAD = "probabilities", "votes"
+# How many times as long as the average of weights looks back a run must be: e ** -10 of the first weights are left.
+_LOOKS_BACK = 10
 
 
 def untrained_network(faces: FaceSet, config: TrainConfig) -> Any:
@@ -85,7 +87,7 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
         options["gradient_accumulation_steps"] = config.accumulate
     if config.average:
         # Keras averages once a batch, of which only every accumulate-th changes the weights.
-        options |= {"use_ema": True, "ema_momentum": config.average ** (1 / config.accumulate)}
+        options |= {"use_ema": True, "ema_momentum": _decay(config, steps)}
     if config.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, **options)
     elif config.optimizer == "adamw":
@@ -101,6 +103,12 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     if config.accumulate > 1 and replicas() > 1:
         apply_once(optimizer)
     return optimizer
+
+
+def _decay(config: TrainConfig, steps: int) -> float:
+    """Of the running average, per batch. It starts at the weights after the first step and must have forgotten them."""
+    longest = 1 - _LOOKS_BACK / (config.epochs * steps / config.accumulate)
+    return float(max(0.0, min(config.average, longest)) ** (1 / config.accumulate))
 
 
 def _has_accelerator() -> bool:

@@ -40,6 +40,13 @@ def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None
     return np.concatenate([smoothed, _votes(faces, "votes_weight")], axis=1)
 
 
+def check_targets(faces: FaceSet, config: TrainConfig) -> None:
+    """Raise `DatasetError` where a target is asked for that the data does not have."""
+    for name in ("votes_weight", "denoise"):
+        if getattr(config, name):
+            _votes(faces, name)
+
+
 def validation_targets(faces: FaceSet, config: TrainConfig) -> Targets:
     """Targets of held-out faces: the labels as they are, with two heads the votes beside them."""
     labels = _one_hot(faces)

@@ -12,6 +12,7 @@ from ferkit.errors import TrainingError, UsageError
 from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.search_space import USUAL_EPOCHS, USUAL_SEARCH, applied, checked
 from ferkit.settings import as_options
+from ferkit.training.starting import architecture_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Plan:
     ) -> "Plan":
         """A plan from names; changes are values of `TrainConfig`. Raises `UsageError` for what makes no sense."""
         config = RECIPES[recipe].config.changed(**changes, epochs=USUAL_EPOCHS if epochs is None else epochs)
+        if config.init is not None and changes.get("model") is None:
+            config = config.changed(model=architecture_of(config.init))
         if config.schedule == "cosine" and config.epochs <= config.warmup_epochs:
             raise UsageError(
                 f"{config.epochs} epochs are all warm-up here (warmup_epochs is {config.warmup_epochs:g}). Take more epochs, "
