@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ferkit import model_folder
 from ferkit.metrics import wilson_interval
 from ferkit.tta import TTA
 
@@ -15,6 +16,10 @@ INTRODUCTION = """# Leaderboard
 
 Every figure was written by `benchmarks/leaderboard.py`, none by hand; the last table of each section has the commands.
 Human agreement on the labels of FER-2013 is 65 +- 5 % (Goodfellow et al. 2013).
+
+The model that the package carries as `default` is marked; `default-int8` is the same row in eight bits. The packaged
+`voters` answers what most of ten people would say, which is another question than that of these rows, and has its figures
+in [its own card](../src/ferkit/default_model/VOTERS.md).
 """
 
 # What the reader of a split must know about it.
@@ -58,7 +63,30 @@ class Row:
     @property
     def title(self) -> str:
         count = len(self.runs[0]["members"]) if "members" in self.runs[0] else 0
-        return f"`{self.name}` ({count} models)" if count else f"`{self.name}`"
+        if count:
+            return f"`{self.name}` ({count} models)"
+        packaged = [one["name"] for one in self.runs if is_packaged(one)]
+        if not packaged or self.name == model_folder.DEFAULT:
+            return f"`{self.name}`"
+        seed = f" from `{packaged[0]}`" if len(self.runs) > 1 else ""
+        return f"`{self.name}` (packaged as `{model_folder.DEFAULT}`{seed})"
+
+
+def is_packaged(record: Record) -> bool:
+    """Whether the packaged model is a copy of this run, which gave its card the story of its training.
+
+    No two trainings take as long to a tenth of a second, let alone of the same network at the same commit. The head on votes
+    comes out of the same training, and is another model.
+    """
+    card = model_folder.read_card(model_folder.find(model_folder.DEFAULT))
+    training = card["training"]
+    return not record["name"].endswith("/votes") and (
+        training["seconds"] / 60,
+        training["epochs_done"],
+        training["recipe"]["seed"],
+        card["parameters"],
+        ((training.get("sittings") or [{}])[0].get("commit") or "")[:10],
+    ) == tuple(record.get(name) for name in ("minutes", "epochs", "seed", "parameters", "commit"))
 
 
 def page(records: Sequence[Record]) -> str:
@@ -114,7 +142,7 @@ def accuracy_table(rows: Sequence[Row]) -> str:
 
 Over {n:,} faces, the mean of the runs with its 95 % Wilson interval: what remains plausible after so many faces. *Spread*:
 lowest and highest of the runs, their standard deviation, the best run. *Distinct*: over the {distinct or 0:,} faces whose pixels
-stand neither in Training nor twice in the split. *Surest 80 %*: the least confident fifth left unanswered. *Voters*:
+stand neither in Training nor twice in the split. *Surest 80 %*: the least confident fifth left unanswered. *FER+ choice*:
 against what most voters of FER+ saw, over {voted or 0:,} faces with a first choice, a tie or no vote left out.
 """
 
@@ -140,7 +168,7 @@ against what most voters of FER+ saw, over {voted or 0:,} faces with a first cho
             percent(row.mean("voters", "accuracy")),
         ]
 
-    return table(about, ("accuracy", "spread", "distinct", "macro-F1", "surest 80 %", "voters"), cells, rows)
+    return table(about, ("accuracy", "spread", "distinct", "macro-F1", "surest 80 %", "FER+ choice"), cells, rows)
 
 
 def calibration_table(rows: Sequence[Row]) -> str:

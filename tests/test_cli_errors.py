@@ -7,7 +7,10 @@ import pytest
     ("words", "said"),
     [
         pytest.param(["predict", "x.jpg", "--top", "0"], "ferkit predict --help'", id="out-of-range"),
+        pytest.param(["predict", "x.jpg", "--top", "-17"], "-17", id="out-of-range-shown"),
+        pytest.param(["serve", "--port", "99999"], "99999", id="no-port-shown"),
         pytest.param(["train", "x", "--epochs", "many"], "'--epochs'", id="no-number"),
+        pytest.param(["train", "x", "--epochs", "many"], "many", id="no-number-shown"),
         pytest.param(["predict", "--nonsense"], "No such option: --nonsense", id="unknown-option"),
         pytest.param(["predict", "x.jpg", "--model"], "'--model' requires an argument", id="no-value"),
         pytest.param(["predict"], "Missing argument 'SOURCE'", id="no-argument"),

@@ -106,7 +106,11 @@ def test_report_is_written_with_the_curves_of_the_run(ferkit_, csv, tmp_path):
     ("arguments", "model", "code", "said"),
     [
         pytest.param(
-            ["--split", "holiday"], None, 1, "has no split 'holiday'. It has: Training, PublicTest", id="split"
+            ["--split", "holiday"],
+            None,
+            2,
+            "Unknown split 'holiday'. Choices: Training (or train), PublicTest (or val), PrivateTest (or test), all. ",
+            id="split",
         ),
         pytest.param(["--tta", "flop"], None, 2, "Did you mean 'flip'?", id="tta"),
         pytest.param([], Reads(("yes", "no")), 1, "The model reads knows yes, no; the data has angry", id="classes"),

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 
 from ferkit import model_folder
 from ferkit.classifier import EmotionClassifier
@@ -104,7 +105,17 @@ def test_a_model_is_listed_by_its_card(capsys, monkeypatch, folder):
 
 
 def test_a_model_that_cannot_be_opened_is_listed_with_its_problem(capsys, folder):
-    rows, table = listed("models", capsys, [str(folder), "nowhere"])
+    with pytest.raises(typer.Exit) as ended:
+        lists.models([str(folder), "nowhere"], as_json=True)
+    assert ended.value.exit_code == 1
+    said = capsys.readouterr()
+    rows = {row["name"]: row for row in json.loads(said.out)}
+    problems = " ".join(said.err.split())
+    assert "is not a network" in problems
+    assert "No model at nowhere" in problems
+    with pytest.raises(typer.Exit):
+        lists.models([str(folder), "nowhere"])
+    table = capsys.readouterr().out
     assert not rows[str(folder)]["ready"]
     assert "is not a network" in rows[str(folder)]["problem"]
     assert "No model at nowhere" in rows["nowhere"]["problem"]

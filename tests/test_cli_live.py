@@ -77,6 +77,11 @@ def test_a_source_is_for_the_window(quick):
         run("clip.mp4")
 
 
+def test_saving_is_for_the_window(quick):
+    with pytest.raises(UsageError, match="--save is about the frames of --window"):
+        run("--save", "frames")
+
+
 # --- The window ---
 
 

@@ -102,6 +102,7 @@ def test_files(ferkit, tmp_path):
         pytest.param(["out", "--depth", "2"], 2, "--depth is about folders", id="depth"),
         pytest.param(["out", "--plot", "x.txt"], 2, "A plot is .png", id="plot"),
         pytest.param(["out", "--csv", "-"], 2, "--csv writes a file", id="standard-output"),
+        pytest.param(["out", "--csv", "x.parquet"], 2, "Expected a name that ends in .csv", id="csv-as-parquet"),
         pytest.param(["out", "--csv", "out"], 1, "Cannot write out", id="csv-is-a-folder"),
         pytest.param(["gone"], 1, "There is no gone", id="gone"),
         pytest.param(["."], 1, "holds no part-*.parquet", id="no-batch"),

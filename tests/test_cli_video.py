@@ -73,6 +73,10 @@ def test_files_and_summary(ferkit_video, clip, tmp_path):
     ]
 
 
+def test_one_frame_is_no_frames(ferkit_video, clip):
+    assert ", 1 frame looked at, " in ferkit_video(clip, "--every", 100)[1]
+
+
 def test_json_is_one_document(ferkit_video, clip):
     code, out, _ = ferkit_video(clip, "--json", "--smooth", 0)
     summary = json.loads(out)

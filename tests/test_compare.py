@@ -350,7 +350,7 @@ def test_command_prints_tables(ferkit_, csv):
         pytest.param(["small", "other", "CSV"], 1, "same classes: small knows angry", id="classes"),
         pytest.param(["small", "large", "CSV", "--tta", "flop"], 2, "Did you mean 'flip'?", id="tta"),
         pytest.param(["small", "large", "CSV", "--truth", "votes"], 2, "add --votes FILE", id="votes"),
-        pytest.param(["small", "large", "CSV", "--split", "holiday"], 1, "no split 'holiday'", id="split"),
+        pytest.param(["small", "large", "CSV", "--split", "holiday"], 2, "Unknown split 'holiday'", id="split"),
         pytest.param(["small", "large"], 2, "Missing argument", id="one word too few"),
         pytest.param(["small", "large", "missing.csv"], 1, "missing.csv", id="data"),
     ],

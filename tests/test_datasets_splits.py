@@ -10,7 +10,7 @@ import pytest
 from dataset_files import pictures, random_faces, row, rows_of, write_csv, write_tree
 from ferkit.datasets import cache, load_dataset, loading
 from ferkit.datasets.splits import stratified
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, UsageError
 
 A, B, C, D = random_faces(4, 6)
 # label, face, usage: A leaks under another label, B repeats in training, C repeats in PublicTest.
@@ -105,8 +105,10 @@ def test_official_splits_say_what_is_missing(tmp_path, usages, splits, note):
     assert {name: len(one) for name, one in dataset.splits.items()} == splits
     assert note in " ".join(dataset.notes)
     if "T" not in usages:
-        with pytest.raises(DatasetError, match="has no split 'train'"):
+        with pytest.raises(DatasetError, match=r"has no split 'train'\. It has: PublicTest \(or val\), all\."):
             _ = dataset.train
+    with pytest.raises(UsageError, match=r"Unknown split 'holiday'\. Choices: Training \(or train\)"):
+        dataset.split("holiday")
 
 
 VOTES = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"

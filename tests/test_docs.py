@@ -1,6 +1,8 @@
 """The documentation, run: every Python block, every `ferkit` command, every link; and nothing in it may be stale."""
 
+import ast
 import base64
+import builtins
 import doctest
 import importlib
 import importlib.machinery
@@ -228,7 +230,7 @@ def test_snippets_run(path, workplace):
     """In order, as a reader would: the Python blocks of a document share their names."""
     from ferkit.cli import app
 
-    names = {"ferkit": ferkit, "Path": Path, "__name__": "snippet"}
+    names = {"ferkit": ferkit, "__name__": "snippet"}
     for block in blocks_of(path):
         if block.language == "python":
             # Empty lines in front: a traceback then shows the line of the document.
@@ -238,6 +240,22 @@ def test_snippets_run(path, workplace):
                 if program == "ferkit":
                     code = app(arguments, standalone_mode=False)
                     assert not code, f"{path.name}:{block.line}: ferkit {shlex.join(arguments)} gave exit code {code}"
+
+
+@pytest.mark.parametrize("path", NAMED)
+def test_snippets_import_what_they_use(path):
+    """Also those that run for long: a name comes from this block or from one above it on the same page."""
+    known = {*dir(builtins), "ferkit", "__name__"}
+    for block in blocks_of(path):
+        if block.language == "python":
+            nodes = list(ast.walk(ast.parse(block.code)))
+            used = {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Load)}
+            known |= {one.id for one in nodes if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+            known |= {one.name for one in nodes if isinstance(one, ast.FunctionDef | ast.ClassDef)}
+            known |= {one.arg for one in nodes if isinstance(one, ast.arg)}
+            known |= {one.name for one in nodes if isinstance(one, ast.ExceptHandler) and one.name}
+            known |= {(one.asname or one.name).split(".")[0] for one in nodes if isinstance(one, ast.alias)}
+            assert used <= known, f"{path.name}:{block.line} uses {', '.join(sorted(used - known))}, imported nowhere"
 
 
 @pytest.mark.parametrize("path", NAMED)
@@ -254,6 +272,8 @@ def test_make_targets_and_extras_exist(path):
         if block.language == "sh":
             used = {words[1] for words in commands_of(block) if words[0] == "make"}
             assert used <= targets
+    # All pages install from a clone.
+    assert "pip install 'ferkit[" not in path.read_text()
     extras = set(re.findall(r"(?:ferkit|\.)\[(\w+)\]'", path.read_text()))
     assert extras <= set(project["optional-dependencies"])
 

@@ -202,3 +202,22 @@ def test_rows_that_are_not_named_again_stay_with_their_times(board, tmp_path):
     assert set(board()[1]) == {"first", "second"}, "nothing named: the page is written anew"
     Path(first, "model.onnx").write_bytes(bytes(10))
     assert board(first)[0]["Size and speed"]["`first`"][3] == "-", "another network's time says nothing"
+
+
+def test_the_packaged_model_is_marked_by_the_story_of_its_training():
+    from leaderboard_page import page
+
+    known = json.loads((BENCHMARKS / "leaderboard.json").read_text(encoding="utf-8"))
+    written = page(known)
+    assert written == (BENCHMARKS / "LEADERBOARD.md").read_text(encoding="utf-8"), "run leaderboard.py without a model"
+    assert "VOTERS.md" in written
+    (marked,) = {line.split("|")[1] for line in written.splitlines() if "(packaged as `default`)" in line}
+
+    others = [one | {"minutes": one.get("minutes", 0) + 0.01} for one in known]
+    assert "(packaged as" not in page(others), "no other run is taken for it"
+    named = [one | {"name": "default"} for one in known if f"`{one['name']}`" in marked]
+    assert "| `default` |" in page(named)
+    head = [one | {"name": f"{one['name']}/votes"} for one in known if f"`{one['name']}`" in marked]
+    assert "(packaged as" not in page(head), "a head on votes is another model"
+    several = [one | {"name": f"run-{n}", "minutes": one["minutes"] + n} for n, one in enumerate(named * 2)]
+    assert "`run` (packaged as `default` from `run-0`)" in page(several)

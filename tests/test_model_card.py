@@ -224,6 +224,14 @@ def test_degraded_faces_are_a_section_and_a_known_failure():
     assert "When pictures get worse" not in model_card.text_of(LEAST)
 
 
+def test_every_file_that_has_a_checksum_is_listed():
+    assert cells(body_of(model_card.text_of(CARD)), "file") == [
+        [f"`{name}`", f"`{checksum}`"] for name, checksum in CARD["sha256"].items()
+    ]
+    written = (model_folder.find("default") / "README.md").read_text(encoding="utf-8")
+    assert written == model_card.text_of(CARD), "run model_card.write on the folder"
+
+
 def test_figures_on_degraded_faces_go_into_the_card_of_their_own_model_only(tmp_path):
     place = Path(__file__).parents[1] / "tools" / "card_figures.py"
     tool = runpy.run_path(str(place))

@@ -125,6 +125,17 @@ def test_a_full_disk_is_named_with_the_table(kind, count, results, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", TABLES)
+@pytest.mark.parametrize("kind", TABLES)
+def test_the_name_of_another_table_is_refused(kind, ending, tmp_path):
+    """Whatever reads a table goes by its name."""
+    if kind == ending:
+        SINKS[kind](tmp_path / f"faces.{ending}", EMOTIONS)
+        return
+    with pytest.raises(UsageError, match=rf"faces\.{ending} ends as another .* ends in \.{kind}\."):
+        SINKS[kind](tmp_path / f"faces.{ending}", EMOTIONS)
+
+
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_full_disk_hides_no_other_error(kind, results, tmp_path):
     def interrupted():

@@ -11,9 +11,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 import ferkit
+from faces import face_set
+from ferkit.audit.suspects import find_suspects
 from ferkit.labels import EMOTIONS
 from ferkit.results import Box, Face, FaceEmotion, PictureResult
 from ferkit.rows import table_columns
@@ -44,6 +47,23 @@ def test_the_reference_is_what_the_code_says(page):
     assert written == tool("reference").pages()[page], "run python tools/reference.py"
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param("ferkit predict SOURCE... [OPTIONS]", id="several"),
+        pytest.param("ferkit evaluate MODEL... DATA [OPTIONS]", id="several, then one"),
+        pytest.param("ferkit live [SOURCE] [OPTIONS]", id="one or none"),
+        pytest.param("ferkit models [MODEL]... [OPTIONS]", id="any number"),
+    ],
+)
+def test_usages_say_how_many_words_a_command_takes(usage):
+    assert f"\n`{usage}`\n" in tool("reference").command_line()
+
+
+def test_the_help_says_how_many_models_it_takes(run_ferkit):
+    assert "ferkit models [OPTIONS] [MODEL]...\n" in run_ferkit("models", "--help")[1]
+
+
 def test_every_public_name_is_in_the_reference():
     listed = set(re.findall(r"^<!-- api: ferkit\.(\w+)", (DOCS / "reference" / "python.md").read_text(), re.MULTILINE))
     assert listed == set(ferkit.__all__) - {"__version__"}
@@ -68,6 +88,13 @@ def test_formats_names_every_key_of_a_command(words, table, run_ferkit, tmp_path
     assert keys <= rows_of(DOCS / "reference" / "formats.md")
 
 
+def test_formats_names_every_key_of_suspects():
+    faces = face_set(21, 1, "val")
+    found = find_suspects(faces, np.full((21, 7), 1 / 7, np.float32), [""] * 21, "x").to_dict()
+    listed = rows_of(DOCS / "reference" / "formats.md")
+    assert {"suspects", *found} <= listed
+
+
 def pages_in(navigation) -> list[str]:
     if isinstance(navigation, str):
         return [navigation]
@@ -80,6 +107,12 @@ def test_every_page_is_in_the_navigation_once():
     listed = pages_in(project["nav"])
     there = {place for path, place in tool("build_site").sources() if path.suffix in (".md", ".ipynb")}
     assert sorted(listed) == sorted(there)
+
+
+def test_the_settings_name_the_tool_that_uses_them():
+    said = (ROOT / "zensical.toml").read_text(encoding="utf-8").splitlines()[0]
+    for name in re.findall(r"tools/\w+\.py", said):
+        assert (ROOT / name).is_file(), name
 
 
 def test_every_picture_is_shown_and_has_its_command():

@@ -266,13 +266,16 @@ def _no_labels(path: Path) -> None:
         pytest.param("gone", None, "There is no ", id="nothing"),
         pytest.param("nul\0", None, "There is no ", id="no-path"),
         pytest.param("note.txt", _text, "is no table of faces", id="text"),
-        pytest.param("note.parquet", _text, "Cannot read ", id="no-parquet"),
+        pytest.param("note.parquet", _text, "note.parquet is no Parquet file, or its end is missing", id="no-parquet"),
+        pytest.param(
+            "short.parquet", lambda path: path.write_bytes(b"PAR1"), "short.parquet is no Parquet", id="short"
+        ),
         pytest.param("empty", _folder, "holds no part-*.parquet", id="empty-folder"),
         pytest.param("begun", _begun, "has no part done yet", id="begun"),
         pytest.param("t.parquet", _no_faces, "it has no column source, label", id="other-table"),
         pytest.param("mixed", _mixed, "has other columns than", id="other-classes"),
         pytest.param("more", _one_more_class, "has other columns than", id="one-more-class"),
-        pytest.param("cut", _cut_off, "Cannot read ", id="cut-off"),
+        pytest.param("cut", _cut_off, "part-000001.parquet is no Parquet file, or its end", id="cut-off"),
         pytest.param("t.csv", _words, "Cannot read ", id="words-for-numbers"),
         pytest.param("l.csv", _no_labels, "more than 1,000 labels", id="no-labels"),
         pytest.param("memory://nothing/here", None, "holds no part-*.parquet", id="address"),

@@ -383,7 +383,7 @@ def test_models_that_have_seen_the_faces(command, fer, words, changes, code, sai
         pytest.param(["--suspects", "5", "--predictions", "m", "--folds", "3"], 2, "nothing is trained", id="both"),
         pytest.param(["--suspects", "5", "--folds", "1"], 2, "folds must be at least 2", id="one fold"),
         pytest.param(["--suspects", "5", "--epochs", "0"], 2, "epochs must be at least 1", id="no epoch"),
-        pytest.param(["--suspects", "5", "--predictions", "m", "--among", "x"], 1, "no split 'x'", id="split"),
+        pytest.param(["--suspects", "5", "--predictions", "m", "--among", "x"], 2, "Unknown split 'x'", id="split"),
     ],
 )
 def test_words_that_make_no_sense(command, fer, words, code, said):

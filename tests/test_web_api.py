@@ -313,8 +313,17 @@ def test_a_port_that_is_taken_is_one_clear_line():
 
     with running() as server:
         port = server.listening.getsockname()[1]
-        with pytest.raises(FerkitError, match=f"Cannot listen on 127.0.0.1, port {port}: "):
+        with pytest.raises(FerkitError, match=f"Cannot listen on 127.0.0.1, port {port}: .* Take another --port"):
             listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["256.1.1.1", "192.0.2.7", "a..b"])
+def test_a_host_that_is_not_this_machine_is_blamed_itself(host):
+    """192.0.2.0/24 is for documentation: no machine has such an address."""
+    from ferkit.web.server import listen
+
+    with pytest.raises(FerkitError, match=rf"Cannot listen on {host}, port 0: .*\. Take another --host"):
+        listen(host, 0)
 
 
 def test_answers_leave_at_once():

@@ -96,6 +96,18 @@ def test_what_cannot_be_explained_says_why(query, request_, status, code):
     assert "\n" not in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("query", "request_", "said"),
+    [
+        pytest.param("?face=9", {}, "face must be 1 to 3, the faces of this picture. Received: 9.", id="number"),
+        pytest.param("?face=9", {"data": BLACK}, "No face was found in this picture.", id="no-face"),
+        pytest.param("?x=1&y=99", {}, "No face was found there.", id="place"),
+    ],
+)
+def test_a_face_that_is_not_there(query, request_, said):
+    assert ask(query, **request_).json()["error"] == {"code": "no_face", "message": said}
+
+
 def test_explanations_and_refusals_are_counted():
     async def go():
         async with client_of(None, recognizer()) as client:

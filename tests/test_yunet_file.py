@@ -114,8 +114,11 @@ def test_offline_touches_no_network(online, server, monkeypatch):
             weights().parent.mkdir(parents=True)
             weights().write_bytes(b"half a download")
         assert "FERKIT_OFFLINE is set" in DETECTORS["yunet"].problem()
-        with pytest.raises(MissingDependencyError, match="checksum" if wrong else "no face_detection"):
+        with pytest.raises(MissingDependencyError, match="checksum" if wrong else "no face_detection") as caught:
             load_detector("yunet")
+        said = str(caught.value)
+        assert f"FERKIT_OFFLINE is set. Unset FERKIT_OFFLINE to have it downloaded, put {yunet_file.NAME} into" in said
+        assert said.endswith("name it in FERKIT_YUNET, or use --detector haar.")
         assert load_detector("auto").name == "haar"
         assert yunet_file.download_note() is None
     assert server.seen == []
@@ -124,7 +127,9 @@ def test_offline_touches_no_network(online, server, monkeypatch):
 
 def test_a_file_of_the_users_own_is_never_replaced(online, server, monkeypatch, tmp_path):
     monkeypatch.setenv("FERKIT_YUNET", str(tmp_path / "gone.onnx"))
-    with pytest.raises(MissingDependencyError, match=r"gone\.onnx, where no file is"):
+    with pytest.raises(
+        MissingDependencyError, match=r"gone\.onnx, where no file is\. Name .*, unset FERKIT_YUNET .*haar"
+    ):
         load_detector("yunet")
     (tmp_path / "gone.onnx").write_bytes(b"something else")
     with pytest.raises(MissingDependencyError, match="no YuNet network"):

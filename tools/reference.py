@@ -68,7 +68,10 @@ def _sentences(command: Any) -> list[str]:
 
 
 def _shape(argument: Any) -> str:
-    return f"{argument.metavar or argument.name.upper()}{'...' if argument.nargs == -1 else ''}"
+    """`DATA`, `[SOURCE]` where it may be left out, `SOURCE...` where there may be several; `MODEL... DATA` says so itself."""
+    name = argument.metavar or argument.name.upper()
+    shape = name if argument.required else f"[{name}]"
+    return f"{shape}..." if argument.nargs == -1 and "..." not in name else shape
 
 
 def _spelling(option: Any) -> str:

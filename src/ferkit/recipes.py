@@ -57,7 +57,7 @@ class TrainConfig:
     recalibrate: after each epoch the running statistics of batch normalisation are taken anew from clean faces, see
         `ferkit.models.statistics`.
     patience: epochs without a better validation accuracy after which training stops; None never stops early.
-    init: a model to start from; layers with the same name and shapes take its weights.
+    init: a model to start from; layers with the same name and shapes take its weights, the head only from the same classes.
     weights: of a `keras.applications` network: none, imagenet, or a file, see `ferkit.models.pretrained`.
     head_epochs: epochs at the start in which only the last layer learns, at `learning_rate`; 0 trains everything at once.
     thaw: layers of the base, from its top, that learn after that; None is all. thaw_rate: their peak rate; None takes a

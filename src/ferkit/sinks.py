@@ -71,6 +71,7 @@ class Table(ABC):
         self.target = Path(target)
         if self.target.is_dir():
             raise UsageError(f"{target} is a folder. Expected a file to write.")
+        check_ending(self.target, type(self))
         self.keys = keys
         self.columns = table_columns(classes, keys, more)
         self._open: ExitStack | None = None
@@ -124,6 +125,23 @@ class Table(ABC):
     @abstractmethod
     def _start(self, draft: Path, opening: ExitStack) -> None:
         """Open the draft; what must happen before it is renamed goes on the stack."""
+
+
+def tables() -> dict[str, type[Table]]:
+    """The kinds of table, each by the ending of its files."""
+    kinds = {f".{name}": kind for name, kind in SINKS.items()}
+    return {ending: kind for ending, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Table)}
+
+
+def check_ending(target: Path, kind: type[Table]) -> None:
+    """Refuse a name that ends as another kind of table does: whatever reads it would go by that. Raises `UsageError`."""
+    endings = tables()
+    other = endings.get(target.suffix.lower())
+    if other is not None and not issubclass(kind, other):
+        own = [ending for ending, one in endings.items() if issubclass(kind, one)]
+        raise UsageError(
+            f"{target} ends as another kind of table than is to be written. Expected a name that ends in {', '.join(own)}."
+        )
 
 
 @SINKS.register("csv")

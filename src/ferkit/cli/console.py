@@ -94,7 +94,14 @@ def _one_line() -> Iterator[None]:
             raise  # no arguments at all: the help is shown
         command = context.command_path if context is not None else "ferkit"
         end = "" if message.endswith("?") else "."
-        raise UsageError(f"{message}{end} See '{command} --help'.") from problem
+        raise UsageError(f"{message}{end}{_received(problem)} See '{command} --help'.") from problem
+
+
+def _received(problem: Exception) -> str:
+    """What came, where Pydantic refused a value: of its error Typer takes the words, which leave the value out."""
+    errors = getattr(problem.__cause__, "errors", None)
+    refused = errors() if callable(errors) else ()
+    return f" Received: {refused[0]['input']}." if refused and "input" in refused[0] else ""
 
 
 def run(app: Callable[[], Any]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,19 +22,27 @@ Row = tuple[dict[str, Any], Sequence[str]]
 
 def models(
     others: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Your own, beside those of the package.")
+        list[str] | None, typer.Argument(metavar="MODEL", help="Your own, beside those of the package.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List trained models for predict and evaluate, with their speed here, and architectures for train.
+
+    If one that you name cannot be used, all are listed and the exit code is 1 at the end.
 
     Example: ferkit models runs/mine
     """
     from ferkit import model_folder
 
     with notes.status("Measuring"):
-        trained = [_trained(name) for name in (*model_folder.PACKAGED, *(others or ()))]
-    _show({"trained": trained, "architectures": _architectures()}, as_json)
+        packaged = [_trained(name) for name in model_folder.PACKAGED]
+        own = [_trained(name) for name in others or ()]
+    _show({"trained": [*packaged, *own], "architectures": _architectures()}, as_json)
+    problems = [row["problem"] for row, _ in own if not row["ready"]]
+    for problem in problems:
+        fail(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def detectors(as_json: AsJson = False) -> None:

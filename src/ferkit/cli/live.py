@@ -20,7 +20,7 @@ def live(
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
-    save: Annotated[Path, typer.Option(metavar="DIR", help="Where --window saves frames.")] = Path(),
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Where --window saves frames. [default: .]")] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="One line of JSON: the address, or the frames shown.")
@@ -38,8 +38,10 @@ def live(
         raise UsageError(
             f"The page chooses its camera or video itself. For {source} take: ferkit live {source} --window"
         )
+    if save is not None and not window:
+        raise UsageError("--save is about the frames of --window, which is missing.")
     if window:
-        _show_window(source or "0", blur_faces, model, detector, min_confidence, save, as_json)
+        _show_window(source or "0", blur_faces, model, detector, min_confidence, save or Path(), as_json)
     else:
         _show_page(blur_faces, model, detector, min_confidence, open_page, as_json)
 

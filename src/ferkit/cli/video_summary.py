@@ -9,6 +9,7 @@ from ferkit.palette import color_of
 from ferkit.sources import printable_name
 from ferkit.video.plot import clock
 from ferkit.video.timeline import PersonTimeline, Timeline
+from ferkit.wording import count
 
 _MOST_PEOPLE = 20
 _MOST_LABELS = 3
@@ -20,7 +21,7 @@ def print_summary(timeline: Timeline) -> None:
     people, end = timeline.by_presence, timeline.end_s
     faces = timeline.frames_with_faces / max(timeline.frames, 1)
     output.print(
-        f"{printable_name(timeline.source)}: {clock(end, end)}, {timeline.frames} frames looked at, "
+        f"{printable_name(timeline.source)}: {clock(end, end)}, {count(timeline.frames, 'frame')} looked at, "
         f"{len(people)} {'person' if len(people) == 1 else 'people'}, faces in {faces:.0%} of the frames",
         markup=False,
         soft_wrap=True,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, UsageError
 
 Faces = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -159,9 +159,11 @@ class Dataset:
     findings: Findings | None = None
 
     def split(self, name: str) -> FaceSet:
-        """One split by its published name or by train, val, test, all; a `DatasetError` names those there are.
+        """One split by its published name or by train, val, test, all.
 
         `test` of a set without PrivateTest is its held-out validation split (the notes say so).
+
+        Raises `UsageError` for a name that no split has, `DatasetError` for one that this set has not.
         """
         if name == "all":
             return concatenate(list(self.splits.values()), "all")
@@ -171,7 +173,12 @@ class Dataset:
                 return self.splits[candidate]
         if name == "test":
             return self.split("val")
-        raise DatasetError(f"{self.source} has no split {name!r}. It has: {', '.join([*self.splits, 'all'])}.")
+        synonyms = {**SPLIT_ALIASES, **published_as}
+        there = ", ".join(f"{one} (or {synonyms[one]})" if one in synonyms else one for one in self.splits)
+        if name not in synonyms:
+            choices = ", ".join(f"{published} (or {alias})" for alias, published in SPLIT_ALIASES.items())
+            raise UsageError(f"Unknown split {name!r}. Choices: {choices}, all. {self.source} has: {there}.")
+        raise DatasetError(f"{self.source} has no split {name!r}. It has: {there}, all.")
 
     @property
     def train(self) -> FaceSet:

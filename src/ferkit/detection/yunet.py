@@ -39,7 +39,10 @@ class YunetDetector:
     def __init__(self) -> None:
         path, problem = yunet_file.find()
         if problem:
-            raise MissingDependencyError(f"The yunet detector cannot be used: {problem}. Or use --detector haar.")
+            raise MissingDependencyError(
+                f"The yunet detector cannot be used: {yunet_file.problem() or problem}. {yunet_file.remedy()}, or use "
+                "--detector haar."
+            )
         self._network = _load(path, path.stat().st_mtime_ns)
 
     def __call__(self, image: RgbImage, /) -> list[Face]:

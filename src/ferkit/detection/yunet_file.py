@@ -51,6 +51,16 @@ def problem() -> str | None:
     return f"{trouble}, and FERKIT_OFFLINE is set" if offline() else trouble
 
 
+def remedy() -> str:
+    """What to do where it cannot be used, as the first half of a sentence."""
+    if os.environ.get("FERKIT_YUNET"):
+        return f"Name a {NAME} that is there, unset FERKIT_YUNET to take the usual one"
+    fetch = (
+        "Unset FERKIT_OFFLINE to have it downloaded" if offline() else "Call ferkit.detection.fetch_weights('yunet')"
+    )
+    return f"{fetch}, put {NAME} into {find()[0].parent}, name it in FERKIT_YUNET"
+
+
 def download_note() -> str | None:
     """What using it will download, in a few words; None if it is here or nothing may be downloaded."""
     return f"downloads {SIZE / 1e6:.1f} MB on first use" if find()[1] and _may_download() else None

@@ -27,7 +27,7 @@ from ferkit.model_card.words import (
     split,
     table,
 )
-from ferkit.model_folder import CARD_FILE, INTENDED_USE, KERAS_FILE, ONNX_FILE
+from ferkit.model_folder import CARD_FILE, INTENDED_USE, ONNX_FILE
 
 README_FILE = "README.md"
 
@@ -236,7 +236,7 @@ print(dict(zip(card["classes"], (powers / powers.sum()).tolist())))
 
 def _origin(card: Entries) -> Iterator[str]:
     sums = entries(card, "sha256")
-    rows = [(f"`{name}`", f"`{code(sums[name])}`") for name in (KERAS_FILE, ONNX_FILE) if name in sums]
+    rows = [(f"`{code(name)}`", f"`{code(checksum)}`") for name, checksum in sums.items()]
     if rows:
         yield table(("file", "SHA-256"), rows)
     versions = ", ".join(f"{plain(name)} {plain(number)}" for name, number in entries(card, "versions").items())

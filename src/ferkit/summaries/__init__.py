@@ -36,7 +36,7 @@ def summarize(
         progress: told what is read, how many files are done, and of how many.
 
     Raises:
-        UsageError: an unknown grouping or a value that makes no sense.
+        UsageError: an unknown grouping, or a value or the name of a file that makes no sense.
         DatasetError: `out` is no table of faces or cannot be read. FerkitError: the CSV cannot be written.
         MissingDependencyError: DuckDB, fsspec or what an address needs is not installed.
     """
@@ -45,8 +45,12 @@ def summarize(
         raise UsageError(f"depth must be at least 1. Received: {depth}.")
     if not 0 <= min_confidence <= 1:
         raise UsageError(f"min_confidence must be from 0 to 1. Received: {min_confidence}.")
+    from ferkit.sinks import CsvTable, check_ending
     from ferkit.summaries.answers import answered
     from ferkit.summaries.scan import counted
+
+    if csv is not None:
+        check_ending(Path(csv), CsvTable)
 
     with counted(
         out, key=grouping.key, dated=grouping.timed, min_confidence=float(min_confidence), progress=progress

@@ -26,6 +26,10 @@ _READERS = {
 }
 
 
+# How DuckDB says so, in words about bytes.
+_NO_PARQUET = re.compile(r"No magic bytes found at end of file '(.+)'|File '(.+)' too small to be a Parquet file")
+
+
 @dataclass(frozen=True)
 class FaceTable:
     """The files of a table, escaped as DuckDB takes them, and how it reads them.
@@ -117,7 +121,14 @@ def one_line(table: FaceTable, errors: type[Exception]) -> Iterator[None]:
     except FerkitError:
         raise
     except (errors, OSError) as problem:
-        raise DatasetError(f"Cannot read {table.name}: {first_line(problem)}") from problem
+        said = first_line(problem)
+        if table.reader == PARQUET and (found := _NO_PARQUET.search(said)):
+            others = ", ".join(suffix for suffix, reader in _READERS.items() if reader != PARQUET)
+            raise DatasetError(
+                f"{found[1] or found[2]} is no Parquet file, or its end is missing. Expected what ferkit batch or "
+                f"ferkit predict --parquet wrote; another kind of table under its own ending: {others}."
+            ) from problem
+        raise DatasetError(f"Cannot read {table.name}: {said}") from problem
     except Exception as problem:  # every store has errors of its own
         if table.filesystem is None:
             raise

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ferkit.errors import UsageError
 from ferkit.rows import VIDEO_KEYS, Row, face_columns, raw_columns
-from ferkit.sinks import SINKS, Table
+from ferkit.sinks import Table, tables
 from ferkit.video.timeline import FrameFaces, Timeline
 
 
@@ -16,13 +16,10 @@ def video_table(target: Path, classes: tuple[str, ...]) -> Table:
 
 def check_table(target: Path) -> type[Table]:
     """The kind of that table."""
-    kinds = {f".{name}": SINKS[name] for name in SINKS}
-    tables: dict[str, type[Table]] = {
-        suffix: kind for suffix, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Table)
-    }
-    kind = tables.get(target.suffix.lower())
+    kinds = tables()
+    kind = kinds.get(target.suffix.lower())
     if kind is None:
-        raise UsageError(f"{target} is no table that ferkit writes. Expected a name that ends in {', '.join(tables)}.")
+        raise UsageError(f"{target} is no table that ferkit writes. Expected a name that ends in {', '.join(kinds)}.")
     return kind
 
 

@@ -101,12 +101,17 @@ class Explainer:
             return self._open[name]
 
     def _chosen(self, faces: Sequence[Face], wanted: Wanted) -> Sequence[Face]:
+        if not faces:
+            raise Refusal(422, "no_face", "No face was found in this picture.")
         if (x := wanted.x) is not None and (y := wanted.y) is not None:
             there = [one for one in faces if one.box.x1 <= x < one.box.x2 and one.box.y1 <= y < one.box.y2]
             # Of faces that overlap the one whose middle is nearest.
             there.sort(key=lambda one: abs(one.box.x1 + one.box.x2 - 2 * x) + abs(one.box.y1 + one.box.y2 - 2 * y))
             faces = there[:1]
         elif wanted.face is not None:
+            if wanted.face > len(faces):
+                message = f"face must be 1 to {len(faces)}, the faces of this picture. Received: {wanted.face}."
+                raise Refusal(422, "no_face", message)
             faces = faces[wanted.face - 1 : wanted.face]
         if not faces:
             raise Refusal(422, "no_face", "No face was found there.")

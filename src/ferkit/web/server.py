@@ -1,6 +1,7 @@
 """Running the application: a socket of our own, an address to announce, a clean stop."""
 
 import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ from ferkit.errors import FerkitError
 from ferkit.web.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Taken by another, for those with more rights, or no port at all. All else that forbids listening is about the address.
+_OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES, errno.EPERM, socket.EAI_SERVICE)
 # Requests that are at work when the server is told to stop get so long to end.
 _GRACE_S = 5
 # For which an unused connection is kept. Longer than HTTPX keeps it (5 s): where both give up at the same moment, a request
@@ -33,9 +36,11 @@ def listen(host: str, port: int) -> socket.socket:
         # asyncio sends at once only through sockets that say they are TCP; else each answer waits 40 ms for an
         # acknowledgement (Nagle's algorithm).
         return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
-    except (OSError, OverflowError) as problem:
-        why = getattr(problem, "strerror", None) or problem
-        raise FerkitError(f"Cannot listen on {host}, port {port}: {why}. Take another --port, or 0 for any.") from None
+    except (OSError, OverflowError, UnicodeError) as problem:
+        why = str(getattr(problem, "strerror", None) or problem).rstrip(".")
+        of_port = isinstance(problem, OverflowError) or getattr(problem, "errno", None) in _OF_THE_PORT
+        other = "--port, or 0 for any" if of_port else "--host, such as 127.0.0.1"
+        raise FerkitError(f"Cannot listen on {host}, port {port}: {why}. Take another {other}.") from None
 
 
 def address_of(listening: socket.socket) -> str:
