@@ -68,8 +68,8 @@ class Row:
         packaged = [one["name"] for one in self.runs if is_packaged(one)]
         if not packaged or self.name == model_folder.DEFAULT:
             return f"`{self.name}`"
-        seed = f" from `{packaged[0]}`" if len(self.runs) > 1 else ""
-        return f"`{self.name}` (packaged as `{model_folder.DEFAULT}`{seed})"
+        run = f"its run `{packaged[0]}` is " if len(self.runs) > 1 else ""
+        return f"`{self.name}` ({run}packaged as `{model_folder.DEFAULT}`)"
 
 
 def is_packaged(record: Record) -> bool:

@@ -211,13 +211,13 @@ def test_the_packaged_model_is_marked_by_the_story_of_its_training():
     written = page(known)
     assert written == (BENCHMARKS / "LEADERBOARD.md").read_text(encoding="utf-8"), "run leaderboard.py without a model"
     assert "VOTERS.md" in written
-    (marked,) = {line.split("|")[1] for line in written.splitlines() if "(packaged as `default`)" in line}
+    (marked,) = {line.split("|")[1] for line in written.splitlines() if "packaged as `default`)" in line}
 
     others = [one | {"minutes": one.get("minutes", 0) + 0.01} for one in known]
-    assert "(packaged as" not in page(others), "no other run is taken for it"
+    assert "packaged as `default`)" not in page(others), "no other run is taken for it"
     named = [one | {"name": "default"} for one in known if f"`{one['name']}`" in marked]
     assert "| `default` |" in page(named)
     head = [one | {"name": f"{one['name']}/votes"} for one in known if f"`{one['name']}`" in marked]
-    assert "(packaged as" not in page(head), "a head on votes is another model"
+    assert "packaged as `default`)" not in page(head), "a head on votes is another model"
     several = [one | {"name": f"run-{n}", "minutes": one["minutes"] + n} for n, one in enumerate(named * 2)]
-    assert "`run` (packaged as `default` from `run-0`)" in page(several)
+    assert "`run` (its run `run-0` is packaged as `default`)" in page(several)
