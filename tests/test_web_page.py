@@ -265,6 +265,7 @@ def test_why_says_what_the_frame_alone_shows_where_the_bars_say_otherwise(open_p
         page.wait_for_selector(".why-legend")
         assert labels(page) == {"1": "disgust"}
         assert re.search(r"This frame alone: (?!disgust)\w+\.", page.inner_text(".why"))
+        page.close()  # before the server: else it complains of a lost connection
 
 
 def test_a_video_is_played_here_and_its_frames_are_looked_at(open_page, server, tmp_path):
@@ -368,6 +369,7 @@ def test_a_stream_that_fell_asleep_wakes_with_the_next_frame(open_page):
         page.evaluate("document.getElementById('video').play()")
         page.wait_for_selector("#status[data-state='live']")
         page.wait_for_selector(".person[data-track='1']")
+        page.close()  # before the server: else it complains of a lost connection
 
 
 ANSWERS = """async () => {

@@ -166,6 +166,7 @@ def test_auto_gives_up_soon_and_does_not_try_again_within_the_hour(online, serve
     assert server.seen == ["/slow"]
     marker = weights().with_name(f"{yunet_file.NAME}.failed.txt")
     os.utime(marker, (time.time() - 3601,) * 2)
+    monkeypatch.setattr(yunet_file, "_SHORT_SECONDS", 30)
     online("gone")
     assert "no such file" in load_detector("auto").reason
     assert server.seen == ["/slow", "/gone"]

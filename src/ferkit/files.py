@@ -132,4 +132,5 @@ def write_encoded(
     with write_atomically(target, error) as draft:
         stream = BytesIO()
         encode(stream)
-        draft.write_bytes(stream.getbuffer())
+        # Not its buffer: an error that holds one crashes the garbage collector of Python 3.12.1 (python/cpython#111049).
+        draft.write_bytes(stream.getvalue())
