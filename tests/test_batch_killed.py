@@ -249,6 +249,21 @@ def test_two_drivers_do_not_meet(pictures, tmp_path):
         batch.run(pictures, tmp_path / "out", engine="inline", **settings())
 
 
+def test_told_to_end_while_the_marker_is_written_it_takes_it_along(tmp_path, monkeypatch):
+    """A `with` block that is not yet entered has no end either."""
+    storage = Folder(tmp_path)
+    write = storage.write
+
+    def told(*arguments, **options):
+        write(*arguments, **options)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(storage, "write", told, raising=False)
+    with pytest.raises(SystemExit), Attempt(storage, 3):
+        raise AssertionError("it must not begin")
+    assert storage.names("_job/begun") == []
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_told_to_end_it_ends_all_and_holds_nothing_against_any_picture(number, code, tmp_path):
     (tmp_path / "grey.png").write_bytes(face(90, size=700))

@@ -78,7 +78,11 @@ class Attempt:
                 f"{_UNEXPLAINED} processes died in part {self._part}, and at none of its pictures. Is there enough memory "
                 "for so many workers? Run the same command again to go on."
             )
-        self.at(None)
+        try:
+            self.at(None)
+        except BaseException as told:  # SIGTERM, for one: what raises in here gets no `__exit__`
+            self.__exit__(type(told), told, told.__traceback__)
+            raise
         return self
 
     def __exit__(
