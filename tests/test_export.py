@@ -205,6 +205,26 @@ def test_eight_bits_are_smaller_and_near(folder, onnx_file, tmp_path):
     assert [list(one.dims) for one in graph.initializer if one.name in scales] == [[8], [8]], "one for each channel"
 
 
+def test_what_the_quantizer_only_logs_is_an_error_in_one_line(folder, tmp_path, monkeypatch, caplog, capfd):
+    """On a full disk it cannot write what it joined, says so with a traceback, and goes on without."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession
+
+    def full(model, options=None, **more):
+        if options is not None and options.optimized_model_filepath:
+            raise RuntimeError("Protobuf serialization failed.")
+        return session(model, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", full)
+    with pytest.raises(
+        ModelError, match=r"^The network cannot be written in eight bits: .*serialization failed\. Is there room"
+    ):
+        export.export(folder, tmp_path / "small.onnx", "onnx-int8")
+    assert list(tmp_path.iterdir()) == []
+    assert "Traceback" not in caplog.text + capfd.readouterr().err
+
+
 def test_eight_bits_are_fitted_to_the_faces_given(folder, tmp_path):
     """Faces that are all nearly black leave no room for light ones, and the check says so."""
     dark = np.random.default_rng(0).integers(0, 3, (64, 48, 48, 1), dtype=np.uint8)

@@ -41,12 +41,14 @@ def quantize(model: Any, faces: npt.NDArray[np.uint8]) -> Any:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, _quiet() as complaints:
         plain, fused, small = (Path(folder) / f"{name}.onnx" for name in ("plain", "fused", "small"))
         onnx.save(model, plain)
         try:
             # Joins what would else be rounded twice, such as a convolution and the normalisation behind it.
             quant_pre_process(plain, fused, skip_symbolic_shape=True)
+            if complaints:  # it would go on with what is not joined
+                raise ModelError(f"{complaints[-1]} Is there room in {tempfile.gettempdir()}?")
             quantize_static(
                 fused,
                 small,
@@ -66,12 +68,22 @@ def quantize(model: Any, faces: npt.NDArray[np.uint8]) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer from advising, through the root logger, what was done already."""
-    root = logging.getLogger()
+def _quiet() -> Iterator[list[str]]:
+    """Keep the quantizer from advising, through the root logger, what was done already; what it says that went wrong.
+
+    It logs the errors of its first step with their tracebacks, and goes on.
+    """
+    root, first_step = logging.getLogger(), logging.getLogger("onnxruntime.quantization.shape_inference")
+    complaints: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: complaints.append(record.getMessage().strip().split("\n")[-1])  # type: ignore[method-assign]
     level = root.level
     root.setLevel(logging.ERROR)
+    first_step.addHandler(handler)
+    first_step.propagate = False
     try:
-        yield
+        yield complaints
     finally:
         root.setLevel(level)
+        first_step.removeHandler(handler)
+        first_step.propagate = True
