@@ -67,6 +67,7 @@ def rows_of(files, out):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # three processes that load everything, wherever the machine has other things to do
 def test_killed_and_run_again_it_has_every_row_once(bucket, run, tmp_path):
     import fsspec

@@ -50,10 +50,10 @@ DOCUMENTS = [
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
-# They train, several times over; CI runs them.
-TRAINING = {"training.md", "fine-tuning.md", "models.md", "tutorial.md", "tuning.md"}
+# They train, several times over, or export, or measure; CI runs them.
+LONG = {"training.md", "fine-tuning.md", "models.md", "tutorial.md", "tuning.md", "mobile.md", "evaluation.md"}
 SNIPPETS = [
-    pytest.param(path, marks=[pytest.mark.slow] if path.name in TRAINING else [], id=str(path.relative_to(ROOT)))
+    pytest.param(path, marks=[pytest.mark.slow] if path.name in LONG else [], id=str(path.relative_to(ROOT)))
     for path in DOCUMENTS
 ]
 REGISTRIES = (ARCHITECTURES, DEGRADATIONS, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)

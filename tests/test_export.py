@@ -304,6 +304,7 @@ def test_repairs_never_change_the_answer(build, tmp_path):
 
 
 @pytest.mark.shared
+@pytest.mark.slow
 def test_keras_and_onnx_agree_on_real_faces(shared, tmp_path):
     """The issue's own words: equal within 1e-4 on 1,000 faces; eight bits lose at most 0.3 points."""
     from ferkit.datasets import load_dataset

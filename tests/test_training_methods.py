@@ -58,8 +58,10 @@ def assert_resumes_to_the_bit(data, whole, parts, after: int, **options):
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"optimizer": "lion", "learning_rate": 1e-4, "weight_decay": 0.1}, id="lion"),
-        pytest.param({"schedule": "onecycle"}, id="onecycle"),
+        pytest.param(
+            {"optimizer": "lion", "learning_rate": 1e-4, "weight_decay": 0.1}, id="lion", marks=pytest.mark.slow
+        ),
+        pytest.param({"schedule": "onecycle"}, id="onecycle", marks=pytest.mark.slow),
         pytest.param({"accumulate": 3, "average": 0.5}, id="accumulate"),
         pytest.param({"focal": 1.0, "class_weight": 0.5, "bootstrap": 0.1}, id="objective"),
         pytest.param({"sharpness": 0.05, "optimizer": "sgd"}, id="sharpness", marks=needs_tensorflow),
