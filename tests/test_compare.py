@@ -9,6 +9,7 @@ import pytest
 import ferkit.classifier
 from ferkit.audit.comparison import Comparison, compare
 from ferkit.audit.comparison_page import write_page
+from ferkit.audit.comparison_tables import p_value
 from ferkit.audit.paired import cohen_kappa, holm, mcnemar_exact, mcnemar_midp, paired_interval
 from ferkit.cli import main
 from ferkit.datasets import load_dataset
@@ -315,6 +316,11 @@ def ferkit_(monkeypatch, capsys, models):
         return left.value.code or 0, out, err
 
     return call
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.046, "0.046"), (0.0041, "0.0041"), (0.1234, "0.12"), (1e-9, "< 0.0001")])
+def test_a_p_is_never_rounded_to_the_line(p, said):
+    assert p_value(p) == said
 
 
 def test_command(ferkit_, csv, tmp_path):

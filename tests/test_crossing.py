@@ -73,6 +73,13 @@ def test_classes_match_by_name_alias_and_map():
     assert "boredom counts as sad, contempt (1 face) is left out" in matched.note
 
 
+def test_two_names_of_one_class_count_together():
+    faces = faces_of([0, 1, 2, 1], ["anger", "angry", "boredom"])
+    found, matched = match_classes(("happy", "angry"), faces, {"boredom": "happy"})
+    assert matched.counts == {"angry": 3, "boredom": 1}
+    assert [found.classes[label] for label in found.labels] == ["angry", "angry", "happy", "angry"]
+
+
 def test_the_same_classes_need_no_word():
     votes = np.eye(2, dtype=np.float32)[[0, 1]]
     faces = faces_of([0, 1], ["sad", "happy"], votes=votes)

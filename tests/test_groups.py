@@ -184,6 +184,17 @@ def test_a_gap_that_is_all_in_the_mix_of_classes_goes_away(tmp_path, source):
     assert found.same_mix_gap.difference < 0.05
 
 
+def test_groups_and_people_may_be_called_na_and_faces_without_a_group_are_counted(tmp_path, source):
+    rows = [[str(n), ("EU", "NA", "")[n % 3], ("NA", "None", "nan")[n % 3]] for n in range(120)]
+    data = faces(120)
+    table = join_groups(write(tmp_path / "t.csv", ["row", "region", "who"], *rows), data, source, person_column="who")
+    assert set(table.columns["region"]) == {"EU", "NA", None}
+    assert set(table.people) == {"NA", "None", None}
+    (found,) = group_report(measured(data, np.ones(120, bool)), replace(table, people=None)).comparisons
+    assert [(one.name, one.n) for one in found.groups] == [("EU", 40), ("NA", 40)]
+    assert "40 faces in no group." in verdict(found)
+
+
 def test_what_cannot_be_concluded_is_said(tmp_path, source):
     (found,) = report_on(tmp_path, source, ["a"] * 40 + ["b"] * 10, np.ones(50, bool)).comparisons
     assert found.gap is None

@@ -159,6 +159,20 @@ def test_two_heads_leave_two_models_each_measured_on_its_own(tmp_path):
     assert run.history[-1]["val_votes_accuracy"] > 0.3
 
 
+@pytest.mark.usefixtures("no_serving_copy")
+def test_held_out_faces_without_a_first_choice_cost_the_head_on_votes_alone(tmp_path, capsys):
+    """All voters are torn between two classes, which is found only after the training."""
+    data = with_votes(small_dataset(size=16))
+    torn = np.tile(np.array([0.5, 0.5, 0, 0, 0, 0, 0], np.float32), (len(data.val), 1))
+    data = replace(data, splits={**data.splits, "PublicTest": replace(data.val, votes=torn)})
+    from ferkit.training import train as aloud
+
+    run = aloud(data, "tutorial", out=tmp_path / "run", votes_weight=0.5, **{**QUICK, "epochs": 1})
+    assert run.classifier.card["metrics"]["truth"] == "labels"
+    assert not (run.folder / "votes").exists()
+    assert "No face of PublicTest has a first choice of voters" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_teachers_answers_are_kept_with_the_run(tmp_path):
     data = small_dataset(size=16)
     teacher = train(data, "tutorial", out=tmp_path / "teacher", **QUICK)
