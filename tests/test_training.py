@@ -433,5 +433,8 @@ def test_resume_catches_up_with_the_table_and_refuses_other_targets(tmp_path):
     table.write_text("".join(whole.splitlines(keepends=True)[:-1]))
     with pytest.raises(TrainingError, match="trained with votes"):
         train(data, out=tmp_path / "run", resume=True)
+    corrected = replace(data, splits={**data.splits, "Training": replace(data.train, votes=votes[:, ::-1])})
+    with pytest.raises(TrainingError, match="trained with other votes"):
+        train(corrected, out=tmp_path / "run", resume=True)
     train(voted, out=tmp_path / "run", resume=True)
     assert table.read_text() == whole

@@ -1,6 +1,7 @@
 """The folder of a training run: which one, what is written into it, and what a resumed run must agree with."""
 
 import csv
+import hashlib
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from ferkit.recipes import TrainConfig
 CONFIG_FILE = "config.json"
 _ENVIRONMENT_FILE = "environment.json"
 _LOCK_FILE = ".lock"
+_VOTES_PRINT = "votes_fingerprint"
 
 
 def choose(out: str | Path | None, recipe: str, resume: bool) -> Path:
@@ -105,8 +107,11 @@ def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> tu
             "Resume with the same data, --split and --drop-duplicates."
         )
     # Runs begun before this was noted down had no votes or cannot say.
-    if "votes" in trained_on and trained_on["votes"] != about(dataset)["votes"]:
+    given = about(dataset)
+    if "votes" in trained_on and trained_on["votes"] != given["votes"]:
         raise TrainingError(f"{folder} was trained {'with' if trained_on['votes'] else 'without'} votes. Resume it so.")
+    if trained_on.get(_VOTES_PRINT, given.get(_VOTES_PRINT)) != given.get(_VOTES_PRINT):
+        raise TrainingError(f"{folder} was trained with other votes. Resume with the same file of votes.")
     wanted = config.changed(**changes)
     if wanted != config:
         differing = [n for n, value in wanted.to_dict().items() if value != config.to_dict()[n]]
@@ -119,8 +124,21 @@ def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> tu
 def about(dataset: Dataset) -> dict[str, Any]:
     """What the card and the config say of the data; paths of this machine stay out."""
     counts = {name: len(faces) for name, faces in dataset.splits.items()}
-    votes = any(faces.votes is not None for faces in dataset.splits.values())
-    return {"source": Path(dataset.source).name, "fingerprint": dataset.fingerprint, "faces": counts, "votes": votes}
+    voted = {name: faces.votes for name, faces in dataset.splits.items() if faces.votes is not None}
+    facts = {
+        "source": Path(dataset.source).name,
+        "fingerprint": dataset.fingerprint,
+        "faces": counts,
+        "votes": bool(voted),
+    }
+    if voted:
+        # Faces may stay as they are while somebody corrects what was said of them.
+        digest = hashlib.sha256()
+        for name, votes in voted.items():
+            digest.update(name.encode())
+            digest.update(votes.astype("<f4").tobytes())
+        facts[_VOTES_PRINT] = digest.hexdigest()
+    return facts
 
 
 def sittings(folder: Path) -> list[dict[str, Any]]:

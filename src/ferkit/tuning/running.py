@@ -115,7 +115,8 @@ def _claim(folder: Path, plan: Plan, dataset: Dataset, resume: bool) -> None:
     stored = json.loads(path.read_text(encoding="utf-8"))
     if Plan.from_dict(stored["plan"]) != plan:
         raise TrainingError(f"{folder} holds another search. Resume it with the options it was started with, or none.")
-    if stored["data"] != about:
+    # Facts that were not noted down yet when the search was begun are taken as given.
+    if {**about, **stored["data"]} != about:
         raise TrainingError(
             f"{folder} holds a search on other data ({stored['data']['source']}). Resume with the same."
         )
