@@ -29,6 +29,22 @@ class BrightnessClassifier:
         return probabilities
 
 
+class FirstPixelClassifier:
+    """Knows the class from the first pixel: its tens are the class's number."""
+
+    name = "reads"
+
+    def __init__(self, classes=EMOTIONS, face_input=None, card=None, confidence=0.6) -> None:
+        self.classes, self.face_input, self.card = classes, face_input or FaceInput(), card or {}
+        self.confidence = confidence
+
+    def predict_proba(self, faces, /):
+        others = (1 - self.confidence) / (len(self.classes) - 1)
+        rows = np.full((len(faces), len(self.classes)), others, np.float32)
+        rows[np.arange(len(faces)), faces[:, 0, 0, 0] // 10 % len(self.classes)] = self.confidence
+        return rows
+
+
 def face_at(x1, y1, x2, y2, score=0.9, landmarks=None) -> Face:
     return Face(Box(x1, y1, x2, y2), score, landmarks)
 

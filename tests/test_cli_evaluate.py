@@ -11,20 +11,7 @@ from ferkit.datasets import load_dataset
 from ferkit.images import FaceInput
 from ferkit.labels import EMOTIONS
 from ferkit.training.run_folder import about
-
-
-class Reads:
-    """Knows the label from the first pixel; `classes` and `face_input` as told."""
-
-    name, card = "reads", {"temperature": 1.0}
-
-    def __init__(self, classes=EMOTIONS, face_input=None):
-        self.classes, self.face_input = classes, face_input or FaceInput()
-
-    def predict_proba(self, faces, /):
-        rows = np.full((len(faces), len(self.classes)), 0.4 / (len(self.classes) - 1), np.float32)
-        rows[np.arange(len(faces)), faces[:, 0, 0, 0] // 10 % len(self.classes)] = 0.6
-        return rows
+from recognition import FirstPixelClassifier
 
 
 @pytest.fixture
@@ -48,7 +35,9 @@ def ferkit_(monkeypatch, capsys):
 
     def call(*arguments, model=None, models=None):
         monkeypatch.setattr(
-            ferkit.classifier.EmotionClassifier, "load", lambda path: models[path] if models else model or Reads()
+            ferkit.classifier.EmotionClassifier,
+            "load",
+            lambda path: models[path] if models else model or FirstPixelClassifier(),
         )
         monkeypatch.setattr("sys.argv", ["ferkit", *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
@@ -113,7 +102,13 @@ def test_report_is_written_with_the_curves_of_the_run(ferkit_, csv, tmp_path):
             id="split",
         ),
         pytest.param(["--tta", "flop"], None, 2, "Did you mean 'flip'?", id="tta"),
-        pytest.param([], Reads(("yes", "no")), 1, "The model reads knows yes, no; the data has angry", id="classes"),
+        pytest.param(
+            [],
+            FirstPixelClassifier(("yes", "no")),
+            1,
+            "The model reads knows yes, no; the data has angry",
+            id="classes",
+        ),
         pytest.param(["--votes", "missing.csv"], None, 1, "missing.csv", id="votes"),
         pytest.param(["--truth", "voters"], None, 2, "Choices: labels, votes", id="truth"),
         pytest.param(["--truth", "votes"], None, 2, "add --votes FILE", id="truth without votes"),
@@ -136,7 +131,7 @@ def test_a_report_that_cannot_be_written_does_not_cost_the_figures(ferkit_, csv)
 
 
 def test_data_may_lack_classes_of_the_model(ferkit_, csv):
-    code, out, err = ferkit_("evaluate", "model", csv, "--json", model=Reads((*EMOTIONS, "contempt")))
+    code, out, err = ferkit_("evaluate", "model", csv, "--json", model=FirstPixelClassifier((*EMOTIONS, "contempt")))
     assert code == 0
     assert json.loads(out)["per_class"]["contempt"]["n"] == 0
     assert "Note: No face is labelled angry, contempt; such answers count as wrong." in err
@@ -150,7 +145,9 @@ def test_broken_rows_are_skipped_on_request(ferkit_, csv):
 
 
 def test_faces_come_in_the_size_that_the_model_takes(ferkit_, csv):
-    code, out, _ = ferkit_("evaluate", "model", csv, "--json", model=Reads(face_input=FaceInput(24, 32, 3)))
+    code, out, _ = ferkit_(
+        "evaluate", "model", csv, "--json", model=FirstPixelClassifier(face_input=FaceInput(24, 32, 3))
+    )
     assert (code, json.loads(out)["n"]) == (0, 7)
 
 
@@ -165,7 +162,7 @@ def test_faces_come_in_the_size_that_the_model_takes(ferkit_, csv):
 )
 def test_a_model_is_measured_on_what_it_was_not_trained_on(ferkit_, csv, options, split, said):
     """After a random split most of the published test split was in training."""
-    model = Reads()
+    model = FirstPixelClassifier()
     csv.write_text(csv.read_text() + "".join(csv.read_text().splitlines(keepends=True)[1:]).replace(" 7", " 8"))
     model.card = {"training": {"data": about(load_dataset(csv, **options))}}
     code, out, err = ferkit_("evaluate", "model", csv, "--json", model=model)
@@ -174,18 +171,15 @@ def test_a_model_is_measured_on_what_it_was_not_trained_on(ferkit_, csv, options
     assert ("may have seen" in err) == ("may have seen" in said)
 
 
-class Sure(Reads):
-    """Reads, and answers with so much probability; wrong about every face if `lies`."""
+class Sure(FirstPixelClassifier):
+    """Answers with so much probability; wrong about every face if `lies`."""
 
-    def __init__(self, name, confidence, *, lies=False, card=None, **options):
-        super().__init__(**options)
-        self.name, self.confidence, self.lies, self.card = name, confidence, lies, card or {}
+    def __init__(self, name, confidence, *, lies=False, **options):
+        super().__init__(confidence=confidence, **options)
+        self.name, self.lies = name, lies
 
     def predict_proba(self, faces, /):
-        k = len(self.classes)
-        rows = np.full((len(faces), k), (1 - self.confidence) / (k - 1), np.float32)
-        rows[np.arange(len(faces)), (faces[:, 0, 0, 0] // 10 + self.lies) % k] = self.confidence
-        return rows
+        return np.roll(super().predict_proba(faces), self.lies, axis=1)
 
 
 def several(**options):

@@ -12,8 +12,7 @@ from ferkit.audit.label_map import read_label_map
 from ferkit.datasets.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, UsageError
 from ferkit.evaluation import evaluate, measure
-from ferkit.images import FaceInput
-from ferkit.labels import EMOTIONS
+from recognition import FirstPixelClassifier
 
 
 @pytest.mark.parametrize(
@@ -146,17 +145,6 @@ def test_probabilities_that_are_all_elsewhere():
     assert crossing(report, matched).common.probabilities.tolist() == [[0.5, 0.5], [0, 1]]
 
 
-class Reads:
-    """Answers the emotion whose number the first pixel says, in tens."""
-
-    name, classes, face_input, card = "reads", EMOTIONS, FaceInput(), {}
-
-    def predict_proba(self, faces, /):
-        rows = np.full((len(faces), 7), 0.05, np.float32)
-        rows[np.arange(len(faces)), faces[:, 0, 0, 0] // 30 % 7] = 0.7
-        return rows
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Four faces each, in the names of another set: three are right, and the last is called neutral."""
@@ -164,14 +152,14 @@ def folder(tmp_path):
         place = tmp_path / "data" / "test" / name
         place.mkdir(parents=True)
         for index in range(4):
-            pixels = np.full((48, 48), 30 * (6 if index == 3 else number) + index, np.uint8)
+            pixels = np.full((48, 48), 10 * (6 if index == 3 else number) + index, np.uint8)
             cv2.imwrite(str(place / f"{index}.png"), pixels)
     return tmp_path / "data"
 
 
 @pytest.fixture
 def command(run_ferkit, monkeypatch):
-    monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: Reads())
+    monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: FirstPixelClassifier())
     return lambda *words: run_ferkit("evaluate", "m", *words)
 
 
@@ -229,4 +217,4 @@ def test_what_the_command_refuses(command, folder, words, code, said):
 def test_as_evaluate_reports_it():
     """`evaluate` itself still refuses what it does not know."""
     with pytest.raises(FerkitError, match="must know every class"):
-        evaluate(Reads(), faces_of([0], ["boredom"]))
+        evaluate(FirstPixelClassifier(), faces_of([0], ["boredom"]))

@@ -19,8 +19,8 @@ from ferkit.datasets.places import places
 from ferkit.datasets.records import FaceSet
 from ferkit.datasets.table import pixel_prints
 from ferkit.errors import DatasetError, TrainingError
-from ferkit.images import FaceInput
 from ferkit.labels import EMOTIONS
+from recognition import FirstPixelClassifier
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -261,20 +261,6 @@ def test_folds_for_real(tmp_path):
     assert (found.indices[:10] < 12).mean() > 0.8
 
 
-class Reads:
-    """Knows the class from the first pixel, and is sure of it."""
-
-    name = "reads"
-
-    def __init__(self, card=None):
-        self.classes, self.face_input, self.card = EMOTIONS, FaceInput(), card or {}
-
-    def predict_proba(self, faces, /):
-        rows = np.full((len(faces), 7), 0.02, np.float32)
-        rows[np.arange(len(faces)), faces[:, 0, 0, 0] // 10 % 7] = 0.88
-        return rows
-
-
 @pytest.fixture
 def fer(tmp_path):
     """21 faces of each split; the first of PublicTest is labelled wrongly, its last is a copy of a Training face."""
@@ -293,7 +279,7 @@ def fer(tmp_path):
 @pytest.fixture
 def command(run_ferkit, monkeypatch, tmp_path):
     def call(*words, model=None):
-        monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: model or Reads())
+        monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: model or FirstPixelClassifier())
         monkeypatch.chdir(tmp_path)
         return run_ferkit("data", *words)
 
@@ -365,7 +351,7 @@ def card_of(dataset, **changes):
     ],
 )
 def test_models_that_have_seen_the_faces(command, fer, words, changes, code, said):
-    model = Reads(card_of(load_dataset(fer), **changes))
+    model = FirstPixelClassifier(card=card_of(load_dataset(fer), **changes))
     left, _, err = command(fer, "--suspects", "5", "--predictions", "m", *words, model=model)
     assert left == code
     assert said in err
