@@ -1,9 +1,10 @@
-"""The leaderboard: the command in a card, seeds as one row, ensembles, rows that stay."""
+"""The leaderboard: the command in a card, seeds as one row, ensembles, rows that stay; training a row again."""
 
 import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 def benchmarks_are_found(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("leaderboard", "leaderboard_page", "training_command"):
+    for name in ("leaderboard", "leaderboard_page", "retrain", "training_command"):
         sys.modules.pop(name, None)
 
 
@@ -221,3 +222,48 @@ def test_the_packaged_model_is_marked_by_the_story_of_its_training():
     assert "packaged as `default`)" not in page(head), "a head on votes is another model"
     several = [one | {"name": f"run-{n}", "minutes": one["minutes"] + n} for n, one in enumerate(named * 2)]
     assert "`run` (its run `run-0` is packaged as `default`)" in page(several)
+
+
+def test_a_row_is_trained_again_after_what_it_learns_from():
+    import retrain
+
+    commands = retrain.known_commands()
+    order = retrain.in_order(["long43", "long"], commands)
+    assert set(order) == {"strong", "strong100", "distilled", "long", "long43"}
+    for name in order:
+        assert all(order.index(need) < order.index(name) for need in retrain.needs(commands[name])), name
+    assert retrain.needs(commands["distilled"]) == ["strong100", "strong", "strong100"], "teachers and first weights"
+    with pytest.raises(SystemExit, match=r"called nope\. Choices: .*strong100"):
+        retrain.in_order(["nope"], commands)
+
+
+def test_a_command_of_the_leaderboard_is_filled_in():
+    import retrain
+
+    words = ["ferkit", "train", "DATA", "--votes", "VOTES", "--teacher", "runs/a", "--out", "runs/b"]
+    given = {"data": "f.csv", "votes": "v.csv", "runs": Path("mine"), "epochs": 1}
+    filled = "ferkit train f.csv --votes v.csv --teacher mine/a --out mine/b --epochs 1"
+    assert retrain.filled_in(words, **given) == filled.split()
+    with pytest.raises(SystemExit, match="--votes"):
+        retrain.filled_in(words, **given | {"votes": None})
+
+
+def test_training_a_row_again_goes_on_where_it_stopped(monkeypatch, tmp_path, capsys):
+    import retrain
+
+    ran = []
+
+    def run(words, **_):
+        ran.append(words[words.index("--out") + 1 :])
+        return SimpleNamespace(returncode=len(ran) - 1)
+
+    monkeypatch.setattr(retrain.subprocess, "run", run)
+    for name, file in (("strong100", "card.json"), ("strong", "config.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    monkeypatch.setattr(sys, "argv", f"retrain.py distilled f.csv --votes v.csv --runs {tmp_path}".split())
+    with pytest.raises(SystemExit) as ended:
+        retrain.main()
+    assert ended.value.code == 1, "what fails ends it, with its exit code"
+    assert ran == [[str(tmp_path / "strong"), "--resume"], [str(tmp_path / "distilled")]]
+    assert f"{tmp_path / 'strong100'} is finished." in capsys.readouterr().out

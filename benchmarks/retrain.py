@@ -1,0 +1,92 @@
+"""Train a row of the leaderboard again, and before it whatever it learnt from: its teachers, the model that it began as.
+
+    python benchmarks/retrain.py long fer2013.csv.gz --votes fer2013new.csv
+
+The commands are those of `benchmarks/LEADERBOARD.md`. Runs that are finished stay as they are, one that was interrupted
+goes on from its last whole epoch: the same command again, over as many sittings as it takes. `--plan` only prints what
+would be done, `--epochs 1 --runs elsewhere` rehearses the whole chain.
+"""
+
+import argparse
+import itertools
+import json
+import shlex
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from ferkit import model_folder
+from ferkit.training.run_folder import CONFIG_FILE
+
+ROWS = Path(__file__).with_name("leaderboard.json")
+# How commands of the leaderboard name what is not theirs.
+RUNS, DATA, VOTES = "runs/", "DATA", "VOTES"
+
+
+def known_commands() -> dict[str, list[str]]:
+    """The words of each row's command, by the name of its run; ensembles have none."""
+    rows = json.loads(ROWS.read_text(encoding="utf-8"))
+    return {row["name"]: shlex.split(row["train_command"]) for row in rows if row.get("train_command")}
+
+
+def needs(words: list[str]) -> list[str]:
+    """The runs that a command takes its teachers and its first weights from."""
+    given = itertools.pairwise(words)
+    return [value.removeprefix(RUNS) for option, value in given if option in ("--teacher", "--init") and RUNS in value]
+
+
+def in_order(wanted: list[str], commands: dict[str, list[str]]) -> list[str]:
+    """The runs wanted and all that they need, each after what it needs."""
+    graph: dict[str, list[str]] = {}
+    left = list(wanted)
+    while left:
+        name = left.pop()
+        if name not in commands:
+            raise SystemExit(f"No row of the leaderboard is called {name}. Choices: {', '.join(sorted(commands))}.")
+        if name not in graph:
+            graph[name] = needs(commands[name])
+            left += graph[name]
+    return list(TopologicalSorter(graph).static_order())
+
+
+def filled_in(words: list[str], *, data: str, votes: str | None, runs: Path, epochs: int | None) -> list[str]:
+    """A command as it is run here. Raises SystemExit where it wants votes and none are given."""
+    if VOTES in words and votes is None:
+        raise SystemExit("That model learns from FER+ votes as well. Give their file (fer2013new.csv) with --votes.")
+    places = {DATA: data, VOTES: votes or ""}
+    words = [places.get(word, word) for word in words]
+    words = [str(runs / word.removeprefix(RUNS)) if word.startswith(RUNS) else word for word in words]
+    # The last one counts, whether or not the command has its own.
+    return words if epochs is None else [*words, "--epochs", str(epochs)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="+", metavar="ROW", help="names of runs in the leaderboard, as long or strong100")
+    parser.add_argument("data", help="FER-2013, in any form that ferkit reads")
+    parser.add_argument("--votes", help="FER+ votes")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs lie; default: %(default)s")
+    parser.add_argument("--epochs", type=int, help="of every run, for a rehearsal")
+    parser.add_argument("--plan", action="store_true", help="print the commands, train nothing")
+    options = parser.parse_args()
+
+    commands = known_commands()
+    values = {"data": options.data, "votes": options.votes, "runs": options.runs, "epochs": options.epochs}
+    chain = {name: filled_in(commands[name], **values) for name in in_order(options.rows, commands)}
+    for name, words in chain.items():
+        folder = options.runs / name
+        if (folder / model_folder.CARD_FILE).is_file():
+            print(f"{folder} is finished.", flush=True)
+            continue
+        if (folder / CONFIG_FILE).is_file():
+            words = [*words, "--resume"]
+        print(shlex.join(words), flush=True)
+        if not options.plan:
+            done = subprocess.run([sys.executable, "-m", *words], check=False)
+            if done.returncode:
+                sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
