@@ -41,6 +41,7 @@ from ferkit.export.faces import real_looking_faces
 from ferkit.images import FaceInput
 from ferkit.listing import PICTURE_SUFFIXES
 from flat_memory import make_pictures
+from machine_limits import processor_name
 
 CONTENDER = Path(__file__).with_name("batch_contender.py")
 LOOPS = ("one thread", "all threads", "one by one")
@@ -147,21 +148,15 @@ def _options() -> argparse.Namespace:
 def _about(options: argparse.Namespace) -> dict[str, Any]:
     import ferkit
 
-    names = (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name"))
     words = ["python benchmarks/batch.py SCENES", *(["--yunet WEIGHTS"] if options.yunet else [])]
     words += [f"--{name} {getattr(options, name)}" for name in ("pictures", "faces", "rounds", "listing")]
     return {
         "command": " ".join(words),
-        "processor": next(names, "unknown processor"),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "load_after": round(os.getloadavg()[0], 1),
         "ferkit": ferkit.__version__,
     }
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.is_file() else []
 
 
 def _scenes(source: Path, folder: Path, count: int) -> Path:

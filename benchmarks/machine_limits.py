@@ -93,14 +93,18 @@ def _add() -> Callable[[], object]:
     return lambda: list(pool.map(lambda one: np.add(one[0], one[1], out=one[2]), slices))
 
 
-def about_machine() -> str:
-    """The machine in a line, without its name."""
-    name = platform.processor() or platform.machine()
+def processor_name() -> str:
+    """What the processor calls itself, as "AMD EPYC"."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file() and (found := re.search(r"model name\s*: (.+)", cpuinfo.read_text(encoding="utf-8"))):
-        name = found[1]
+        return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def about_machine() -> str:
+    """The machine in a line, without its name."""
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{usable_cores()} cores of {name}{load}"
+    return f"{usable_cores()} cores of {processor_name()}{load}"
 
 
 def write_figures(section: str, text: str) -> None:

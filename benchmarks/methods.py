@@ -25,6 +25,7 @@ from ferkit.settings import as_options
 from ferkit.training import train
 from ferkit.training.step import LABELS_HEAD
 from kept_rows import KeptRows
+from machine_limits import processor_name
 
 
 @architecture
@@ -80,13 +81,14 @@ METHODS: dict[str, dict[str, Any]] = {
 
 INTRODUCTION = """# What each method is worth
 
-`{command}`, on {hardware}.
+`{command}`, on one core of {processors}.
 
 A network of four convolutions (`probe` in the script), {faces:,} faces of Training, {epochs} epochs, measured on PublicTest (n = {n:,}) after the best
 epoch. Mean over the seeds of the row, and in brackets the standard deviation of one run; the difference to the base has its
 95 % interval (Student's t over the paired seeds), where there is more than one: if that holds 0, nothing is shown. Short runs of a small network
 say which way a method points, not what it gives after a hundred epochs: what keeps a network from
-learning by heart looks worse here than it is. *Time*: of the processor, the start of a run included, against the base.
+learning by heart looks worse here than it is. *Time*: of the processor, the start of a run included, against the base with the same seed
+on the same kind of processor.
 
 | method | seeds | accuracy | against the base, points | macro-F1 | ECE, uncalibrated | time |
 |---|---|---|---|---|---|---|
@@ -100,7 +102,7 @@ def config_of(changes: dict[str, Any], epochs: int, seed: int) -> TrainConfig:
     return BASE.changed(epochs=max(round(epochs * changes.get("epochs", 1)), 1), seed=seed, **own)
 
 
-def run(data: ferkit.Dataset, config: TrainConfig) -> dict[str, float]:
+def run(data: ferkit.Dataset, config: TrainConfig) -> dict[str, Any]:
     keras.backend.clear_session()
     with tempfile.TemporaryDirectory() as folder:
         # Of the processor: what else the machine does must not count.
@@ -108,12 +110,14 @@ def run(data: ferkit.Dataset, config: TrainConfig) -> dict[str, float]:
         card = train(data, config, out=Path(folder) / "run", quiet=True).classifier.card
         seconds = time.process_time() - started
     scores = card["metrics"]
-    return {"seconds": seconds, **{key: scores[key] for key in ("accuracy", "macro_f1", "ece_uncalibrated")}}
+    measured = {key: scores[key] for key in ("accuracy", "macro_f1", "ece_uncalibrated")}
+    return {"seconds": seconds, "processor": processor_name(), **measured}
 
 
 def page(stored: dict[str, Any]) -> str:
     rows = stored["rows"]
-    text = INTRODUCTION.format(**stored["about"])
+    processors = {one["processor"]: None for runs in rows.values() for one in runs.values() if one["processor"]}
+    text = INTRODUCTION.format(**stored["about"], processors=" and of ".join(processors))
     base = rows[next(iter(METHODS))]
     for name in METHODS:
         runs = rows.get(name)
@@ -122,10 +126,9 @@ def page(stored: dict[str, Any]) -> str:
         accuracy = [100 * one["accuracy"] for one in runs.values()]
         spread = f" ({statistics.stdev(accuracy):.1f})" if len(accuracy) > 1 else ""
         f1, ece = (statistics.mean(one[key] for one in runs.values()) for key in ("macro_f1", "ece_uncalibrated"))
-        seconds = statistics.median(runs[s]["seconds"] / base[s]["seconds"] for s in runs if s in base)
         text += (
             f"| {name} | {len(runs)} | {statistics.mean(accuracy):.1f} %{spread} | {difference(runs, base)} "
-            f"| {f1:.3f} | {ece:.3f} | {seconds:.1f}x |\n"
+            f"| {f1:.3f} | {ece:.3f} | {relative_time(runs, base)} |\n"
         )
     text += "\nThe values of each row, beside those of `better`:\n\n"
     for name, changes in METHODS.items():
@@ -145,6 +148,15 @@ def difference(runs: dict[str, Any], base: dict[str, Any]) -> str:
     return f"{mean:+.1f} ± {reach:.1f}"
 
 
+def relative_time(runs: dict[str, Any], base: dict[str, Any]) -> str:
+    times = [
+        one["seconds"] / base[seed]["seconds"]
+        for seed, one in runs.items()
+        if seed in base and one["processor"] == base[seed]["processor"]
+    ]
+    return f"{statistics.median(times):.1f}x" if times else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="FER-2013 as CSV")
@@ -153,7 +165,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--only", help="methods whose name holds this word")
-    parser.add_argument("--hardware", default="2 CPU cores", help="for the page; default: %(default)s")
     options = parser.parse_args()
 
     data = ferkit.load_dataset(options.data, votes=options.votes)
@@ -163,7 +174,6 @@ def main() -> None:
     command = f"python benchmarks/methods.py DATA --votes VOTES --faces {options.faces} --epochs {options.epochs}"
     about = {
         "command": command,
-        "hardware": options.hardware,
         "faces": len(data.train),
         "epochs": options.epochs,
         "n": len(data.val),
