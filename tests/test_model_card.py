@@ -4,13 +4,16 @@ import json
 import re
 import runpy
 import shutil
+import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
 from ferkit import model_card, model_folder
+from ferkit.classifier import EmotionClassifier
 from ferkit.errors import ModelError
 
 CARD = model_folder.read_card(model_folder.find("default"))
@@ -232,9 +235,15 @@ def test_every_file_that_has_a_checksum_is_listed():
     assert written == model_card.text_of(CARD), "run model_card.write on the folder"
 
 
-def test_figures_on_degraded_faces_go_into_the_card_of_their_own_model_only(tmp_path):
-    place = Path(__file__).parents[1] / "tools" / "card_figures.py"
-    tool = runpy.run_path(str(place))
+@pytest.fixture
+def tool(monkeypatch):
+    place = Path(__file__).parents[1] / "tools"
+    monkeypatch.syspath_prepend(str(place))
+    yield runpy.run_path(str(place / "card_figures.py"))
+    sys.modules.pop("ship_model", None)
+
+
+def test_figures_on_degraded_faces_go_into_the_card_of_their_own_model_only(tool, tmp_path):
     shutil.copyfile(model_folder.find("default") / "card.json", tmp_path / "card.json")
     levels = [
         {"strength": 1, "accuracy": 0.7, "mean_confidence": 0.7, "ece": 0.1},
@@ -250,6 +259,32 @@ def test_figures_on_degraded_faces_go_into_the_card_of_their_own_model_only(tmp_
     assert "When pictures get worse" in (tmp_path / "README.md").read_text()
     with pytest.raises(ModelError, match="figures of the same model"):
         tool["add"](tmp_path, {**document, "accuracy": 0.5})
+
+
+def test_figures_of_the_rounded_voters_go_into_their_file_and_page(tool, tmp_path):
+    folder = Path(shutil.copytree(model_folder.find("default"), tmp_path / "model"))
+    before = EmotionClassifier.load(folder / "voters.int8.onnx")
+    known = before.card["metrics"]
+    shares = {name: known[name] for name in ("split", "truth", "n", "accuracy_ci95", "macro_f1")}
+    document = {
+        **CARD["metrics"],
+        **shares,
+        "accuracy": known["accuracy"] - 0.001,
+        "faces_per_second": 7.0,
+        "tta": None,
+    }
+    tool["add_voters"](folder, document)
+    after = EmotionClassifier.load(folder / "voters.int8.onnx")
+    assert after.card["metrics"] == {**shares, "accuracy": document["accuracy"]}, "and no longer of the original"
+    faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), np.uint8)
+    np.testing.assert_array_equal(after.predict_proba(faces), before.predict_proba(faces))
+    written = (folder / "VOTERS.md").read_text(encoding="utf-8")
+    assert f"{100 * document['accuracy']:.1f} % of PublicTest" in written
+    assert "in eight bits" in written
+    with pytest.raises(ModelError, match="against votes"):
+        tool["add_voters"](folder, {**document, "truth": "labels"})
+    with pytest.raises(ModelError, match="against votes"):
+        tool["add_voters"](folder, {**document, "accuracy": 0.5})
 
 
 def test_the_notice_is_the_same_everywhere():

@@ -4,7 +4,8 @@
 
 Copies the network, writes its serving copy with the exporter of today, and writes the card anew: how faces are cut is
 what this version measured for FER-2013 (`benchmarks/crop_margin.py`), and the licence is the project's. Figures on degraded
-faces come into the card afterwards, with `tools/card_figures.py`; README lists the known failures that the card names.
+faces, and those of `voters` in eight bits, come into the cards afterwards, with `tools/card_figures.py`; README lists the
+known failures that the card names.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ferkit import model_card, model_folder
 from ferkit.export import export, open_network, to_onnx
@@ -20,6 +22,15 @@ from ferkit.images import FaceInput
 TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
 VOTERS_CARD = "VOTERS.md"
 LICENCE = "Apache-2.0"
+# What the cards say beyond what a run can know of itself.
+CHOSEN = (
+    "Epoch, temperature, recipe, teachers and seed were all chosen on PublicTest, so expect less on unseen faces. Nothing was "
+    "measured on PrivateTest: the data that it was made with does not have it."
+)
+STORY = (
+    "The teachers are other runs of this project. Their commands, the other seeds of this run and their spread stand in "
+    "benchmarks/LEADERBOARD.md; benchmarks/retrain.py trains all of them again."
+)
 # What `write_card` writes itself.
 _OWN = ("format", "classes", "face_input", "temperature", "intended_use", "created", "versions", "sha256", "serving")
 
@@ -40,6 +51,7 @@ def main() -> None:
         **{key: value for key, value in card.items() if key not in _OWN},
         "serving": {"onnx_max_difference": difference},
     }
+    details |= told(card)
     (TARGET / model_folder.INT8_FILE).unlink(missing_ok=True)
     classes, temperature = tuple(card["classes"]), float(card["temperature"])
     for last in (False, True):
@@ -56,10 +68,17 @@ def main() -> None:
         ship_voters(run / "votes")
 
 
+def told(card: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a run's card that say how its figures and it came about, with what only the project knows."""
+    return {"metrics": card["metrics"] | {"note": CHOSEN}, "training": card["training"] | {"note": STORY}}
+
+
 def ship_voters(run: Path) -> None:
     """The head on votes in eight bits, one file with its card inside, and the card for people beside it."""
     file = TARGET / model_folder.VOTERS_FILE
-    card = {**model_folder.read_card(run), "licence": LICENCE}
+    card = model_folder.read_card(run)
+    card |= {"licence": LICENCE, **told(card)}
+    card["metrics"]["note"] = f"Of the head before it was rounded to eight bits. {CHOSEN}"
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(run, Path(scratch) / "votes"))
         (copy / model_folder.CARD_FILE).write_text(json.dumps(card), encoding="utf-8")

@@ -16,6 +16,8 @@ from ferkit.model_folder import check_card
 
 CARD_KEY = "ferkit"
 CARD_MEMBER = "ferkit.json"
+# What a file's card notes beside figures that were not measured with the file itself.
+BEFORE_EXPORT = "Of the original, before it was exported."
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 SUFFIXES = (*KERAS_SUFFIXES, ".onnx", ".tflite")
 

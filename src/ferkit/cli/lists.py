@@ -92,7 +92,7 @@ def _trained(name: str) -> Row:
     card, takes = classifier.card, classifier.face_input
     measured = card.get("metrics", {})
     row |= {
-        "about": _accuracy(measured, is_original=path.is_dir()),
+        "about": _accuracy(measured),
         "classes": list(classifier.classes),
         "takes": [takes.height, takes.width, takes.channels],
         "size_mb": _megabytes(path / model_folder.ONNX_FILE if path.is_dir() else path),
@@ -111,7 +111,9 @@ def _trained(name: str) -> Row:
     return row, [row["about"], ", ".join(size), pace, origin]
 
 
-def _accuracy(measured: Mapping[str, Any], is_original: bool) -> str:
+def _accuracy(measured: Mapping[str, Any]) -> str:
+    from ferkit.model_files import BEFORE_EXPORT
+
     if "accuracy" not in measured:
         return "A trained model; its card has no figures."
     said = f"{measured['accuracy']:.1%} of {measured.get('split', 'its held-out faces')} right"
@@ -120,7 +122,7 @@ def _accuracy(measured: Mapping[str, Any], is_original: bool) -> str:
     low, high = measured.get("accuracy_ci95", (None, None))
     if low is not None:
         said += f", 95% interval {low:.1%} to {high:.1%}"
-    return said if is_original else f"{said}, before it was exported"
+    return f"{said}, before it was exported" if measured.get("note") == BEFORE_EXPORT else said
 
 
 def _size_of(row: Mapping[str, Any]) -> "Iterator[str]":

@@ -11,12 +11,12 @@ from ferkit.engines import KerasNetwork
 from ferkit.errors import ModelError
 from ferkit.export.conversion import convert
 from ferkit.export.faces import Faces
-from ferkit.model_files import card_text, embed_card
+from ferkit.model_files import BEFORE_EXPORT, card_text, embed_card
 from ferkit.model_folder import INTENDED_USE
 from ferkit.registry import Registry
 
 # Of the original's card, what an exported file tells about itself.
-_FIGURES = ("split", "truth", "n", "accuracy", "accuracy_ci95", "macro_f1")
+FIGURES = ("split", "truth", "n", "accuracy", "accuracy_ci95", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Original:
             key: classifier.card[key] for key in ("architecture", "licence") if key in classifier.card
         }
         if figures := classifier.card.get("metrics"):
-            kept = {key: figures[key] for key in _FIGURES if key in figures}
-            known["metrics"] = {**kept, "note": "Of the original, before it was exported."}
+            kept = {key: figures[key] for key in FIGURES if key in figures}
+            known["metrics"] = {**kept, "note": BEFORE_EXPORT}
         # Which faces it has seen: `ferkit evaluate` must not measure it on those.
         if data := classifier.card.get("training", {}).get("data"):
             known["training"] = {"data": data}

@@ -197,6 +197,8 @@ def _training(training: Entries) -> Iterator[str]:
         best = f"; epoch {training['best_epoch']} was kept" if "best_epoch" in training else ""
         minutes = f", {training['seconds'] / 60:,.0f} minutes of steps" if "seconds" in training else ""
         yield f"{training['epochs_done']} epochs{minutes}{best}."
+    if "note" in training:
+        yield plain(training["note"])
     rows = [(name, f"`{code(value)}`") for name, value in _switched_on(entries(training, "recipe"))]
     if rows:
         yield table(("recipe value", "setting"), rows)
