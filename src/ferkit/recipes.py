@@ -239,7 +239,6 @@ RECIPES.register("fine-tune")(
             batch_size=32,
             learning_rate=3e-3,
             head_epochs=2,
-            thaw_rate=3e-4,
             schedule="cosine",
             warmup_epochs=0.5,
             weight_decay=2e-2,
