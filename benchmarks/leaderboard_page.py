@@ -24,7 +24,10 @@ in [its own card](../src/ferkit/default_model/VOTERS.md).
 
 # What the reader of a split must know about it.
 ABOUT = {
-    "PublicTest": "Epochs and temperatures were chosen on this split, so expect a little less on unseen faces.",
+    "PublicTest": """Everything was chosen on this split: epochs and temperatures, but also recipes, their lengths, teachers, the pixel by
+which `shift` moves, and which seed is packaged. So expect less on unseen faces. The data that these figures were made with has
+no PrivateTest, and so another fingerprint than the full file; who has it measures there with
+`python benchmarks/leaderboard.py DATA --votes VOTES --split PrivateTest default`.""",
     "PrivateTest": "Nothing was chosen on this split.",
 }
 
@@ -142,7 +145,7 @@ def accuracy_table(rows: Sequence[Row]) -> str:
 
 Over {n:,} faces, the mean of the runs with its 95 % Wilson interval: what remains plausible after so many faces. *Spread*:
 lowest and highest of the runs, their standard deviation, the best run. *Distinct*: over the {distinct or 0:,} faces whose pixels
-stand neither in Training nor twice in the split. *Surest 80 %*: the least confident fifth left unanswered. *FER+ choice*:
+stand neither in Training nor earlier in the split. *Surest 80 %*: the least confident fifth left unanswered. *FER+ choice*:
 against what most voters of FER+ saw, over {voted or 0:,} faces with a first choice, a tie or no vote left out.
 """
 
@@ -207,7 +210,8 @@ def size_table(rows: Sequence[Row]) -> str:
 
 *ms/face*: median over 200 single faces through ONNX Runtime on one thread, without decoding and detection. The last three
 columns are of the network in eight bits (`ferkit export --format onnx-int8`), where it lies in the folder as
-`model.int8.onnx`.
+`model.int8.onnx`. Rows were timed on different days, with other work on the processor: compare the times of one row, for
+networks of one size take the same.
 """
 
     def cells(row: Row) -> list[str]:
@@ -237,7 +241,7 @@ def command_table(rows: Sequence[Row]) -> str:
             members = ",".join(f"runs/{name}" for name in first["members"])
             return ["-", f"{start} --ensemble {row.name}={members}`", "-", first["date"]]
         runs = sorted(row.runs, key=lambda one: int(one["seed"]))
-        made = f"{statistics.fmean(one['minutes'] for one in runs):.0f} min, {runs[0]['epochs']} epochs"
+        made = f"{statistics.fmean(one['minutes'] for one in runs):.0f} min of steps, {runs[0]['epochs']} epochs"
         commits = dict.fromkeys(f"`{one['commit']}`" for one in runs)
         folders = " ".join(one["name"] if one["row"] == "default" else f"runs/{one['name']}" for one in runs)
         return [

@@ -1,6 +1,6 @@
 """An average of the weights over the steps of training, which does better on new faces than the last step's weights.
 
-"Mean teacher" (Tarvainen & Valpola 2017), after Polyak & Juditsky 1992. The average is kept by Keras' own optimizer
+Polyak & Juditsky 1992; here with exponentially falling weights. The average is kept by Keras' own optimizer
 among its variables, so that it is computed inside the compiled step and stored in the checkpoint with the rest. Keras
 would end every call of `fit` by putting the average in the place of the weights; here training goes on from the weights,
 and the average is put there only to be looked at.

@@ -166,7 +166,7 @@ def class_scores(confusion: Confusion) -> tuple[ClassScores, ...]:
 
 
 def macro_f1(confusion: Confusion) -> float:
-    """Mean F1 of the classes that have faces, each class counting the same however rare (Sokolova and Lapalme 2009)."""
+    """Mean F1 of the classes that have faces, each class counting the same however rare (the averaged F1 of Opitz and Burst 2019)."""
     return float(np.mean([one.f1 for one in class_scores(confusion) if one.f1 is not None]))
 
 

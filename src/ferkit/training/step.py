@@ -97,7 +97,7 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
     else:
         optimizer = keras.optimizers.Adam(rate, **options)
     if config.weight_decay:
-        # Decay is for kernels: on biases and batch normalisation it only hurts (Loshchilov & Hutter use the same).
+        # Decay is for kernels: biases and batch normalisation do without (He et al. 2019, "Bag of Tricks", 3.1).
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     keep_weights(optimizer)
     if config.accumulate > 1 and replicas() > 1:

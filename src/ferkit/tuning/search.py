@@ -107,7 +107,7 @@ class Tuning:
         low, high = metrics.wilson_interval(round(best * self.faces), self.faces)
         return (
             f"The best of {len(self.trials)} trials, chosen on {self.split}, so {100 * best:.1f} % is optimistic: "
-            f"by chance alone its 95 % interval is {100 * low:.1f} to {100 * high:.1f}. Each had one "
+            f"even one that was not chosen would have a 95 % interval of {100 * low:.1f} to {100 * high:.1f}. Each had one "
             f"seed and epochs={self.plan.config.epochs}. Train the best few with other seeds at full length, and measure what "
             "you choose on faces that it was not chosen on."
         )
