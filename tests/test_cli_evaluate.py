@@ -171,6 +171,27 @@ def test_a_model_is_measured_on_what_it_was_not_trained_on(ferkit_, csv, options
     assert ("may have seen" in err) == ("may have seen" in said)
 
 
+def test_published_splits_share_no_face_whichever_of_them_a_copy_has(ferkit_, csv):
+    """The packaged model was made with a copy that has no PrivateTest."""
+    model = FirstPixelClassifier()
+    model.card = {"training": {"data": about(load_dataset(csv))}}
+    rows = csv.read_text().splitlines()
+    csv.write_text("\n".join([*rows, *(row.replace("PublicTest", "PrivateTest") for row in rows[1:])]) + "\n")
+    code, out, err = ferkit_("evaluate", "model", csv, "--split", "PrivateTest", "--json", model=model)
+    assert (code, json.loads(out)["split"]) == (0, "PrivateTest")
+    assert "may have seen" not in err
+
+
+def test_a_model_may_have_seen_faces_through_its_teachers(ferkit_, csv):
+    model = FirstPixelClassifier()
+    csv.write_text(csv.read_text() + "".join(csv.read_text().splitlines(keepends=True)[1:]).replace(" 7", " 8"))
+    published, random = about(load_dataset(csv)), about(load_dataset(csv, split="random"))
+    for taught_on, warned in ((published, False), (random, True)):
+        model.card = {"training": {"data": published, "learnt_from": [taught_on]}}
+        _, _, err = ferkit_("evaluate", "model", csv, "--json", model=model)
+        assert ("may have seen" in err) == warned
+
+
 class Sure(FirstPixelClassifier):
     """Answers with so much probability; wrong about every face if `lies`."""
 

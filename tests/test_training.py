@@ -284,6 +284,11 @@ def test_paths_and_lists_are_kept_as_json_gives_them_back(tmp_path):
         pytest.param({"schedule": "cosin"}, UsageError, "Did you mean 'cosine'", id="schedule"),
         pytest.param({"model": "resnet999"}, UsageError, "Unknown model", id="model"),
         pytest.param({"activation": "rellu"}, UsageError, "Did you mean 'relu'", id="activation"),
+        pytest.param(
+            {"activation": "glu"}, UsageError, "'glu' cannot stand behind a convolution", id="halves-channels"
+        ),
+        pytest.param({"activation": "threshold"}, UsageError, "wants values of its own", id="wants-values"),
+        pytest.param({"thaw_rate": 1e-4}, UsageError, "head_epochs is 0. Set head_epochs", id="thaw-rate-alone"),
         pytest.param({"precision": "float16"}, UsageError, "Choices: float32, bfloat16", id="precision"),
         pytest.param({"mix_share": 1.5}, UsageError, "mix_share must be from 0 to 1. Received: 1.5", id="mix-share"),
         pytest.param({"average": 1.0}, UsageError, "average must be at least 0 and below 1", id="average"),
@@ -387,6 +392,7 @@ def test_a_tiny_run_on_jax(tmp_path):
         run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, **{{**EVERYTHING, "epochs": 2}})
         assert run.history[1]["loss"] < run.history[0]["loss"], run.history
         print(run.classifier.card["training"]["sittings"][0]["backend"], sorted(run.classifier.card["sha256"]))
+        assert list((run.folder / "tensorboard").iterdir())
     """)
     # What XLA would make faster is run twice: compiling it takes longer.
     quick = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -394,6 +400,19 @@ def test_a_tiny_run_on_jax(tmp_path):
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "jax ['model.keras', 'model.onnx']"
+
+
+def test_steps_are_not_waited_for():
+    """Keras on JAX reads the logs of every step for a callback that does not say it may be late."""
+    from ferkit.training.progress import TrainingProgress
+    from ferkit.training.running import _ShowSteps
+
+    assert _ShowSteps(TrainingProgress(1, 1, 1, quiet=True), 1).callback().async_safe
+
+
+def test_whole_numbers_are_rates_too():
+    config = TrainConfig(learning_rate=1, thaw_rate=2, head_epochs=1)
+    assert [type(one) for one in (config.learning_rate, config.thaw_rate)] == [float, float]
 
 
 @pytest.mark.usefixtures("no_serving_copy")

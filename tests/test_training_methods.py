@@ -9,6 +9,7 @@ from faces import small_dataset
 from ferkit.classifier import EmotionClassifier
 from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.recipes import TrainConfig
+from ferkit.training.targets import open_teachers, training_targets
 from test_training import assert_same_state, train, variables
 
 keras = pytest.importorskip("keras")
@@ -184,6 +185,43 @@ def test_a_teachers_answers_are_kept_with_the_run(tmp_path):
     )
     np.testing.assert_allclose(kept, (one + other) / 2, atol=1e-5)
     assert tuple(pupil.classifier.card["training"]["recipe"]["teachers"]) == names["teachers"]
+
+
+def test_cold_teachers_leave_numbers():
+    """(1 / 7) ** 100 is nothing in 32 bits, and nothing by nothing is no number."""
+    faces = small_dataset(size=8).train
+    config = TrainConfig(teachers=("a",), teacher_share=1.0, teacher_temperature=0.01)
+    even = np.full((len(faces), 7), 1 / 7, np.float32)
+    np.testing.assert_allclose(training_targets(faces, config, even), even, rtol=1e-5)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_teachers_are_asked_where_the_run_computes(there, monkeypatch):
+    monkeypatch.setattr("ferkit.training.targets.has_accelerator", lambda: there)
+    asked = []
+    load = EmotionClassifier.load
+    monkeypatch.setattr(EmotionClassifier, "load", lambda model, **how: asked.append(how) or load(model))
+    open_teachers(TrainConfig(teachers=("default",)), small_dataset(size=48).train)
+    assert asked == [{"engine": "keras" if there else "auto"}]
+
+
+def test_faces_that_a_teacher_or_the_first_weights_may_know_are_warned_of(tmp_path, capsys):
+    """One split at random, the other as published: most of what the second holds out was learnt by the first."""
+    from ferkit.training import train as aloud
+
+    published = small_dataset(size=16)
+    names = {"Training": "train", "PublicTest": "val"}
+    parts = {new: replace(published.splits[old], name=new) for old, new in names.items()}
+    at_random = replace(published, splits={"train": parts["val"], "val": parts["train"]}, fingerprint="drawn")
+    quick = {**QUICK, "epochs": 1}
+    first = train(at_random, "tutorial", out=tmp_path / "first", **quick)
+    aloud(published, "tutorial", out=tmp_path / "again", init=str(first.folder), **quick)
+    assert "may be known already" in " ".join(capsys.readouterr().err.split())
+    same = aloud(at_random, "tutorial", out=tmp_path / "same", teachers=(str(first.folder),), **quick)
+    assert "known already" not in capsys.readouterr().err
+    said = first.classifier.card["training"]
+    assert "learnt_from" not in said
+    assert same.classifier.card["training"]["learnt_from"] == [said["data"]]
 
 
 def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path):

@@ -271,6 +271,32 @@ def test_values_that_cannot_be_trained_fail_alone(plan, play, tmp_path):
     assert any("Trial 2 failed: The loss became nan" in one for one in said)
 
 
+class ResourceExhaustedError(Exception):
+    """As TensorFlow's."""
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(ResourceExhaustedError("OOM when allocating tensor\nmore"), id="tensorflow"),
+        pytest.param(RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"), id="jax"),
+        pytest.param(MemoryError(), id="machine"),
+    ],
+)
+def test_a_trial_that_takes_too_much_memory_fails_alone(problem, plan, play, tmp_path):
+    play(Player(fail={2: problem}))
+    result = tuning.tune(DATA, plan, out=tmp_path / "t", trials=3)
+    assert [trial.state for trial in result.trials] == ["done", "failed", "done"]
+    assert result.trials[1].why.startswith(f"Out of memory with batch_size={result.trials[1].values['batch_size']}: ")
+    assert "\n" not in result.trials[1].why
+
+
+def test_any_other_trouble_ends_the_search(plan, play, tmp_path):
+    play(Player(fail={2: RuntimeError("a bug")}))
+    with pytest.raises(RuntimeError, match="a bug"):
+        tuning.tune(DATA, plan, out=tmp_path / "t", trials=3)
+
+
 def test_where_nothing_can_be_trained_the_reason_is_said(plan, play, tmp_path):
     play(Player(fail=dict.fromkeys((1, 2), TrainingError("No layer fits."))))
     with pytest.raises(TrainingError, match="None of 2 trials could be trained; the last: No layer fits"):
@@ -405,6 +431,15 @@ def test_a_search_is_not_resumed_as_another(arguments, words, plan, play, tmp_pa
     tuning.tune(DATA, plan, out=tmp_path / "t", trials=1)
     done = ferkit("tune", "missing.csv", "--out", tmp_path / "t", "--resume", *arguments)
     assert words in str(done.exception)
+
+
+def test_a_search_with_values_of_its_own_is_resumed_by_the_same_command(play, tmp_path):
+    play(Player())
+    own = Plan.of("better", ("learning_rate",), epochs=EPOCHS, seed=7, mixup=0.2)
+    tuning.tune(DATA, own, out=tmp_path / "t", trials=1)
+    command = ["tune", "missing.csv", "--out", tmp_path / "t", "--resume", "--set", "seed=7", "--set", "mixup=0.2"]
+    assert "missing.csv" in str(ferkit(*command).exception), "the plan is the same; only the data is missing"
+    assert "other values of seed" in str(ferkit(*command, "--set", "seed=8").exception)
 
 
 def test_a_missing_optuna_names_its_extra(tmp_path, monkeypatch):

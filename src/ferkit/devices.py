@@ -70,6 +70,11 @@ def choose(wanted: int | str | None) -> Devices:
     return Devices(tuple(found[: int(number)]))
 
 
+def has_accelerator() -> bool:
+    """Whether Keras' backend sees more than processors."""
+    return not _all_devices()[0].lower().startswith("cpu")
+
+
 def _all_devices() -> Sequence[str]:
     backend = load_keras().backend.backend()
     if backend == "tensorflow":

@@ -60,8 +60,8 @@ class TrainConfig:
     init: a model to start from; layers with the same name and shapes take its weights, the head only from the same classes.
     weights: of a `keras.applications` network: none, imagenet, or a file, see `ferkit.models.pretrained`.
     head_epochs: epochs at the start in which only the last layer learns, at `learning_rate`; 0 trains everything at once.
-    thaw: layers of the base, from its top, that learn after that; None is all. thaw_rate: their peak rate; None takes a
-        tenth of `learning_rate`.
+    thaw: layers of the base, from its top, that learn after that; None is all. thaw_rate: their peak rate after
+        `head_epochs`; None takes a tenth of `learning_rate`.
     seed: of weights, order, augmentation and dropout.
     """
 
@@ -139,6 +139,10 @@ class TrainConfig:
             raise UsageError(
                 f"head_epochs must be below epochs, or the rest never learns. Received: {self.head_epochs} of {self.epochs}."
             )
+        if self.thaw_rate is not None and not self.head_epochs:
+            raise UsageError(
+                "thaw_rate is the rate after the head's epochs, and head_epochs is 0. Set head_epochs, or learning_rate alone."
+            )
         if self.sharpness and self.accumulate > 1:
             raise UsageError("sharpness and accumulate do not go together. Leave one of them out.")
 
@@ -149,6 +153,8 @@ class TrainConfig:
                 f"teachers must be several models, as in ({self.teachers!r},). Received: {self.teachers!r}."
             )
         object.__setattr__(self, "teachers", tuple(os.fspath(one) for one in self.teachers))
+        object.__setattr__(self, "learning_rate", float(self.learning_rate))  # Keras takes no whole number
+        object.__setattr__(self, "thaw_rate", None if self.thaw_rate is None else float(self.thaw_rate))
         for name in ("init", "weights"):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else os.fspath(value))

@@ -15,7 +15,7 @@ from ferkit.datasets.records import Dataset
 from ferkit.errors import TrainingError, UsageError
 from ferkit.keras_backend import load_keras
 from ferkit.ray_session import load_ray
-from ferkit.recipes import TrainConfig
+from ferkit.recipes import RECIPES, TrainConfig
 from ferkit.registry import Registry
 from ferkit.training import train
 from ferkit.training.run_folder import CONFIG_FILE
@@ -132,7 +132,23 @@ def do(dataset: Dataset, job: Job, enough: Callable[[Row], bool], *, quiet: bool
         if isinstance(problem.__cause__, OSError):
             raise
         return str(problem)
+    except Exception as problem:  # each framework has a class of its own for it
+        if not _out_of_memory(problem):
+            raise
+        first = str(problem).strip().partition("\n")[0]
+        return f"Out of memory with batch_size={_batch_size(job)}: {first or type(problem).__name__}"
     return None
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    """JAX says RESOURCE_EXHAUSTED in a RuntimeError of its own, TensorFlow raises ResourceExhaustedError."""
+    exhausted = "RESOURCE_EXHAUSTED" in str(problem) or type(problem).__name__ == "ResourceExhaustedError"
+    return exhausted or isinstance(problem, MemoryError)
+
+
+def _batch_size(job: Job) -> int:
+    base = RECIPES[job.recipe].config if isinstance(job.recipe, str) else job.recipe
+    return base.changed(**job.changes).batch_size
 
 
 def forget_networks() -> None:

@@ -67,7 +67,7 @@ def tune(
     changes: dict[str, Any] = {"epochs": epochs, "model": model, "precision": precision, "seed": seed}
     if resume:
         plan = stored_plan(out)
-        plan.check(recipe, names, **changes, **changes_of(settings or [], plan.config.augmentation))
+        plan.check(recipe, names, **changes | changes_of(settings or [], plan.config.augmentation))
     else:
         base = RECIPES[recipe or "better"].config
         changes |= changes_of(settings or [], base.augmentation)

@@ -1,7 +1,9 @@
 """From one table of faces to a data set: which face is for training, which is held out, and what to say about it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +25,21 @@ _ORDER = [name for pair in zip(SPLIT_ALIASES.values(), SPLIT_ALIASES, strict=Tru
 _TRAINING = ("Training", "train")
 
 Indices = npt.NDArray[np.int64]
+
+
+def are_published(names: Iterable[str]) -> bool:
+    """Whether all of these splits are those that FER-2013 was published with: no face ever goes from one to another."""
+    return set(names) <= set(SPLIT_ALIASES.values())
+
+
+def may_share_faces(trained: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a model may have learnt faces that this data set holds out, because it was split in another way then.
+
+    trained: what the model's card says of its data, under `training.data`.
+    """
+    if trained.get("source") != Path(dataset.source).name or trained.get("fingerprint") == dataset.fingerprint:
+        return False
+    return not (are_published(trained.get("faces", ())) and are_published(dataset.splits))
 
 
 def make_dataset(

@@ -9,12 +9,13 @@ import numpy as np
 from ferkit import evaluation, export, metrics, model_card, model_folder
 from ferkit.classifier import keras_network
 from ferkit.datasets.records import Dataset, FaceSet
-from ferkit.errors import FerkitError, TrainingError
+from ferkit.errors import FerkitError, ModelError, TrainingError
 from ferkit.files import write_atomically
 from ferkit.images import FaceInput
 from ferkit.models.size import multiply_adds
 from ferkit.recipes import TrainConfig
 from ferkit.training import run_folder
+from ferkit.training.starting import sources_of
 
 # A temperature from fewer held-out faces says more about them than about the network.
 _FEWEST_TO_CALIBRATE = 200
@@ -85,8 +86,13 @@ def about_run(
     folder: Path, dataset: Dataset, config: TrainConfig, history: Sequence[Mapping[str, float]], recipe: str
 ) -> dict[str, Any]:
     """What a card says of how the model came about."""
+    try:
+        learnt_from = list(sources_of(config).values())
+    except ModelError:  # a run that was resumed can do without them
+        learnt_from = []
     return {
         "data": run_folder.about(dataset),
+        **({"learnt_from": learnt_from} if learnt_from else {}),
         "recipe_name": recipe,
         "recipe": config.to_dict(),
         "epochs_done": len(history),

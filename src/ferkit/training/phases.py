@@ -38,8 +38,8 @@ def phases_of(config: TrainConfig) -> Sequence[Phase]:
     if not config.head_epochs:
         return [Phase(config, 0, head_only=False)]
     rate = config.thaw_rate or config.learning_rate / 10
-    head = replace(config, epochs=config.head_epochs, head_epochs=0)
-    rest = replace(config, epochs=config.epochs - config.head_epochs, head_epochs=0, learning_rate=rate)
+    head = replace(config, epochs=config.head_epochs, head_epochs=0, thaw_rate=None)
+    rest = replace(config, epochs=config.epochs - config.head_epochs, head_epochs=0, learning_rate=rate, thaw_rate=None)
     return [Phase(head, 0, head_only=True), Phase(rest, config.head_epochs, head_only=False)]
 
 

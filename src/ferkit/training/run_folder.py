@@ -6,10 +6,12 @@ import importlib.util
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ferkit import model_folder
@@ -199,6 +201,9 @@ class TensorBoard:
 
     def _write(self, row: Mapping[str, float]) -> None:
         if self.writer is None:
+            if load_keras().backend.backend() != "tensorflow":
+                # TensorBoard's own word for "take the stub": else it brings TensorFlow with it, where it is installed.
+                sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
             self.writer = EventFileWriter(str(self.folder))

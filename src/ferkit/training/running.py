@@ -32,7 +32,7 @@ from ferkit.training import checkpoints, run_folder
 from ferkit.training.finishing import about_run, write_model
 from ferkit.training.phases import phase_of, phases_of
 from ferkit.training.progress import TrainingProgress
-from ferkit.training.starting import architecture_of, check_activation, check_splits, take_weights
+from ferkit.training.starting import architecture_of, check_activation, check_sources, check_splits, take_weights
 from ferkit.training.step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
 from ferkit.training.targets import (
     Targets,
@@ -169,8 +169,9 @@ def _learn(
     # Network and optimizer. All initial weights and random states follow from the seed.
     keras.utils.set_random_seed(config.seed)
     network = untrained_network(faces, config)
-    said = None
+    said = warned = None
     if checkpoint is None:  # else it has them, and the file that they came from may be gone
+        warned = check_sources(config, dataset)
         take_pretrained(network, config.weights)
         if config.init is not None:
             said = take_weights(network, config.init, faces.classes)
@@ -204,12 +205,13 @@ def _learn(
     # Loop over epochs.
     board = run_folder.TensorBoard(folder / "tensorboard")
     with progress:
-        if said:
-            progress.say(said)
+        for line in (warned, said):
+            if line:
+                progress.say(line)
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
-        elif config.head_epochs and config.init is None and config.weights == "none":
-            progress.say("The head learns first, on a network of random weights. Give one with --init or --weights.")
+        elif (config.head_epochs or config.thaw) and config.init is None and config.weights == "none":
+            progress.say("Layers are held fast that have random weights. Give them others with --init or --weights.")
         while len(history) < config.epochs and not _out_of_patience(history[phases[-1].first :], config.patience):
             epoch = len(history) + 1
             if phase_of(epoch, phases) is not phase:
@@ -313,7 +315,8 @@ class _ShowSteps:
             if logs and batch % 20 == 0:
                 self.progress.step_ended(self.epoch, batch + 1, {name: float(value) for name, value in logs.items()})
 
-        return load_keras().callbacks.LambdaCallback(on_train_batch_end=on_batch_end)
+        # async_safe: else Keras on JAX waits for every step and reads its logs, whether or not they are looked at.
+        return load_keras().callbacks.LambdaCallback(on_train_batch_end=on_batch_end, async_safe=True)
 
 
 def _out_of_patience(history: Sequence[dict[str, float]], patience: int | None) -> bool:

@@ -7,11 +7,13 @@ from typing import Any
 
 from ferkit import export, model_folder
 from ferkit.datasets.records import Dataset
+from ferkit.datasets.splits import may_share_faces
 from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.keras_backend import load_keras
 from ferkit.labels import canonical
 from ferkit.models import ARCHITECTURES
 from ferkit.models.transfer import head_layers
+from ferkit.recipes import TrainConfig
 
 
 def architecture_of(init: str | Path) -> str | None:
@@ -24,6 +26,24 @@ def _card(init: str | Path) -> Mapping[str, Any]:
     """The card of a model folder; of a bare file nothing."""
     path = model_folder.find(init)
     return model_folder.read_card(path) if path.is_dir() else {}
+
+
+def sources_of(config: TrainConfig) -> dict[str, Mapping[str, Any]]:
+    """What the models that a run begins as and learns from say of the data that they were trained on, by their names."""
+    models = dict.fromkeys(one for one in (config.init, *config.teachers) if one is not None)
+    said = {model: _card(model).get("training", {}).get("data") for model in models}
+    return {model: data for model, data in said.items() if data}
+
+
+def check_sources(config: TrainConfig, dataset: Dataset) -> str | None:
+    """A warning where such a model may have learnt faces that this run holds out; its figures would be too good."""
+    seen = [model for model, data in sources_of(config).items() if may_share_faces(data, dataset)]
+    if not seen:
+        return None
+    return (
+        f"Warning: {', '.join(seen)} learnt from {Path(dataset.source).name} in other splits, so faces that are held out here may "
+        "be known already, and the figures too good. Train all with the same --split."
+    )
 
 
 def check_splits(dataset: Dataset) -> None:
@@ -66,13 +86,25 @@ def _shapes(weights: Sequence[Any]) -> list[tuple[int, ...]]:
 
 
 def check_activation(name: str) -> None:
+    """Raise `UsageError` for a name that Keras does not know, or that is no function of single numbers."""
     keras = load_keras()
+    if _keeps_shape(name):
+        return
     try:
         keras.activations.get(name)
-    except ValueError as problem:
-        choices = [
-            n for n in dir(keras.activations) if not n.startswith("_") and n not in ("get", "serialize", "deserialize")
-        ]
-        near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"Keras knows no activation {name!r}. {hint}Choices: {', '.join(choices)}.") from problem
+        said = f"{name!r} cannot stand behind a convolution: it changes the shape, or wants values of its own."
+    except ValueError:
+        said = f"Keras knows no activation {name!r}."
+    choices = [one for one in dir(keras.activations) if not one.startswith("_") and _keeps_shape(one)]
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise UsageError(f"{said} {hint}Choices: {', '.join(choices)}.")
+
+
+def _keeps_shape(activation: str) -> bool:
+    keras = load_keras()
+    shape = (1, 2, 2, 4)
+    try:
+        return tuple(keras.activations.get(activation)(keras.ops.ones(shape)).shape) == shape
+    except (TypeError, ValueError, AttributeError):
+        return False

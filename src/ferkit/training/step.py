@@ -70,8 +70,9 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
         optimizer=_optimizer(config, steps),
         loss=objective(config, counts),
         metrics=watched(config, len(counts)),
-        # On the CPU XLA makes TensorFlow slower, and it does not compile for several devices; JAX is always compiled.
-        jit_compile="auto" if keras.backend.backend() != "tensorflow" else replicas() == 1 and _has_accelerator(),
+        # JAX is always compiled. TensorFlow's XLA is slower on the CPU, and does not know the operation that moves faces
+        # (tensorflow/tensorflow#100865), nor several devices.
+        jit_compile="auto" if keras.backend.backend() != "tensorflow" else False,
     )
     # TensorFlow traces a step twice if variables come into being in it, and tracing is what a short run waits for.
     model.optimizer.build(model.trainable_variables)
@@ -109,12 +110,6 @@ def _decay(config: TrainConfig, steps: int) -> float:
     """Of the running average, per batch. It starts at the weights after the first step and must have forgotten them."""
     longest = 1 - _LOOKS_BACK / (config.epochs * steps / config.accumulate)
     return float(max(0.0, min(config.average, longest)) ** (1 / config.accumulate))
-
-
-def _has_accelerator() -> bool:
-    import tensorflow
-
-    return bool(tensorflow.config.list_physical_devices("GPU"))
 
 
 def batches_of(images: Faces, targets: Targets, batch_size: int, config: TrainConfig) -> Any:

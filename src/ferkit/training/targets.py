@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ferkit import metrics
+from ferkit.classifier import EmotionClassifier
 from ferkit.datasets.records import FaceSet
 from ferkit.denoising import labels_by_votes
+from ferkit.devices import has_accelerator
 from ferkit.ensemble import Ensemble
 from ferkit.errors import DatasetError, ModelError, TrainingError
 from ferkit.files import write_atomically
@@ -32,8 +35,7 @@ def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None
         smoothed = (1 - config.denoise) * smoothed + config.denoise * expected
     if taught is not None:
         # The teachers' answers are soft already.
-        softer = taught ** (1 / config.teacher_temperature)
-        softer /= softer.sum(axis=1, keepdims=True)
+        softer = metrics.apply_temperature(taught, config.teacher_temperature)
         smoothed = (1 - config.teacher_share) * smoothed + config.teacher_share * softer
     if not config.votes_weight:
         return smoothed
@@ -57,7 +59,9 @@ def open_teachers(config: TrainConfig, faces: FaceSet) -> Ensemble | None:
     """The teachers; raises `ModelError` for one that is not there, knows other classes or takes other faces."""
     if not config.teachers:
         return None
-    teachers = Ensemble(config.teachers)
+    # ONNX Runtime is the faster one on a processor, and has nothing else here.
+    engine = "keras" if has_accelerator() else "auto"
+    teachers = Ensemble([EmotionClassifier.load(one, engine=engine) for one in config.teachers])
     for teacher in teachers.members:
         if sorted(map(canonical, teacher.classes)) != sorted(map(canonical, faces.classes)):
             raise ModelError(
