@@ -300,5 +300,7 @@ def test_the_readme_names_the_failures_of_the_packaged_model():
     section = readme.split("## Intended and prohibited use")[1].split("\n## ")[0]
     named = [" ".join(item.split()) for item in re.findall(r"^- (.+(?:\n  .+)*)", section, re.MULTILINE)]
     said = (model_folder.find("default") / "README.md").read_text(encoding="utf-8")
+    (summary,) = re.findall(r"^\d.* of PublicTest right .*", said, re.MULTILINE)
+    assert f"The packaged model: {summary}" in readme
     assert len(named) >= 3
     assert [item for item in named if f"- {item}\n" not in said] == []
