@@ -9,7 +9,8 @@ from faces import small_dataset
 from ferkit.classifier import EmotionClassifier
 from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.recipes import TrainConfig
-from ferkit.training.targets import open_teachers, training_targets
+from ferkit.training import teachers
+from ferkit.training.targets import training_targets
 from test_training import assert_same_state, train, variables
 
 keras = pytest.importorskip("keras")
@@ -187,6 +188,44 @@ def test_a_teachers_answers_are_kept_with_the_run(tmp_path):
     assert tuple(pupil.classifier.card["training"]["recipe"]["teachers"]) == names["teachers"]
 
 
+def test_teachers_are_asked_once_for_all_runs(tmp_path, monkeypatch):
+    """Ten views of all faces take minutes, and the seeds of a sweep and the trials of a search ask the same."""
+    monkeypatch.setenv("FERKIT_CACHE", str(tmp_path / "cache"))
+    faces = small_dataset(size=48).train
+    asked = []
+    ask = teachers.predict_proba
+    monkeypatch.setattr(teachers, "predict_proba", lambda *given: asked.append(given[2]) or ask(*given))
+
+    def answers(faces=faces, **changes):
+        config = TrainConfig(**{"teachers": ("default",), "teacher_tta": "none", **changes})
+        return teachers.teachers_answers(teachers.open_teachers(config, faces), config, faces)
+
+    first = answers()
+    np.testing.assert_array_equal(answers(seed=7, epochs=9), first)
+    assert len(asked) == 1
+    answers(teacher_tta="flip")
+    answers(teachers=("default-int8",))
+    brighter = replace(faces, images=faces.images // 2 + 128)
+    assert not np.array_equal(answers(brighter), first)
+    assert len(asked) == 4, "other views, other teachers, other faces"
+    (tmp_path / "cache" / "teachers").rename(tmp_path / "moved")
+    (tmp_path / "cache" / "teachers").write_text("in the way")
+    np.testing.assert_array_equal(answers(), first, "a cache that cannot be used costs time alone")
+    assert len(asked) == 5
+
+
+def test_answers_in_the_cache_that_cannot_be_read_are_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("FERKIT_CACHE", str(tmp_path))
+    faces = small_dataset(size=48).train
+    config = TrainConfig(teachers=("default",))
+    first = teachers.teachers_answers(teachers.open_teachers(config, faces), config, faces)
+    (kept,) = (tmp_path / "teachers").iterdir()
+    for damage in (b"", b"no array", kept.read_bytes()[:200]):
+        kept.write_bytes(damage)
+        again = teachers.teachers_answers(teachers.open_teachers(config, faces), config, faces)
+        np.testing.assert_array_equal(again, first)
+
+
 def test_cold_teachers_leave_numbers():
     """(1 / 7) ** 100 is nothing in 32 bits, and nothing by nothing is no number."""
     faces = small_dataset(size=8).train
@@ -197,11 +236,11 @@ def test_cold_teachers_leave_numbers():
 
 @pytest.mark.parametrize("there", [False, True])
 def test_teachers_are_asked_where_the_run_computes(there, monkeypatch):
-    monkeypatch.setattr("ferkit.training.targets.has_accelerator", lambda: there)
+    monkeypatch.setattr("ferkit.training.teachers.has_accelerator", lambda: there)
     asked = []
     load = EmotionClassifier.load
     monkeypatch.setattr(EmotionClassifier, "load", lambda model, **how: asked.append(how) or load(model))
-    open_teachers(TrainConfig(teachers=("default",)), small_dataset(size=48).train)
+    teachers.open_teachers(TrainConfig(teachers=("default",)), small_dataset(size=48).train)
     assert asked == [{"engine": "keras" if there else "auto"}]
 
 

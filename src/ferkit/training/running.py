@@ -34,16 +34,8 @@ from ferkit.training.phases import phase_of, phases_of
 from ferkit.training.progress import TrainingProgress
 from ferkit.training.starting import architecture_of, check_activation, check_sources, check_splits, take_weights
 from ferkit.training.step import VOTES_HEAD, batches_of, untrained_network, with_votes_head
-from ferkit.training.targets import (
-    Targets,
-    check_targets,
-    open_teachers,
-    store_answers,
-    stored_answers,
-    teachers_answers,
-    training_targets,
-    validation_targets,
-)
+from ferkit.training.targets import Targets, check_targets, training_targets, validation_targets
+from ferkit.training.teachers import open_teachers, store_answers, stored_answers, teachers_answers
 
 # Held-out faces are measured in batches of this size; it changes speed, not figures.
 _VAL_BATCH = 256
