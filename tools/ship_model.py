@@ -39,33 +39,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     run = model_folder.find(parser.parse_args().run)
+    # All of it is made elsewhere first: a model whose copies do not answer alike replaces nothing.
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "model"
+        made.mkdir()
+        ship(run, made)
+        if (run / "votes").is_dir():
+            ship_voters(run / "votes", made)
+        for file in made.iterdir():
+            shutil.copyfile(file, TARGET / file.name)
+    print(f"{TARGET} is now {run}.")
+
+
+def ship(run: Path, folder: Path) -> None:
+    """Network, serving copies in 32 and in eight bits, and cards."""
     card = model_folder.read_card(run)
     takes = card["face_input"]
     face_input = FaceInput(takes["height"], takes["width"], takes["channels"])
-    # Checked against the run's card, and looked through for code, before anything is replaced.
+    # Checked against the run's card, and looked through for code.
     network = open_network(run)
-    shutil.copyfile(run / model_folder.KERAS_FILE, TARGET / model_folder.KERAS_FILE)
-    difference = to_onnx(network, face_input, TARGET / model_folder.ONNX_FILE)
+    shutil.copyfile(run / model_folder.KERAS_FILE, folder / model_folder.KERAS_FILE)
+    difference = to_onnx(network, face_input, folder / model_folder.ONNX_FILE)
     details = {
         "licence": LICENCE,
         **{key: value for key, value in card.items() if key not in _OWN},
         "serving": {"onnx_max_difference": difference},
     }
     details |= told(card)
-    (TARGET / model_folder.INT8_FILE).unlink(missing_ok=True)
     classes, temperature = tuple(card["classes"]), float(card["temperature"])
     for last in (False, True):
         written = model_folder.write_card(
-            TARGET, classes=classes, face_input=face_input, temperature=temperature, details=details
+            folder, classes=classes, face_input=face_input, temperature=temperature, details=details
         )
         if not last:
             # The file in eight bits is made from the folder and carries its card; then the card gains its checksum.
-            parity = export(TARGET, TARGET / model_folder.INT8_FILE, "onnx-int8")
+            parity = export(folder, folder / model_folder.INT8_FILE, "onnx-int8")
             details["serving"] |= {"int8_max_difference": parity.max_difference}
-    model_card.write(TARGET, written)
-    print(f"{TARGET} is now {run}: the serving copy differs by at most {difference:.2g}.")
-    if (run / "votes").is_dir():
-        ship_voters(run / "votes")
+    model_card.write(folder, written)
+    print(f"The serving copy differs by at most {difference:.2g}, eight bits by {parity.max_difference:.2g}.")
 
 
 def told(card: dict[str, Any]) -> dict[str, Any]:
@@ -73,19 +84,18 @@ def told(card: dict[str, Any]) -> dict[str, Any]:
     return {"metrics": card["metrics"] | {"note": CHOSEN}, "training": card["training"] | {"note": STORY}}
 
 
-def ship_voters(run: Path) -> None:
+def ship_voters(run: Path, folder: Path) -> None:
     """The head on votes in eight bits, one file with its card inside, and the card for people beside it."""
-    file = TARGET / model_folder.VOTERS_FILE
     card = model_folder.read_card(run)
     card |= {"licence": LICENCE, **told(card)}
     card["metrics"]["note"] = f"Of the head before it was rounded to eight bits. {CHOSEN}"
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(run, Path(scratch) / "votes"))
         (copy / model_folder.CARD_FILE).write_text(json.dumps(card), encoding="utf-8")
-        parity = export(copy, file, "onnx-int8")
+        parity = export(copy, folder / model_folder.VOTERS_FILE, "onnx-int8")
     # The checksums of the folder's own files, which stay where they are, would mislead.
-    model_card.write(TARGET, {**card, "sha256": {}}, file=VOTERS_CARD, name="voters")
-    print(f"{file.name} is now {run}: eight bits differ by at most {parity.max_difference:.2g}.")
+    model_card.write(folder, {**card, "sha256": {}}, file=VOTERS_CARD, name="voters")
+    print(f"Eight bits of {run} differ by at most {parity.max_difference:.2g}.")
 
 
 if __name__ == "__main__":
