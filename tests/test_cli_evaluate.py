@@ -192,6 +192,22 @@ def test_a_model_may_have_seen_faces_through_its_teachers(ferkit_, csv):
         assert ("may have seen" in err) == warned
 
 
+@pytest.mark.parametrize(
+    "training",
+    [
+        pytest.param({"data": ["fer.csv"], "learnt_from": {"a": 1}}, id="other kinds"),
+        pytest.param({"data": {"source": "fer.csv"}, "learnt_from": [7, {"source": "fer.csv"}]}, id="half of it"),
+        pytest.param({"data": {"source": "fer.csv", "faces": 3, "fingerprint": 4}}, id="other values"),
+    ],
+)
+def test_what_a_strangers_card_says_of_its_data_ends_in_no_traceback(training, ferkit_, csv):
+    model = FirstPixelClassifier()
+    model.card = {"training": json.loads(json.dumps(training).replace("fer.csv", csv.name))}
+    code, out, err = ferkit_("evaluate", "model", csv, "--json", model=model)
+    assert (code, json.loads(out)["n"]) == (0, 7)
+    assert "Traceback" not in err
+
+
 class Sure(FirstPixelClassifier):
     """Answers with so much probability; wrong about every face if `lies`."""
 

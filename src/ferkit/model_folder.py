@@ -108,6 +108,26 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
     return {**card, "face_input": dataclasses.asdict(face_input), "temperature": temperature}
 
 
+def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of the data that its model was trained on: source, fingerprint, faces of each split; {} if nothing."""
+    data = card.get("training", {}).get("data")
+    return {**_NOTHING_KNOWN, **data} if _is_data(data) else {}
+
+
+def learnt_from(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same of the models that it began as and was taught by, and of those that these learnt from."""
+    given = card.get("training", {}).get("learnt_from")
+    return [{**_NOTHING_KNOWN, **one} for one in given if _is_data(one)] if isinstance(given, list) else []
+
+
+_NOTHING_KNOWN: dict[str, Any] = {"source": None, "fingerprint": None, "faces": {}}
+
+
+def _is_data(one: object) -> bool:
+    """Whether it can be what ferkit writes; a card may be a stranger's."""
+    return isinstance(one, dict) and isinstance(one.get("faces", {}), dict)
+
+
 def _is_unprintable(name: str) -> bool:
     """Whether a name is nothing to see, or holds what a terminal would obey or no encoding takes."""
     return not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)

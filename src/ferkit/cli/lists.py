@@ -99,7 +99,7 @@ def _trained(name: str) -> Row:
         "parameters": card.get("parameters"),
         "multiply_adds": card.get("multiply_adds"),
         "licence": card.get("licence"),
-        "data": card.get("training", {}).get("data", {}).get("source"),
+        "data": model_folder.trained_on(card).get("source"),
         "split": measured.get("split"),
         "accuracy": measured.get("accuracy"),
         "ms_per_face": round(1e3 * alone, 3),

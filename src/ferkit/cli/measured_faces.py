@@ -71,7 +71,9 @@ class MeasuredFaces:
 
     def _trained_on(self, model: "EmotionClassifier") -> Mapping[str, Any] | None:
         """What a model's card says about this data; None where it was trained on other data."""
-        trained: Mapping[str, Any] = model.card.get("training", {}).get("data", {})
+        from ferkit import model_folder
+
+        trained = model_folder.trained_on(model.card)
         return trained if trained.get("source") == Path(self.name).name else None
 
     def _trained_in(self, model: "EmotionClassifier", loaded: "_Loaded") -> _Way | None:
@@ -85,10 +87,10 @@ class MeasuredFaces:
     def _may_have_seen(
         self, model: "EmotionClassifier", trained_in: _Way | None, way: _Way, dataset: "Dataset"
     ) -> bool:
+        from ferkit import model_folder
         from ferkit.datasets.splits import are_published, may_share_faces
 
-        # What it began as, and whom it learnt from, may have seen them too.
-        if any(may_share_faces(data, dataset) for data in model.card.get("training", {}).get("learnt_from", ())):
+        if any(may_share_faces(data, dataset) for data in model_folder.learnt_from(model.card)):
             return True
         trained = self._trained_on(model)
         if trained is None or trained_in == way:

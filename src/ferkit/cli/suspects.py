@@ -1,10 +1,10 @@
 """What `ferkit data --suspects` does: find labels that are likely wrong, print them, write table and page."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ferkit.cli.console import no_native_chatter, notes, output
 from ferkit.errors import DatasetError, UsageError
@@ -226,11 +226,12 @@ def _copies_of_training(dataset: "Dataset", faces: "FaceSet") -> "npt.NDArray[np
 
 def _check_unseen(model: "EmotionClassifier", dataset: "Dataset", among: str | None) -> None:
     """Refuse a model that was trained on the faces: its answers there are the labels that it has learned."""
-    from ferkit.datasets.records import SPLIT_ALIASES
+    from ferkit import model_folder
+    from ferkit.datasets.splits import are_published
 
-    trained: Mapping[str, Any] = model.card.get("training", {}).get("data", {})
+    trained = model_folder.trained_on(model.card)
     same = trained.get("fingerprint") == dataset.fingerprint
-    if not same and _stem(trained.get("source", "")) != _stem(dataset.source):
+    if not same and _stem(str(trained.get("source"))) != _stem(dataset.source):
         return
     about = f"{model.name} was trained on"
     if _wants_training(dataset, among):
@@ -239,7 +240,7 @@ def _check_unseen(model: "EmotionClassifier", dataset: "Dataset", among: str | N
             "--among out to look at the other splits, or --predictions to train folds."
         )
     # Published splits stay what they are; splits made at random are other ones after every change of the data.
-    if not same and not set(trained.get("faces", {})) <= set(SPLIT_ALIASES.values()):
+    if not same and not are_published(trained.get("faces", {})):
         raise DatasetError(
             f"{about} other splits of {Path(dataset.source).name}, so it may have seen any of its faces. Give the --split "
             "that it was trained with, or leave --predictions out."

@@ -87,7 +87,8 @@ def about_run(
 ) -> dict[str, Any]:
     """What a card says of how the model came about."""
     try:
-        learnt_from = list(sources_of(config).values())
+        sources = [one for data in sources_of(config).values() for one in data]
+        learnt_from = [one for number, one in enumerate(sources) if one not in sources[:number]]
     except ModelError:  # a run that was resumed can do without them
         learnt_from = []
     return {

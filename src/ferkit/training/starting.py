@@ -28,16 +28,18 @@ def _card(init: str | Path) -> Mapping[str, Any]:
     return model_folder.read_card(path) if path.is_dir() else {}
 
 
-def sources_of(config: TrainConfig) -> dict[str, Mapping[str, Any]]:
-    """What the models that a run begins as and learns from say of the data that they were trained on, by their names."""
+def sources_of(config: TrainConfig) -> dict[str, list[dict[str, Any]]]:
+    """What the models that a run begins as and learns from say of the data that they learnt from, themselves and through others."""
     models = dict.fromkeys(one for one in (config.init, *config.teachers) if one is not None)
-    said = {model: _card(model).get("training", {}).get("data") for model in models}
-    return {model: data for model, data in said.items() if data}
+    cards = {model: _card(model) for model in models}
+    said = {model: [model_folder.trained_on(card), *model_folder.learnt_from(card)] for model, card in cards.items()}
+    return {model: [one for one in data if one] for model, data in said.items()}
 
 
 def check_sources(config: TrainConfig, dataset: Dataset) -> str | None:
     """A warning where such a model may have learnt faces that this run holds out; its figures would be too good."""
-    seen = [model for model, data in sources_of(config).items() if may_share_faces(data, dataset)]
+    sources = sources_of(config).items()
+    seen = [model for model, data in sources if any(may_share_faces(one, dataset) for one in data)]
     if not seen:
         return None
     return (
