@@ -17,6 +17,7 @@ def ferkit(*arguments):
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
+@pytest.mark.slow
 def test_train_then_export_then_evaluate(table, tmp_path):
     run = tmp_path / "run"
     done = ferkit(

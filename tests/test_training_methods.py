@@ -244,6 +244,7 @@ def test_teachers_are_asked_where_the_run_computes(there, monkeypatch):
     assert asked == [{"engine": "keras" if there else "auto"}]
 
 
+@pytest.mark.slow
 def test_faces_that_a_teacher_or_the_first_weights_may_know_are_warned_of(tmp_path, capsys):
     """One split at random, the other as published: most of what the second holds out was learnt by the first."""
     from ferkit.training import train as aloud
