@@ -33,7 +33,11 @@ def known_commands() -> dict[str, list[str]]:
 def needs(words: list[str]) -> list[str]:
     """The runs that a command takes its teachers and its first weights from."""
     given = itertools.pairwise(words)
-    return [value.removeprefix(RUNS) for option, value in given if option in ("--teacher", "--init") and RUNS in value]
+    return [
+        value.removeprefix(RUNS)
+        for option, value in given
+        if option in ("--teacher", "--init") and value.startswith(RUNS)
+    ]
 
 
 def in_order(wanted: list[str], commands: dict[str, list[str]]) -> list[str]:
