@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 
 import ferkit
-from ferkit import metrics, model_folder
-from ferkit.engines import onnx_network
-from ferkit.evaluation import Report, measure
-from ferkit.files import write_atomically
-from ferkit.images import FaceInput
-from ferkit.tta import TTA
+from ferkit._support.files import write_atomically
+from ferkit.evaluation import metrics
+from ferkit.evaluation.report import Report, measure
+from ferkit.models import model_folder
+from ferkit.models.engines import onnx_network
+from ferkit.models.tta import TTA
+from ferkit.sources.images import FaceInput
 from leaderboard_page import page
 from training_command import Training, folder_name
 

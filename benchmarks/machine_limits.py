@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ferkit.files import write_atomically
-from ferkit.parallel import usable_cores
+from ferkit._support.files import write_atomically
+from ferkit._support.parallel import usable_cores
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _MATRIX = 2048

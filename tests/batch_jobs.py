@@ -9,7 +9,7 @@ import PIL.Image
 import pyarrow.parquet as pq
 
 from ferkit.batch.storage import Folder
-from ferkit.batch.work import PartWorker
+from ferkit.batch.worker import PartWorker
 
 
 def face(shade: int, size: int = 48) -> bytes:

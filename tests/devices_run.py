@@ -11,12 +11,13 @@ import keras
 import numpy as np
 
 from faces import small_dataset
-from ferkit import devices, export
-from ferkit.augmentation import Augmentation
+from ferkit._support import devices
 from ferkit.errors import ModelError
-from ferkit.models import ARCHITECTURES
-from ferkit.recipes import TrainConfig
-from ferkit.training import train
+from ferkit.models import exporting as export
+from ferkit.models.architectures import ARCHITECTURES
+from ferkit.training.augmentation import Augmentation
+from ferkit.training.config import TrainConfig
+from ferkit.training.loop import train
 from ferkit.training.step import batches_of, compiled_model, untrained_network
 
 # What depends on chance, on the whole batch or on the steps before; plain SGD, for Adam makes steps out of rounding.

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.labels import EMOTIONS
-from ferkit.rows import table_columns
+from ferkit.results import table_columns
 
 # source, label, confidence, error, taken
 Row = tuple[str, str, float | None, str | None, str | None]

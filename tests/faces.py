@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ferkit.datasets.records import Dataset, FaceSet
+from ferkit.data.records import Dataset, FaceSet
 from ferkit.labels import EMOTIONS
 
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 
-from ferkit.images import read_image
+from ferkit.models.samples import sample_picture
 from ferkit.results import Box, Face
-from ferkit.samples import sample_picture
+from ferkit.sources.images import read_image
 
 SIDE = 72
 

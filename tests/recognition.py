@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from ferkit.images import FaceInput
 from ferkit.labels import EMOTIONS
 from ferkit.results import Box, Face, FaceEmotion
+from ferkit.sources.images import FaceInput
 
 RIGHT_EYE_TO_MOUTH = ((3.0, 3.0), (7.0, 3.0), (5.0, 5.0), (3.0, 8.0), (7.0, 8.0))
 

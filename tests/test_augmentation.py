@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ferkit.augmentation import (
+from ferkit.errors import UsageError
+from ferkit.training.augmentation import (
     Augmentation,
     affine_transforms,
     augmenter,
@@ -13,7 +14,6 @@ from ferkit.augmentation import (
     patches,
     seen_through,
 )
-from ferkit.errors import UsageError
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.keras
 
 
 def model(decay: float):
-    from ferkit.averaging import keep_weights
+    from ferkit.training.step import keep_weights
 
     keras.utils.set_random_seed(1)
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])
@@ -25,7 +25,7 @@ def fit(network, rng, epochs=1):
 
 
 def test_average_is_the_recurrence_over_steps(rng):
-    from ferkit.averaging import averaged
+    from ferkit.training.step import averaged
 
     network, expected = model(0.8), None
     for _ in range(5):
@@ -39,7 +39,7 @@ def test_average_is_the_recurrence_over_steps(rng):
 
 
 def test_training_goes_on_as_without_an_average():
-    from ferkit.averaging import averaged
+    from ferkit.training.step import averaged
 
     kernels = []
     for decay in (0.0, 0.8):
@@ -53,7 +53,7 @@ def test_training_goes_on_as_without_an_average():
 
 
 def test_weights_come_back_after_an_error(rng):
-    from ferkit.averaging import averaged
+    from ferkit.training.step import averaged
 
     network = model(0.8)
     fit(network, rng, epochs=3)

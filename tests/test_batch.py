@@ -12,11 +12,14 @@ import pytest
 
 from batch_faults import whole
 from batch_jobs import inline, make_pictures, rows_of
-from ferkit import batch, model_folder
-from ferkit.batch import ENGINES, PartWorker, Settings
+from ferkit import batch
+from ferkit.batch.engines import ENGINES
+from ferkit.batch.job import Settings
 from ferkit.batch.running import Progress
+from ferkit.batch.worker import PartWorker
 from ferkit.cli import app
 from ferkit.errors import FerkitError, MissingDependencyError, ModelError, UsageError
+from ferkit.models import model_folder
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
 from recognition import BrightnessClassifier
@@ -225,8 +228,8 @@ def test_what_the_engine_lacks_is_said_before_pictures_are_listed(
     def listed(source):
         raise AssertionError("listed")
 
-    monkeypatch.setattr("ferkit.batch.planning.list_references", listed)
-    monkeypatch.setattr("ferkit.ray_session.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("ferkit.batch.plan.list_references", listed)
+    monkeypatch.setattr("ferkit._support.ray_session.importlib.util.find_spec", lambda name: None)
     with pytest.raises(error):
         run(pictures, tmp_path / "out", engine=engine, address=address)
 

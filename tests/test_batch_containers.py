@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from batch_jobs import face, inline, rows_of
 from ferkit import batch
-from ferkit.batch import ENGINES
+from ferkit.batch.engines import ENGINES
 from ferkit.batch.listing import list_references
 from ferkit.batch.references import SHARD
 from ferkit.batch.taken import taken_at
@@ -146,7 +146,7 @@ def test_a_hard_link_costs_a_row(mode, run, tmp_path):
 def test_names_that_repeat_are_told_apart(run, tmp_path):
     """Hugging Face calls every picture of some data sets the same. Summaries count the changes of `source`."""
     pytest.importorskip("duckdb")
-    from ferkit.summaries import summarize
+    from ferkit.batch.summary import summarize
 
     names = ["x.png", "x.png", "x.png", "y.png", None, "x.png"]
     table = pa.table({"name": names, "image": [face(60)] * 5 + [b""]})

@@ -15,10 +15,12 @@ import pytest
 from batch_faults import Deadly, Failing, KillsOnce
 from batch_jobs import DyingFolder, Killed, face, fresh, inline, make_pictures, markers, rows_of
 from ferkit import batch
-from ferkit.batch import ENGINES, planning, ray_engine, running
-from ferkit.batch.attempts import Attempt
-from ferkit.batch.claims import claimed
+from ferkit.batch import plan as planning
+from ferkit.batch import ray_engine, running
+from ferkit.batch.engines import ENGINES
+from ferkit.batch.running import claimed
 from ferkit.batch.storage import Folder
+from ferkit.batch.worker import Attempt
 from ferkit.errors import ClusterError, FerkitError, UsageError
 from full_disk import no_room_beyond
 from recognition import BrightnessClassifier

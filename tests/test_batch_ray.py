@@ -12,10 +12,10 @@ import pytest
 
 import batch_faults
 from batch_jobs import inline, make_pictures, markers, rows_of
-from ferkit import model_folder
-from ferkit.batch import ENGINES, run
-from ferkit.batch.running import Progress
+from ferkit.batch.engines import ENGINES
+from ferkit.batch.running import Progress, run
 from ferkit.errors import ClusterError, ModelError
+from ferkit.models import model_folder
 
 ray = pytest.importorskip("ray")
 

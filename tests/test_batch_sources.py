@@ -14,14 +14,15 @@ import pytest
 
 from batch_jobs import face, inline, make_pictures, rows_of
 from ferkit import batch
-from ferkit.batch import ENGINES, plan
+from ferkit.batch import plan
+from ferkit.batch.engines import ENGINES
 from ferkit.batch.listing import list_references
 from ferkit.batch.plan import read_part, write_plan
 from ferkit.batch.references import SHARD, Reference
 from ferkit.batch.storage import Folder, network
 from ferkit.batch.taken import taken_at
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
-from ferkit.samples import sample_picture
+from ferkit.models.samples import sample_picture
 from recognition import BrightnessClassifier
 
 CLASSIFIER = BrightnessClassifier()

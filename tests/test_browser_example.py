@@ -13,10 +13,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ferkit.export import export
-from ferkit.images import read_image
 from ferkit.labels import EMOTIONS
-from ferkit.samples import sample_picture
+from ferkit.models.exporting import export
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import read_image
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "browser"
 FACE = (165, 57, 285, 177)  # in the sample portrait: x1 y1 x2 y2

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferkit import export, model_folder
-from ferkit.classifier import EmotionClassifier
 from ferkit.errors import ModelError, UsageError
-from ferkit.export import parity
-from ferkit.images import FaceInput
+from ferkit.models import exporting as export
+from ferkit.models import exporting as parity
+from ferkit.models import model_folder
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.sources.images import FaceInput
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -47,7 +48,7 @@ def faces():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model folder with random weights and a temperature."""
-    from ferkit.models import tutorial
+    from ferkit.models import architectures as tutorial
 
     keras.utils.set_random_seed(5)
     path = tmp_path_factory.mktemp("models") / "model"

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-import ferkit.classifier
+import ferkit.models.classifier
 from ferkit.cli import main
-from ferkit.datasets import load_dataset
-from ferkit.images import FaceInput
+from ferkit.data.loading import load_dataset
 from ferkit.labels import EMOTIONS
+from ferkit.sources.images import FaceInput
 from ferkit.training.run_folder import about
 from recognition import FirstPixelClassifier
 
@@ -35,7 +35,7 @@ def ferkit_(monkeypatch, capsys):
 
     def call(*arguments, model=None, models=None):
         monkeypatch.setattr(
-            ferkit.classifier.EmotionClassifier,
+            ferkit.models.classifier.EmotionClassifier,
             "load",
             lambda path: models[path] if models else model or FirstPixelClassifier(),
         )
@@ -245,7 +245,9 @@ def test_an_ensemble_is_one_model(ferkit_, csv):
 def test_an_ensemble_has_a_page(ferkit_, csv, monkeypatch):
     """Of no single run, so without a card and without curves."""
     asked = []
-    monkeypatch.setattr("ferkit.report.write_report", lambda *said, **more: asked.append((said, more)) or "page")
+    monkeypatch.setattr(
+        "ferkit.evaluation.report_page.write_report", lambda *said, **more: asked.append((said, more)) or "page"
+    )
     code, _, err = ferkit_("evaluate", "same", "right", csv, "--ensemble", "--report", "p", models=several())
     assert (code, asked[0][0][0].model) == (0, "same + right"), err
     assert asked[0][1] == {"history": None, "card": None, "additions": []}

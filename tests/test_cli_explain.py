@@ -5,8 +5,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ferkit import classifier
-from ferkit.samples import sample_picture
+from ferkit.models import classifier
+from ferkit.models.samples import sample_picture
 from test_explain import EyeClassifier, bright_eye
 
 

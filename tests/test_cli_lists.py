@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import typer
 
-from ferkit import model_folder
-from ferkit.classifier import EmotionClassifier
-from ferkit.cli import lists, speed
-from ferkit.detection import DETECTORS
-from ferkit.images import FaceInput
-from ferkit.models import ARCHITECTURES
-from ferkit.recipes import RECIPES
+from ferkit.cli import lists
+from ferkit.cli import lists as speed
+from ferkit.detection.detectors import DETECTORS
+from ferkit.models import model_folder
+from ferkit.models.architectures import ARCHITECTURES
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.sources.images import FaceInput
+from ferkit.training.config import RECIPES
 
 REGISTRIES = {"models": ARCHITECTURES, "detectors": DETECTORS, "recipes": RECIPES}
 
@@ -164,8 +165,8 @@ def test_listing_imports_no_framework():
 @pytest.mark.parametrize("name", model_folder.PACKAGED)
 def test_packaged_models_answer_alike_and_say_their_licence(name):
     """All of them have learnt the faces of FER-2013: on what a portrait plainly shows they agree."""
+    from ferkit.models.samples import sample_picture
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.samples import sample_picture
 
     classifier = EmotionClassifier.load(name)
     assert classifier.card["licence"] == "Apache-2.0"

@@ -11,9 +11,9 @@ import PIL.Image
 import pytest
 
 from ferkit.errors import MissingDependencyError, UsageError, VideoError
+from ferkit.serve.server import WebServer
+from ferkit.serve.window import LiveWindow, load_pygame
 from ferkit.video.frames import Every, FrameSource
-from ferkit.web import WebServer
-from ferkit.window import LiveWindow, load_pygame
 from web import fast_recognizer
 
 # By these names the package has the functions.

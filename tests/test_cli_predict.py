@@ -13,10 +13,10 @@ import PIL.Image
 import pyarrow.parquet
 import pytest
 
-from ferkit import classifier
-from ferkit.detection import auto
+from ferkit.detection import detectors as auto
 from ferkit.labels import EMOTIONS
-from ferkit.samples import sample_picture
+from ferkit.models import classifier
+from ferkit.models.samples import sample_picture
 from recognition import BrightnessClassifier
 
 
@@ -174,8 +174,8 @@ def test_saving_over_the_source_is_refused(ferkit_predict, pictures):
 def onnx_model(folder):
     """A model folder whose network is one matrix."""
     onnx = pytest.importorskip("onnx")
-    from ferkit import model_folder
-    from ferkit.images import FaceInput
+    from ferkit.models import model_folder
+    from ferkit.sources.images import FaceInput
 
     make, kinds = onnx.helper, onnx.TensorProto
     weights = np.random.default_rng(0).normal(0, 1e-4, (48 * 48, 7)).astype(np.float32)
@@ -262,7 +262,7 @@ def test_a_second_run_leaves_out_what_the_first_one_drew(ferkit_predict, picture
 
 
 def test_json_is_whole_when_something_else_fails(ferkit_predict, pictures, monkeypatch):
-    from ferkit.sinks import CsvTable
+    from ferkit.render.sinks import CsvTable
 
     monkeypatch.setattr(CsvTable, "write", lambda self, result: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 from ferkit.cli.serve import changed_limits
 from ferkit.errors import UsageError
-from ferkit.samples import sample_picture
-from ferkit.web import Limits
+from ferkit.models.samples import sample_picture
+from ferkit.serve.settings import Limits
 
 command = importlib.import_module("ferkit.cli.serve")  # by this name the package has the function
 SERVE = [sys.executable, "-m", "ferkit", "serve", "--port", "0", "--detector", "haar"]

@@ -76,7 +76,7 @@ def test_votes_are_soft_targets(rng, tmp_path):
     from dataclasses import replace
 
     from faces import small_dataset
-    from ferkit.training import train
+    from ferkit.training.loop import train
     from ferkit.training.targets import training_targets
 
     data = small_dataset(size=16)

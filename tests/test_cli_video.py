@@ -8,12 +8,12 @@ import pytest
 pytest.importorskip("av")
 
 from clips import counted, gray, streams_of, write_clip
-from ferkit import classifier
 from ferkit.errors import FerkitError, VideoError
-from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.labels import EMOTIONS
+from ferkit.models import classifier
 from ferkit.video import plot
 from ferkit.video.clip import ClipWriter
+from ferkit.video.follower import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.video.sources import open_video
 from recognition import BrightnessClassifier
 
@@ -144,7 +144,7 @@ def interrupt_after(monkeypatch, frames, *numbers):
 
 
 def test_a_video_that_breaks_off(ferkit_video, clip, tmp_path, monkeypatch):
-    from ferkit.video import stream
+    from ferkit.video import frames as stream
 
     def breaking(self):
         yield from list(decoded(self))[:12]
@@ -286,7 +286,7 @@ def real(shared, monkeypatch):
 
 
 def summary_of(path):
-    from ferkit import analyze_video
+    from ferkit.video.analysis import analyze_video
 
     return analyze_video(path).finish().summary()
 

@@ -6,18 +6,25 @@ import math
 import numpy as np
 import pytest
 
-import ferkit.classifier
-from ferkit.audit.comparison import Comparison, compare
-from ferkit.audit.comparison_page import write_page
-from ferkit.audit.comparison_tables import p_value
-from ferkit.audit.paired import cohen_kappa, holm, mcnemar_exact, mcnemar_midp, paired_interval
+import ferkit.models.classifier
 from ferkit.cli import main
-from ferkit.datasets import load_dataset
-from ferkit.datasets.records import FaceSet
+from ferkit.data.loading import load_dataset
+from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError
-from ferkit.evaluation import measure
-from ferkit.images import FaceInput
+from ferkit.evaluation.comparison import (
+    Comparison,
+    cohen_kappa,
+    compare,
+    holm,
+    mcnemar_exact,
+    mcnemar_midp,
+    paired_interval,
+)
+from ferkit.evaluation.comparison_page import write_page
+from ferkit.evaluation.comparison_tables import p_value
+from ferkit.evaluation.report import measure
 from ferkit.labels import EMOTIONS
+from ferkit.sources.images import FaceInput
 from ferkit.training.run_folder import about
 
 CLASSES = ("angry", "happy", "sad")
@@ -306,7 +313,7 @@ def models():
 
 @pytest.fixture
 def ferkit_(monkeypatch, capsys, models):
-    monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: models[path])
+    monkeypatch.setattr(ferkit.models.classifier.EmotionClassifier, "load", lambda path: models[path])
 
     def call(*arguments):
         monkeypatch.setattr("sys.argv", ["ferkit", *map(str, arguments)])

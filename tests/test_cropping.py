@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferkit.cropping import cut_face, resize_face
-from ferkit.images import FaceInput, read_image
+from ferkit.detection.crops import cut_face, resize_face
+from ferkit.sources.images import FaceInput, read_image
 from recognition import face_at
 
 

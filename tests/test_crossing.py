@@ -6,12 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-import ferkit.classifier
-from ferkit.audit.crossing import crossing, match_classes
-from ferkit.audit.label_map import read_label_map
-from ferkit.datasets.records import FaceSet
+import ferkit.models.classifier
+from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, UsageError
-from ferkit.evaluation import evaluate, measure
+from ferkit.evaluation.cross_dataset import crossing, match_classes, read_label_map
+from ferkit.evaluation.report import evaluate, measure
 from recognition import FirstPixelClassifier
 
 
@@ -159,13 +158,15 @@ def folder(tmp_path):
 
 @pytest.fixture
 def command(run_ferkit, monkeypatch):
-    monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: FirstPixelClassifier())
+    monkeypatch.setattr(ferkit.models.classifier.EmotionClassifier, "load", lambda path: FirstPixelClassifier())
     return lambda *words: run_ferkit("evaluate", "m", *words)
 
 
 def test_command(command, folder, monkeypatch):
     asked = []
-    monkeypatch.setattr("ferkit.report.write_report", lambda *said, **more: asked.append(more["additions"]) or "page")
+    monkeypatch.setattr(
+        "ferkit.evaluation.report_page.write_report", lambda *said, **more: asked.append(more["additions"]) or "page"
+    )
     code, out, err = command(folder, "--label-map", "boredom=", "--json", "--report", "page")
     document = json.loads(out)
     assert (code, document["n"], document["accuracy"]) == (0, 8, 0.75)

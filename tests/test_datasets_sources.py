@@ -21,10 +21,11 @@ from dataset_files import (
     write_tree,
     write_zip,
 )
-from ferkit.datasets import READERS, load_dataset
+from ferkit._support.registry import describe
+from ferkit.data.loading import load_dataset
+from ferkit.data.readers import READERS
 from ferkit.errors import DatasetError, UsageError
 from ferkit.labels import EMOTIONS
-from ferkit.registry import describe
 
 JUNK = {"__MACOSX/train/angry/._0.png": b"junk", "train/angry/.DS_Store": b"junk", "train/sad/Thumbs.db": b"junk"}
 

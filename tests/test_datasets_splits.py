@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from dataset_files import pictures, random_faces, row, rows_of, write_csv, write_tree
-from ferkit.datasets import cache, load_dataset, loading
-from ferkit.datasets.splits import stratified
+from ferkit.data import cache, loading
+from ferkit.data.loading import load_dataset
+from ferkit.data.splits import stratified
 from ferkit.errors import DatasetError, UsageError
 
 A, B, C, D = random_faces(4, 6)

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from ferkit.datasets.records import FaceSet
-from ferkit.denoising import labels_by_votes
+from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError
-from ferkit.recipes import TrainConfig
-from ferkit.training.targets import training_targets
+from ferkit.training.config import TrainConfig
+from ferkit.training.targets import labels_by_votes, training_targets
 
 
 def test_faces_with_the_same_votes_get_the_shares_of_their_labels():

@@ -5,12 +5,13 @@ import cv2
 import numpy as np
 import pytest
 
-from ferkit.detection import DETECTORS, drop_overlaps, haar, load_detector, views, yunet, yunet_file
+from ferkit._support.registry import describe
+from ferkit.detection import haar, views, yunet, yunet_file
+from ferkit.detection.detectors import DETECTORS, drop_overlaps, load_detector
 from ferkit.errors import MissingDependencyError, UsageError
-from ferkit.images import read_image
-from ferkit.registry import describe
+from ferkit.models.samples import sample_picture
 from ferkit.results import Box, Face
-from ferkit.samples import sample_picture
+from ferkit.sources.images import read_image
 from recognition import face_at
 
 # The face of the sample picture, from ear to ear and from the forehead to the chin.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from faces import small_dataset
-from ferkit.devices import Devices, choose, parse
+from ferkit._support.devices import Devices, choose, parse
 from ferkit.errors import UsageError
 
 keras = pytest.importorskip("keras")
@@ -103,7 +103,7 @@ class FakeModel:
     ],
 )
 def test_held_out_faces_need_not_divide(faces, devices, sizes, rng):
-    from ferkit.training.running import _scores
+    from ferkit.training.loop import _scores
 
     model, pixels, wanted = FakeModel(), rng.random(faces), rng.random(faces)
     scores = _scores(model, pixels, wanted, devices)
@@ -145,7 +145,7 @@ def test_a_batch_must_divide(size, count, fitting):
 
 
 def test_nothing_is_left_behind(tmp_path):
-    from ferkit.training import train
+    from ferkit.training.loop import train
 
     with pytest.raises(UsageError, match="devices were asked for"):
         train(small_dataset(size=16), out=tmp_path / "run", devices=64)

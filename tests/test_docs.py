@@ -26,21 +26,22 @@ import ferkit
 from clips import write_clip
 from dataset_files import png, row, write_csv, write_tree
 from faces import face_set
-from ferkit import model_folder
-from ferkit.audit.degradations import DEGRADATIONS
-from ferkit.batch import ENGINES
-from ferkit.datasets import READERS, SPLITS
-from ferkit.datasets.loading import load_table
-from ferkit.detection import DETECTORS
-from ferkit.explain import METHODS
-from ferkit.export import FORMATS
-from ferkit.images import read_image
-from ferkit.models import ARCHITECTURES
-from ferkit.recipes import RECIPES
-from ferkit.samples import sample_picture
-from ferkit.schedules import SCHEDULES
-from ferkit.sinks import SINKS
-from ferkit.tta import TTA
+from ferkit.batch.engines import ENGINES
+from ferkit.data.loading import load_table
+from ferkit.data.readers import READERS
+from ferkit.data.splits import SPLITS
+from ferkit.detection.detectors import DETECTORS
+from ferkit.evaluation import METHODS
+from ferkit.evaluation.robustness import DEGRADATIONS
+from ferkit.models import model_folder
+from ferkit.models.architectures import ARCHITECTURES
+from ferkit.models.exporting import FORMATS
+from ferkit.models.samples import sample_picture
+from ferkit.models.tta import TTA
+from ferkit.render.sinks import SINKS
+from ferkit.sources.images import read_image
+from ferkit.training.config import RECIPES
+from ferkit.training.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "ferkit"

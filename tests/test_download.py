@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ferkit.download import fetch, fetch_file, offline
+from ferkit._support.download import fetch, fetch_file, offline
 from ferkit.errors import DownloadError, FerkitError
 
 BODY = bytes(range(256)) * 1000
@@ -369,7 +369,7 @@ def test_threads_at_once_all_end_well(server, tmp_path):
 def test_two_processes_at_once_both_end_well(server, tmp_path):
     target = tmp_path / "weights.onnx"
     script = (
-        "import sys, time, pathlib; from ferkit.download import fetch_file\n"
+        "import sys, time, pathlib; from ferkit._support.download import fetch_file\n"
         "print(flush=True); sys.stdin.readline()\n"
         "url, target, sha256, size = sys.argv[1:]\n"
         "slow = lambda *_: time.sleep(0.05)\n"

@@ -3,10 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferkit.drawing import pictures as drawing
-from ferkit.drawing.pictures import _UNCERTAIN_COLOR, _text_on, annotate
-from ferkit.labels import EMOTIONS
-from ferkit.palette import EMOTION_COLORS, color_of
+from ferkit.labels import EMOTION_COLORS, EMOTIONS, color_of
+from ferkit.render import drawing as drawing
+from ferkit.render.drawing import _UNCERTAIN_COLOR, _text_on, annotate
 from ferkit.results import UNCERTAIN
 from recognition import emotion
 

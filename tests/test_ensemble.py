@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 import ferkit
-from ferkit import metrics, model_folder
-from ferkit.datasets.records import FaceSet
-from ferkit.ensemble import Ensemble
+from ferkit.data.records import FaceSet
 from ferkit.errors import ModelError, UsageError
-from ferkit.evaluation import evaluate
-from ferkit.images import FaceInput
+from ferkit.evaluation import metrics
+from ferkit.evaluation.report import evaluate
+from ferkit.models import model_folder
+from ferkit.models.ensemble import Ensemble
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.sources.images import FaceInput
 
 CLASSES = ("angry", "happy", "sad")
 

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-import ferkit.classifier
-from ferkit.datasets.records import FaceSet
+import ferkit.models.classifier
+from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, ModelError, UsageError
-from ferkit.evaluation import evaluate, measure
-from ferkit.images import FaceInput
-from ferkit.tta import TTA
+from ferkit.evaluation.report import evaluate, measure
+from ferkit.models.tta import TTA
+from ferkit.sources.images import FaceInput
 
 
 class Told:
@@ -209,7 +209,7 @@ def test_votes_that_are_not_there_or_unknown_truths():
 
 def test_a_path_is_loaded(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: asked.append(path) or Told())
+    monkeypatch.setattr(ferkit.models.classifier.EmotionClassifier, "load", lambda path: asked.append(path) or Told())
     assert evaluate(tmp_path, faces_that_say([0], [0])).model == "told"
     assert evaluate("default", faces_that_say([0], [0])).accuracy == 1.0
     assert asked == [tmp_path, "default"]

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ferkit.classifier import EmotionClassifier
-from ferkit.cropping import cut_face, cut_to_picture
+from ferkit.detection.crops import cut_face, cut_to_picture
 from ferkit.errors import UsageError
-from ferkit.explain import (
+from ferkit.evaluation import (
     METHODS,
     Explanation,
     NoGradients,
@@ -22,10 +21,11 @@ from ferkit.explain import (
     overlay,
     ramp,
 )
-from ferkit.explain import methods as choosing
-from ferkit.images import FaceInput
+from ferkit.evaluation import explanation_methods as choosing
 from ferkit.labels import EMOTIONS
+from ferkit.models.classifier import EmotionClassifier
 from ferkit.results import FaceEmotion
+from ferkit.sources.images import FaceInput
 from recognition import emotion, face_at
 
 # Landmarks of a face that is turned by some thirty degrees.
@@ -199,7 +199,7 @@ def test_without_keras_it_is_occlusion_and_says_so(monkeypatch, caplog):
 
 
 def test_importing_it_needs_no_keras():
-    script = "import sys, ferkit.explain; print(*sys.modules)"
+    script = "import sys, ferkit.evaluation.explanation; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"keras", "tensorflow", "jax"} & set(done.stdout.split())
 

@@ -4,15 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
-from ferkit import export, model_folder
-from ferkit.classifier import EmotionClassifier
-from ferkit.cropping import resize_face
+from ferkit.detection.crops import resize_face
 from ferkit.errors import ModelError, UsageError
-from ferkit.export import parity
-from ferkit.export.faces import real_looking_faces, stored_faces
-from ferkit.export.parity import compare
-from ferkit.images import FaceInput, read_image
-from ferkit.samples import sample_picture
+from ferkit.models import exporting as export
+from ferkit.models import exporting as parity
+from ferkit.models import model_folder
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.export_formats import real_looking_faces, stored_faces
+from ferkit.models.exporting import compare
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import FaceInput, read_image
 
 CLASSES = ("awake", "tired", "bored")
 
@@ -140,7 +141,7 @@ def test_prepared_pixels_are_those_of_ferkit(onnx_file, face_input, size):
     import onnx
     import onnxruntime
 
-    from ferkit.export.onnx_graph import _preparation
+    from ferkit.models.onnx_graph import _preparation
 
     model = _preparation(face_input, like=onnx.load(onnx_file))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -261,7 +262,7 @@ def test_a_failed_export_leaves_nothing(folder, tmp_path, monkeypatch):
 
 def test_a_damaged_export_is_caught(folder, tmp_path, monkeypatch):
     """Whatever goes wrong on the way out: here the temperature is left out of the graph."""
-    from ferkit.export import onnx_graph
+    from ferkit.models import onnx_graph
 
     whole = onnx_graph.for_any_face
     monkeypatch.setattr(
@@ -307,7 +308,7 @@ def test_repairs_never_change_the_answer(build, tmp_path):
 @pytest.mark.slow
 def test_keras_and_onnx_agree_on_real_faces(shared, tmp_path):
     """The issue's own words: equal within 1e-4 on 1,000 faces; eight bits lose at most 0.3 points."""
-    from ferkit.datasets import load_dataset
+    from ferkit.data.loading import load_dataset
 
     held_out = load_dataset(shared / "data" / "fer2013.csv.gz").val
     faces = held_out.images[:1000]

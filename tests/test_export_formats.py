@@ -13,13 +13,14 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
-from ferkit import export, model_files, model_folder
-from ferkit.classifier import EmotionClassifier
 from ferkit.cli import app
-from ferkit.cropping import resize_face
+from ferkit.detection.crops import resize_face
 from ferkit.errors import FerkitError, ModelError, UsageError
-from ferkit.export import FORMATS
-from ferkit.images import FaceInput
+from ferkit.models import exporting as export
+from ferkit.models import model_files, model_folder
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.exporting import FORMATS
+from ferkit.sources.images import FaceInput
 
 keras = pytest.importorskip("keras")
 pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")]

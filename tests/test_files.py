@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from faces import small_dataset
-from ferkit.datasets.contact_sheet import write_contact_sheet
+from ferkit._support.files import blame, drafted, write_atomically, write_encoded
+from ferkit.data.contact_sheet import write_contact_sheet
 from ferkit.errors import FerkitError, ModelError
-from ferkit.files import blame, drafted, write_atomically, write_encoded
-from ferkit.plots.style import LIGHT, new_figure, save, show_face
+from ferkit.render.style import LIGHT, new_figure, save, show_face
 from full_disk import no_room_beyond
 
 

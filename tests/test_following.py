@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ferkit.errors import UsageError
-from ferkit.following import FaceFollower
-from ferkit.following.optical_flow import Followed, Gray, follow
 from ferkit.labels import EMOTIONS
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
+from ferkit.video.follower import FaceFollower
+from ferkit.video.tracking import Followed, Gray, follow
 from moving import Told, box_at, scene
 from recognition import BrightnessClassifier
 

@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from ferkit.classifier import EmotionClassifier, keras_network
-from ferkit.engines import KerasNetwork
 from ferkit.errors import ModelError
-from ferkit.explain import explain, open_method
-from ferkit.explain.grad_cam import GradCam, split
-from ferkit.export.faces import real_looking_faces
-from ferkit.images import FaceInput
-from ferkit.models import ARCHITECTURES
-from ferkit.samples import sample_picture
+from ferkit.evaluation import explain, open_method
+from ferkit.evaluation.explanation_methods import GradCam, split
+from ferkit.models.architectures import ARCHITECTURES
+from ferkit.models.classifier import EmotionClassifier, keras_network
+from ferkit.models.engines import KerasNetwork
+from ferkit.models.export_formats import real_looking_faces
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import FaceInput
 from test_explain import EyeClassifier, rank_correlation
 
 keras = pytest.importorskip("keras")
@@ -254,8 +254,8 @@ def test_a_model_without_its_folder_is_explained_by_occlusion(packaged):
 SCRIPT = """
 import json, sys, keras, numpy as np
 from pathlib import Path
-from ferkit.engines import open_keras
-from ferkit.explain.grad_cam import split
+from ferkit.models.engines import open_keras
+from ferkit.evaluation.explanation_methods import split
 faces = np.random.default_rng(0).random((2, 24, 24, 1), np.float32)
 maps, gradients = split(open_keras(Path(sys.argv[1]))).gradients(faces, np.array([1, 2]))
 print(json.dumps([keras.backend.backend(), maps.tolist(), gradients.tolist()]))

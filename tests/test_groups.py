@@ -12,18 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_files import png, write_tree
-from ferkit.audit.gaps import LEVEL, Faces
-from ferkit.audit.group_table import join_groups
-from ferkit.audit.group_words import verdict
-from ferkit.audit.groups import FEW, group_report
-from ferkit.audit.people import FEW_PEOPLE, People, numbered, worth_people
-from ferkit.datasets import load_dataset
-from ferkit.datasets.records import FaceSet
+from ferkit.data.loading import load_dataset
+from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, UsageError
-from ferkit.evaluation import measure
-from ferkit.metrics import wilson_interval
-from ferkit.plots import style
-from ferkit.report import write_report
+from ferkit.evaluation.group_statistics import FEW_PEOPLE, LEVEL, Faces, People, numbered, worth_people
+from ferkit.evaluation.group_table import join_groups
+from ferkit.evaluation.groups import FEW, group_report
+from ferkit.evaluation.metrics import wilson_interval
+from ferkit.evaluation.report import measure
+from ferkit.evaluation.report_page import write_report
+from ferkit.evaluation.sections import verdict
+from ferkit.render import style
 
 CLASSES = ("happy", "sad", "neutral")
 
@@ -227,13 +226,13 @@ def false_alarms(sizes, mixes, seed, tries):
 )
 def test_equal_groups_seem_to_differ_in_one_case_of_twenty(sizes, mixes, monkeypatch):
     """With 400 tries chance stays within 2.5 and 8 % in all but a few of a thousand seeds."""
-    monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
+    monkeypatch.setattr("ferkit.evaluation.group_statistics._DRAWS", 400)
     assert 0.025 < false_alarms(sizes, mixes, seed=1, tries=400) < 0.08
 
 
 def test_several_faces_of_each_person_make_false_alarms(monkeypatch):
     """Documented, not wanted: 40 people in each group, ten faces each, answers that correlate by 0.1 within a person."""
-    monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
+    monkeypatch.setattr("ferkit.evaluation.group_statistics._DRAWS", 400)
     rng = np.random.default_rng(3)
     counts = np.full((2, 1), 400)
     alarms = 0
@@ -260,8 +259,8 @@ def first_group(people):
 
 @pytest.fixture
 def few_draws(monkeypatch):
-    monkeypatch.setattr("ferkit.audit.people._DRAWS", 200)
-    monkeypatch.setattr("ferkit.audit.people._FEWEST_DRAWS", 200)
+    monkeypatch.setattr("ferkit.evaluation.group_statistics._PEOPLE_DRAWS", 200)
+    monkeypatch.setattr("ferkit.evaluation.group_statistics._FEWEST_DRAWS", 200)
 
 
 def tens(count):
@@ -415,7 +414,7 @@ def test_who_nobody_names_is_nobody_else_and_few_people_are_too_few(tmp_path, so
 
 def test_the_interval_of_the_widest_gap_leaves_out_nothing_as_rarely_as_the_test_alarms(monkeypatch):
     """Chosen among 45 pairs, an interval of one pair alone leaves out 0 in most tries."""
-    monkeypatch.setattr("ferkit.audit.gaps._DRAWS", 400)
+    monkeypatch.setattr("ferkit.evaluation.group_statistics._DRAWS", 400)
     rng = np.random.default_rng(2)
     counts, names = np.full((10, 1), 100), [str(number) for number in range(10)]
     found = [Faces(rng.binomial(100, 0.7, (10, 1)), counts).widest_gap(names, np.ones(1), rng) for _ in range(300)]
@@ -479,7 +478,7 @@ def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
         labels.append([label.get_text() for label in figure.axes[0].get_yticklabels()])
         style.save(figure, path)
 
-    monkeypatch.setattr("ferkit.plots.audits.save", save)
+    monkeypatch.setattr("ferkit.render.figures.save", save)
     monkeypatch.setattr(style, "_further_fonts", lambda: ())
     header = ["row", "\u6027\u522b", "\u5e74\u9f84", "age band", "age-band"]
     rows = [[str(row), *["\u7537\u5973"[row % 2]] * 4] for row in range(80)]

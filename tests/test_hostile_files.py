@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_files import png, random_faces, write_zip
-from ferkit import load_dataset
 from ferkit.batch.containers import list_container
 from ferkit.batch.listing import list_references
 from ferkit.batch.reading import entries
-from ferkit.datasets.archives import open_tree
-from ferkit.datasets.cache import load_cached
+from ferkit.data.archives import open_tree
+from ferkit.data.cache import load_cached
+from ferkit.data.loading import load_dataset
 from ferkit.errors import DatasetError
 
 FACE = png(random_faces(1, side=12)[0])
@@ -138,10 +138,10 @@ import re, sys
 from pathlib import Path
 from ferkit.batch.containers import list_container
 from ferkit.batch.reading import entries
-from ferkit.datasets.readers import read_source
-from ferkit.datasets.pictures import Shaper
+from ferkit.data.readers import read_source
+from ferkit.data.pictures import Shaper
 from ferkit.errors import DatasetError
-import ferkit.cropping, ferkit.datasets.parquet, ferkit.images
+import ferkit.detection.crops, ferkit.data.parquet, ferkit.sources.images
 
 def peak():  # in kilobytes, of this program: what `resource` says begins with the peak of whoever started it
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -232,14 +232,14 @@ def test_a_line_of_a_billion_letters(start, said, tmp_path):
 
 
 def _reading(path):
-    from ferkit.datasets.pictures import Shaper
-    from ferkit.datasets.readers import read_source
+    from ferkit.data.pictures import Shaper
+    from ferkit.data.readers import read_source
 
     return read_source(path, Shaper.of(None, None))
 
 
 def test_a_table_of_nothing_but_broken_rows_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("ferkit.datasets.cache._MOST_BROKEN", 1000)
+    monkeypatch.setattr("ferkit.data.cache._MOST_BROKEN", 1000)
     (tmp_path / "a.csv").write_bytes(b"emotion,pixels,Usage\n" + b"x\n" * 5000)
     with pytest.raises(DatasetError, match="More than 1,000 rows"):
         load_dataset(tmp_path / "a.csv", skip_broken=True)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from ferkit import model_folder
-from ferkit.classifier import EmotionClassifier
-from ferkit.engines import open_keras
 from ferkit.errors import ModelError
-from ferkit.model_card import text_of
-from ferkit.model_files import refuse_code
+from ferkit.evaluation.model_card import text_of
+from ferkit.models import model_folder
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.engines import open_keras
+from ferkit.models.model_files import refuse_code
 from onnx_files import network, outside, tiny_onnx
 
 h5py = pytest.importorskip("h5py")
@@ -387,6 +387,6 @@ class Interpreter:
     ],
 )
 def test_litert_networks_that_make_no_sense(inputs, outputs, words, tmp_path, monkeypatch):
-    monkeypatch.setattr("ferkit.engines._litert_interpreter", lambda path, threads: Interpreter(inputs, outputs))
+    monkeypatch.setattr("ferkit.models.engines._litert_interpreter", lambda path, threads: Interpreter(inputs, outputs))
     (tmp_path / "m.tflite").write_bytes(b"TFL3")
     assert words in refusal(EmotionClassifier.load, tmp_path / "m.tflite")

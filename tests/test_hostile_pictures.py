@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ferkit.errors import ImageError
-from ferkit.images import read_image
+from ferkit.sources.images import read_image
 from pictures import bombs, chunk, encoded, picture, png_header
 
 EXIF = PIL.Image.Exif()
@@ -157,7 +157,7 @@ SCRIPT = """
 import pathlib, pickle, re, sys
 sys.path.insert(0, sys.argv[1])
 from ferkit.errors import ImageError
-from ferkit.images import read_image
+from ferkit.sources.images import read_image
 from pictures import encoded, picture
 
 def peak():  # in kilobytes, of this program: what `resource` says begins with the peak of whoever started it

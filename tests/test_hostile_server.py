@@ -10,7 +10,7 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ferkit.web import Limits, Settings
+from ferkit.serve.settings import Limits, Settings
 from web import client_of, picture, running
 
 WHITE = picture()
@@ -80,7 +80,7 @@ def test_what_is_no_http_is_refused_and_others_are_served(pieces, status, usual)
 )
 def test_a_head_that_does_not_come_is_given_up(whole, half, monkeypatch):
     """Slowloris: connections that send a letter now and then, and keep what a server holds for each."""
-    monkeypatch.setattr("ferkit.web.server._Punctual.head_s", 0.2)
+    monkeypatch.setattr("ferkit.serve.server._Punctual.head_s", 0.2)
     with running() as server, socket.create_connection(server.listening.getsockname(), timeout=10) as raw:
         if whole:
             raw.sendall(whole)
@@ -100,7 +100,7 @@ def receive(raw: socket.socket) -> bytes:
 
 def test_a_request_at_work_is_not_cut(monkeypatch):
     """The time for a head ends where the head does: a body has a limit of its own, and so has a stream."""
-    monkeypatch.setattr("ferkit.web.server._Punctual.head_s", 0.1)
+    monkeypatch.setattr("ferkit.serve.server._Punctual.head_s", 0.1)
 
     async def go(server):
         host, port = server.listening.getsockname()
@@ -180,7 +180,7 @@ def test_no_word_of_a_client_is_ever_opened(address, monkeypatch):
         raise OSError("opened")
 
     for where in ("fetch", "_open_path", "_open_stdin", "_open_data_uri"):
-        monkeypatch.setattr(f"ferkit.sources.{where}", refuse)
+        monkeypatch.setattr(f"ferkit.sources.pictures.{where}", refuse)
     monkeypatch.delenv("FERKIT_OFFLINE")
     encoded = base64.b64encode(WHITE).decode()
     for route in ("/v1/predict", "/v1/explain"):
@@ -199,7 +199,7 @@ def test_no_word_of_a_client_is_ever_opened(address, monkeypatch):
 
 
 def test_a_frame_that_is_an_address_is_not_opened(usual, monkeypatch):
-    monkeypatch.setattr("ferkit.sources.fetch", lambda *a, **k: pytest.fail("fetched"))
+    monkeypatch.setattr("ferkit.sources.pictures.fetch", lambda *a, **k: pytest.fail("fetched"))
 
     async def go():
         async with websockets.connect(usual.address.replace("http", "ws") + "v1/stream", proxy=None) as stream:

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from ferkit.errors import ImageError
-from ferkit.images import MAX_PIXELS, read_image
+from ferkit.sources.images import MAX_PIXELS, read_image
 from pictures import encoded, picture, png_header
 
 
@@ -290,7 +290,7 @@ def test_no_memory_is_an_error_of_that_picture(monkeypatch):
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("ferkit.images._decode", full)
+    monkeypatch.setattr("ferkit.sources.images._decode", full)
     with pytest.raises(ImageError, match="do not fit into memory"):
         read_image(encoded(picture(), "PNG"))
 

@@ -7,8 +7,7 @@ import pytest
 
 from ferkit.errors import MissingDependencyError, UsageError
 from ferkit.labels import EMOTIONS
-from ferkit.results import UNCERTAIN, FaceEmotion, PictureResult, Results
-from ferkit.rows import table_columns
+from ferkit.results import UNCERTAIN, FaceEmotion, PictureResult, Results, table_columns
 from recognition import emotion, face_at
 
 TWO = PictureResult("a.jpg", 100, 80, (emotion("happy"), emotion("sad", 0.4)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ferkit.models.kernels import use_fused_normalization
+from ferkit.models.layers import use_fused_normalization
 
 keras = pytest.importorskip("keras")
 pytestmark = [

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 from faces import small_dataset
-from ferkit import files, model_folder
-from ferkit.datasets import load_dataset
+from ferkit._support import files
+from ferkit._support.files import create, sweep
+from ferkit.data.loading import load_dataset
 from ferkit.errors import TrainingError
-from ferkit.files import create, sweep
-from ferkit.images import FaceInput
 from ferkit.labels import EMOTIONS
-from ferkit.recipes import TrainConfig
+from ferkit.models import model_folder
+from ferkit.sources.images import FaceInput
 from ferkit.training import run_folder
+from ferkit.training.config import TrainConfig
 from full_disk import no_room_beyond
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT

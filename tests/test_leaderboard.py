@@ -12,11 +12,11 @@ import pytest
 import ferkit
 from dataset_files import row, write_csv
 from faces import face_set
-from ferkit.augmentation import Augmentation
-from ferkit.classifier import EmotionClassifier
 from ferkit.labels import EMOTIONS
-from ferkit.recipes import RECIPES
-from ferkit.tta import TTA
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.tta import TTA
+from ferkit.training.augmentation import Augmentation
+from ferkit.training.config import RECIPES
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

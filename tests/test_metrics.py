@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferkit import metrics
 from ferkit.errors import FerkitError
-from ferkit.metrics import ClassScores
+from ferkit.evaluation import metrics
+from ferkit.evaluation.metrics import ClassScores
 
 
 def one_hot(predicted, k, confidence=1.0):

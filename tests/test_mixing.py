@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ferkit.mixing import blend, mixed, paste
+from ferkit.training.augmentation import blend, mixed, paste
 
 
 def batch(n=64, size=12, classes=7):
@@ -85,7 +85,7 @@ def test_nothing_to_mix():
 def test_batches_of_a_run_are_mixed_in_their_share():
     pytest.importorskip("keras")
     from faces import face_set
-    from ferkit.recipes import TrainConfig
+    from ferkit.training.config import TrainConfig
     from ferkit.training.step import batches_of
     from ferkit.training.targets import training_targets
 

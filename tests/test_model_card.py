@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from ferkit import model_card, model_folder
-from ferkit.classifier import EmotionClassifier
 from ferkit.errors import ModelError
+from ferkit.evaluation import model_card
+from ferkit.models import model_folder
+from ferkit.models.classifier import EmotionClassifier
 
 CARD = model_folder.read_card(model_folder.find("default"))
 LEAST = {"classes": ["a", "b"], "face_input": {"height": 4, "width": 5, "channels": 3}, "temperature": 1.0}
@@ -171,7 +172,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_its_code_runs(tmp_path, monkeypatch, capsys):
     from PIL import Image
 
-    from ferkit.samples import sample_picture
+    from ferkit.models.samples import sample_picture
 
     folder = shutil.copytree(model_folder.find("default"), tmp_path / "model")
     monkeypatch.chdir(folder)

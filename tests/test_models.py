@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from ferkit.engines import open_keras
 from ferkit.errors import UsageError
-from ferkit.models import ARCHITECTURES, tutorial
+from ferkit.models import architectures as tutorial
+from ferkit.models.architectures import ARCHITECTURES, multiply_adds
+from ferkit.models.engines import open_keras
+from ferkit.models.layers import recalibrate_normalization
 from ferkit.models.pretrained import IMAGENET_WEIGHTS
-from ferkit.models.size import multiply_adds
-from ferkit.models.statistics import recalibrate_normalization
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras

@@ -7,8 +7,7 @@ import pytest
 
 from faces import face_set
 from ferkit.errors import UsageError
-from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.settings import as_options, changes_of
+from ferkit.training.config import RECIPES, TrainConfig, as_options, changes_of
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -19,7 +18,7 @@ COUNTS = np.array([60, 30, 10])
 
 
 def loss(**changes) -> np.ndarray:
-    from ferkit.training.objectives import objective
+    from ferkit.training.step import objective
 
     return np.asarray(objective(TrainConfig(**changes), COUNTS)(TARGETS, ANSWERS))
 
@@ -44,7 +43,7 @@ def test_the_loss_is_the_papers(changes, wanted):
 
 
 def test_two_heads_share_the_loss():
-    from ferkit.training.objectives import objective, watched
+    from ferkit.training.step import objective, watched
 
     config = TrainConfig(votes_weight=0.25)
     votes = np.array([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], np.float32)
@@ -62,7 +61,7 @@ def test_two_heads_share_the_loss():
 
 
 def test_answers_of_nought_cost_a_finite_sum():
-    from ferkit.training.objectives import objective
+    from ferkit.training.step import objective
 
     certain = np.array([[1.0, 0.0, 0.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
     assert np.isfinite(np.asarray(objective(TrainConfig(focal=0.5, bootstrap=0.1), COUNTS)(*certain))).all()
@@ -70,7 +69,7 @@ def test_answers_of_nought_cost_a_finite_sum():
 
 def test_class_weights_ask_no_face_for_another_class():
     """What makes the loss of a smoothed target smallest is the target, though a class is rare or has no face."""
-    from ferkit.training.objectives import class_weights, objective
+    from ferkit.training.step import class_weights, objective
 
     counts = np.array([7000, 400, 0])
     assert class_weights(counts, 1.0)[2] == 0
@@ -85,7 +84,7 @@ def test_a_certain_answer_has_a_finite_slope():
     tensorflow = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("slopes are taken with TensorFlow")
-    from ferkit.training.objectives import objective
+    from ferkit.training.step import objective
 
     logits = tensorflow.Variable([[40.0, 0.0, 0.0]])
     with tensorflow.GradientTape() as tape:

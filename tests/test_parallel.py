@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from ferkit.parallel import alone_with, ordered_map, usable_cores
+from ferkit._support.parallel import alone_with, ordered_map, usable_cores
 
 
 def slower_first(number):

@@ -8,12 +8,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ferkit import plots
-from ferkit.datasets.records import FaceSet
+from ferkit.data.records import FaceSet
 from ferkit.errors import FerkitError
-from ferkit.labels import EMOTIONS
-from ferkit.palette import EMOTION_COLORS
-from ferkit.plots import galleries, style
+from ferkit.labels import EMOTION_COLORS, EMOTIONS
+from ferkit.render import figures as plots
+from ferkit.render import galleries, style
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from ferkit.drawing.privacy import blurred
-from ferkit.images import read_image
+from ferkit.models.samples import sample_picture
+from ferkit.render.drawing import blurred
 from ferkit.results import Box
-from ferkit.samples import sample_picture
+from ferkit.sources.images import read_image
 
 FACE = Box(178, 75, 270, 196)
 
@@ -12,7 +12,7 @@ FACE = Box(178, 75, 270, 196)
 @pytest.mark.shared
 def test_nobody_is_found_in_a_blurred_face(shared, monkeypatch):
     monkeypatch.setenv("FERKIT_YUNET", str(shared / "models" / "face_detection_yunet_2023mar.onnx"))
-    from ferkit.detection import YunetDetector
+    from ferkit.detection.yunet import YunetDetector
 
     detect, picture = YunetDetector(), read_image(sample_picture())
     (face,) = detect(picture)

@@ -12,16 +12,17 @@ import pytest
 
 from faces import small_dataset
 from ferkit.errors import ClusterError, MissingDependencyError, TrainingError, UsageError
-from ferkit.recipes import TrainConfig
-from ferkit.report import read_history
-from ferkit.runs import Job, Where
+from ferkit.evaluation.report_page import read_history
 from ferkit.training import run_folder
-from ferkit.tuning.search import Plan
+from ferkit.training.config import TrainConfig
+from ferkit.training.experiments import Job, Where
+from ferkit.training.search import Plan
 
 pytest.importorskip("ray")
 pytest.importorskip("keras")
 
-from ferkit import ray_runs, ray_session
+from ferkit._support import ray_session
+from ferkit.training import ray_runs
 
 # Ray starts within seconds on a quiet machine, and within minutes on one that is not.
 pytestmark = pytest.mark.timeout(500)
@@ -133,8 +134,8 @@ def test_a_folder_that_workers_do_not_see(played, tmp_path):
 @pytest.mark.slow
 def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
-    from ferkit import runs
-    from ferkit.tuning import tune
+    from ferkit.training import experiments as runs
+    from ferkit.training.trials import tune
 
     plan = Plan.of("better", ("learning_rate", "batch_size"), epochs=EPOCHS)
     out = tmp_path / "t"
@@ -160,8 +161,9 @@ def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
 
 def real(dataset, job, enough, *, quiet):
     """Training itself, in a worker that dies after the first epoch of its first sitting. The serving copy is left out."""
-    from ferkit import export, runs
     from ferkit.errors import ModelError
+    from ferkit.models import exporting as export
+    from ferkit.training import experiments as runs
 
     def refuse(*_):
         raise ModelError("left out by the test")
@@ -179,7 +181,7 @@ def real(dataset, job, enough, *, quiet):
 @pytest.mark.keras
 @pytest.mark.slow
 def test_a_seed_whose_worker_died_ends_as_one_trained_here(ray, tmp_path, monkeypatch, no_serving_copy):
-    from ferkit.sweeps import train_seeds
+    from ferkit.training.experiments import train_seeds
 
     options = {"epochs": 2, "batch_size": 16}
     here = train_seeds(small_dataset(), "better", [5], out=tmp_path / "here", **options)

@@ -7,12 +7,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ferkit.detection import DETECTORS
+from ferkit.detection.detectors import DETECTORS
 from ferkit.errors import FerkitError, ImageError, ModelError, UsageError
 from ferkit.labels import EMOTIONS
+from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import UNCERTAIN
-from ferkit.samples import sample_picture
 from recognition import BrightnessClassifier, face_at
 
 

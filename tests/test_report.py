@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferkit import plots
-from ferkit.datasets.records import FaceSet
+from ferkit.data.records import FaceSet
 from ferkit.errors import FerkitError
-from ferkit.evaluation import Report, measure
+from ferkit.evaluation.report import Report, measure
+from ferkit.evaluation.report_page import read_history, write_report
 from ferkit.labels import EMOTIONS
-from ferkit.model_folder import INTENDED_USE
-from ferkit.plots import galleries
-from ferkit.report import read_history, write_report
+from ferkit.models.model_folder import INTENDED_USE
+from ferkit.render import figures as plots
+from ferkit.render import galleries
 
 EVIL = "</style><script>alert(1)</script>"
 PLOTS = ("confusion", "reliability", "coverage", "curves", "speed")

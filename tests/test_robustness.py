@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from faces import face_set
-from ferkit.audit.degradations import DEGRADATIONS
-from ferkit.audit.robustness import measure_robustness
-from ferkit.audit.robustness_page import plot
 from ferkit.errors import UsageError
-from ferkit.evaluation import evaluate, to_document
-from ferkit.images import FaceInput, read_image
+from ferkit.evaluation.report import evaluate, to_document
+from ferkit.evaluation.robustness import DEGRADATIONS, measure_robustness
+from ferkit.evaluation.sections import plot
 from ferkit.labels import EMOTIONS
-from ferkit.samples import sample_picture
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import FaceInput, read_image
 
 
 class Bars:

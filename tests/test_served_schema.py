@@ -8,7 +8,8 @@ import pytest
 if os.environ.get("FERKIT_SLOW_TESTS") != "1":
     pytest.skip("slow; set FERKIT_SLOW_TESTS=1", allow_module_level=True)  # before what it needs is imported
 
-from ferkit.web import Limits, Settings, create_app
+from ferkit.serve.app import create_app
+from ferkit.serve.settings import Limits, Settings
 from web import fast_recognizer, picture, running
 
 schemathesis = pytest.importorskip("schemathesis")

@@ -9,9 +9,8 @@ import pytest
 
 from ferkit.errors import FerkitError, UsageError
 from ferkit.labels import EMOTIONS
-from ferkit.results import PictureResult
-from ferkit.rows import face_rows, table_columns
-from ferkit.sinks import SINKS, AnnotatedPictures, CsvTable
+from ferkit.render.sinks import SINKS, AnnotatedPictures, CsvTable
+from ferkit.results import PictureResult, face_rows, table_columns
 from full_disk import no_room_beyond
 from recognition import emotion
 
@@ -114,7 +113,7 @@ def test_rows_that_cannot_be_had_are_not_blamed_on_the_table(kind, results, tmp_
 @pytest.mark.parametrize("kind", TABLES)
 @pytest.mark.parametrize("count", [pytest.param(1, id="on closing"), pytest.param(3000, id="on writing")])
 def test_a_full_disk_is_named_with_the_table(kind, count, results, tmp_path, monkeypatch):
-    monkeypatch.setattr("ferkit.sinks.ParquetTable.group", 500)
+    monkeypatch.setattr("ferkit.render.sinks.ParquetTable.group", 500)
     target = tmp_path / f"faces.{kind}"
     with (
         no_room_beyond(100),
@@ -178,7 +177,7 @@ def test_a_target_may_be_text(kind, results, tmp_path):
 
 
 def test_parquet_is_typed_and_grows_by_groups(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("ferkit.sinks.ParquetTable.group", 3)
+    monkeypatch.setattr("ferkit.render.sinks.ParquetTable.group", 3)
     target = tmp_path / "faces.parquet"
     with SINKS["parquet"](target, EMOTIONS) as sink:
         for result in results * 2:

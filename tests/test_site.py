@@ -17,10 +17,9 @@ import typer
 
 import ferkit
 from faces import face_set
-from ferkit.audit.suspects import find_suspects
 from ferkit.labels import EMOTIONS
-from ferkit.results import Box, Face, FaceEmotion, PictureResult
-from ferkit.rows import table_columns
+from ferkit.results import Box, Face, FaceEmotion, PictureResult, table_columns
+from ferkit.training.label_issues import find_suspects
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

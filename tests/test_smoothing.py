@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ferkit.errors import UsageError
-from ferkit.following.smoothing import Smoother
+from ferkit.video.tracking import Smoother
 
 A, B = np.array([1.0, 0.0]), np.array([0.0, 1.0])
 

@@ -14,10 +14,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ferkit import sources
 from ferkit.errors import DownloadError, ImageError
-from ferkit.images import read_image
-from ferkit.sources import expand_sources, is_many, name_of, open_source, printable_name
+from ferkit.sources import pictures as sources
+from ferkit.sources.images import read_image
+from ferkit.sources.pictures import expand_sources, is_many, name_of, open_source, printable_name
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 with io.BytesIO() as file:
@@ -194,7 +194,7 @@ def test_files_too_large_for_a_picture_are_not_read(tmp_path, monkeypatch):
 ENDLESS = """
 import resource, sys
 from ferkit.errors import ImageError
-from ferkit.images import read_image
+from ferkit.sources.images import read_image
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for source in ("-", open("/dev/zero", "rb")):
     try:

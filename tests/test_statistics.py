@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ferkit.models import statistics
-from ferkit.models.statistics import recalibrate_normalization
+from ferkit.models import layers as statistics
+from ferkit.models.layers import recalibrate_normalization
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras

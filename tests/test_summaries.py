@@ -11,10 +11,10 @@ import pytest
 
 from face_tables import broken, empty, face, face_table, write_batch
 from ferkit.batch.job import FORMAT
+from ferkit.batch.summary import summarize
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
-from ferkit.rows import VIDEO_KEYS
-from ferkit.sinks import SINKS, CsvTable
-from ferkit.summaries import summarize
+from ferkit.render.sinks import SINKS, CsvTable
+from ferkit.results import VIDEO_KEYS
 from full_disk import no_room_beyond
 
 pytest.importorskip("duckdb")

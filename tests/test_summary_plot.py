@@ -5,11 +5,10 @@ from datetime import date, timedelta
 import PIL.Image
 import pytest
 
+from ferkit.batch.summary import GroupSummary, LabelCount, Summary, periods_of
+from ferkit.batch.summary_plot import plot_summary
 from ferkit.errors import UsageError
 from ferkit.labels import EMOTIONS
-from ferkit.summaries.periods import periods_of
-from ferkit.summaries.plot import plot_summary
-from ferkit.summaries.records import GroupSummary, LabelCount, Summary
 
 
 def group(name: str, **faces: int) -> GroupSummary:
@@ -74,7 +73,7 @@ def texts_of(figure):
 )
 def test_says_what_it_shows(tmp_path, monkeypatch, summary, expected):
     drawn = []
-    monkeypatch.setattr("ferkit.summaries.plot.save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("ferkit.batch.summary_plot.save", lambda figure, path: drawn.append(figure))
     plot_summary(summary, tmp_path / "plot.png")
     texts = texts_of(drawn[0])
     assert set(expected) <= set(texts)

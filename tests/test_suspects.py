@@ -7,19 +7,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import ferkit.classifier
+import ferkit.models.classifier
 from faces import face_set
-from ferkit.audit import folds
-from ferkit.audit.folds import Plan, assign_folds, out_of_fold
-from ferkit.audit.suspects import confident_classes, find_suspects, label_margins, write_table, wrong_share
-from ferkit.audit.suspects_page import write_page
-from ferkit.augmentation import Augmentation
-from ferkit.datasets import load_dataset
-from ferkit.datasets.places import places
-from ferkit.datasets.records import FaceSet
-from ferkit.datasets.table import pixel_prints
+from ferkit.data.loading import load_dataset, places
+from ferkit.data.records import FaceSet, pixel_prints
 from ferkit.errors import DatasetError, TrainingError
 from ferkit.labels import EMOTIONS
+from ferkit.training import label_issues as folds
+from ferkit.training.augmentation import Augmentation
+from ferkit.training.label_issues import (
+    Plan,
+    assign_folds,
+    confident_classes,
+    find_suspects,
+    label_margins,
+    out_of_fold,
+    write_table,
+    wrong_share,
+)
+from ferkit.training.label_issues_page import write_page
 from recognition import FirstPixelClassifier
 
 CLASSES = ("angry", "happy", "sad")
@@ -279,7 +285,9 @@ def fer(tmp_path):
 @pytest.fixture
 def command(run_ferkit, monkeypatch, tmp_path):
     def call(*words, model=None):
-        monkeypatch.setattr(ferkit.classifier.EmotionClassifier, "load", lambda path: model or FirstPixelClassifier())
+        monkeypatch.setattr(
+            ferkit.models.classifier.EmotionClassifier, "load", lambda path: model or FirstPixelClassifier()
+        )
         monkeypatch.chdir(tmp_path)
         return run_ferkit("data", *words)
 

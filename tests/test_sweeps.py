@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 from faces import small_dataset
 from ferkit.cli import app
 from ferkit.errors import FerkitError, TrainingError, UsageError
-from ferkit.recipes import RECIPES
-from ferkit.sweeps import Spread, check_seeds, train_seeds
 from ferkit.training import run_folder
+from ferkit.training.config import RECIPES
+from ferkit.training.experiments import Spread, check_seeds, train_seeds
 
 pytest.importorskip("keras")
 
-from ferkit import runs
+from ferkit.training import experiments as runs
 
 DATA = small_dataset(size=8)
 

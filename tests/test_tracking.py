@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ferkit.errors import UsageError
-from ferkit.following.tracking import FaceTracker
 from ferkit.results import Box
+from ferkit.video.tracking import FaceTracker
 
 
 def at(x, y=100, side=60):

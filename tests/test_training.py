@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from faces import face_set, small_dataset
-from ferkit.augmentation import Augmentation
-from ferkit.classifier import EmotionClassifier
 from ferkit.errors import DatasetError, FerkitError, TrainingError, UsageError
-from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.schedules import SCHEDULES, Span, plateau_rate
+from ferkit.models.classifier import EmotionClassifier
 from ferkit.training import run_folder
+from ferkit.training.augmentation import Augmentation
+from ferkit.training.config import RECIPES, TrainConfig
+from ferkit.training.schedules import SCHEDULES, Span, plateau_rate
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -39,7 +39,7 @@ EVERYTHING = {
 
 
 def train(*arguments, **options):
-    from ferkit.training import train
+    from ferkit.training.loop import train
 
     return train(*arguments, quiet=True, **options)
 
@@ -134,7 +134,7 @@ def test_plateau_and_early_stopping_resume_too(tmp_path):
 
 
 def test_full_disk_keeps_the_last_checkpoint(finished, tmp_path, monkeypatch):
-    from ferkit.training import checkpoints
+    from ferkit.training import run_folder as checkpoints
 
     folder, saved = tmp_path / "run", []
     write = np.savez
@@ -220,7 +220,7 @@ def test_a_config_is_taken_as_it_is(tmp_path):
 @pytest.mark.usefixtures("no_serving_copy")
 def test_init_takes_no_head_of_other_classes_and_says_what_begins_anew(finished, tmp_path, capsys):
     """Seven classes of another meaning would begin surely wrong."""
-    from ferkit.training.starting import take_weights
+    from ferkit.training.start import take_weights
     from ferkit.training.step import untrained_network
 
     data = small_dataset()
@@ -404,8 +404,7 @@ def test_a_tiny_run_on_jax(tmp_path):
 
 def test_steps_are_not_waited_for():
     """Keras on JAX reads the logs of every step for a callback that does not say it may be late."""
-    from ferkit.training.progress import TrainingProgress
-    from ferkit.training.running import _ShowSteps
+    from ferkit.training.loop import TrainingProgress, _ShowSteps
 
     assert _ShowSteps(TrainingProgress(1, 1, 1, quiet=True), 1).callback().async_safe
 
@@ -418,7 +417,7 @@ def test_whole_numbers_are_rates_too():
 @pytest.mark.usefixtures("no_serving_copy")
 def test_trouble_with_tensorboard_does_not_cost_the_run(tmp_path, capsys):
     pytest.importorskip("tensorboard")
-    from ferkit.training import train
+    from ferkit.training.loop import train
 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "tensorboard").write_text("in the way")
@@ -430,8 +429,8 @@ def test_trouble_with_tensorboard_does_not_cost_the_run(tmp_path, capsys):
 
 
 def test_a_network_that_cannot_be_served_is_said_and_kept(tmp_path, monkeypatch, capsys):
-    from ferkit.export import parity
-    from ferkit.training import train
+    from ferkit.models import exporting as parity
+    from ferkit.training.loop import train
 
     monkeypatch.setattr(parity, "TOLERANCE", -1.0)
     run = train(small_dataset(size=16), out=tmp_path / "run", epochs=1, batch_size=16)

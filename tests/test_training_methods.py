@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from faces import small_dataset
-from ferkit.classifier import EmotionClassifier
 from ferkit.errors import DatasetError, ModelError, UsageError
-from ferkit.recipes import TrainConfig
-from ferkit.training import teachers
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.training import targets as teachers
+from ferkit.training.config import TrainConfig
 from ferkit.training.targets import training_targets
 from test_training import assert_same_state, train, variables
 
@@ -167,7 +167,7 @@ def test_held_out_faces_without_a_first_choice_cost_the_head_on_votes_alone(tmp_
     data = with_votes(small_dataset(size=16))
     torn = np.tile(np.array([0.5, 0.5, 0, 0, 0, 0, 0], np.float32), (len(data.val), 1))
     data = replace(data, splits={**data.splits, "PublicTest": replace(data.val, votes=torn)})
-    from ferkit.training import train as aloud
+    from ferkit.training.loop import train as aloud
 
     run = aloud(data, "tutorial", out=tmp_path / "run", votes_weight=0.5, **{**QUICK, "epochs": 1})
     assert run.classifier.card["metrics"]["truth"] == "labels"
@@ -236,7 +236,7 @@ def test_cold_teachers_leave_numbers():
 
 @pytest.mark.parametrize("there", [False, True])
 def test_teachers_are_asked_where_the_run_computes(there, monkeypatch):
-    monkeypatch.setattr("ferkit.training.teachers.has_accelerator", lambda: there)
+    monkeypatch.setattr("ferkit.training.targets.has_accelerator", lambda: there)
     asked = []
     load = EmotionClassifier.load
     monkeypatch.setattr(EmotionClassifier, "load", lambda model, **how: asked.append(how) or load(model))
@@ -247,7 +247,7 @@ def test_teachers_are_asked_where_the_run_computes(there, monkeypatch):
 @pytest.mark.slow
 def test_faces_that_a_teacher_or_the_first_weights_may_know_are_warned_of(tmp_path, capsys):
     """One split at random, the other as published: most of what the second holds out was learnt by the first."""
-    from ferkit.training import train as aloud
+    from ferkit.training.loop import train as aloud
 
     published = small_dataset(size=16)
     names = {"Training": "train", "PublicTest": "val"}

@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 
 from ferkit.errors import DownloadError, ModelError, UsageError
-from ferkit.models import ARCHITECTURES, convnext, pretrained
-from ferkit.models.pretrained import IMAGENET_WEIGHTS, take_weights
-from ferkit.models.statistics import recalibrate_normalization
-from ferkit.models.transfer import freeze_base, head_layers, learning_parameters, thaw, weighted_layers
+from ferkit.models import architectures as convnext
+from ferkit.models import pretrained
+from ferkit.models.architectures import ARCHITECTURES
+from ferkit.models.layers import recalibrate_normalization
+from ferkit.models.pretrained import (
+    IMAGENET_WEIGHTS,
+    freeze_base,
+    head_layers,
+    learning_parameters,
+    take_weights,
+    thaw,
+    weighted_layers,
+)
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -138,7 +147,7 @@ def test_weights_of_a_file_give_the_features_of_keras(form, application, network
 )
 def test_colours_are_scaled_as_keras_does(name, keras_module, monkeypatch, rng):
     """Only what stands in front of the base is built: colours of RGB faces, and the mean of ImageNet."""
-    from ferkit.models import applications
+    from ferkit.models import pretrained as applications
 
     preprocessing = {"vgg16": applications._CAFFE, "mobilenetv3": applications._PLUS_MINUS_ONE}
     front = applications._network(
@@ -291,7 +300,7 @@ def test_imagenet_is_refused_where_there_is_none():
 def test_a_fine_tuned_network_becomes_onnx(network, rng, tmp_path, caplog):
     import onnxruntime
 
-    from ferkit.export.formats import serving_graph
+    from ferkit.models.export_formats import serving_graph
 
     faces = rng.integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
     recalibrate_normalization(network, faces)

@@ -5,15 +5,15 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ferkit import tta
-from ferkit.classifier import EmotionClassifier
-from ferkit.datasets.records import FaceSet
+from ferkit.data.records import FaceSet
 from ferkit.errors import UsageError
-from ferkit.evaluation import evaluate
+from ferkit.evaluation.metrics import apply_temperature
+from ferkit.evaluation.report import evaluate
 from ferkit.labels import EMOTIONS
-from ferkit.metrics import apply_temperature
+from ferkit.models import tta
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.tta import TTA
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.tta import TTA
 
 VIEWS = {"flip": 2, "ten-crop": 10, "shift": 10}
 

@@ -13,10 +13,19 @@ from typer.testing import CliRunner
 from faces import small_dataset
 from ferkit.cli import app
 from ferkit.errors import FerkitError, MissingDependencyError, TrainingError, UsageError
-from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.search_space import SPACE, USUAL_SEARCH, ByOptimizer, OneOf, applied, checked, starting_point, suggest
 from ferkit.training import run_folder
-from ferkit.tuning.search import Plan
+from ferkit.training.config import RECIPES, TrainConfig
+from ferkit.training.search import (
+    SPACE,
+    USUAL_SEARCH,
+    ByOptimizer,
+    OneOf,
+    Plan,
+    applied,
+    checked,
+    starting_point,
+    suggest,
+)
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "tuning.md"
 
@@ -126,8 +135,9 @@ def test_the_command_trains_with_the_values_at_full_length():
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("keras")
 
-from ferkit import runs, tuning  # noqa: E402
-from ferkit.report import read_history  # noqa: E402
+from ferkit import training as tuning  # noqa: E402
+from ferkit.evaluation.report_page import read_history  # noqa: E402
+from ferkit.training import experiments as runs  # noqa: E402
 
 DATA = small_dataset(size=8)
 EPOCHS = 4
@@ -241,7 +251,7 @@ def test_resuming_goes_on_to_more_trials(plan, play, tmp_path):
 def test_kill_9_in_the_middle_of_a_trial(plan, play, tmp_path):
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1]); import test_tuning as t\n"
-        "from pathlib import Path; from ferkit import runs, tuning\n"
+        "from pathlib import Path; from ferkit.training import experiments as runs; from ferkit import training as tuning\n"
         "class Killed(t.Player):\n"
         "    def __call__(self, *args, on_epoch, out, **options):\n"
         "        def die(row):\n"

@@ -99,7 +99,7 @@ def test_two_people_an_occlusion_and_a_variable_frame_rate(tmp_path):
 def test_two_real_faces(tmp_path, monkeypatch, detector, request):
     import cv2
 
-    from ferkit.images import read_image
+    from ferkit.sources.images import read_image
 
     if detector == "yunet":
         shared = request.getfixturevalue("shared")

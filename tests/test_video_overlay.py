@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from ferkit.drawing.placement import Layout, free_place, least_covering
 from ferkit.labels import EMOTIONS
+from ferkit.render.drawing import Layout, free_place, least_covering
 from ferkit.results import Box
 from ferkit.video.frames import Frame
 from ferkit.video.overlay import Overlay

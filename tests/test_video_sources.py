@@ -12,7 +12,8 @@ pytest.importorskip("av")
 
 from clips import counted, gray, packet_places, turn, write_clip
 from ferkit.errors import MissingDependencyError, UsageError, VideoError
-from ferkit.video import sources, stream
+from ferkit.video import frames as stream
+from ferkit.video import sources
 from ferkit.video.frames import Every, RisingClock
 from ferkit.video.sources import open_video
 

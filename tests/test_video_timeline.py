@@ -1,15 +1,12 @@
 import numpy as np
 import pytest
 
-from ferkit.following import TrackedFace
 from ferkit.labels import EMOTIONS
-from ferkit.results import Box, Face, FaceEmotion
-from ferkit.rows import table_columns
+from ferkit.results import Box, Face, FaceEmotion, table_columns
+from ferkit.video.follower import TrackedFace
 from ferkit.video.frames import Frame
-from ferkit.video.history import History
-from ferkit.video.peaks import SIDE, Peaks
-from ferkit.video.rows import last_row, video_rows, video_table
-from ferkit.video.timeline import FrameFaces, Stretch, Timeline
+from ferkit.video.peaks import SIDE, Peaks, last_row, video_rows, video_table
+from ferkit.video.timeline import FrameFaces, History, Stretch, Timeline
 
 PIXELS = np.arange(120 * 160 * 3, dtype=np.uint32).reshape(120, 160, 3).astype(np.uint8)
 

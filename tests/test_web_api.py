@@ -11,14 +11,13 @@ import threading
 import httpx
 import pytest
 
-from ferkit.classifier import EmotionClassifier
 from ferkit.errors import FerkitError, UsageError
-from ferkit.palette import EMOTION_COLORS
+from ferkit.labels import EMOTION_COLORS
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.samples import sample_picture
-from ferkit.web import Limits, Settings
-from ferkit.web.limits import RateLimit
-from ferkit.web.problems import Refusal
+from ferkit.serve.limits import RateLimit, Refusal
+from ferkit.serve.settings import Limits, Settings
 from web import claims, client_of, fast_recognizer, picture, running
 
 SMALL = Limits(body_bytes=20_000, pixels=100_000, pictures=3)
@@ -309,7 +308,7 @@ def test_limits_that_make_no_sense(values):
 
 
 def test_a_port_that_is_taken_is_one_clear_line():
-    from ferkit.web.server import listen
+    from ferkit.serve.server import listen
 
     with running() as server:
         port = server.listening.getsockname()[1]
@@ -320,7 +319,7 @@ def test_a_port_that_is_taken_is_one_clear_line():
 @pytest.mark.parametrize("host", ["256.1.1.1", "192.0.2.7", "a..b"])
 def test_a_host_that_is_not_this_machine_is_blamed_itself(host):
     """192.0.2.0/24 is for documentation: no machine has such an address."""
-    from ferkit.web.server import listen
+    from ferkit.serve.server import listen
 
     with pytest.raises(FerkitError, match=rf"Cannot listen on {host}, port 0: .*\. Take another --host"):
         listen(host, 0)

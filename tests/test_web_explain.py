@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import websockets
 
-from ferkit.explain import Occlusion, explain
-from ferkit.images import read_image
-from ferkit.parallel import usable_cores
+from ferkit._support.parallel import usable_cores
+from ferkit.evaluation import Occlusion, explain
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.web import Limits, Settings
+from ferkit.serve.settings import Limits, Settings
+from ferkit.sources.images import read_image
 from recognition import face_at
 from test_explain import EyeClassifier
 from test_web_stream import Follower

@@ -7,7 +7,8 @@ import hmac
 import pytest
 
 from ferkit.errors import UsageError
-from ferkit.web import Settings, guard
+from ferkit.serve import guard
+from ferkit.serve.settings import Settings
 from web import client_of, picture
 
 KEY = "long-and-secret"

@@ -11,13 +11,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ferkit.following import TrackedFace
-from ferkit.images import read_image
 from ferkit.labels import EMOTIONS
+from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
-from ferkit.samples import sample_picture
-from ferkit.web import Limits, Settings
+from ferkit.serve.settings import Limits, Settings
+from ferkit.sources.images import read_image
+from ferkit.video.follower import TrackedFace
 from web import in_the_middle, picture, running
 
 WIDTH, HEIGHT = 480, 270  # small, for Haar takes its time

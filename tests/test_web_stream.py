@@ -11,10 +11,10 @@ import pytest
 import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from ferkit.following import TrackedFace
 from ferkit.labels import EMOTIONS
 from ferkit.results import Box, Face, FaceEmotion
-from ferkit.web import Limits, Settings
+from ferkit.serve.settings import Limits, Settings
+from ferkit.video.follower import TrackedFace
 from web import claims, picture, running
 
 FRAME = picture(255)
@@ -305,7 +305,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_frame_leaves_nothing_behind(usu
 
 
 def test_a_slow_reader_holds_up_itself_alone(monkeypatch):
-    monkeypatch.setattr("ferkit.web.server._Impatient.linger_s", 0.1)
+    monkeypatch.setattr("ferkit.serve.server._Impatient.linger_s", 0.1)
 
     class Talkative(Follower):
         """Answers are large, so that a few fill the connection's buffers."""

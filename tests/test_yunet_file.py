@@ -13,9 +13,11 @@ from contextlib import suppress
 
 import pytest
 
-from ferkit.detection import DETECTORS, AutoDetector, Downloads, auto, load_detector, yunet_file
+from ferkit._support.files import cache_folder
+from ferkit.detection import detectors as auto
+from ferkit.detection import yunet_file
+from ferkit.detection.detectors import DETECTORS, AutoDetector, Downloads, load_detector
 from ferkit.errors import MissingDependencyError
-from ferkit.files import cache_folder
 
 BODY = bytes(range(256)) * 900
 

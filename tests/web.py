@@ -9,7 +9,9 @@ import numpy as np
 import PIL.Image
 
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.web import Settings, WebServer, create_app
+from ferkit.serve.app import create_app
+from ferkit.serve.server import WebServer
+from ferkit.serve.settings import Settings
 from recognition import BrightnessClassifier, face_at
 
 HEADERS = {"host": "127.0.0.1"}

@@ -15,9 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ferkit import model_card, model_folder
-from ferkit.export import export, open_network, to_onnx
-from ferkit.images import FaceInput
+from ferkit.evaluation import model_card
+from ferkit.models import model_folder
+from ferkit.models.exporting import export, open_network, to_onnx
+from ferkit.sources.images import FaceInput
 
 TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
 VOTERS_CARD = "VOTERS.md"

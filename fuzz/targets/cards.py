@@ -5,9 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
-from ferkit import model_files, model_folder
-from ferkit.classifier import EmotionClassifier
-from ferkit.model_card import text_of
+from ferkit.evaluation.model_card import text_of
+from ferkit.models import model_files, model_folder
+from ferkit.models.classifier import EmotionClassifier
 from fuzz.judge import Choices, Finding, refusals_allowed
 from fuzz.scratch import folder
 from onnx_files import tiny_onnx

@@ -11,15 +11,13 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
-from ferkit import tta as augmented
-from ferkit.classifier import EmotionClassifier
-from ferkit.cropping import cut_face
-from ferkit.detection import AutoDetector, FaceDetector, checked_faces, load_detector
+from ferkit._support.parallel import ordered_map, usable_cores
+from ferkit.detection import AutoDetector, FaceDetector, checked_faces, cut_face, load_detector
 from ferkit.errors import ImageError, UsageError
-from ferkit.images import FaceInput, RgbImage, read_image
-from ferkit.parallel import ordered_map, usable_cores
+from ferkit.models import EmotionClassifier
+from ferkit.models import tta as augmented
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import Source, expand_sources, is_many, name_of, one_or_many
+from ferkit.sources import FaceInput, RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
@@ -47,10 +45,10 @@ class EmotionRecognizer:
 
     Args:
         model: "default", a model folder or file, or a classifier, such as a `ferkit.Ensemble`.
-        detector: a name from `ferkit.detection.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
+        detector: a name from `ferkit.detection.detectors.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
             is called from one thread at a time.
         min_confidence: below it a face is labelled `uncertain`.
-        tta: a test-time augmentation of `ferkit.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
+        tta: a test-time augmentation of `ferkit.models.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
         threads: how many pictures are decoded and searched at once; None takes all cores.
 
     Example:
