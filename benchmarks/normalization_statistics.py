@@ -14,7 +14,7 @@ import numpy as np
 
 import ferkit
 from ferkit.evaluation import report as evaluation
-from ferkit.models.classifier import EmotionClassifier, keras_network
+from ferkit.models import EmotionClassifier, keras_network
 from ferkit.models.layers import recalibrate_normalization
 from ferkit.training import run_folder as checkpoints
 from ferkit.training.step import compiled_model, untrained_network

@@ -10,10 +10,10 @@ import PIL.Image
 
 from ferkit._support.files import write_encoded
 from ferkit.detection.crops import cut_face
+from ferkit.evaluation.figures import probability_bars
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.render.drawing import annotate
-from ferkit.render.figures import probability_bars
 
 picture = Path(sys.argv[1]) if len(sys.argv) > 1 else sample_picture()
 folder = Path("demo")

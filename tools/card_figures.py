@@ -25,7 +25,7 @@ from ferkit.models import model_folder
 from ferkit.models.export_formats import FIGURES
 from ferkit.models.model_files import CARD_KEY, card_text
 
-TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
+TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "models" / "packaged"
 
 
 def main() -> None:

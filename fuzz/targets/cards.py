@@ -22,7 +22,7 @@ LEAST = {"classes": ["a", "b"], "face_input": {"height": 4, "width": 4}, "temper
 
 
 def seeds() -> dict[str, bytes]:
-    whole = json.loads((Path(model_folder.__file__).parent / "default_model" / "card.json").read_text("utf-8"))
+    whole = json.loads((Path(model_folder.__file__).parent / "packaged" / "card.json").read_text("utf-8"))
     short = {**whole, "classes": ["a", "b"], "face_input": LEAST["face_input"]}
     cards = {
         "least": LEAST,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ferkit._support.parallel import ordered_map, usable_cores
 from ferkit.detection import AutoDetector, FaceDetector, checked_faces, cut_face, load_detector
 from ferkit.errors import ImageError, UsageError
-from ferkit.models import EmotionClassifier
+from ferkit.models import Classifier, EmotionClassifier
 from ferkit.models import tta as augmented
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
 from ferkit.sources import FaceInput, RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image
@@ -26,18 +26,6 @@ _WAITING_PICTURES = 32
 _WAITING_BYTES = 1 << 28
 # A batch that fills slowly is not waited for.
 _WAITING_SECONDS = 0.5
-
-
-class Classifier(Protocol):
-    """What the recognizer needs of a classifier; `EmotionClassifier` is one."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    @property
-    def face_input(self) -> FaceInput: ...
-
-    def predict_proba(self, faces: npt.NDArray[np.uint8], /) -> npt.NDArray[np.floating[Any]]: ...
 
 
 class EmotionRecognizer:

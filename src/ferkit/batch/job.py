@@ -14,8 +14,8 @@ from typing import Any
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.detection import DETECTORS, AutoDetector, FaceDetector, HasWeights
 from ferkit.errors import FerkitError, UsageError
-from ferkit.models import TTA, EmotionClassifier, model_folder
-from ferkit.recognizer import Classifier, EmotionRecognizer
+from ferkit.models import TTA, Classifier, EmotionClassifier, model_folder
+from ferkit.recognizer import EmotionRecognizer
 
 LARGEST_PART = 100_000
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ferkit.data import FaceSet
-    from ferkit.evaluation import Addition, Classifier, GroupTable, Report
+    from ferkit.evaluation import Addition, GroupTable, Report
+    from ferkit.models import Classifier
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,13 @@ from .explanation_methods import NoGradients as NoGradients
 from .explanation_methods import Occlusion as Occlusion
 from .explanation_methods import available as available
 from .explanation_methods import open_method as open_method
+from .galleries import suspects_gallery as suspects_gallery
 from .group_table import GroupTable as GroupTable
 from .group_table import join_groups as join_groups
 from .groups import group_report as group_report
-from .metrics import Labels as Labels
-from .metrics import Probabilities as Probabilities
 from .metrics import accuracy as accuracy
-from .metrics import apply_temperature as apply_temperature
 from .model_card import text_of as text_of
 from .report import Addition as Addition
-from .report import Classifier as Classifier
 from .report import Report as Report
 from .report import compared as compared
 from .report import evaluate as evaluate

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from ferkit.data import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, count
-from ferkit.evaluation.report import Classifier, Report, evaluate, measure
+from ferkit.evaluation.report import Report, evaluate, measure
 from ferkit.labels import canonical
+from ferkit.models import Classifier
 
 _Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 _RESAMPLES = 2000

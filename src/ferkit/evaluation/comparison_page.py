@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ferkit._support.files import write_atomically
 from ferkit.errors import count
+from ferkit.evaluation import galleries as plots
 from ferkit.evaluation.comparison import Comparison, Pair
 from ferkit.evaluation.comparison_tables import macro_f1_range, p_value, points
 from ferkit.models import INTENDED_USE
 from ferkit.render import both_themes, class_name, face_tile, scrolling_table, section, table_head, table_row
-from ferkit.render import galleries as plots
 from ferkit.render.document import document, percent
 
 _MOST_CLASHES = 12

@@ -30,8 +30,8 @@ from ferkit.evaluation.explanation_methods import (
     open_method,
 )
 from ferkit.labels import canonical
-from ferkit.models import EmotionClassifier
-from ferkit.recognizer import Classifier, EmotionRecognizer
+from ferkit.models import Classifier, EmotionClassifier
+from ferkit.recognizer import EmotionRecognizer
 from ferkit.render import annotate
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.sources import RgbImage, Source, read_image

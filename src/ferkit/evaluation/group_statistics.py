@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.evaluation import metrics
+from ferkit.models import Labels
 
 # A gap that chance makes more rarely than this is called one.
 LEVEL = 0.05
@@ -217,7 +218,7 @@ class People:
     counts: Floats
 
     @classmethod
-    def of(cls, group: Counts, person: Counts, labels: metrics.Labels, hits: npt.NDArray[np.bool_], k: int) -> "People":
+    def of(cls, group: Counts, person: Counts, labels: Labels, hits: npt.NDArray[np.bool_], k: int) -> "People":
         """group: of each face, -1 for none, (N,). person: a number for each, (N,). hits: whether the answer was right."""
         kept = group >= 0
         pairs, which = np.unique(np.stack([group[kept], person[kept]]), axis=1, return_inverse=True)

@@ -28,6 +28,7 @@ from ferkit.evaluation.group_statistics import (
 )
 from ferkit.evaluation.group_table import GroupTable
 from ferkit.evaluation.report import Report
+from ferkit.models import Labels
 from ferkit.sources import natural_key
 
 # With fewer faces an interval spans a third of the scale: nothing can be concluded.
@@ -234,12 +235,12 @@ def _scores(
     )
 
 
-Figure = Callable[[npt.NDArray[np.float32], metrics.Labels], float]
+Figure = Callable[[npt.NDArray[np.float32], Labels], float]
 
 
 def _resampled(
     probabilities: npt.NDArray[np.float32],
-    labels: metrics.Labels,
+    labels: Labels,
     people: Indices | None,
     figures: Sequence[Figure],
     seed: int,
@@ -260,11 +261,11 @@ def _resampled(
     return np.asarray(np.quantile(found, (0.025, 0.975), axis=0).T, np.float64)
 
 
-def _macro_f1(probabilities: npt.NDArray[np.float32], labels: metrics.Labels) -> float:
+def _macro_f1(probabilities: npt.NDArray[np.float32], labels: Labels) -> float:
     return metrics.macro_f1(metrics.confusion_matrix(probabilities, labels))
 
 
-def _mean_confidence(probabilities: npt.NDArray[np.float32], _: metrics.Labels) -> float:
+def _mean_confidence(probabilities: npt.NDArray[np.float32], _: Labels) -> float:
     return float(probabilities.max(axis=1).mean(dtype=np.float64))
 
 

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import FerkitError
+from ferkit.models import Labels, Probabilities, check_probabilities
 
-Probabilities = npt.NDArray[np.floating]
-Labels = npt.NDArray[np.integer]
 Confusion = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -24,9 +23,7 @@ _FLOOR = 1e-7
 _Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
 # Student's 97.5 % quantiles for 1 to 10 degrees of freedom.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_TEMPERATURES = (0.05, 20.0)
 # What a float32 softmax that underflowed to 0 counts as: the smallest normal float32.
-_SMALLEST = np.finfo(np.float32).tiny
 
 # Where reports look at what a model answers when it may stay silent; seven classes at even odds have 0.14.
 CONFIDENCES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -144,7 +141,7 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Confusion:
     >>> confusion_matrix(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1])).tolist()
     [[1, 0], [1, 0]]
     """
-    _check(probabilities, labels)
+    check_probabilities(probabilities, labels)
     k = probabilities.shape[1]
     cells = labels.astype(np.int64) * k + probabilities.argmax(axis=1)
     return np.bincount(cells, minlength=k * k).reshape(k, k).astype(np.int64)
@@ -177,7 +174,7 @@ def balanced_accuracy(confusion: Confusion) -> float:
 
 def nll(probabilities: Probabilities, labels: Labels) -> float:
     """Log loss: mean negative log-likelihood of the labels, in nats. An even guess costs log K (1.946 for 7)."""
-    _check(probabilities, labels)
+    check_probabilities(probabilities, labels)
     given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.clip(given, _FLOOR, 1.0)).mean())
 
@@ -278,71 +275,6 @@ def most_doubtful(probabilities: Probabilities, count: int) -> npt.NDArray[np.in
     return np.argsort(answer_gaps(probabilities), kind="stable")[:count]
 
 
-def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
-    """Soften (temperature > 1) or sharpen (< 1) probabilities: softmax(log p / temperature), float32 (N, K).
-
-    The order of the classes, so the accuracy, stays as it is. 1 changes nothing.
-
-    >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()[0]
-    [0.6669999957084656, 0.3330000042915344]
-    """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise FerkitError(f"A temperature is a number above 0. Received: {temperature}.")
-    # As powers, which is the same and takes half the calls: for one face they cost as much as some networks.
-    # A row's largest is at least 1 / K, so that none of them vanish in float64.
-    powers = np.power(np.maximum(probabilities, _SMALLEST), 1 / temperature, dtype=np.float64)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-
-
-def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
-    """Find the temperature that makes the labels most likely (temperature scaling, Guo et al. 2017).
-
-    The network's logits differ from log-probabilities by a constant per face only, which softmax ignores, so
-    probabilities are enough. The log loss is convex in 1 / temperature, so a golden-section search over 0.05 to 20
-    finds its one minimum. Fit on a validation split, never on the split that is reported.
-    """
-    _check(probabilities, labels)
-    logs = _log(probabilities)
-    logs -= logs.max(axis=1, keepdims=True)
-    given = logs[np.arange(len(labels)), labels]
-
-    def loss(log_temperature: float) -> float:
-        scale = math.exp(-log_temperature)
-        return float(np.mean(np.log(np.exp(logs * scale).sum(axis=1)) - given * scale))
-
-    low, high = map(math.log, _TEMPERATURES)
-    golden = (math.sqrt(5) - 1) / 2
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    at_left, at_right = loss(left), loss(right)
-    while high - low > 1e-4:  # temperature to four digits; the loss is flat far beyond that
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - golden * (high - low)
-            at_left = loss(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + golden * (high - low)
-            at_right = loss(right)
-    return math.exp((low + high) / 2)
-
-
 def _hits(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.bool_]:
-    _check(probabilities, labels)
+    check_probabilities(probabilities, labels)
     return np.asarray(probabilities.argmax(axis=1) == labels)
-
-
-def _log(probabilities: Probabilities) -> Floats:
-    """Logarithms in float64."""
-    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
-
-
-def _check(probabilities: Probabilities, labels: Labels) -> None:
-    n = len(labels)
-    if n == 0:
-        raise FerkitError("Figures need at least one face. Received: none.")
-    if probabilities.ndim != 2 or len(probabilities) != n:
-        raise FerkitError(f"{n} labels need probabilities of shape ({n}, classes). Received: {probabilities.shape}.")
-    if not 0 <= int(labels.min()) <= int(labels.max()) < probabilities.shape[1]:
-        raise FerkitError(f"labels must be 0 to {probabilities.shape[1] - 1}. Received: {np.unique(labels)}.")
-    if not np.isfinite(probabilities).all():
-        raise FerkitError("Probabilities must be numbers. Received: NaN or infinity, as a diverged model gives.")

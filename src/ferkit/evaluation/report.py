@@ -5,8 +5,8 @@ Say how good a classifier is on labelled faces: run it, measure it, keep what pi
 
 import io
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,13 +17,11 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ferkit.data import TRUTHS, Faces, FaceSet
-from ferkit.errors import DatasetError, ModelError, UsageError, count
+from ferkit.data import TRUTHS, FaceSet
+from ferkit.errors import UsageError, count
 from ferkit.evaluation import metrics
 from ferkit.evaluation.metrics import Answered, ClassScores
-from ferkit.labels import canonical
-from ferkit.models import tta as augmented
-from ferkit.sources import FaceInput
+from ferkit.models import TTA, Classifier, matched
 
 _WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the report page does
 
@@ -140,21 +138,6 @@ def _confusion(report: "Report") -> Table:
         ]
         table.add_row(Text(name), *cells)
     return table
-
-
-class Classifier(Protocol):
-    """What is needed of a model to measure it; `EmotionClassifier` fits."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def face_input(self) -> FaceInput: ...
-    def predict_proba(self, faces: Faces, /) -> npt.NDArray[np.float32]: ...
-
-
-Ask = Callable[[Faces], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -289,7 +272,7 @@ def evaluate(
         print(ferkit.evaluate("my_model", dataset.test, tta="flip"))
     """
     if tta is not None:
-        augmented.TTA[tta]
+        TTA[tta]
     if truth not in TRUTHS:
         raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
     if truth == "votes":
@@ -300,16 +283,6 @@ def evaluate(
     probabilities = ask(faces.images)
     seconds = time.perf_counter() - start
     return measure(probabilities, faces, model=model.name, seconds=seconds, tta=tta)
-
-
-def matched(classifier: Classifier, faces: FaceSet, tta: str | None = None) -> tuple[FaceSet, Ask]:
-    """The faces with the classes that only the model knows added, and the model's answers in the order of their classes.
-
-    The second maps uint8 (N, height, width, channels) to float32 (N, K). Raises as `evaluate` does.
-    """
-    faces, columns = _with_classes_of(classifier, faces)
-    _check_faces(classifier, faces)
-    return faces, lambda images: augmented.predict_proba(classifier, images, tta)[:, columns]
 
 
 def measure(
@@ -356,31 +329,3 @@ def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) 
     confusion = metrics.confusion_matrix(probabilities[distinct], faces.labels[distinct])
     n = int(confusion.sum())
     return DistinctScores(n=n, accuracy=int(np.trace(confusion)) / n, macro_f1=metrics.macro_f1(confusion))
-
-
-def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, list[int]]:
-    """The faces with the classes that only the model knows added, and which output of it belongs to each class."""
-    outputs = [canonical(name) for name in classifier.classes]
-    wanted = [canonical(name) for name in faces.classes]
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(outputs):
-        raise ModelError(
-            f"The model {classifier.name} knows {', '.join(outputs)}; the data has {', '.join(wanted)}. "
-            "The model must know every class of the data: choose another model or train one on this data."
-        )
-    absent = [name for name in outputs if name not in wanted]
-    if absent:
-        votes = None if faces.votes is None else np.pad(faces.votes, ((0, 0), (0, len(absent))))
-        faces = replace(faces, classes=(*faces.classes, *absent), votes=votes)
-    return faces, [outputs.index(name) for name in (*wanted, *absent)]
-
-
-def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
-    if not len(faces):
-        raise DatasetError(f"The split {faces.name} holds no face, so there is nothing to measure.")
-    takes = classifier.face_input
-    if faces.images.shape[1:] != (takes.height, takes.width, takes.channels):
-        height, width, channels = faces.images.shape[1:]
-        raise DatasetError(
-            f"The model {classifier.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; "
-            f"the data has {height}x{width}x{channels}. Load it with load_dataset(..., size=, channels=)."
-        )

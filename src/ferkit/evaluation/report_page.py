@@ -19,12 +19,12 @@ import numpy as np
 from ferkit._support.files import write_atomically
 from ferkit.data import SPLIT_ALIASES
 from ferkit.errors import FerkitError, count
-from ferkit.evaluation import metrics
+from ferkit.evaluation import figures as plots
+from ferkit.evaluation import galleries, metrics
 from ferkit.evaluation.report import Addition, Report, to_document
 from ferkit.labels import EMOTIONS
 from ferkit.models import INTENDED_USE
-from ferkit.render import both_themes, class_name, face_tile, galleries, number, scrolling_table, section
-from ferkit.render import figures as plots
+from ferkit.render import both_themes, class_name, face_tile, number, scrolling_table, section
 from ferkit.render.document import document, percent
 
 History = Sequence[Mapping[str, float]]

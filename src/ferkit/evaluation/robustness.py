@@ -25,7 +25,7 @@ from ferkit.data import Faces, FaceSet
 from ferkit.errors import UsageError, count
 from ferkit.evaluation import metrics
 from ferkit.evaluation import report as report_tables
-from ferkit.evaluation.report import Classifier, matched
+from ferkit.models import Classifier, Labels, matched
 
 Face = npt.NDArray[np.uint8]
 
@@ -347,7 +347,7 @@ def _degraded(images: Faces, degradation: Degradation, strength: float, seed: tu
         yield degradation.apply(part, strength, rng)
 
 
-def _level(probabilities: npt.NDArray[np.float32], labels: metrics.Labels, strength: float) -> tuple[Level, Hits]:
+def _level(probabilities: npt.NDArray[np.float32], labels: Labels, strength: float) -> tuple[Level, Hits]:
     hits = probabilities.argmax(axis=1) == labels
     right, n = int(hits.sum()), len(labels)
     level = Level(

@@ -19,12 +19,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ferkit.errors import count
+from ferkit.evaluation import figures as plots
 from ferkit.evaluation.cross_dataset import Crossing, cells, sentence
 from ferkit.evaluation.group_statistics import FEW_PEOPLE, Gap, Interval
 from ferkit.evaluation.groups import FEW, Comparison, GroupReport, GroupScores
 from ferkit.evaluation.robustness import DEGRADATIONS, Level, Robustness
 from ferkit.render import LIGHT, Theme, both_themes, class_name, scrolling_table, section, table_head, table_row
-from ferkit.render import figures as plots
 from ferkit.render.document import percent
 
 

@@ -6,7 +6,14 @@ from .architectures import resnet as resnet
 from .architectures import teacher as teacher
 from .architectures import tutorial as tutorial
 from .architectures import vgg as vgg
+from .calibration import Labels as Labels
+from .calibration import Probabilities as Probabilities
+from .calibration import apply_temperature as apply_temperature
+from .calibration import check_probabilities as check_probabilities
+from .calibration import fit_temperature as fit_temperature
+from .classifier import Classifier as Classifier
 from .classifier import EmotionClassifier as EmotionClassifier
+from .classifier import matched as matched
 from .engines import KerasNetwork as KerasNetwork
 from .engines import keras_network as keras_network
 from .engines import open_keras as open_keras

@@ -1,26 +1,44 @@
 """A trained model: faces in, calibrated probabilities out."""
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ferkit import labels
-from ferkit.errors import ModelError, UsageError
-from ferkit.evaluation import apply_temperature
+from ferkit.data import Faces, FaceSet
+from ferkit.errors import DatasetError, ModelError, UsageError
+from ferkit.labels import canonical
 from ferkit.models import model_folder
+from ferkit.models.calibration import apply_temperature
 from ferkit.models.engines import Network, OpenedFile, Probabilities, keras_network, onnx_network, open_file, open_keras
 from ferkit.models.model_files import KERAS_SUFFIXES
+from ferkit.models.tta import predict_proba
 from ferkit.sources import FaceInput
-
-__all__ = ["EmotionClassifier", "Network", "Probabilities", "keras_network", "onnx_network", "open_keras"]
 
 ENGINES = ("auto", "onnx", "keras")
 
 # Larger batches are slower, as their activations leave the cache.
 _BATCH = 64
+
+
+class Classifier(Protocol):
+    """A model of faces, as recognition and evaluation need it: `EmotionClassifier`, `Ensemble`, or your own."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def face_input(self) -> FaceInput: ...
+    def predict_proba(self, faces: npt.NDArray[np.uint8], /) -> npt.NDArray[np.floating[Any]]: ...
+
+
+Ask = Callable[[Faces], npt.NDArray[np.float32]]
 
 
 class EmotionClassifier:
@@ -153,3 +171,42 @@ def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
     height, width, channels = opened.shape
     face_input = FaceInput(height or 48, width or 48, channels or 1)
     return {"classes": labels.EMOTIONS, "face_input": dataclasses.asdict(face_input), "temperature": 1.0}
+
+
+def matched(classifier: Classifier, faces: FaceSet, tta: str | None = None) -> tuple[FaceSet, Ask]:
+    """The faces with the classes that only the model knows added, and the model's answers in the order of their classes.
+
+    The second maps uint8 (N, height, width, channels) to float32 (N, K). Raises `ModelError` if the data has classes that the model does not know, `DatasetError`
+    if there is no face or the faces have another size than the model takes.
+    """
+    faces, columns = _with_classes_of(classifier, faces)
+    _check_faces(classifier, faces)
+    return faces, lambda images: predict_proba(classifier, images, tta)[:, columns]
+
+
+def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, list[int]]:
+    """The faces with the classes that only the model knows added, and which output of it belongs to each class."""
+    outputs = [canonical(name) for name in classifier.classes]
+    wanted = [canonical(name) for name in faces.classes]
+    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(outputs):
+        raise ModelError(
+            f"The model {classifier.name} knows {', '.join(outputs)}; the data has {', '.join(wanted)}. "
+            "The model must know every class of the data: choose another model or train one on this data."
+        )
+    absent = [name for name in outputs if name not in wanted]
+    if absent:
+        votes = None if faces.votes is None else np.pad(faces.votes, ((0, 0), (0, len(absent))))
+        faces = replace(faces, classes=(*faces.classes, *absent), votes=votes)
+    return faces, [outputs.index(name) for name in (*wanted, *absent)]
+
+
+def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
+    if not len(faces):
+        raise DatasetError(f"The split {faces.name} holds no face, so there is nothing to measure.")
+    takes = classifier.face_input
+    if faces.images.shape[1:] != (takes.height, takes.width, takes.channels):
+        height, width, channels = faces.images.shape[1:]
+        raise DatasetError(
+            f"The model {classifier.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; "
+            f"the data has {height}x{width}x{channels}. Load it with load_dataset(..., size=, channels=)."
+        )

@@ -19,7 +19,7 @@ from ferkit.errors import MissingDependencyError, ModelError
 
 INPUT, OUTPUT = "faces", "probabilities"
 
-# What a probability of 0 counts as when a temperature divides its logarithm; as `metrics.apply_temperature` has it.
+# What a probability of 0 counts as when a temperature divides its logarithm; as `calibration.apply_temperature` has it.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 # Suffix of the file -> what Keras calls the format, what else it needs.

@@ -9,10 +9,9 @@ import numpy.typing as npt
 from ferkit.data import Faces, FaceSet
 from ferkit.detection import resize_face
 from ferkit.errors import ModelError, UsageError
-from ferkit.evaluation import Classifier, metrics
-from ferkit.evaluation import report as evaluation
 from ferkit.labels import canonical
-from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.calibration import apply_temperature, fit_temperature
+from ferkit.models.classifier import Classifier, EmotionClassifier, matched
 from ferkit.sources import FaceInput
 
 # Faces that are resized for a member at once.
@@ -65,13 +64,12 @@ class Ensemble:
         """
         answers = [_predict(one, faces)[:, columns] for one, columns in zip(self.members, self._columns, strict=True)]
         mean = np.mean(answers, axis=0)
-        return mean if self.temperature == 1 else metrics.apply_temperature(mean, self.temperature)
+        return mean if self.temperature == 1 else apply_temperature(mean, self.temperature)
 
     def calibrated(self, faces: FaceSet) -> "Ensemble":
         """The same ensemble with the temperature that fits these faces: a validation split, never the one reported."""
-        plain = Ensemble(self.members)
-        report = evaluation.evaluate(plain, faces)
-        return Ensemble(self.members, temperature=metrics.fit_temperature(report.probabilities, report.faces.labels))
+        known, ask = matched(Ensemble(self.members), faces)
+        return Ensemble(self.members, temperature=fit_temperature(ask(known.images), known.labels))
 
 
 def _columns(first: Classifier, other: Classifier) -> list[int]:

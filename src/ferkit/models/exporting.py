@@ -15,8 +15,8 @@ import numpy as np
 from ferkit._support.files import write_atomically
 from ferkit.errors import ModelError, UsageError
 from ferkit.models import model_folder
-from ferkit.models.classifier import EmotionClassifier, keras_network, onnx_network
-from ferkit.models.engines import Network, Probabilities, open_keras
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.engines import Network, Probabilities, keras_network, onnx_network, open_keras
 from ferkit.models.export_formats import (
     FORMATS,
     Faces,

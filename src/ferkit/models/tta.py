@@ -7,7 +7,7 @@ the top, so that the command line can list the choices without loading it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ferkit._support.registry import Registry, describe
 
@@ -16,18 +16,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ferkit.data import Faces
+    from ferkit.models.classifier import Classifier
 
 # uint8 (N, height, width, channels) -> views of the same shape and type, in the same order of faces, one at a time.
 TTA: Registry[Callable[[Faces], Iterable[Faces]]] = Registry("test-time augmentation")
 
 # Faces whose views are in memory at once: a few batches of a network.
 _FACES = 256
-
-
-class Predicts(Protocol):
-    """What is needed of a classifier."""
-
-    def predict_proba(self, faces: npt.NDArray[np.uint8], /) -> npt.NDArray[np.floating[Any]]: ...
 
 
 @TTA.register("flip")
@@ -81,7 +76,7 @@ def help_text() -> str:
     return "Test-time augmentation. " + " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
 
 
-def predict_proba(classifier: Predicts, faces: Faces, tta: str | None = None) -> npt.NDArray[np.floating[Any]]:
+def predict_proba(classifier: Classifier, faces: Faces, tta: str | None = None) -> npt.NDArray[np.floating[Any]]:
     """Probabilities of faces, (N, classes): the mean over the views of `tta` of what the classifier answers, calibrated.
 
     None looks once. A few hundred faces are varied at a time, so memory stays flat however many there are. Raises

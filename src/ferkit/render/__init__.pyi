@@ -9,7 +9,6 @@ from .document import table_row as table_row
 from .drawing import Layout as Layout
 from .drawing import annotate as annotate
 from .drawing import blurred as blurred
-from .galleries import suspects_gallery as suspects_gallery
 from .notebook import picture_html as picture_html
 from .notebook import pictures_html as pictures_html
 from .sinks import SINKS as SINKS

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ferkit.labels import color_of
-from ferkit.render import figures as plots
+from ferkit.render.style import DARK, LIGHT, Theme
 
 # The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -81,11 +81,11 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.1%}"
 
 
-def both_themes(folder: Path, name: str, plot: Callable[[Path, plots.Theme], None], alt: str) -> str:
+def both_themes(folder: Path, name: str, plot: Callable[[Path, Theme], None], alt: str) -> str:
     """Draw for light and for dark pages; the reader's system picks."""
     light, dark = folder / f"{name}.png", folder / f"{name}-dark.png"
-    plot(light, plots.LIGHT)
-    plot(dark, plots.DARK)
+    plot(light, LIGHT)
+    plot(dark, DARK)
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_inline(dark.read_bytes())}">'
         f'<img alt="{alt}" src="{_inline(light.read_bytes())}"></picture>'

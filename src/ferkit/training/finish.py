@@ -11,8 +11,8 @@ from ferkit.data import Dataset, FaceSet
 from ferkit.errors import FerkitError, ModelError, TrainingError
 from ferkit.evaluation import metrics, model_card
 from ferkit.evaluation import report as evaluation
+from ferkit.models import apply_temperature, fit_temperature, keras_network, model_folder, multiply_adds
 from ferkit.models import exporting as export
-from ferkit.models import keras_network, model_folder, multiply_adds
 from ferkit.sources import FaceInput
 from ferkit.training import run_folder
 from ferkit.training.config import TrainConfig
@@ -55,8 +55,8 @@ def write_model(
     # Calibration and figures on the split that the best epoch was chosen on: the card says so.
     run = keras_network(network)
     raw = np.concatenate([run(val.images[i : i + _BATCH]) for i in range(0, len(val), _BATCH)])
-    temperature = metrics.fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
-    report = evaluation.measure(metrics.apply_temperature(raw, temperature), val, model=architecture, seconds=0)
+    temperature = fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
+    report = evaluation.measure(apply_temperature(raw, temperature), val, model=architecture, seconds=0)
     figures = report.to_dict()
     for name in ("model", "faces_per_second", "confusion", "coverage", "tta"):
         del figures[name]

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from ferkit._support.files import blame, write_atomically
 from ferkit.data import HELD_OUT_OF_TRAINING, Dataset, FaceSet, pixel_prints
 from ferkit.errors import DatasetError, TrainingError, UsageError, count
-from ferkit.evaluation import Labels, Probabilities, accuracy
+from ferkit.evaluation import accuracy
+from ferkit.models import Labels, Probabilities
 from ferkit.training import run_folder
 from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.loop import train

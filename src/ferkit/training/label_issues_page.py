@@ -7,7 +7,8 @@ import numpy as np
 
 from ferkit._support.files import write_atomically
 from ferkit.errors import count
-from ferkit.render import class_name, face_tile, scrolling_table, section, suspects_gallery
+from ferkit.evaluation import suspects_gallery
+from ferkit.render import class_name, face_tile, scrolling_table, section
 from ferkit.render.document import document, percent
 from ferkit.training.label_issues import Suspects, write_figures, write_table
 

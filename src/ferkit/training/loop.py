@@ -26,9 +26,9 @@ from ferkit._support.devices import choose as choose_devices
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import Dataset, Faces
 from ferkit.errors import TrainingError
+from ferkit.evaluation import figures as plots
 from ferkit.models import EmotionClassifier, recalibrate_normalization
 from ferkit.models import take_weights as take_pretrained
-from ferkit.render import figures as plots
 from ferkit.training import run_folder
 from ferkit.training import run_folder as checkpoints
 from ferkit.training.config import RECIPES, TrainConfig

@@ -23,9 +23,8 @@ from ferkit._support.devices import has_accelerator
 from ferkit._support.files import cache_folder, sweep, write_atomically
 from ferkit.data import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, TrainingError
-from ferkit.evaluation import metrics
 from ferkit.labels import canonical
-from ferkit.models import EmotionClassifier, Ensemble, model_folder, predict_proba
+from ferkit.models import EmotionClassifier, Ensemble, apply_temperature, model_folder, predict_proba
 from ferkit.training.config import TrainConfig
 
 # Of the fit, which is as good as done then; log loss on PublicTest moves by less than 0.001 from 100 to 400.
@@ -82,7 +81,7 @@ def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None
         smoothed = (1 - config.denoise) * smoothed + config.denoise * expected
     if taught is not None:
         # The teachers' answers are soft already.
-        softer = metrics.apply_temperature(taught, config.teacher_temperature)
+        softer = apply_temperature(taught, config.teacher_temperature)
         smoothed = (1 - config.teacher_share) * smoothed + config.teacher_share * softer
     if not config.votes_weight:
         return smoothed
