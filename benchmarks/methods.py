@@ -70,13 +70,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "class weights, power 0.5": {"class_weight": 0.5},
     "class weights, balanced": {"class_weight": 1.0},
     "focal loss, gamma 2": {"focal": 2.0},
-    "bootstrapping 0.2": {"bootstrap": 0.2},
     "gradients of 4 batches of 16": {"batch_size": 16, "accumulate": 4},
-    "sharpness-aware, rho 0.05": {"sharpness": 0.05},
-    "sharpness-aware, two fifths of the epochs": {"sharpness": 0.05, "epochs": 0.4},
     "float32": {"precision": "float32"},
     "votes as targets": {"votes": True},
-    "labels foretold from votes, half": {"votes": True, "denoise": 0.5},
     "two heads, half the loss on votes": {"votes": True, "votes_weight": 0.5},
     "taught by the packaged model, half": {"teachers": ("default",), "teacher_share": 0.5},
     # A plateau shows in none of the short runs.

@@ -31,7 +31,6 @@ def plain(targets: np.ndarray, answers: np.ndarray = ANSWERS) -> np.ndarray:
     ("changes", "wanted"),
     [
         pytest.param({"focal": 2.0}, -(TARGETS * (1 - ANSWERS) ** 2 * np.log(ANSWERS)).sum(axis=1), id="focal"),
-        pytest.param({"bootstrap": 0.3}, plain(0.7 * TARGETS + 0.3 * ANSWERS), id="bootstrap"),
         # 1 / (0.6, 0.3, 0.1), divided by its mean over the faces, which is 3.
         pytest.param(
             {"class_weight": 1.0}, plain(TARGETS) * (TARGETS @ (1 / 3 / np.array([0.6, 0.3, 0.1]))), id="balanced"
@@ -64,7 +63,7 @@ def test_answers_of_nought_cost_a_finite_sum():
     from ferkit.training.step import objective
 
     certain = np.array([[1.0, 0.0, 0.0]], np.float32), np.array([[0.0, 1.0, 0.0]], np.float32)
-    assert np.isfinite(np.asarray(objective(TrainConfig(focal=0.5, bootstrap=0.1), COUNTS)(*certain))).all()
+    assert np.isfinite(np.asarray(objective(TrainConfig(focal=0.5), COUNTS)(*certain))).all()
 
 
 def test_class_weights_ask_no_face_for_another_class():

@@ -15,7 +15,6 @@ from ferkit.training.targets import training_targets
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
-needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only")
 
 QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 1e-3}
 
@@ -65,8 +64,7 @@ def assert_resumes_to_the_bit(data, whole, parts, after: int, **options):
         ),
         pytest.param({"schedule": "onecycle"}, id="onecycle", marks=pytest.mark.slow),
         pytest.param({"accumulate": 3, "average": 0.5}, id="accumulate"),
-        pytest.param({"focal": 1.0, "class_weight": 0.5, "bootstrap": 0.1}, id="objective"),
-        pytest.param({"sharpness": 0.05, "optimizer": "sgd"}, id="sharpness", marks=needs_tensorflow),
+        pytest.param({"focal": 1.0, "class_weight": 0.5}, id="objective"),
         pytest.param({"votes_weight": 0.4}, id="two-heads"),
     ],
 )
@@ -270,7 +268,6 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path):
     teacher = train(two_classes, "tutorial", out=tmp_path / "teacher", **{**QUICK, "epochs": 1})
     for options, error, said in (
         ({"votes_weight": 0.5}, DatasetError, "--votes"),
-        ({"denoise": 0.5}, DatasetError, "denoise asks for FER\\+ votes"),
         ({"teachers": (str(teacher.folder),)}, ModelError, "classes of the data"),
         ({"teachers": (str(tmp_path / "nothing"),)}, ModelError, "nothing"),
         ({"head_epochs": 3, "epochs": 3}, UsageError, "head_epochs must be below epochs"),

@@ -1,16 +1,11 @@
 """Training on several devices of one machine: each takes its share of every batch, and the numbers stay those of one.
 
-`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy` on TensorFlow. JAX computes as if the batch
-lay on one device. TensorFlow runs the step once for each device, on its rows of the batch: what depends on the whole
-batch (chance, statistics of normalisation, sums of gradients) asks here for the others' part. Outside such a step, and
-on one device, these functions change nothing.
+`keras.distribution.DataParallel` on JAX, which computes as if the batch lay on one device. Other backends train on one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from types import MethodType
-from typing import Any
 
 from ferkit._support.keras_backend import load_keras
 from ferkit.errors import UsageError
@@ -40,7 +35,9 @@ class Devices:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Networks that are made in this context are trained on the devices, in it."""
-        with _distribution(self.names) if len(self) > 1 else nullcontext():
+        with (
+            load_keras().distribution.DataParallel(devices=list(self.names)).scope() if len(self) > 1 else nullcontext()
+        ):
             yield
 
 
@@ -61,10 +58,15 @@ def choose(wanted: int | str | None) -> Devices:
     found = _all_devices()
     if number == "all":
         number = len(found)
+    backend = load_keras().backend.backend()
+    if int(number) > 1 and backend != "jax":
+        raise UsageError(
+            f"{number} devices were asked for, and {backend} trains on one. Use JAX for several: set KERAS_BACKEND=jax."
+        )
     if int(number) > len(found):
         kind = found[0].partition(":")[0].upper()
         raise UsageError(
-            f"{number} devices were asked for; {load_keras().backend.backend()} sees {len(found)} ({kind}) here. "
+            f"{number} devices were asked for; {backend} sees {len(found)} ({kind}) here. "
             f"Choose at most that many, or --devices all."
         )
     return Devices(tuple(found[: int(number)]))
@@ -85,76 +87,3 @@ def _all_devices() -> Sequence[str]:
     if backend == "jax":
         return list(load_keras().distribution.list_devices())
     return [f"{backend}:0"]
-
-
-def _distribution(names: Sequence[str]) -> Any:
-    if load_keras().backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # TensorFlow's own choice for processors lets no second run in the process have another number of them.
-        together = tf.distribute.ReductionToOneDevice() if names[0].startswith("CPU") else None
-        return tf.distribute.MirroredStrategy(list(names), cross_device_ops=together).scope()
-    return load_keras().distribution.DataParallel(devices=list(names)).scope()
-
-
-def replicas() -> int:
-    """How many times TensorFlow runs each step side by side; 1 on other backends, whose step is one."""
-    if load_keras().backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return int(tf.distribute.get_strategy().num_replicas_in_sync)
-
-
-def _replica() -> Any:
-    """TensorFlow's context of the device whose share is being computed; None where there is but one."""
-    if replicas() == 1:
-        return None
-    import tensorflow as tf
-
-    return tf.distribute.get_replica_context()
-
-
-def own_rows(draw: Callable[[Any], Any], count: Any) -> Any:
-    """`draw(count)`, or of several devices' `draw` for all of their rows this device's own `count`.
-
-    Every device draws the same numbers for the whole batch, so a face gets those that it would get on one device.
-    """
-    replica = _replica()
-    if replica is None:
-        return draw(count)
-    first = replica.replica_id_in_sync_group * count
-    return draw(count * replicas())[first : first + count]
-
-
-def summed(values: Sequence[Any]) -> Sequence[Any]:
-    """Values summed over all devices."""
-    replica = _replica()
-    return values if replica is None else replica.all_reduce("sum", list(values))
-
-
-def apply_once(optimizer: Any) -> None:
-    """Let one device take an optimizer's steps, with the gradients of all, and hand the weights to the others.
-
-    Left alone, every device takes them, and they meet to add up their gradients. TensorFlow forbids that within a
-    condition, and where gradients are gathered over batches it happens in one.
-    """
-    apply = optimizer.apply
-    # What Keras does on backends that know nothing of devices.
-    for name in ("_apply_weight_decay", "_backend_update_step", "_backend_increment_gradient_accumulators"):
-        plain = next(vars(kind)[name] for kind in reversed(type(optimizer).__mro__) if name in vars(kind))
-        setattr(optimizer, name, MethodType(plain, optimizer))
-
-    def together(gradients: Sequence[Any], variables: Any = None) -> None:
-        replica = _replica()
-        if replica is None:
-            apply(gradients, variables)
-            return
-
-        def step(strategy: Any, sums: Sequence[Any]) -> None:
-            # All devices hold the same sums.
-            apply([strategy.experimental_local_results(one)[0] for one in sums], variables)
-
-        replica.merge_call(step, args=(summed(gradients),))
-
-    optimizer.apply = together

@@ -21,7 +21,6 @@ from .ensemble import Ensemble as Ensemble
 from .export_formats import FORMATS as FORMATS
 from .export_formats import Faces as Faces
 from .layers import recalibrate_normalization as recalibrate_normalization
-from .layers import see_whole_batch as see_whole_batch
 from .layers import use_fused_normalization as use_fused_normalization
 from .model_files import BEFORE_EXPORT as BEFORE_EXPORT
 from .model_folder import CARD_FILE as CARD_FILE

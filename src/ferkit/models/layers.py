@@ -4,11 +4,6 @@ Keras writes batch normalisation out as elementary operations, each of which pas
 TensorFlow's CPU build that was a third of a training step. TensorFlow has one fused kernel for it. The layers keep
 their class, weights and configuration, so what is saved is plain Keras.
 
-Layers that see the whole batch where TensorFlow has split it over several devices.
-
-Left alone, batch normalisation takes the statistics of each device's own faces, and dropout makes the same choice on
-all of them. The layers keep their class and weights, as in `ferkit.models.layers`.
-
 Batch normalisation's running statistics, taken anew from clean faces.
 
 In training the statistics are averaged over augmented faces, and in layers behind a dropout over activations whose
@@ -23,7 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.devices import own_rows
 from ferkit._support.keras_backend import load_keras
 
 
@@ -72,29 +66,6 @@ def _fused_call(self: Any, inputs: Any, training: bool | None = None, mask: Any 
     for running, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
         running.assign(running * self.momentum + now * (1 - self.momentum))
     return outputs
-
-
-def see_whole_batch(network: Any) -> None:
-    """Let the batch normalisations and dropouts of a network do to a split batch what they would do to a whole one."""
-    layers = load_keras().layers
-    for layer in network._flatten_layers():
-        if isinstance(layer, layers.BatchNormalization):
-            layer.synchronized = True
-        elif isinstance(layer, layers.Dropout):
-            layer.call = MethodType(_dropout_call, layer)
-
-
-def _dropout_call(self: Any, inputs: Any, training: bool = False) -> Any:
-    keras = load_keras()
-    if not training or self.rate == 0:
-        return inputs
-    shape = keras.ops.shape(inputs)
-
-    def factors(rows: Any) -> Any:
-        ones = keras.ops.ones((rows, *shape[1:]), dtype=inputs.dtype)
-        return keras.random.dropout(ones, self.rate, noise_shape=self.noise_shape, seed=self.seed_generator)
-
-    return inputs * own_rows(factors, shape[0])
 
 
 _FACES = 2048

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.devices import own_rows
 from ferkit._support.keras_backend import load_keras
 from ferkit.errors import UsageError
 
@@ -266,18 +265,18 @@ def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
             if augmentation.noise:
                 deviation = self.draw_strength(n, augmentation.noise) * (_NOISE * 255)
                 shape = tuple(faces.shape[1:])
-                noise = own_rows(lambda rows: random.normal((rows, *shape), seed=self.seed), n)
+                noise = random.normal((n, *shape), seed=self.seed)
                 faces = ops.clip(faces + noise * ops.reshape(deviation, (-1, 1, 1, 1)), 0, 255)
             return faces
 
         def draw_strength(self, n: Any, share: float) -> "Tensor":
             """From 0 to 1 for the share of faces that is chosen, 0 for the others."""
-            draw = own_rows(lambda rows: random.uniform((rows, 2), seed=self.seed), n)
+            draw = random.uniform((n, 2), seed=self.seed)
             return ops.where(draw[:, 0] < share, draw[:, 1], 0.0)
 
         def draw_transforms(self, n: Any, height: int, width: int) -> "Tensor":
             # One draw for all seven numbers of a face: random calls cost more than the arithmetic.
-            draw = own_rows(lambda rows: random.uniform((rows, 7), -1.0, 1.0, seed=self.seed), n)
+            draw = random.uniform((n, 7), -1.0, 1.0, seed=self.seed)
             radians = 3.141592653589793 / 180
             return affine_transforms(
                 rotation=draw[:, 0] * (augmentation.rotation * radians),
@@ -290,13 +289,13 @@ def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
             )
 
         def draw_light(self, n: Any) -> tuple["Tensor", "Tensor"]:
-            draw = own_rows(lambda rows: random.uniform((rows, 2), -1.0, 1.0, seed=self.seed), n)
+            draw = random.uniform((n, 2), -1.0, 1.0, seed=self.seed)
             factor = 1 + draw[:, 0] * augmentation.contrast
             offset = draw[:, 1] * (augmentation.brightness * 255)
             return ops.reshape(factor, (-1, 1, 1, 1)), ops.reshape(offset, (-1, 1, 1, 1))
 
         def draw_patches(self, n: Any, height: int, width: int) -> tuple["Tensor", "Tensor"]:
-            draw = own_rows(lambda rows: random.uniform((rows, 6), seed=self.seed), n)
+            draw = random.uniform((n, 6), seed=self.seed)
             # Zhong et al.: sides at most 1 to 3, as often lying as standing.
             mask = patches(0.02 + 0.18 * draw[:, 0], 3 ** (2 * draw[:, 1] - 1), draw[:, 2:4], height, width)
             chosen = ops.reshape(draw[:, 4] < augmentation.erase, (-1, 1, 1, 1))

@@ -18,7 +18,7 @@ from ferkit.training.schedules import SCHEDULES
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
 PRECISIONS = ("float32", "bfloat16")
 _NOT_NEGATIVE = (
-    *("weight_decay", "warmup_epochs", "sharpness", "focal", "class_weight", "mixup", "cutmix"),
+    *("weight_decay", "warmup_epochs", "focal", "class_weight", "mixup", "cutmix"),
     *("head_epochs", "seed"),
 )
 
@@ -36,15 +36,11 @@ class TrainConfig:
     warmup_epochs: epochs of linear rise from a hundredth of the rate at the start (cosine only).
     weight_decay: decoupled, as in AdamW (Loshchilov & Hutter 2019).
     accumulate: batches whose gradients are gathered for one step of the optimizer: a large batch in little memory.
-    sharpness: how far sharpness-aware steps look (rho of Foret et al. 2021); 0 is off. Doubles the time; TensorFlow only.
     label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
     focal: gamma of the focal loss (Lin et al. 2017): faces that are right already count less; 0 is plain cross-entropy.
     class_weight: power of the inverse class frequency by which faces count: 0 all alike, 1 every class in sum alike.
-    bootstrap: share of the target that is the network's own answer (soft bootstrapping, Reed et al. 2015), against wrong
-        labels.
-    denoise: share of the target that is what label faces with such FER+ votes bear on average, see `ferkit.training.targets`.
     votes_weight: share of the loss that a second head on FER+ votes gets; its labels' head learns the labels. 0 has one
-        head, on the votes where the data has them, unless `denoise` is set.
+        head, on the votes where the data has them.
     teachers: models whose mean answer to each face is part of its target (distillation, Hinton et al. 2015).
     teacher_tta: the views over which they answer, see `ferkit.models.tta`; None asks once.
     teacher_share: that part. teacher_temperature: the answer's logarithms are divided by it; above 1 it is softer.
@@ -78,12 +74,9 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     weight_decay: float = 0.0
     accumulate: int = 1
-    sharpness: float = 0.0
     label_smoothing: float = 0.0
     focal: float = 0.0
     class_weight: float = 0.0
-    bootstrap: float = 0.0
-    denoise: float = 0.0
     votes_weight: float = 0.0
     teachers: tuple[str, ...] = ()
     teacher_tta: str | None = "flip"
@@ -124,11 +117,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UsageError(f"{name} must be above 0. Received: {value}.")
-        for name in ("label_smoothing", "average", "bootstrap", "votes_weight"):
+        for name in ("label_smoothing", "average", "votes_weight"):
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise UsageError(f"{name} must be at least 0 and below 1. Received: {value}.")
-        for name in ("mix_share", "teacher_share", "denoise"):
+        for name in ("mix_share", "teacher_share"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must be from 0 to 1. Received: {value}.")
@@ -146,8 +139,6 @@ class TrainConfig:
             raise UsageError(
                 "thaw_rate is the rate after the head's epochs, and head_epochs is 0. Set head_epochs, or learning_rate alone."
             )
-        if self.sharpness and self.accumulate > 1:
-            raise UsageError("sharpness and accumulate do not go together. Leave one of them out.")
 
     def _settle(self) -> None:
         """Bring values into the form that `config.json` gives them back in, so that a run can be gone on with."""

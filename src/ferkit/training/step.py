@@ -5,12 +5,7 @@ among its variables, so that it is computed inside the compiled step and stored 
 would end every call of `fit` by putting the average in the place of the weights; here training goes on from the weights,
 and the average is put there only to be looked at.
 
-Steps that look for flat places: sharpness-aware minimisation (Foret et al. 2021).
-
-The gradient is taken where the loss is worst nearby, a step of length rho uphill, and applied where the weights were. It
-costs a second pass forward and back. Keras has no step with two gradients, so this one is TensorFlow's.
-
-What a step of training makes small: cross-entropy, and what is done to it for rare classes, wrong labels, two heads.
+What a step of training makes small: cross-entropy, and what is done to it for rare classes and two heads.
 
 Written once for all backends. A network with two heads gives both answers side by side, (N, 2 x classes): the labels'
 first, then the votes'; its targets are laid out likewise.
@@ -25,11 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.devices import apply_once, replicas, summed
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import Faces, FaceSet
-from ferkit.errors import UsageError
-from ferkit.models import ARCHITECTURES, see_whole_batch, use_fused_normalization
+from ferkit.models import ARCHITECTURES, use_fused_normalization
 from ferkit.training.augmentation import augmenter, mixed
 from ferkit.training.config import TrainConfig
 from ferkit.training.schedules import SCHEDULES, Span
@@ -64,46 +57,6 @@ def averaged(model: Any) -> Iterator[None]:
                 variable.assign(value)
 
 
-def sharpness_aware(inputs: Any, augment: Any, network: Any, rho: float) -> Any:
-    """A model over `network(augment(inputs))` whose training steps are sharpness-aware.
-
-    Both passes of a step see the same augmented faces. rho: length of the step uphill, over all weights together.
-    Raises `UsageError` on another backend than TensorFlow.
-    """
-    keras = load_keras()
-    if keras.backend.backend() != "tensorflow":
-        raise UsageError(f"sharpness needs TensorFlow. Received: {keras.backend.backend()}. Leave sharpness at 0.")
-    import tensorflow as tf
-
-    class SharpnessAware(keras.Model):  # type: ignore[misc, name-defined]
-        def train_step(self, data: Any) -> dict[str, Any]:
-            faces, targets = data
-            varied = augment(faces, training=True)
-            weights = network.trainable_weights
-
-            def gradients() -> tuple[Any, Any, Any]:
-                with tf.GradientTape() as tape:
-                    answers = network(varied, training=True)
-                    loss = self.compute_loss(x=faces, y=targets, y_pred=answers)
-                return loss, answers, tape.gradient(loss, weights)
-
-            loss, answers, slopes = gradients()
-            slopes = summed(slopes)  # uphill for the whole batch
-            scale = rho / (tf.linalg.global_norm(slopes) + 1e-12)
-            steps = [slope * scale for slope in slopes]
-            for weight, step in zip(weights, steps, strict=True):
-                weight.assign_add(step)
-            _, _, slopes = gradients()
-            for weight, step in zip(weights, steps, strict=True):
-                weight.assign_sub(step)
-            self.optimizer.apply_gradients(zip(slopes, weights, strict=True))
-            # Keras has divided it by the number of devices, so that their gradients add up.
-            self._loss_tracker.update_state(loss * replicas(), sample_weight=tf.shape(faces)[0])
-            return dict(self.compute_metrics(faces, targets, answers))
-
-    return SharpnessAware(inputs, network(augment(inputs)), name="training")
-
-
 # Keras cuts probabilities off at the same place.
 _LEAST = 1e-7
 
@@ -112,7 +65,7 @@ Loss = Callable[[Any, Any], Any]
 
 def is_plain(config: TrainConfig) -> bool:
     """Whether the objective is nothing but cross-entropy with the targets."""
-    return not (config.focal or config.class_weight or config.bootstrap or config.votes_weight)
+    return not (config.focal or config.class_weight or config.votes_weight)
 
 
 def objective(config: TrainConfig, counts: npt.NDArray[np.int64]) -> "str | Loss":
@@ -124,11 +77,7 @@ def objective(config: TrainConfig, counts: npt.NDArray[np.int64]) -> "str | Loss
 
     def loss(targets: Any, answers: Any) -> Any:
         own = ops.clip(answers[:, :classes], _LEAST, 1.0)
-        wanted = targets[:, :classes]
-        if config.bootstrap:
-            # Reed et al. 2015, eq. 6. As a constant: the network shall not make its answer easier to hit.
-            wanted = (1 - config.bootstrap) * wanted + config.bootstrap * ops.stop_gradient(own)
-        terms = wanted * -ops.log(own)
+        terms = targets[:, :classes] * -ops.log(own)
         if config.focal:
             # Off 1, where a root has no slope.
             terms = terms * (1 - ops.minimum(own, 1 - _LEAST)) ** config.focal
@@ -224,22 +173,16 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
     steps: batches of an epoch, which the schedule is stretched by. counts: (classes,), training faces of each class.
     """
     keras = load_keras()
-    if replicas() > 1:
-        see_whole_batch(network)
-    else:
-        use_fused_normalization(network)
+    use_fused_normalization(network)
     pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
     augment = augmenter(config.augmentation, config.seed)
-    if config.sharpness:
-        model = sharpness_aware(pixels, augment, network, config.sharpness)
-    else:
-        model = keras.Model(pixels, network(augment(pixels)), name="training")
+    model = keras.Model(pixels, network(augment(pixels)), name="training")
     model.compile(
         optimizer=_optimizer(config, steps),
         loss=objective(config, counts),
         metrics=watched(config, len(counts)),
         # JAX is always compiled. TensorFlow's XLA is slower on the CPU, and does not know the operation that moves faces
-        # (tensorflow/tensorflow#100865), nor several devices.
+        # (tensorflow/tensorflow#100865).
         jit_compile="auto" if keras.backend.backend() != "tensorflow" else False,
     )
     # TensorFlow traces a step twice if variables come into being in it, and tracing is what a short run waits for.
@@ -269,8 +212,6 @@ def _optimizer(config: TrainConfig, steps: int) -> Any:
         # Decay is for kernels: biases and batch normalisation do without (He et al. 2019, "Bag of Tricks", 3.1).
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     keep_weights(optimizer)
-    if config.accumulate > 1 and replicas() > 1:
-        apply_once(optimizer)
     return optimizer
 
 

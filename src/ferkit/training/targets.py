@@ -1,10 +1,4 @@
-"""Labels with less noise in them: what label faces with such votes bear on average.
-
-Of two faces that look alike FER-2013 calls one sad and the other neutral, and a network has to learn one of these by
-heart. Ten voters tell which faces look alike; the shares of the labels among them are a target that is right on average
-and does not jump.
-
-What the network is asked to answer to each face: its label, the voters' shares, what other models say, or a mixture.
+"""What the network is asked to answer to each face: its label, the voters' shares, what other models say, or a mixture.
 
 What other models say of the training faces: asked once, kept with the run and in the cache for the next one.
 
@@ -27,42 +21,6 @@ from ferkit.labels import canonical
 from ferkit.models import EmotionClassifier, Ensemble, apply_temperature, model_folder, predict_proba
 from ferkit.training.config import TrainConfig
 
-# Of the fit, which is as good as done then; log loss on PublicTest moves by less than 0.001 from 100 to 400.
-_STEPS = 200
-_RIDGE = 1e-3
-
-
-def labels_by_votes(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-    """P(label | votes) of each face, float32 (N, classes), rows sum to 1.
-
-    votes: shares, float32 (N, classes). labels: (N,).
-    Multinomial logistic regression on the votes, their roots and products in pairs, fitted to these very faces by
-    Newton steps with a fixed bound of the Hessian (Böhning 1992), which needs no step size and always goes down. It has
-    36 numbers a class, too few to learn single faces by heart.
-    """
-    classes = votes.shape[1]
-    seen = _features(votes.astype(np.float64))
-    truth = np.eye(classes)[labels]
-    step = 2 * np.linalg.inv(seen.T @ seen + _RIDGE * np.eye(seen.shape[1])) @ seen.T
-    weights = np.zeros((seen.shape[1], classes))
-    for _ in range(_STEPS):
-        weights += step @ (truth - _softmax(seen @ weights))
-    found: npt.NDArray[np.float32] = _softmax(seen @ weights).astype(np.float32)
-    return found
-
-
-def _features(votes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(N, classes) -> (N, 1 + 2 x classes + pairs)."""
-    first, second = np.triu_indices(votes.shape[1], 1)
-    return np.hstack([np.ones((len(votes), 1)), votes, np.sqrt(votes), votes[:, first] * votes[:, second]])
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: npt.NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
-
-
 Targets = npt.NDArray[np.float32]
 
 
@@ -73,32 +31,28 @@ def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None
     Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
     """
     labels = _one_hot(faces)
-    if faces.votes is not None and not (config.votes_weight or config.denoise):
+    if faces.votes is not None and not config.votes_weight:
         labels = faces.votes
     smoothed = _smoothed(labels, config.label_smoothing)
-    if config.denoise:
-        expected = labels_by_votes(_votes(faces, "denoise"), faces.labels)
-        smoothed = (1 - config.denoise) * smoothed + config.denoise * expected
     if taught is not None:
         # The teachers' answers are soft already.
         softer = apply_temperature(taught, config.teacher_temperature)
         smoothed = (1 - config.teacher_share) * smoothed + config.teacher_share * softer
     if not config.votes_weight:
         return smoothed
-    return np.concatenate([smoothed, _votes(faces, "votes_weight")], axis=1)
+    return np.concatenate([smoothed, _votes(faces)], axis=1)
 
 
 def check_targets(faces: FaceSet, config: TrainConfig) -> None:
     """Raise `DatasetError` where a target is asked for that the data does not have."""
-    for name in ("votes_weight", "denoise"):
-        if getattr(config, name):
-            _votes(faces, name)
+    if config.votes_weight:
+        _votes(faces)
 
 
 def validation_targets(faces: FaceSet, config: TrainConfig) -> Targets:
     """Targets of held-out faces: the labels as they are, with two heads the votes beside them."""
     labels = _one_hot(faces)
-    return np.concatenate([labels, _votes(faces, "votes_weight")], axis=1) if config.votes_weight else labels
+    return np.concatenate([labels, _votes(faces)], axis=1) if config.votes_weight else labels
 
 
 def _one_hot(faces: FaceSet) -> Targets:
@@ -110,9 +64,9 @@ def _smoothed(targets: Targets, share: float) -> Targets:
     return smoothed
 
 
-def _votes(faces: FaceSet, wanted_by: str) -> Targets:
+def _votes(faces: FaceSet) -> Targets:
     if faces.votes is None:
-        raise DatasetError(f"{wanted_by} asks for FER+ votes, and the data has none. Give them with --votes.")
+        raise DatasetError("votes_weight asks for FER+ votes, and the data has none. Give them with --votes.")
     return faces.votes
 
 
