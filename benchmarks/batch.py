@@ -1,7 +1,7 @@
 """Pictures per second of batch jobs, at one and two workers, of every engine, against plain loops in the same run.
 
-    python benchmarks/batch.py SCENES --yunet WEIGHTS            # prints
-    python benchmarks/batch.py SCENES --yunet WEIGHTS --write    # and writes benchmarks/BATCH.md and batch.json
+    python benchmarks/batch.py SCENES            # prints
+    python benchmarks/batch.py SCENES --write    # and writes benchmarks/BATCH.md and batch.json
     python benchmarks/batch.py SCENES --pictures 90 --faces 200 --rounds 1 --listing 2000    # a quick try
 
 SCENES is a folder of pictures; they are taken again and again under other names. The second set are small faces cut out
@@ -112,15 +112,11 @@ class Job:
 
 def main() -> None:
     options = _options()
-    # A missing weight file is fetched on first use, which nobody wants to time.
-    os.environ["FERKIT_OFFLINE"] = "1"
-    if options.yunet is not None:
-        os.environ["FERKIT_YUNET"] = str(options.yunet.resolve())
     with tempfile.TemporaryDirectory() as place:
         sets = {}
         if options.pictures:
             scenes = _scenes(options.scenes, Path(place) / "scenes", options.pictures)
-            sets["scenes"] = measured(scenes, "haar" if options.yunet is None else "yunet", options.rounds)
+            sets["scenes"] = measured(scenes, "yunet", options.rounds)
         if options.faces:
             sets["faces"] = measured(_faces(Path(place) / "faces", options.faces), "none", options.rounds)
         listing = listed(Path(place) / "many", options.listing) if options.listing else None
@@ -137,7 +133,6 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="folder of pictures")
-    parser.add_argument("--yunet", type=Path, help="YuNet's weights; without them the detector is haar")
     parser.add_argument("--pictures", type=int, default=600, help="of the scenes; 0 leaves them out (default: 600)")
     parser.add_argument("--faces", type=int, default=8000, help="small ones; 0 leaves them out (default: 8000)")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
@@ -149,7 +144,7 @@ def _options() -> argparse.Namespace:
 def _about(options: argparse.Namespace) -> dict[str, Any]:
     import ferkit
 
-    words = ["python benchmarks/batch.py SCENES", *(["--yunet WEIGHTS"] if options.yunet else [])]
+    words = ["python benchmarks/batch.py SCENES"]
     words += [f"--{name} {getattr(options, name)}" for name in ("pictures", "faces", "rounds", "listing")]
     return {
         "command": " ".join(words),

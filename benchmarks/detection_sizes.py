@@ -22,7 +22,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ferkit.detection import yunet_file
 from ferkit.detection.detectors import FaceDetector, load_detector
 from ferkit.detection.yunet import YunetDetector
 from ferkit.results import Box, Face
@@ -175,7 +174,7 @@ def opencvs_way(image: RgbImage) -> None:
     """The same network as most programs run it: by OpenCV, on the picture shrunk to 1,280 pixels."""
     factor = min(1.0, 1280 / max(image.shape))
     small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    network = cv2.FaceDetectorYN.create(str(yunet_file.find()[0]), "", small.shape[1::-1], 0.8)
+    network = cv2.FaceDetectorYN.create(str(YunetDetector.weights()), "", small.shape[1::-1], 0.8)
     network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
 
 

@@ -1,7 +1,7 @@
 """Pictures per second and peak memory from file to emotions: ferkit against `fer` 25.10.3, in one run on the same cores.
 
-    python benchmarks/end_to_end.py SCENES --yunet WEIGHTS --peer-python fer-venv/bin/python
-    python benchmarks/end_to_end.py SCENES --yunet WEIGHTS --stages [--fer2013 fer2013.csv]
+    python benchmarks/end_to_end.py SCENES --peer-python fer-venv/bin/python
+    python benchmarks/end_to_end.py SCENES --stages [--fer2013 fer2013.csv]
 
 SCENES is a folder of pictures with a MANIFEST.csv, whose columns `file`, `frontal_faces` and `emotion` say what is in
 them. The head of `benchmarks/peers/fer.txt` says how to make the peer's environment. With --stages the time of ferkit
@@ -183,7 +183,6 @@ def report_speed(figures: dict[int, dict[str, Figures]]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="folder of pictures with a MANIFEST.csv")
-    parser.add_argument("--yunet", type=Path, help="YuNet's weights (default: where ferkit finds them itself)")
     parser.add_argument("--peer-python", type=Path, help="interpreter that has fer; without it ferkit runs alone")
     parser.add_argument("--repeat", type=int, default=3, help="times the pictures a round (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default: %(default)s)")
@@ -191,10 +190,6 @@ def main() -> None:
     parser.add_argument("--stages", action="store_true", help="where the time of ferkit goes, on the first of --cores")
     parser.add_argument("--fer2013", help="with --stages: also 5,000 faces of this data set as files")
     options = parser.parse_args()
-    # A missing weight file is fetched on first use, which nobody wants to time.
-    os.environ["FERKIT_OFFLINE"] = "1"
-    if options.yunet is not None:
-        os.environ["FERKIT_YUNET"] = str(options.yunet.resolve())
     scenes = read_scenes(options.scenes)
     if options.stages:
         from picture_stages import report_stages

@@ -1,6 +1,6 @@
 """How long ferkit takes to start: its help, its import, and the first prediction of a cold process.
 
-    python benchmarks/start_up.py [--photo photo.jpg] [--yunet WEIGHTS]
+    python benchmarks/start_up.py [--photo photo.jpg]
 
 Every run is a fresh process with files in the page cache; contenders take turns for several rounds, and medians are
 printed beside the start of an empty interpreter. Then the imports of `ferkit predict`: seconds by package, where the
@@ -104,13 +104,8 @@ def report_imports(predict: Sequence[str], rounds: int, shown: int = 5) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photo", type=Path, default=SAMPLE, help="picture to predict (default: the sample's)")
-    parser.add_argument("--yunet", type=Path, help="YuNet's weights (default: the detector that ferkit finds)")
     parser.add_argument("--rounds", type=int, default=11, help="timed starts of each (default: %(default)s)")
     options = parser.parse_args()
-    # A missing weight file is fetched on first use, which nobody wants to time.
-    os.environ["FERKIT_OFFLINE"] = "1"
-    if options.yunet is not None:
-        os.environ["FERKIT_YUNET"] = str(options.yunet.resolve())
     predict = [FERKIT, "predict", str(options.photo)]
     commands = {
         "empty interpreter": [sys.executable, "-c", "pass"],

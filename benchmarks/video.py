@@ -1,6 +1,6 @@
 """Frames per second from a video file to the emotions of everybody in it, and where the time goes.
 
-    python benchmarks/video.py --yunet WEIGHTS [--peer-python fer-venv/bin/python] [--out benchmarks/VIDEO.md]
+    python benchmarks/video.py [--peer-python fer-venv/bin/python] [--out benchmarks/VIDEO.md]
 
 Clips are made on the spot: the sample portrait, once or five times, moving over a textured ground for some seconds, 30
 frames per second, H.264. Contenders are `ferkit video`'s own code without and with an annotated clip, the same with the
@@ -229,7 +229,6 @@ def processor() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--yunet", type=Path, required=True, help="YuNet's weight file")
     parser.add_argument("--peer-python", help="interpreter of an environment with fer")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of the clips")
     parser.add_argument("--rounds", type=int, default=3)
@@ -237,7 +236,6 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="640x360 with one face only")
     parser.add_argument("--out", type=Path, help="write a page here")
     given = parser.parse_args()
-    os.environ["FERKIT_YUNET"] = str(given.yunet.resolve())
     contenders = [one for one in CONTENDERS if given.peer_python or (not one.startswith(PEER + ",") and one != PEER)]
     clips = [(size, people) for size in SIZES for people in CROWDS]
     measured: dict[tuple[str, int, str], list[Figures]] = {}

@@ -1,6 +1,6 @@
 """What happens when the disk is full?
 
-    python stress/full_disk.py [--command train evaluate batch export download] [--sizes 4] [--write]
+    python stress/full_disk.py [--command train evaluate batch export] [--sizes 4] [--write]
 
 Each command is run on a small disk of its own (a tmpfs, which needs root) that holds results, cache and temporary files.
 First there is room, to see how much it takes; then less and less, so that the disk fills at different moments. Each time
@@ -24,7 +24,6 @@ from typing import Any
 
 import material
 import pages
-from from_loopback import served
 from jobs import JOBS, Job, Place, differing
 from whole import drafts_of, problems_of
 
@@ -107,16 +106,16 @@ def fill(job: Job, place: Place, size: int, usual: dict[str, Any]) -> Trial:
     return done
 
 
-def trials_of(command: str, sizes: int, folder: Path, address: str) -> list[Trial]:
+def trials_of(command: str, sizes: int, folder: Path) -> list[Trial]:
     found = []
     for job in JOBS[command]:
         root = folder / job.name.replace(" ", "-")
         with small_disk(root / "roomy", _ROOMY) as disk:
-            most, usual = with_room(job, Place(disk, folder / "material", address))
+            most, usual = with_room(job, Place(disk, folder / "material"))
         for number in range(sizes):
             size = max(_FEWEST, int(most * number / sizes))
             with small_disk(root / str(number), size) as disk:
-                one = fill(job, Place(disk, folder / "material", address), size, usual)
+                one = fill(job, Place(disk, folder / "material"), size, usual)
             found.append(one)
             state = "AMISS" if one.problems else "ok   "
             print(f"{state} {one.job} on {size:,} of {most:,} bytes: {one.ended}, {one.said}", *one.problems, sep="; ")
@@ -139,22 +138,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--command", nargs="+", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--sizes", type=int, default=4, help="disks per command, from next to nothing upwards")
     parser.add_argument("--data", help="FER-2013, of which a few faces are taken; default: drawn faces")
-    parser.add_argument("--yunet", type=Path, default=os.environ.get("FERKIT_YUNET"), help="the file that is fetched")
     parser.add_argument("--write", action="store_true", help="keep the table in stress/RESULTS.md")
     options = parser.parse_args(words)
     if os.geteuid() != 0:
         raise SystemExit("A disk can be made by root alone. Try: sudo, or unshare --map-root-user --mount.")
-    if "download" in options.command and options.yunet is None:
-        print("No file of YuNet (--yunet, FERKIT_YUNET): downloads are left out.")
-        options.command.remove("download")
 
     found: dict[str, list[Trial]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ferkit-stress-")))
         material.make(folder / "material", options.data)
-        address = stack.enter_context(served(options.yunet)) if options.yunet else ""
         for command in options.command:
-            found[command] = trials_of(command, options.sizes, folder, address)
+            found[command] = trials_of(command, options.sizes, folder)
     print("\n".join(pages.table("command", {name: row(trials) for name, trials in found.items()})))
     if options.write:
         pages.keep("full_disk", {name: row(trials) for name, trials in found.items()})

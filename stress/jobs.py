@@ -28,7 +28,6 @@ class Place:
 
     root: Path
     material: Path
-    address: str = ""
 
     def make(self) -> "Place":
         for name in ("out", "cache", "tmp"):
@@ -39,33 +38,31 @@ class Place:
     def kept(self) -> tuple[Path, Path]:
         return self.root / "out", self.root / "cache"
 
-    def environment(self, offline: bool) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         found = {name: value for name, value in os.environ.items() if not name.startswith(("FERKIT_", "STRESS_"))}
-        found |= {"FERKIT_CACHE": str(self.root / "cache"), "TMPDIR": str(self.root / "tmp")}
-        return found | ({"FERKIT_OFFLINE": "1"} if offline else {})
+        own = {"FERKIT_CACHE": str(self.root / "cache"), "TMPDIR": str(self.root / "tmp"), "FERKIT_OFFLINE": "1"}
+        return found | own
 
 
 @dataclass(frozen=True)
 class Job:
     """A command.
 
-    words: after `ferkit`, with {material}, {out} and {address} to fill in. resumed: words that a next start adds.
-    outcome: by name, what an undisturbed run leaves; compared with what a disturbed one does. fetches: from loopback.
+    words: after `ferkit`, with {material} and {out} to fill in. resumed: words that a next start adds.
+    outcome: by name, what an undisturbed run leaves; compared with what a disturbed one does.
     """
 
     name: str
     words: str
     outcome: Callable[[Path], dict[str, Any]]
     resumed: str = ""
-    fetches: bool = False
 
     def command(self, place: Place, *, again: bool = False) -> list[str]:
         filled = [
-            word.format(material=place.material, out=place.root / "out", address=place.address)
+            word.format(material=place.material, out=place.root / "out")
             for word in f"{self.words} {self.resumed if again else ''}".split()
         ]
-        start = [str(_HERE / "from_loopback.py"), place.address] if self.fetches else ["-m", "ferkit"]
-        return [sys.executable, *start, *filled]
+        return [sys.executable, "-m", "ferkit", *filled]
 
     def start(
         self, place: Place, *, again: bool = False, more: Mapping[str, str] | None = None
@@ -73,7 +70,7 @@ class Job:
         """In a session of its own, which can be killed as a whole."""
         return subprocess.Popen(
             self.command(place, again=again),
-            env=place.environment(offline=not self.fetches) | dict(more or {}),
+            env=place.environment() | dict(more or {}),
             cwd=place.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -166,15 +163,6 @@ def _exported(name: str) -> Callable[[Path], dict[str, Any]]:
     return outcome
 
 
-def _fetched(out: Path) -> dict[str, Any]:
-    cache = out.parent / "cache" / "models"
-    return {
-        "cache": [(name, digest((cache / name).read_bytes())) for name in _names(cache)],
-        "faces.csv": (out / "faces.csv").read_text(encoding="utf-8"),
-        "faces.parquet": json.dumps(pq.read_table(out / "faces.parquet").to_pylist()),
-    }
-
-
 _EXPORT = "export default {{out}}/{file} --format {format}"
 _FILES = {"onnx": "a.onnx", "onnx-int8": "b.onnx", "litert": "c.tflite", "keras": "d.keras", "h5": "e.h5"}
 
@@ -194,13 +182,5 @@ JOBS: dict[str, list[Job]] = {
     "batch": [Job("batch", "batch {material}/pictures {out}/table --detector haar --part-size 4 --workers 2", _rows)],
     "export": [
         Job(f"export {name}", _EXPORT.format(file=file, format=name), _exported(file)) for name, file in _FILES.items()
-    ],
-    "download": [
-        Job(
-            "download",
-            "predict {material}/pictures/000.jpg --detector yunet --csv {out}/faces.csv --parquet {out}/faces.parquet",
-            _fetched,
-            fetches=True,
-        )
     ],
 }

@@ -1,6 +1,6 @@
 """What does `kill -9` leave behind, whenever it comes?
 
-    python stress/kill.py [--command train evaluate batch export download] [--times 20] [--seed 0] [--write]
+    python stress/kill.py [--command train evaluate batch export] [--times 20] [--seed 0] [--write]
 
 Each command is run undisturbed; then, --times times, it is killed with all its processes: every other time at a random
 moment of its run, every other time at (or up to 5 ms after) a random one of the changes that it makes on the disk. After
@@ -25,7 +25,6 @@ from typing import Any
 
 import material
 import pages
-from from_loopback import served
 from jobs import JOBS, Job, Place, differing
 from whole import drafts_of, problems_of
 
@@ -126,10 +125,10 @@ def _wait_for_group(group: int) -> None:
     raise SystemExit(f"Processes of group {group} outlive SIGKILL.")
 
 
-def kills_of(command: str, times: int, seed: int, folder: Path, address: str) -> list[Kill]:
+def kills_of(command: str, times: int, seed: int, folder: Path) -> list[Kill]:
     rng = random.Random(f"{seed} {command}")  # noqa: S311 - moments, no secrets
     jobs = JOBS[command]
-    usual = {job.name: undisturbed(job, Place(folder / job.name, folder / "material", address)) for job in jobs}
+    usual = {job.name: undisturbed(job, Place(folder / job.name, folder / "material")) for job in jobs}
     # Even shares, each moved at random within its stretch, so that no part of a run is left out; in random order.
     shares = {
         by_change: rng.sample([(i + rng.random()) / (times // 2) for i in range(times // 2)], times // 2)
@@ -139,7 +138,7 @@ def kills_of(command: str, times: int, seed: int, folder: Path, address: str) ->
     for number in range(times // 2 * 2):
         by_change = bool(number % 2)
         job = jobs[number // 2 % len(jobs)]
-        place = Place(folder / f"{command}-{number}", folder / "material", address)
+        place = Place(folder / f"{command}-{number}", folder / "material")
         one = kill(job, place, usual[job.name], shares[by_change].pop(), rng, by_change)
         found.append(one)
         state = "AMISS" if one.problems else "ok   "
@@ -159,21 +158,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", help="FER-2013, of which a few faces are taken; default: drawn faces")
-    parser.add_argument("--yunet", type=Path, default=os.environ.get("FERKIT_YUNET"), help="the file that is fetched")
     parser.add_argument("--keep", type=Path, help="folder to work in; what went wrong stays there")
     parser.add_argument("--write", action="store_true", help="keep the table in stress/RESULTS.md")
     options = parser.parse_args(words)
-    if "download" in options.command and options.yunet is None:
-        print("No file of YuNet (--yunet, FERKIT_YUNET): downloads are left out.")
-        options.command.remove("download")
 
     found: dict[str, list[Kill]] = {}
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ferkit-stress-")))
         material.make(folder / "material", options.data)
-        address = stack.enter_context(served(options.yunet)) if options.yunet else ""
         for command in options.command:
-            found[command] = kills_of(command, options.times, options.seed, folder, address)
+            found[command] = kills_of(command, options.times, options.seed, folder)
     pages.show_kills(found)
     if options.write:
         pages.keep("kill", {name: pages.kill_row(kills) for name, kills in found.items()}, options.seed)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit._support.parallel import ordered_map, usable_cores
-from ferkit.detection import AutoDetector, FaceDetector, checked_faces, cut_face, load_detector
+from ferkit.detection import FaceDetector, checked_faces, cut_face, load_detector
 from ferkit.errors import ImageError, UsageError
 from ferkit.models import Classifier, EmotionClassifier
 from ferkit.models import tta as augmented
@@ -166,8 +166,7 @@ class _Detectors:
     """
 
     def __init__(self, first: FaceDetector, choice: str | FaceDetector) -> None:
-        # All threads take what "auto" took.
-        self._more = first.name if isinstance(first, AutoDetector) else choice
+        self._more = choice
         self._idle: queue.LifoQueue[FaceDetector] = queue.LifoQueue()
         self._idle.put(first)
 

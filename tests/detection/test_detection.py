@@ -1,12 +1,14 @@
 import csv
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from ferkit._support.registry import describe
-from ferkit.detection import haar, views, yunet, yunet_file
+from ferkit.detection import haar, views, yunet
 from ferkit.detection.detectors import DETECTORS, drop_overlaps, load_detector
 from ferkit.errors import MissingDependencyError, UsageError
 from ferkit.models.samples import sample_picture
@@ -19,17 +21,8 @@ ASTRONAUT = Box(181, 62, 267, 174)
 
 
 @pytest.fixture
-def yunet_detector(shared, monkeypatch):
-    monkeypatch.setenv("FERKIT_YUNET", str(shared / "models" / yunet_file.NAME))
+def yunet_detector():
     return load_detector("yunet")
-
-
-@pytest.fixture(params=DETECTORS)
-def name(request):
-    """Every registered detector, ready to be made; YuNet where its file is."""
-    if request.param == "yunet":
-        request.getfixturevalue("yunet_detector")
-    return request.param
 
 
 PICTURES = {
@@ -47,6 +40,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_contract_of_every_detector(name, picture):
     """Faces inside the picture from any picture; nothing invented where there is none; the picture is left alone."""
     image = PICTURES[picture]
@@ -61,6 +55,7 @@ def test_contract_of_every_detector(name, picture):
     assert np.array_equal(image, before)
 
 
+@pytest.mark.parametrize("name", DETECTORS)
 def test_every_detector_finds_the_astronaut(name):
     image = read_image(sample_picture())
     (face,) = DETECTORS[name]()(image)
@@ -117,6 +112,28 @@ def test_unknown_detector_suggests_the_nearest():
         load_detector("yunit")
 
 
+def test_auto_takes_yunet():
+    assert isinstance(load_detector("auto"), yunet.YunetDetector)
+
+
+def test_the_packaged_network_is_the_published_one():
+    digest = hashlib.sha256(Path(yunet.__file__).with_name(yunet.NAME).read_bytes()).hexdigest()
+    assert digest == "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+    assert "MIT License" in Path(yunet.__file__).with_name("LICENSE.face_detection_yunet").read_text()
+
+
+def test_a_network_of_the_users_own(monkeypatch, tmp_path):
+    own = tmp_path / "own.onnx"
+    monkeypatch.setenv("FERKIT_YUNET", str(own))
+    with pytest.raises(MissingDependencyError, match=r"own\.onnx, where no file is\. Name .*, or unset it"):
+        load_detector("auto")
+    own.write_bytes(b"no network")
+    with pytest.raises(MissingDependencyError, match="no YuNet network"):
+        load_detector("yunet")
+    own.write_bytes(Path(yunet.__file__).with_name(yunet.NAME).read_bytes())
+    assert len(load_detector("yunet")(read_image(sample_picture()))) == 1
+
+
 def test_overlaps_keep_the_better():
     best, worse, apart = face_at(0, 0, 10, 10, 0.9), face_at(1, 1, 11, 11, 0.8), face_at(20, 0, 30, 10, 0.1)
     assert drop_overlaps([worse, apart, best]) == [best, apart]
@@ -166,7 +183,6 @@ def test_yunet_on_enlarged_scenes(shared, yunet_detector):
             assert len(yunet_detector(large)) == count, name
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize("side", [48, 100, 400, 700, 1300, 3000])
 def test_yunet_finds_a_face_that_fills_the_picture(yunet_detector, side):
     box = ASTRONAUT
@@ -175,7 +191,6 @@ def test_yunet_finds_a_face_that_fills_the_picture(yunet_detector, side):
     assert found.box.height > 0.8 * side
 
 
-@pytest.mark.shared
 @pytest.mark.parametrize(
     ("height", "width", "face_height"),
     [
@@ -197,10 +212,9 @@ def test_yunet_finds_faces_of_all_sizes(yunet_detector, height, width, face_heig
     assert np.array(face.box.to_list()) == pytest.approx(expected, abs=0.15 * face_height)
 
 
-@pytest.mark.shared
-def test_yunet_is_the_network_that_opencv_runs(shared, yunet_detector):
+def test_yunet_is_the_network_that_opencv_runs(yunet_detector):
     """Decoding its answers is ours; on pictures of any size the faces are those of OpenCV."""
-    path = str(shared / "models" / yunet_file.NAME)
+    path = str(yunet_detector.weights())
     image = read_image(sample_picture())
     for height, width in ((512, 512), (256, 320), (448, 384)):
         theirs = cv2.FaceDetectorYN.create(path, "", (width, height), 0.8, 0.3, 5000)
@@ -211,7 +225,6 @@ def test_yunet_is_the_network_that_opencv_runs(shared, yunet_detector):
         assert found == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.shared
 def test_detectors_of_several_threads_share_the_network(yunet_detector):
     image = read_image(sample_picture())
     expected = yunet_detector(image)
@@ -247,7 +260,6 @@ def contains(view, x, y, side) -> bool:
     return bool((corners >= -1).all() and (corners <= np.array(view.pixels.shape[1::-1]) + 1).all())
 
 
-@pytest.mark.shared
 def test_faces_cut_by_the_edge_of_a_part_are_left_to_another(yunet_detector, monkeypatch):
     image = np.zeros((3000, 4000, 3), np.uint8)
     offsets = {view.offset for view in views.views(image)}
@@ -271,8 +283,7 @@ def test_a_view_knows_where_it_lies():
         assert view.cuts(cut).tolist() == [False, left, right]
 
 
-@pytest.mark.shared
-def test_yunet_landmarks_are_the_persons_own_right_eye_first(shared, yunet_detector):
+def test_yunet_landmarks_are_the_persons_own_right_eye_first(yunet_detector):
     (face,) = yunet_detector(read_image(sample_picture()))
     right_eye, left_eye, nose, right_mouth, left_mouth = face.landmarks
     assert right_eye[0] < nose[0] < left_eye[0]

@@ -9,9 +9,7 @@ from ferkit.sources.images import read_image
 FACE = Box(178, 75, 270, 196)
 
 
-@pytest.mark.shared
-def test_nobody_is_found_in_a_blurred_face(shared, monkeypatch):
-    monkeypatch.setenv("FERKIT_YUNET", str(shared / "models" / "face_detection_yunet_2023mar.onnx"))
+def test_nobody_is_found_in_a_blurred_face():
     from ferkit.detection.yunet import YunetDetector
 
     detect, picture = YunetDetector(), read_image(sample_picture())

@@ -48,21 +48,17 @@ def test_detectors_say_whether_they_are_ready_and_how_fast(capsys):
     assert rows["haar"]["size_mb"] > 0.1
     assert rows["haar"]["ms_per_picture"] > 0
     assert rows["none"]["size_mb"] is None
-    assert rows["auto"]["takes"] == "haar"
-    assert not rows["yunet"]["ready"]
-    assert "FERKIT_YUNET" in rows["yunet"]["problem"]
-    assert rows["yunet"]["ms_per_picture"] is None
-    assert "ready, takes haar here" in table
+    assert rows["auto"]["takes"] == "yunet"
+    assert rows["yunet"]["size_mb"] == 0.23
+    assert "The usual choice: yunet." in table
 
 
-def test_what_would_be_downloaded_is_not(capsys, monkeypatch):
-    monkeypatch.delenv("FERKIT_OFFLINE")
-    for name in ("auto", "yunet"):
-        monkeypatch.setattr(DETECTORS[name], "download", lambda progress=None: pytest.fail("downloaded for a list"))
+def test_a_detector_that_cannot_be_used_says_why(capsys, monkeypatch):
+    monkeypatch.setenv("FERKIT_YUNET", "/gone.onnx")
     rows, table = listed("detectors", capsys)
-    assert (rows["yunet"]["ready"], rows["yunet"]["ms_per_picture"]) == (True, None)
-    assert "on first use" in rows["yunet"]["download"]
-    assert rows["yunet"]["download"] in " ".join(table.split())
+    assert (rows["yunet"]["ready"], rows["yunet"]["ms_per_picture"], rows["haar"]["ready"]) == (False, None, True)
+    assert "FERKIT_YUNET is /gone.onnx, where no file is" in rows["yunet"]["problem"]
+    assert "FERKIT_YUNET is /gone.onnx, where no file is" in " ".join(table.split())
 
 
 class Slow(EmotionClassifier):

@@ -7,16 +7,14 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ferkit._support.download import fetch, fetch_file, offline
+from ferkit._support.download import fetch, offline
 from ferkit.errors import DownloadError, FerkitError
 
 BODY = bytes(range(256)) * 1000
@@ -278,114 +276,3 @@ def test_https(server, certificate, monkeypatch):
         assert "cannot be trusted" in refused(f"{secure.url.replace('localhost', '127.0.0.1')}/good")
         assert "not done after" in refused(f"{secure.url}/drip", timeout=0.3, seconds=0.5)
     assert "no secure connection" in refused(f"{server.url.replace('http:', 'https:')}/good", timeout=0.5)
-
-
-def test_a_file_is_fetched_once(server, tmp_path, monkeypatch):
-    target, calls = tmp_path / "new" / "weights.onnx", []
-
-    def progress(*call: object) -> None:
-        calls.append(call)
-
-    for _ in range(2):
-        assert fetch_file(f"{server.url}/good", target, sha256=SHA256, size=len(BODY), progress=progress) == target
-        assert target.read_bytes() == BODY
-    assert len(server.seen) == 1
-    assert calls[0] == (f"{server.url}/good", 65536, len(BODY))
-    assert calls[-1] == (f"{server.url}/good", len(BODY), len(BODY))
-    monkeypatch.setenv("FERKIT_OFFLINE", "1")
-    fetch_file(f"{server.url}/good", target, sha256=SHA256.upper(), size=len(BODY))
-    target.write_bytes(BODY[::-1])
-    with pytest.raises(DownloadError, match="FERKIT_OFFLINE"):
-        fetch_file(f"{server.url}/good", target, sha256=SHA256, size=len(BODY))
-
-
-def test_a_wrong_file_is_replaced(server, tmp_path):
-    target = tmp_path / "weights.onnx"
-    for wrong in (b"half", BODY[::-1]):
-        target.write_bytes(wrong)
-        fetch_file(f"{server.url}/good", target, sha256=SHA256, size=len(BODY))
-        assert target.read_bytes() == BODY
-
-
-@pytest.mark.parametrize(
-    ("path", "sha256", "size", "words"),
-    [
-        pytest.param("good", "0" * 64, len(BODY), "256,000 bytes with SHA-256 .* Expected 256,000", id="checksum"),
-        pytest.param("good", SHA256, 5, "expected at most 5", id="too long"),
-        pytest.param("chunked", SHA256, 500, "Refused .* 5 bytes .* Expected 500", id="too short"),
-        pytest.param("cut", SHA256, 1000, "broke after 3", id="cut off"),
-        pytest.param("404", SHA256, 1000, "404", id="not there"),
-    ],
-)
-def test_what_is_not_the_file_leaves_nothing(server, tmp_path, path, sha256, size, words):
-    target = tmp_path / "weights.onnx"
-    with pytest.raises(DownloadError, match=words) as caught:
-        fetch_file(f"{server.url}/{path}", target, sha256=sha256, size=size)
-    assert "\n" not in str(caught.value)
-    assert not list(tmp_path.iterdir())
-    target.write_bytes(b"what was there")
-    with pytest.raises(DownloadError):
-        fetch_file(f"{server.url}/{path}", target, sha256=sha256, size=size)
-    assert target.read_bytes() == b"what was there"
-
-
-def test_mirrors_are_asked_in_order(server, tmp_path):
-    target = tmp_path / "weights.onnx"
-    mirrors = [f"{server.url}/{path}" for path in ("404", "chunked", "good", "never")]
-    fetch_file(mirrors, target, sha256=SHA256, size=len(BODY))
-    assert [path for path, _ in server.seen] == ["/404", "/chunked", "/good"]
-    with pytest.raises(DownloadError, match=r"404.*\. Refused .*chunked") as caught:
-        fetch_file(mirrors[:2], tmp_path / "other", sha256=SHA256, size=len(BODY))
-    assert "\n" not in str(caught.value)
-
-
-def test_no_place_to_write_is_one_line_and_no_request(server, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(DownloadError, match=r"Cannot write .* Free space or choose another place") as caught:
-        fetch_file(f"{server.url}/good", tmp_path / "file" / "weights.onnx", sha256=SHA256, size=len(BODY))
-    assert "\n" not in str(caught.value)
-    assert not server.seen
-
-
-def test_an_interrupted_download_leaves_nothing(server, tmp_path):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch_file(f"{server.url}/good", tmp_path / "w", sha256=SHA256, size=len(BODY), progress=interrupt)
-    assert not list(tmp_path.iterdir())
-
-
-def test_threads_at_once_all_end_well(server, tmp_path):
-    target = tmp_path / "weights.onnx"
-    with ThreadPoolExecutor(8) as pool:
-        done = pool.map(
-            lambda _: fetch_file(f"{server.url}/good", target, sha256=SHA256, size=len(BODY)).read_bytes(), range(16)
-        )
-        assert all(data == BODY for data in done)
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_two_processes_at_once_both_end_well(server, tmp_path):
-    target = tmp_path / "weights.onnx"
-    script = (
-        "import sys, time, pathlib; from ferkit._support.download import fetch_file\n"
-        "print(flush=True); sys.stdin.readline()\n"
-        "url, target, sha256, size = sys.argv[1:]\n"
-        "slow = lambda *_: time.sleep(0.05)\n"
-        "fetch_file(url, pathlib.Path(target), sha256=sha256, size=int(size), progress=slow)\n"
-    )
-    command = [sys.executable, "-c", script, f"{server.url}/good", str(target), SHA256, str(len(BODY))]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    for process in processes:
-        process.stdout.readline()  # started: from here both go at once
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        _, errors = process.communicate(timeout=30)
-        assert process.returncode == 0, errors
-    assert len(server.seen) == 2
-    assert target.read_bytes() == BODY
-    assert list(tmp_path.iterdir()) == [target]

@@ -279,9 +279,8 @@ def test_help_says_what_is_taken(ferkit_video):
 
 
 @pytest.fixture
-def real(shared, monkeypatch):
-    """Where real faces are, and the detector for them."""
-    monkeypatch.setenv("FERKIT_YUNET", str(shared / "models" / "face_detection_yunet_2023mar.onnx"))
+def real(shared):
+    """Where real faces are."""
     return shared / "scenes"
 
 

@@ -223,9 +223,8 @@ def test_wrong_options():
 
 @pytest.mark.shared
 @pytest.mark.parametrize("detector", ["yunet", "haar"])
-def test_a_real_smile(shared, monkeypatch, detector):
+def test_a_real_smile(shared, detector):
     av = pytest.importorskip("av")
-    monkeypatch.setenv("FERKIT_YUNET", str(shared / "models" / "face_detection_yunet_2023mar.onnx"))
     follow = FaceFollower(EmotionRecognizer(detector=detector))
     with av.open(str(shared / "scenes" / "pf_single_face.mp4")) as clip:
         frames = [follow(frame.to_ndarray(format="rgb24"), frame.time) for frame in clip.decode(video=0)]

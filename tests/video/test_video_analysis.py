@@ -95,15 +95,12 @@ def test_two_people_an_occlusion_and_a_variable_frame_rate(tmp_path):
     assert len(person.history.runs()) == 2
 
 
-@pytest.mark.parametrize("detector", ["haar", pytest.param("yunet", marks=pytest.mark.shared)])
-def test_two_real_faces(tmp_path, monkeypatch, detector, request):
+@pytest.mark.parametrize("detector", ["haar", "yunet"])
+def test_two_real_faces(tmp_path, detector):
     import cv2
 
     from ferkit.sources.images import read_image
 
-    if detector == "yunet":
-        shared = request.getfixturevalue("shared")
-        monkeypatch.setenv("FERKIT_YUNET", str(shared / "models" / "face_detection_yunet_2023mar.onnx"))
     portrait = cv2.resize(read_image(ferkit.sample_picture())[20:320, 60:360], (200, 200), interpolation=cv2.INTER_AREA)
     frames = []
     for step in range(12):

@@ -1,30 +1,23 @@
-"""Fetching files over HTTP: bounded in time and size, checked, and one clear line when it fails.
+"""Fetching over HTTP: bounded in time and size, and one clear line when it fails.
 
 Nothing else in ferkit opens a connection. What it needs of the standard library is imported when a file is fetched: most
 runs never fetch any.
 """
 
-import hashlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, suppress
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ferkit._support.files import write_atomically
 from ferkit.errors import DownloadError
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
 
-# Called after every piece as `progress(url, bytes so far, bytes in all)`.
-Progress = Callable[[str, int, int], None]
-
 TIMEOUT = 10.0  # seconds that a server may stay silent
 _FETCH_SECONDS = 60.0  # that one `fetch` may take in all
-_SLOWEST = 20_000  # bytes per second; a file may take as long as it takes at this speed
 _PIECE = 1 << 16
 _REDIRECTS = 5
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
@@ -46,76 +39,12 @@ def fetch(url: str, *, limit: int, timeout: float = TIMEOUT, seconds: float = _F
     return b"".join(_pieces(url, limit, timeout, seconds))
 
 
-def fetch_file(
-    url: str | Sequence[str],
-    target: Path,
-    *,
-    sha256: str,
-    size: int,
-    timeout: float = TIMEOUT,
-    progress: Progress | None = None,
-) -> Path:
-    """Make `target` the file of that checksum: as it is if it is right already, else fetched. Returns `target`.
-
-    url: one address or several (mirrors), of which the first that gives the right file is taken.
-    sha256, size: in hexadecimal letters, in bytes.
-    timeout: seconds without a byte, after which a server is given up.
-
-    The file appears whole or not at all, also where several processes fetch it at once: each writes its own draft and
-    renames it, and the last of the equal files stays. Raises `DownloadError`.
-    """
-    if _is_right(target, sha256, size):
-        return target
-    problems: list[str] = []
-    for address in [url] if isinstance(url, str) else url:
-        try:
-            with write_atomically(target, DownloadError) as draft, draft.open("wb") as file:
-                digest, done = hashlib.sha256(), 0
-                with closing(_pieces(address, size, timeout, timeout + size / _SLOWEST)) as pieces:
-                    for piece in pieces:
-                        file.write(piece)
-                        digest.update(piece)
-                        done += len(piece)
-                        if progress is not None:
-                            progress(address, done, size)
-                if digest.hexdigest() != sha256.lower():
-                    raise _MirrorError(
-                        f"Refused {address}: {done:,} bytes with SHA-256 {digest.hexdigest()[:12]}.... "
-                        f"Expected {size:,} bytes with {sha256[:12].lower()}...."
-                    )
-        except _MirrorError as problem:
-            problems.append(str(problem))
-        except DownloadError:
-            # Windows renames onto no file that is open: where another process was first, its file does as well.
-            if not _is_right(target, sha256, size):
-                raise
-            return target
-        else:
-            return target
-    raise DownloadError(" ".join(problems))
-
-
-class _MirrorError(DownloadError):
-    """What may be better at another mirror."""
-
-
-class AddressError(_MirrorError):
+class AddressError(DownloadError):
     """What is wrong with one address or the file behind it, and stays so; the network and the server are well."""
 
 
-def _is_right(path: Path, sha256: str, size: int) -> bool:
-    try:
-        with path.open("rb") as file:
-            return (
-                os.fstat(file.fileno()).st_size == size
-                and hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
-            )
-    except OSError:
-        return False
-
-
 def _pieces(url: str, limit: int, timeout: float, seconds: float) -> Generator[bytes, None, None]:
-    """What an address holds, piece by piece. Every trouble with it is a `_MirrorError` of one line."""
+    """What an address holds, piece by piece. Every trouble with it is a `DownloadError` of one line."""
     shown = url if len(url) <= 200 else f"{url[:200]}..."
     shown = " ".join(shown.split())
     if offline():
@@ -130,7 +59,7 @@ def _pieces(url: str, limit: int, timeout: float, seconds: float) -> Generator[b
         from http.client import InvalidURL
 
         stays = isinstance(problem, _ReasonError | ValueError | InvalidURL) and not isinstance(problem, _PassingError)
-        kind = AddressError if stays and not deadline.passed else _MirrorError
+        kind = AddressError if stays and not deadline.passed else DownloadError
         raise kind(f"Cannot fetch {shown}: {why}.") from problem
     finally:
         deadline.cancel()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ferkit.batch.storage import Storage, open_storage
-from ferkit.detection import DETECTORS, AutoDetector, FaceDetector, HasWeights
+from ferkit.detection import AUTO, DETECTORS, FaceDetector
 from ferkit.errors import FerkitError, UsageError
 from ferkit.models import TTA, Classifier, EmotionClassifier, model_folder
 from ferkit.recognizer import EmotionRecognizer
@@ -48,7 +48,7 @@ class Settings:
 
     def settled(self) -> "Settings":
         """The same for all workers, wherever they run: "auto" becomes the detector that it takes here, and paths absolute."""
-        detector = AutoDetector().name if self.detector == "auto" else self.detector
+        detector = AUTO if self.detector == "auto" else self.detector
         return replace(self, detector=detector, model=_absolute(self.model))
 
     def words(self) -> dict[str, Any]:
@@ -75,9 +75,8 @@ def checksums(settings: Settings) -> dict[str, str]:
         path = model_folder.find(settings.model)
         # The card holds the checksums of the other files, and loading compares them.
         found["model"] = model_folder.sha256(path / model_folder.CARD_FILE if path.is_dir() else path)
-    detector = DETECTORS[settings.detector] if isinstance(settings.detector, str) else None
-    weights = detector.weights() if isinstance(detector, HasWeights) else None
-    if weights is not None:
+    weights = DETECTORS[settings.detector].weights() if isinstance(settings.detector, str) else None
+    if weights is not None and weights.is_file():
         found["detector"] = model_folder.sha256(weights)
     return found
 

@@ -50,8 +50,6 @@ def batch(
     Example: ferkit batch photos/ emotions/ --workers 8
     """
     from ferkit.batch import run
-    from ferkit.cli.console import download_bar
-    from ferkit.detection import fetch_weights
 
     settings: dict[str, Any] = {
         "model": model,
@@ -60,8 +58,6 @@ def batch(
         "tta": tta,
         "part_size": part_size,
     }
-    with download_bar() as download:
-        fetch_weights(detector, download)
     try:
         with no_native_chatter(), _ending_in_order(), _progress() as show:
             summary = run(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)

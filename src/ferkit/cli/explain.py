@@ -45,8 +45,6 @@ def explain(
     """
     import warnings
 
-    from ferkit.cli.console import download_bar
-    from ferkit.detection import fetch_weights
     from ferkit.evaluation import AUTO, METHODS, class_of, explain_faces, open_method
     from ferkit.models import EmotionClassifier
     from ferkit.recognizer import EmotionRecognizer
@@ -59,8 +57,6 @@ def explain(
         METHODS[method]  # a wrong name is said before anything is fetched
     if is_many(picture):
         raise UsageError(f"{picture} stands for many pictures. One is explained at a time.")
-    with download_bar() as progress:
-        fetch_weights(detector, progress)
     with no_native_chatter():
         classifier = EmotionClassifier.load(model)
         class_of(classifier, label)

@@ -8,7 +8,6 @@ The median of a few runs after a warm-up; fewer where they are slow. For figures
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,7 +61,7 @@ def detectors(as_json: AsJson = False) -> None:
     """
     from ferkit.detection import DETECTORS
 
-    with notes.status("Measuring"), _no_log():
+    with notes.status("Measuring"):
         rows = [_detector(name, detector) for name, detector in DETECTORS.items()]
     _show({"": rows}, as_json)
 
@@ -164,46 +163,32 @@ def _architectures() -> list[Row]:
 def _detector(name: str, detector: "type[RegisteredDetector]") -> Row:
     from ferkit._support.registry import describe
     from ferkit.cli import lists as speed
-    from ferkit.detection import AutoDetector, Downloads, HasWeights
+    from ferkit.detection import AUTO
+    from ferkit.errors import FerkitError
 
-    problem = detector.problem()
-    download = detector.download_note() if isinstance(detector, Downloads) else None
-    file = detector.weights() if isinstance(detector, HasWeights) else None
-    # What is not here yet is not fetched for the sake of a list.
-    made = None if problem or download else detector()
-    taken = made.name if isinstance(made, AutoDetector) else None
-    seconds = speed.detection_seconds(made) if made is not None and taken is None else None
+    problem = None
+    try:
+        seconds = speed.detection_seconds(detector())
+    except FerkitError as trouble:
+        problem, seconds = str(trouble), None
+    file = detector.weights()
     row = {
         "name": name,
         "about": describe(detector),
         "ready": problem is None,
         "problem": problem,
-        "download": download,
         "licence": detector.licence,
         "size_mb": file and _megabytes(file),
         "ms_per_picture": seconds and round(1e3 * seconds, 3),
     }
-    if taken is not None:
-        return row | {"takes": taken}, [describe(detector), f"ready, takes {taken} here"]
-    facts = [problem or download or "ready", f"licence: {detector.licence}"]
-    if file is not None:
-        facts.insert(1, f"{row['size_mb']:.1f} MB")
+    if name == "auto":
+        return row | {"takes": AUTO}, [f"The usual choice: {AUTO}."]
+    facts = [problem or "ready"]
     if seconds is not None:
-        facts.insert(1, f"{_milliseconds(seconds)} for the sample portrait")
-    return row, [describe(detector), ", ".join(facts)]
-
-
-@contextmanager
-def _no_log() -> "Iterator[None]":
-    """Detectors that stand in for others say so when they are made; here the list says it."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+        facts.append(f"{_milliseconds(seconds)} for the sample portrait")
+    if row["size_mb"] is not None:
+        facts.append(f"{row['size_mb']:.1f} MB")
+    return row, [describe(detector), ", ".join([*facts, f"licence: {detector.licence}"])]
 
 
 def _megabytes(file: Path) -> float | None:

@@ -108,8 +108,6 @@ def predict(
     """
     import warnings
 
-    from ferkit.cli.console import download_bar
-    from ferkit.detection import fetch_weights
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.render import SINKS, AnnotatedPictures
     from ferkit.sources import expand_sources
@@ -120,8 +118,6 @@ def predict(
         TTA[tta]  # a wrong name is said before anything is fetched
     if blur_faces and save is None:
         raise UsageError("--blur-faces is about the pictures of --save, which is missing.")
-    with download_bar() as progress:
-        fetch_weights(detector, progress)
     with no_native_chatter():
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta)
     pictures = list(expand_sources(sources))

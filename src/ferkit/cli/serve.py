@@ -88,13 +88,9 @@ def run_server(
 
 
 def load_recognizer(model: str, detector: str, min_confidence: float = 0.0) -> "EmotionRecognizer":
-    """A recognizer for live use; the detector's weights are fetched where they are missing."""
-    from ferkit.cli.console import download_bar
-    from ferkit.detection import fetch_weights
+    """A recognizer for live use."""
     from ferkit.recognizer import EmotionRecognizer
 
-    with download_bar() as progress:
-        fetch_weights(detector, progress)
     with no_native_chatter():
         return EmotionRecognizer(model, detector, min_confidence=min_confidence)
 

@@ -133,8 +133,6 @@ def video(
 
     Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
     """
-    from ferkit.cli.console import download_bar
-    from ferkit.detection import fetch_weights
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.video import DETECT_EVERY_S, TIME_CONSTANT_S, analyze_video, check_table, open_video
 
@@ -144,8 +142,6 @@ def video(
     with no_native_chatter():
         frames = open_video(source, every=every, fps=fps)
     with frames:
-        with download_bar() as progress:
-            fetch_weights(detector, progress)
         with no_native_chatter():
             recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
         if detect_every is None:

@@ -1,23 +1,12 @@
-"""Several findings of one face become one; faces come in the order people name them in.
+"""What a face detector is, the registry of those that have a name, and what they share."""
 
-What a face detector is, and the registry of those that have a name.
-
-No detection, for faces that were cut before.
-
-The best detector that can be had, without making anybody wait for it.
-"""
-
-import functools
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ferkit._support.download import Progress
 from ferkit._support.registry import Registry
-from ferkit.detection import yunet_file
 from ferkit.errors import UsageError
 from ferkit.results import Box, Face
 from ferkit.sources import RgbImage
@@ -50,71 +39,39 @@ def left_to_right(faces: list[Face]) -> list[Face]:
 FaceDetector = Callable[[RgbImage], list[Face]]
 
 
-class RegisteredDetector(Protocol):
-    """A detector with a name: made without arguments, and able to say why it cannot be used here.
+class RegisteredDetector(ABC):
+    """A detector with a name: made without arguments.
 
     Its boxes reach from ear to ear and from the upper forehead to the chin, so that one margin fits all detectors.
     One instance belongs to one thread: OpenCV's detectors keep state between calls.
+
+    Raises:
+        MissingDependencyError: It cannot be used on this machine.
     """
 
     licence: str
 
-    def __init__(self) -> None: ...
-
+    @abstractmethod
     def __call__(self, image: RgbImage, /) -> list[Face]: ...
 
     @staticmethod
-    def problem() -> str | None:
-        """Why this detector cannot be used on this machine, in one sentence; None if it can. Touches no network."""
-        ...
-
-
-@runtime_checkable
-class Downloads(Protocol):
-    """A registered detector that fetches what it lacks, on its first use."""
-
-    @staticmethod
-    def download_note() -> str | None:
-        """What its first use will download, in a few words; None if everything is here or nothing may be fetched."""
-        ...
-
-    @staticmethod
-    def download(progress: Progress | None = None, /) -> None:
-        """Fetch it, if it is not here. `MissingDependencyError` where that fails."""
-        ...
-
-
-@runtime_checkable
-class HasWeights(Protocol):
-    """A registered detector that works with a file."""
-
-    @staticmethod
     def weights() -> Path | None:
-        """That file; None where it is not here."""
-        ...
+        """The file that it works with, if any: the workers of a batch compare its checksum."""
+        return None
 
 
 DETECTORS: Registry[type[RegisteredDetector]] = Registry("detector")
-
-
-def fetch_weights(choice: str, progress: Progress | None = None) -> None:
-    """Download what the detector of that name lacks; mostly there is nothing to do.
-
-    progress: told of the download: `progress(url, bytes so far, bytes in all)`.
-
-    Raises `UsageError`, which names the choices, and `MissingDependencyError`.
-    """
-    detector = DETECTORS[choice]
-    if isinstance(detector, Downloads):
-        detector.download(progress)
+# The detector that "auto" takes.
+AUTO = "yunet"
 
 
 def load_detector(choice: str | FaceDetector) -> FaceDetector:
-    """The detector of that name, made anew; a callable is a detector already. Raises what `fetch_weights` raises."""
-    if callable(choice):
-        return choice
-    fetch_weights(choice)
-    return DETECTORS[choice]()
+    """The detector of that name, made anew; a callable is a detector already.
+
+    Raises:
+        UsageError: No detector has that name. MissingDependencyError: It cannot be used on this machine.
+    """
+    return choice if callable(choice) else DETECTORS[choice]()
 
 
 def checked_faces(found: object) -> list[Face]:
@@ -127,7 +84,7 @@ def checked_faces(found: object) -> list[Face]:
 
 
 @DETECTORS.register("none")
-class WholePicture:
+class WholePicture(RegisteredDetector):
     """No detection: the whole picture is one face that was cut before."""
 
     licence = "Apache-2.0"
@@ -135,51 +92,3 @@ class WholePicture:
     def __call__(self, image: RgbImage, /) -> list[Face]:
         height, width = image.shape[:2]
         return [Face(Box(0, 0, width, height), 1.0)]
-
-    @staticmethod
-    def problem() -> str | None:
-        return None
-
-
-_log = logging.getLogger(__name__)
-
-
-@DETECTORS.register("auto")
-class AutoDetector:
-    """YuNet where its weight file is here or can be downloaded in a moment, else the Haar cascade.
-
-    name, reason: which was taken, and why; said in the log too, once in a process.
-    """
-
-    licence = "of the one taken"
-
-    def __init__(self) -> None:
-        problem = yunet_file.problem() or yunet_file.find()[1]
-        self.name = "haar" if problem else "yunet"
-        self.reason = problem or "its weight file is here"
-        failure = yunet_file.failed_lately()
-        if problem and failure and yunet_file.download_note():
-            self.reason = f"{problem}, and downloading it failed within the last hour ({failure.rstrip('.')})"
-        self._detector = DETECTORS[self.name]()
-        _say_once(self.name, self.reason)
-
-    def __call__(self, image: RgbImage, /) -> list[Face]:
-        return self._detector(image)
-
-    @staticmethod
-    def problem() -> str | None:
-        return None
-
-    @staticmethod
-    def download_note() -> str | None:
-        return yunet_file.download_note()
-
-    @staticmethod
-    def download(progress: Progress | None = None, /) -> None:
-        yunet_file.try_download(progress)
-
-
-@functools.cache
-def _say_once(name: str, reason: str) -> None:
-    level = logging.INFO if name == "yunet" else logging.WARNING
-    _log.log(level, "Faces are found by the %s detector: %s.", name, reason)

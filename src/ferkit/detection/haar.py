@@ -1,11 +1,11 @@
-"""The Haar cascade of OpenCV: nothing to fetch."""
+"""The Haar cascade of OpenCV."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ferkit.detection.detectors import DETECTORS, drop_overlaps, left_to_right
+from ferkit.detection.detectors import DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
 from ferkit.detection.views import bounded
 from ferkit.errors import MissingDependencyError
 from ferkit.results import Box, Face
@@ -13,8 +13,8 @@ from ferkit.sources import RgbImage
 
 
 @DETECTORS.register("haar")
-class HaarDetector:
-    """Haar cascade that comes with OpenCV: needs no file, misses turned and half-hidden faces.
+class HaarDetector(RegisteredDetector):
+    """Haar cascade that comes with OpenCV: misses turned and half-hidden faces.
 
     Viola & Jones 2001; this cascade: Lienhart et al. 2003.
     """
@@ -33,9 +33,13 @@ class HaarDetector:
     width, height, lower = 0.83, 1.10, 0.02
 
     def __init__(self) -> None:
-        if problem := self.problem():
-            raise MissingDependencyError(f"The haar detector cannot be used: {problem}.")
-        self._cascade = cv2.CascadeClassifier(_cascade_path(self.cascade))
+        path = _cascade_path(self.cascade)
+        if not path:
+            raise MissingDependencyError(
+                "The haar detector cannot be used: this OpenCV carries no cascades. Install opencv-python-headless "
+                "below 5, or use --detector yunet."
+            )
+        self._cascade = cv2.CascadeClassifier(path)
 
     def __call__(self, image: RgbImage, /) -> list[Face]:
         height, width = image.shape[:2]
@@ -57,11 +61,6 @@ class HaarDetector:
                 # A cascade gives no probability; a logistic keeps the order, 0.5 at the threshold.
                 faces.append(Face(box, float(1 / (1 + np.exp(self.min_weight - weight)))))
         return left_to_right(drop_overlaps(faces))
-
-    @staticmethod
-    def problem() -> str | None:
-        path = _cascade_path(HaarDetector.cascade)
-        return None if path else "this OpenCV carries no cascades; install opencv-python-headless below 5"
 
     @staticmethod
     def weights() -> Path | None:

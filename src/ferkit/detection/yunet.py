@@ -1,6 +1,7 @@
 """YuNet: a network of 0.2 MB that finds faces and their landmarks."""
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,23 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.download import Progress
 from ferkit._support.parallel import usable_cores
-from ferkit.detection import yunet_file
-from ferkit.detection.detectors import DETECTORS, drop_overlaps, left_to_right
+from ferkit.detection.detectors import AUTO, DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
 from ferkit.detection.views import Pixels, View, views
 from ferkit.errors import MissingDependencyError
 from ferkit.results import Box, Face
 from ferkit.sources import RgbImage
 
+NAME = "face_detection_yunet_2023mar.onnx"
 _STRIDES = (8, 16, 32)
 # x1 y1 x2 y2, five landmarks (x y), score.
 _ROW = 15
 
 
-@DETECTORS.register("yunet")
-class YunetDetector:
-    """YuNet network: fast, almost no false faces, five landmarks; a weight file of 0.2 MB is fetched on first use.
+@DETECTORS.register("auto")
+@DETECTORS.register(AUTO)
+class YunetDetector(RegisteredDetector):
+    """YuNet network: fast, almost no false faces, five landmarks.
 
     Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector". Run by ONNX Runtime, which gives the faces of
     OpenCV's `FaceDetectorYN` in half the time.
@@ -36,11 +37,11 @@ class YunetDetector:
     min_score = 0.8
 
     def __init__(self) -> None:
-        path, problem = yunet_file.find()
-        if problem:
+        path = self.weights()
+        if not path.is_file():
             raise MissingDependencyError(
-                f"The yunet detector cannot be used: {yunet_file.problem() or problem}. {yunet_file.remedy()}, or use "
-                "--detector haar."
+                f"FERKIT_YUNET is {path}, where no file is. Name a {NAME} that is there, or unset it to take the "
+                "packaged one."
             )
         self._network = _load(path, path.stat().st_mtime_ns)
 
@@ -65,21 +66,8 @@ class YunetDetector:
         return rows
 
     @staticmethod
-    def problem() -> str | None:
-        return yunet_file.problem()
-
-    @staticmethod
-    def weights() -> Path | None:
-        path, trouble = yunet_file.find()
-        return None if trouble else path
-
-    @staticmethod
-    def download_note() -> str | None:
-        return yunet_file.download_note()
-
-    @staticmethod
-    def download(progress: Progress | None = None, /) -> None:
-        yunet_file.download(progress)
+    def weights() -> Path:
+        return Path(os.environ.get("FERKIT_YUNET") or Path(__file__).with_name(NAME))
 
 
 def find_faces(network: Any, pixels: Pixels, min_score: float) -> npt.NDArray[np.float64]:
@@ -131,8 +119,9 @@ def _load(path: Path, changed: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # From memory: paths need not be text that the runtime can open.
-        weights = yunet_file.any_size(path.read_bytes())
-        network = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        network = onnxruntime.InferenceSession(
+            _any_size(path.read_bytes()), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as trouble:  # ONNX Runtime's errors share no base but Exception
         raise _not_yunet(path) from trouble
     names = {output.name for output in network.get_outputs()}
@@ -142,4 +131,13 @@ def _load(path: Path, changed: int) -> Any:
 
 
 def _not_yunet(path: Path) -> MissingDependencyError:
-    return MissingDependencyError(f"{path} is no YuNet network that can be loaded. Expected {yunet_file.NAME}.")
+    return MissingDependencyError(f"{path} is no YuNet network that can be loaded. Expected {NAME}.")
+
+
+def _any_size(weights: bytes) -> bytes:
+    """The same network for pictures of any size: the published file declares 640x640, though nothing in it needs that.
+
+    In the file two dimensions read "the value 640"; they become the names "h" and "w", which take as many bytes.
+    """
+    fixed = b"\x0a\x03\x08\x80\x05" * 2
+    return weights.replace(fixed, b"\x0a\x03\x12\x01h\x0a\x03\x12\x01w", 1)

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 import ferkit
-from ferkit.detection import DETECTORS, AutoDetector, FaceDetector
+from ferkit.detection import DETECTORS, FaceDetector
 from ferkit.errors import ImageError
 from ferkit.evaluation import text_of
 from ferkit.labels import color_of
@@ -202,9 +202,7 @@ def _recognize(
 
 
 def _name_of(detector: FaceDetector) -> str:
-    if isinstance(detector, AutoDetector):
-        return detector.name
-    named = (name for name, one in DETECTORS.items() if type(detector) is one)
+    named = (name for name, one in DETECTORS.items() if type(detector) is one and name != "auto")
     return next(named, type(detector).__name__)
 
 
