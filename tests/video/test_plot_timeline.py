@@ -5,7 +5,8 @@ import pytest
 from test_video_timeline import PIXELS, Frame, FrameFaces, face, timeline_of
 
 from ferkit.video.peaks import Peaks
-from ferkit.video.plot import _apart, clock, plot_timeline
+from ferkit.video.plot import _apart, plot_timeline
+from ferkit.video.timeline import clock
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 12])

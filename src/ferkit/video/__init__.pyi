@@ -13,9 +13,9 @@ from .peaks import check_table as check_table
 from .peaks import last_row as last_row
 from .peaks import video_rows as video_rows
 from .peaks import video_table as video_table
-from .plot import clock as clock
 from .plot import plot_timeline as plot_timeline
 from .sources import open_video as open_video
 from .timeline import FrameFaces as FrameFaces
 from .timeline import PersonTimeline as PersonTimeline
 from .timeline import Timeline as Timeline
+from .timeline import clock as clock

@@ -14,7 +14,7 @@ from ferkit.labels import color_of
 from ferkit.render import LIGHT, Theme, legend_style, plain, save
 from ferkit.render.style import percent
 from ferkit.video.peaks import Peak, Peaks
-from ferkit.video.timeline import PersonTimeline, Timeline
+from ferkit.video.timeline import PersonTimeline, Timeline, clock
 
 MOST_PEOPLE = 8
 _GROUND = "neutral"  # the class at the bottom: what is not neutral rises from what is
@@ -153,16 +153,3 @@ def _time_axis(axes: Axes, end: float, theme: Theme, *, labels: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value, end)))
     axes.tick_params(length=0, colors=theme.muted, labelsize=9, labelbottom=labels)
     axes.tick_params(axis="x", pad=7)
-
-
-def clock(seconds: float, longest: float) -> str:
-    """A time of a video as players show it; in seconds where the video is short.
-
-    >>> clock(75, longest=3600), clock(2.5, longest=6)
-    ('1:15', '2.5 s')
-    """
-    if longest < 60:
-        return f"{seconds:.1f} s"
-    minutes, whole = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"

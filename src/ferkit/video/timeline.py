@@ -253,3 +253,16 @@ def _share(seconds: Mapping[str, float]) -> dict[str, float]:
 def _changes(transitions: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
     ranked = sorted(transitions.items(), key=lambda item: -item[1])
     return [{"from": before, "to": after, "count": count} for (before, after), count in ranked]
+
+
+def clock(seconds: float, longest: float) -> str:
+    """A time of a video as players show it; in seconds where the video is short.
+
+    >>> clock(75, longest=3600), clock(2.5, longest=6)
+    ('1:15', '2.5 s')
+    """
+    if longest < 60:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"
