@@ -17,10 +17,11 @@ demo: $(VENV)/base.stamp ## Find the face in a sample picture, name its emotion,
 test: $(VENV)/dev.stamp ## Run the tests.
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-lint: $(VENV)/dev.stamp ## Check style and types.
+lint: $(VENV)/dev.stamp ## Check style, types and the order of imports.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 check: lint test ## What CI runs: style, types, tests, snippets of the docs.
 

@@ -245,9 +245,7 @@ def test_an_ensemble_is_one_model(ferkit_, csv):
 def test_an_ensemble_has_a_page(ferkit_, csv, monkeypatch):
     """Of no single run, so without a card and without curves."""
     asked = []
-    monkeypatch.setattr(
-        "ferkit.evaluation.report_page.write_report", lambda *said, **more: asked.append((said, more)) or "page"
-    )
+    monkeypatch.setattr("ferkit.evaluation.write_report", lambda *said, **more: asked.append((said, more)) or "page")
     code, _, err = ferkit_("evaluate", "same", "right", csv, "--ensemble", "--report", "p", models=several())
     assert (code, asked[0][0][0].model) == (0, "same + right"), err
     assert asked[0][1] == {"history": None, "card": None, "additions": []}

@@ -165,7 +165,7 @@ def command(run_ferkit, monkeypatch):
 def test_command(command, folder, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "ferkit.evaluation.report_page.write_report", lambda *said, **more: asked.append(more["additions"]) or "page"
+        "ferkit.evaluation.write_report", lambda *said, **more: asked.append(more["additions"]) or "page"
     )
     code, out, err = command(folder, "--label-map", "boredom=", "--json", "--report", "page")
     document = json.loads(out)

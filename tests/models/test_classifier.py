@@ -48,7 +48,7 @@ def faces():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A model folder with random weights and a temperature."""
-    from ferkit.models import architectures as tutorial
+    from ferkit.models import tutorial
 
     keras.utils.set_random_seed(5)
     path = tmp_path_factory.mktemp("models") / "model"

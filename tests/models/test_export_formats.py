@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from ferkit.cli import app
 from ferkit.detection.crops import resize_face
 from ferkit.errors import FerkitError, ModelError, UsageError
+from ferkit.models import conversion, model_files, model_folder
 from ferkit.models import exporting as export
-from ferkit.models import model_files, model_folder
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.exporting import FORMATS
 from ferkit.sources.images import FaceInput
@@ -231,7 +231,7 @@ def without_card(path, folder):
     if path.suffix == ".onnx":
         export.to_onnx(network(), FaceInput(), path)
     else:
-        export.conversion.convert(network(), path)
+        conversion.convert(network(), path)
 
 
 def cut_off(path, folder):

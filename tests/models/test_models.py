@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ferkit.errors import UsageError
-from ferkit.models import architectures as tutorial
+from ferkit.models import tutorial
 from ferkit.models.architectures import ARCHITECTURES, multiply_adds
 from ferkit.models.engines import open_keras
 from ferkit.models.layers import recalibrate_normalization

@@ -297,7 +297,7 @@ def test_links_lead_somewhere(path):
 
 
 def test_the_file_map_names_every_module():
-    (listed,) = [block.code for block in blocks_of(ROOT / "README.md") if block.code.startswith("src/ferkit/")]
+    (listed,) = [block.code for block in blocks_of(ROOT / "CONTRIBUTING.md") if block.code.startswith("src/ferkit/")]
     named = re.findall(r"^  ([a-z_]+(?:\.py|/)) ", listed, re.MULTILINE)
     # Not __pycache__, and not __init__.py, which every package has.
     modules = {path.name for path in SOURCE.glob("[a-z]*.py")}

@@ -3,6 +3,7 @@ from .engines import Engine as Engine
 from .job import Job as Job
 from .job import Settings as Settings
 from .running import BatchSummary as BatchSummary
+from .running import Progress as Progress
 from .running import run as run
 from .summary import GROUPINGS as GROUPINGS
 from .summary import GroupSummary as GroupSummary

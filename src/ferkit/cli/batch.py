@@ -13,8 +13,7 @@ from ferkit.cli.options import Detector, MinConfidence, Model
 from ferkit.errors import count
 
 if TYPE_CHECKING:
-    from ferkit.batch import BatchSummary
-    from ferkit.batch.running import Progress
+    from ferkit.batch import BatchSummary, Progress
 
 # Where nobody watches a bar, in the log of a cluster, a line says how it goes: every so often.
 _LINE_EVERY_S = 60.0

@@ -32,9 +32,8 @@ def compare(
     Example: ferkit compare default runs/mine fer2013.csv --split PublicTest --report comparison/
     """
     from ferkit.data import TRUTHS, load_dataset
-    from ferkit.evaluation import check_classes
+    from ferkit.evaluation import check_classes, tables
     from ferkit.evaluation import compare as compare_models
-    from ferkit.evaluation.comparison_tables import tables
     from ferkit.models import EmotionClassifier
 
     # What is wrong with the words is said before minutes of loading.

@@ -52,8 +52,7 @@ def tune(
 
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """
-    from ferkit.training import RECIPES, Where, changes_of, check_free, check_trials, load_optuna, stored_plan
-    from ferkit.training.search import Plan
+    from ferkit.training import RECIPES, Plan, Where, changes_of, check_free, check_trials, load_optuna, stored_plan
 
     # All choices are checked before minutes are spent on data.
     check_trials(trials)

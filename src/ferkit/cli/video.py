@@ -1,82 +1,23 @@
-"""A video in a few lines for people. Imported when `ferkit video` runs, not when its help is shown.
-
-`ferkit video`: the emotions of the people in a video over time.
-"""
+"""`ferkit video`: the emotions of the people in a video over time."""
 
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from ferkit._support.files import blame
-from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json
+from ferkit.cli.console import fail, no_native_chatter, notes, print_json
 from ferkit.cli.options import Detector, MinConfidence, Model
-from ferkit.errors import FerkitError, UsageError, VideoError, count
-from ferkit.labels import color_of
-from ferkit.sources import printable_name
-from ferkit.video import PersonTimeline, Timeline, clock
+from ferkit.errors import FerkitError, UsageError, VideoError
 
 if TYPE_CHECKING:
     from ferkit.video import FrameFaces, VideoAnalysis
-
-_MOST_PEOPLE = 20
-_MOST_LABELS = 3
-_HEADER = ("person", "from", "to", "seen", "changes", "longest")
-
-
-def print_summary(timeline: Timeline) -> None:
-    """Print who was seen when, and what they showed, those first who were seen longest."""
-    people, end = timeline.by_presence, timeline.end_s
-    faces = timeline.frames_with_faces / max(timeline.frames, 1)
-    output.print(
-        f"{printable_name(timeline.source)}: {clock(end, end)}, {count(timeline.frames, 'frame')} looked at, "
-        f"{len(people)} {'person' if len(people) == 1 else 'people'}, faces in {faces:.0%} of the frames",
-        markup=False,
-        soft_wrap=True,
-    )
-    if not people:
-        return
-    rows = [_HEADER, *(_row(person, end) for person in people[:_MOST_PEOPLE])]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEADER))]
-    last: list[str | Text] = ["emotions", *map(_emotions, people)]
-    for row, emotions in zip(rows, last, strict=False):
-        # Not a table of Rich: that would cut words where the terminal is narrow, and in a pipe.
-        *numbers, longest = row
-        cells = [f"{cell:>{wide}}" for cell, wide in zip(numbers, widths, strict=False)]
-        cells.append(f"{longest:<{widths[-1]}}")
-        output.print(Text("  ".join(cells) + "  ").append(emotions), soft_wrap=True)
-    if len(people) > _MOST_PEOPLE:
-        output.print(
-            f"and {len(people) - _MOST_PEOPLE} more, each seen for at most {clock(people[_MOST_PEOPLE].present_s, end)}"
-        )
-
-
-def _row(person: PersonTimeline, end: float) -> Sequence[str]:
-    longest = person.longest
-    return [
-        str(person.track),
-        clock(person.first_s, end),
-        clock(person.last_s, end),
-        clock(person.present_s, end),
-        str(sum(person.transitions.values())),
-        f"{longest.label} {clock(longest.seconds, end)}" if longest else "",
-    ]
-
-
-def _emotions(person: PersonTimeline) -> Text:
-    share = person.summary()["share"]
-    parts = [
-        Text.assemble((label, color_of(label)), f" {part:.0%}") for label, part in list(share.items())[:_MOST_LABELS]
-    ]
-    return Text("  ").join(parts)
-
 
 Writer = "Callable[[FrameFaces], None]"
 
@@ -133,6 +74,7 @@ def video(
 
     Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
     """
+    from ferkit.cli.video_summary import print_summary
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.video import DETECT_EVERY_S, TIME_CONSTANT_S, analyze_video, check_table, open_video
 

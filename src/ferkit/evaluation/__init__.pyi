@@ -1,6 +1,7 @@
 from .comparison import check_classes as check_classes
 from .comparison import compare as compare
 from .comparison_page import write_page as write_page
+from .comparison_tables import tables as tables
 from .cross_dataset import read_label_map as read_label_map
 from .explanation import Explanation as Explanation
 from .explanation import class_of as class_of

@@ -24,8 +24,9 @@ from ferkit.errors import FerkitError, count
 from ferkit.evaluation import metrics
 from ferkit.labels import color_of
 from ferkit.models import Labels, Probabilities
-from ferkit.render.style import DARK as DARK
-from ferkit.render.style import LIGHT as LIGHT
+from ferkit.render import DARK as DARK
+from ferkit.render import LIGHT as LIGHT
+from ferkit.render import Theme as Theme
 from ferkit.render.style import (
     WIDTH,
     is_drawable,
@@ -38,7 +39,6 @@ from ferkit.render.style import (
     show_face,
     style_axes,
 )
-from ferkit.render.style import Theme as Theme
 
 
 def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme: Theme = LIGHT) -> None:

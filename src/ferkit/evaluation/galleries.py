@@ -16,7 +16,7 @@ from ferkit.data import FaceSet
 from ferkit.evaluation import metrics
 from ferkit.labels import color_of
 from ferkit.models import Probabilities
-from ferkit.render.style import LIGHT, Theme, legend_style, new_figure, plain, save, show_face, style_axes
+from ferkit.render import LIGHT, Theme, legend_style, new_figure, plain, save, show_face, style_axes
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,17 @@ from ferkit.evaluation.cross_dataset import Crossing, cells, sentence
 from ferkit.evaluation.group_statistics import FEW_PEOPLE, Gap, Interval
 from ferkit.evaluation.groups import FEW, Comparison, GroupReport, GroupScores
 from ferkit.evaluation.robustness import DEGRADATIONS, Level, Robustness
-from ferkit.render import LIGHT, Theme, both_themes, class_name, scrolling_table, section, table_head, table_row
-from ferkit.render.document import percent
+from ferkit.render import (
+    LIGHT,
+    Theme,
+    both_themes,
+    class_name,
+    percent,
+    scrolling_table,
+    section,
+    table_head,
+    table_row,
+)
 
 
 def cross_dataset_section(found: Crossing) -> str:

@@ -297,3 +297,6 @@ def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, name: str) 
         name=name,
     )(x)
     return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+
+from ferkit.models import pretrained as pretrained  # noqa: E402 - its networks register themselves

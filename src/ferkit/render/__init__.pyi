@@ -2,6 +2,7 @@ from .document import both_themes as both_themes
 from .document import class_name as class_name
 from .document import face_tile as face_tile
 from .document import number as number
+from .document import percent as percent
 from .document import scrolling_table as scrolling_table
 from .document import section as section
 from .document import table_head as table_head
@@ -18,10 +19,12 @@ from .sinks import Table as Table
 from .sinks import check_ending as check_ending
 from .sinks import parquet_schema as parquet_schema
 from .sinks import tables as tables
+from .style import DARK as DARK
 from .style import LIGHT as LIGHT
 from .style import Theme as Theme
 from .style import legend_style as legend_style
 from .style import new_figure as new_figure
 from .style import plain as plain
 from .style import save as save
+from .style import show_face as show_face
 from .style import style_axes as style_axes

@@ -16,10 +16,11 @@ from .label_issues_page import write_page as write_page
 from .loop import Run as Run
 from .loop import train as train
 from .schedules import SCHEDULES as SCHEDULES
-from .search import SPACE as SPACE
-from .search import USUAL_EPOCHS as USUAL_EPOCHS
-from .search import USUAL_SEARCH as USUAL_SEARCH
+from .search import Plan as Plan
 from .search import Tuning as Tuning
+from .search_space import SPACE as SPACE
+from .search_space import USUAL_EPOCHS as USUAL_EPOCHS
+from .search_space import USUAL_SEARCH as USUAL_SEARCH
 from .trials import check_free as check_free
 from .trials import check_trials as check_trials
 from .trials import load_optuna as load_optuna

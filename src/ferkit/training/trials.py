@@ -24,7 +24,8 @@ from ferkit.errors import MissingDependencyError, TrainingError, UsageError
 from ferkit.evaluation import read_history
 from ferkit.training import run_folder
 from ferkit.training.experiments import HERE, Job, Outcome, Row, Where
-from ferkit.training.search import Plan, Trial, Tuning, applied, starting_point, suggest
+from ferkit.training.search import Plan, Trial, Tuning
+from ferkit.training.search_space import applied, starting_point, suggest
 
 BEST_FILE = "best.json"
 
