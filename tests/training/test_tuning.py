@@ -250,7 +250,7 @@ def test_resuming_goes_on_to_more_trials(plan, play, tmp_path):
 
 def test_kill_9_in_the_middle_of_a_trial(plan, play, tmp_path):
     code = (
-        "import os, signal, sys; sys.path.insert(0, sys.argv[1]); import test_tuning as t\n"
+        "import os, signal, sys; sys.path[:0] = sys.argv[3:]; import test_tuning as t\n"
         "from pathlib import Path; from ferkit.training import experiments as runs; from ferkit import training as tuning\n"
         "class Killed(t.Player):\n"
         "    def __call__(self, *args, on_epoch, out, **options):\n"
@@ -263,7 +263,15 @@ def test_kill_9_in_the_middle_of_a_trial(plan, play, tmp_path):
         f"plan = t.Plan.of('better', ('learning_rate', 'batch_size'), epochs={EPOCHS})\n"
         "tuning.tune(t.DATA, plan, out=Path(sys.argv[2]), trials=4)"
     )
-    arguments = [sys.executable, "-c", code, str(Path(__file__).parents[1] / "helpers"), str(tmp_path / "t")]
+    arguments = [
+        sys.executable,
+        "-c",
+        code,
+        "",
+        str(tmp_path / "t"),
+        str(Path(__file__).parent),
+        str(Path(__file__).parents[1] / "helpers"),
+    ]
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     player = play(Player())
