@@ -15,12 +15,12 @@ from ferkit.cli import app
 from ferkit.errors import FerkitError, MissingDependencyError, TrainingError, UsageError
 from ferkit.training import run_folder
 from ferkit.training.config import RECIPES, TrainConfig
-from ferkit.training.search import (
+from ferkit.training.search import Plan
+from ferkit.training.search_space import (
     SPACE,
     USUAL_SEARCH,
     ByOptimizer,
     OneOf,
-    Plan,
     applied,
     checked,
     starting_point,
