@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from ferkit.cli import lists
-from ferkit.cli import lists as speed
+from ferkit.cli import speed
 from ferkit.detection.detectors import DETECTORS
 from ferkit.models import model_folder
 from ferkit.models.architectures import ARCHITECTURES

@@ -92,3 +92,7 @@ class WholePicture(RegisteredDetector):
     def __call__(self, image: RgbImage, /) -> list[Face]:
         height, width = image.shape[:2]
         return [Face(Box(0, 0, width, height), 1.0)]
+
+
+from ferkit.detection import haar as haar  # noqa: E402 - they register themselves
+from ferkit.detection import yunet as yunet  # noqa: E402
