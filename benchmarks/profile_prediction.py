@@ -5,7 +5,6 @@ what is around it. Both networks' operations are counted, and their rates stand 
 the same run. It needs the extra `train`: the products are TensorFlow's, the count is made on the ONNX graph.
 
     python benchmarks/profile_prediction.py SCENES --yunet FILE            # prints
-    python benchmarks/profile_prediction.py SCENES --yunet FILE --write    # and writes docs/performance.md
 """
 
 import argparse
@@ -31,7 +30,7 @@ from ferkit.images import read_image
 from ferkit.model_folder import find as find_model
 from ferkit.model_folder import read_card
 from ferkit.parallel import usable_cores
-from machine_limits import Limits, Meter, about_machine, write_figures
+from machine_limits import Limits, Meter, about_machine
 from picture_stages import ALWAYS, enlarged, one_pass
 
 STILL = (".jpg", ".jpeg", ".png")
@@ -199,7 +198,6 @@ def main() -> None:
     parser.add_argument("scenes", type=Path, help="folder of pictures")
     parser.add_argument("--yunet", type=Path, required=True, help="YuNet's weights")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     os.environ["FERKIT_OFFLINE"] = "1"
     os.environ["FERKIT_YUNET"] = str(options.yunet.resolve())
@@ -210,10 +208,7 @@ def main() -> None:
         f"`python benchmarks/profile_prediction.py SCENES --yunet FILE --rounds {options.rounds}` ({len(scenes)} pictures) on "
         f"{about_machine()}, ONNX Runtime {onnxruntime.__version__}."
     )
-    text = "\n".join([about, "", *profile(scenes, options.yunet, options.rounds)])
-    print(text)
-    if options.write:
-        write_figures("prediction", text)
+    print("\n".join([about, "", *profile(scenes, options.yunet, options.rounds)]))
 
 
 if __name__ == "__main__":
