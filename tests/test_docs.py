@@ -313,7 +313,7 @@ def test_the_file_map_names_every_module():
         pytest.param("docs/training.md", ARCHITECTURES, id="models"),
         pytest.param("docs/training.md", SCHEDULES, id="schedules"),
         pytest.param("docs/evaluation.md", TTA, id="tta"),
-        pytest.param("docs/evaluation.md", DEGRADATIONS, id="degradations"),
+        pytest.param("docs/robustness.md", DEGRADATIONS, id="degradations"),
         pytest.param("docs/recognition.md", DETECTORS, id="detectors"),
         pytest.param("docs/models.md", FORMATS, id="export"),
         pytest.param("docs/recognition.md", SINKS, id="sinks"),
