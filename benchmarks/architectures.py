@@ -19,8 +19,8 @@ import keras
 import numpy as np
 
 import ferkit
-from ferkit.models.registry import ARCHITECTURES
-from ferkit.recipes import RECIPES
+from ferkit.models.architectures import ARCHITECTURES
+from ferkit.training.config import RECIPES
 from kept_rows import KeptRows
 
 INTRODUCTION = """# What each architecture costs

@@ -33,13 +33,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_page import page
-from ferkit.batch import ENGINES, Progress, run
+from ferkit.batch.engines import ENGINES
 from ferkit.batch.listing import list_references
 from ferkit.batch.plan import write_plan
+from ferkit.batch.running import Progress, run
 from ferkit.batch.storage import open_storage
-from ferkit.export.faces import real_looking_faces
-from ferkit.images import FaceInput
-from ferkit.listing import PICTURE_SUFFIXES
+from ferkit.models.export_formats import real_looking_faces
+from ferkit.sources.images import FaceInput
+from ferkit.sources.listing import PICTURE_SUFFIXES
 from flat_memory import make_pictures
 from machine_limits import processor_name
 

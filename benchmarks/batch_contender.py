@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 
 import cv2
 
-from ferkit import EmotionClassifier, EmotionRecognizer
-from ferkit.cropping import cut_face
-from ferkit.detection import DETECTORS
-from ferkit.images import read_image
-from ferkit.parallel import limit_cores
+from ferkit._support.parallel import limit_cores
+from ferkit.detection.crops import cut_face
+from ferkit.detection.detectors import DETECTORS
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.sources.images import read_image
 
 Contender = Callable[[Sequence[str]], int]
 

@@ -9,9 +9,9 @@ and by how much at most. Why `ferkit batch` always sends 32 faces, black ones am
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.batch.work import BATCH_FACES
-from ferkit.classifier import EmotionClassifier
-from ferkit.model_folder import PACKAGED
+from ferkit.batch.worker import BATCH_FACES
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.model_folder import PACKAGED
 
 _SIZES = (1, 2, 3, 4, 5, 7, 8, 16, 31, 64)
 

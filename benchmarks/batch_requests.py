@@ -27,10 +27,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from ferkit.batch import run
-from ferkit.export.faces import real_looking_faces
-from ferkit.images import FaceInput
-from ferkit.summaries import summarize
+from ferkit.batch.running import run
+from ferkit.batch.summary import summarize
+from ferkit.models.export_formats import real_looking_faces
+from ferkit.sources.images import FaceInput
 
 _PICTURES, _FEW, _MANY = 120, 4, 12
 _FACE = FaceInput(height=48, width=48, channels=3, margin=0.0, align=False)

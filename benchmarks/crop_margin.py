@@ -25,11 +25,11 @@ import numpy.typing as npt
 import PIL.Image
 
 import ferkit
-from ferkit.cropping import cut_face
-from ferkit.detection import FaceDetector, load_detector
-from ferkit.images import FaceInput, RgbImage, read_image
-from ferkit.metrics import wilson_interval
+from ferkit.detection.crops import cut_face
+from ferkit.detection.detectors import FaceDetector, load_detector
+from ferkit.evaluation.metrics import wilson_interval
 from ferkit.results import Box, Face
+from ferkit.sources.images import FaceInput, RgbImage, read_image
 
 Cuts = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

@@ -64,7 +64,7 @@ def tutorial_fromstring(path: str) -> tuple[int, ...]:
 
 def ferkit_cold(path: str) -> tuple[int, ...]:
     """ferkit.load_dataset, nothing in the cache; duplicates and conflicts found as well"""
-    from ferkit.datasets import load_dataset
+    from ferkit.data.loading import load_dataset
 
     return (sum(len(one) for one in load_dataset(path).splits.values()), 48, 48, 1)
 

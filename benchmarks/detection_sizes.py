@@ -22,9 +22,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ferkit.detection import FaceDetector, YunetDetector, load_detector, yunet_file
-from ferkit.images import RgbImage, read_image
+from ferkit.detection import yunet_file
+from ferkit.detection.detectors import FaceDetector, load_detector
+from ferkit.detection.yunet import YunetDetector
 from ferkit.results import Box, Face
+from ferkit.sources.images import RgbImage, read_image
 
 # 0.3, 2, 12, 48 and 100 megapixels.
 PICTURES = ((640, 480), (1600, 1200), (4000, 3000), (8000, 6000), (11_600, 8_700))

@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 import ferkit
-from ferkit.datasets.table import pixel_prints
-from ferkit.explain import Method, Occlusion, open_method
-from ferkit.explain.grad_cam import GradCam
+from ferkit.data.records import pixel_prints
+from ferkit.evaluation import Method, Occlusion, open_method
+from ferkit.evaluation.explanation_methods import GradCam
 
 Faces = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]

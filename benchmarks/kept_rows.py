@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ferkit.files import write_atomically
+from ferkit._support.files import write_atomically
 
 
 class KeptRows:

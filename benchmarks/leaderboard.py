@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 import ferkit
-from ferkit import metrics, model_folder
-from ferkit.engines import onnx_network
-from ferkit.evaluation import Report, measure
-from ferkit.files import write_atomically
-from ferkit.images import FaceInput
-from ferkit.tta import TTA
+from ferkit._support.files import write_atomically
+from ferkit.evaluation.report import Report, measure
+from ferkit.models import apply_temperature, fit_temperature, model_folder
+from ferkit.models.engines import onnx_network
+from ferkit.models.tta import TTA
+from ferkit.sources.images import FaceInput
 from leaderboard_page import page
 from training_command import Training, folder_name
 
@@ -114,7 +114,7 @@ def measured_run(model: str, answers: Answers, split: str, timed: bool) -> dict[
     card, path = classifier.card, model_folder.find(model)
     name = folder_name(Path(model))
     plain = answers.of(model, split)
-    hot = metrics.apply_temperature(plain.probabilities, 1 / classifier.temperature)
+    hot = apply_temperature(plain.probabilities, 1 / classifier.temperature)
     uncalibrated = measure(hot, plain.faces, model="", seconds=0)
     training = Training.of(card, name)
     sitting = (card["training"].get("sittings") or [{}])[0]
@@ -172,7 +172,7 @@ def served(onnx_file: Path, faces: Any, timed: bool) -> dict[str, Any] | None:
 def measured_ensemble(name: str, members: list[str], answers: Answers, split: str) -> dict[str, Any]:
     """Temperature as for single models: fitted on the validation split."""
     held_out = together([answers.of(one, "val") for one in members])
-    temperature = metrics.fit_temperature(held_out.probabilities, held_out.faces.labels)
+    temperature = fit_temperature(held_out.probabilities, held_out.faces.labels)
     asked = [answers.of(one, split) for one in members]
     views = {tta: together([answers.of(one, split, tta) for one in members]) for tta in TTA}
     return {

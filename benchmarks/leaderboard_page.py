@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ferkit import model_folder
-from ferkit.metrics import wilson_interval
-from ferkit.tta import TTA
+from ferkit.evaluation.metrics import wilson_interval
+from ferkit.models import model_folder
+from ferkit.models.tta import TTA
 
 Record = dict[str, Any]
 
@@ -19,7 +19,7 @@ Human agreement on the labels of FER-2013 is 65 +- 5 % (Goodfellow et al. 2013).
 
 The model that the package carries as `default` is marked; `default-int8` is the same row in eight bits. The packaged
 `voters` answers what most of ten people would say, which is another question than that of these rows, and has its figures
-in [its own card](../src/ferkit/default_model/VOTERS.md).
+in [its own card](../src/ferkit/models/packaged/VOTERS.md).
 """
 
 # What the reader of a split must know about it.

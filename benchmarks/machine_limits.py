@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ferkit.parallel import usable_cores
+from ferkit._support.parallel import usable_cores
 
 _MATRIX = 2048
 # Far more than caches hold.

@@ -19,10 +19,9 @@ import keras
 import numpy as np
 
 import ferkit
-from ferkit.models.registry import architecture
-from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.settings import as_options
-from ferkit.training import train
+from ferkit.models.architectures import architecture
+from ferkit.training.config import RECIPES, TrainConfig, as_options
+from ferkit.training.loop import train
 from ferkit.training.step import LABELS_HEAD
 from kept_rows import KeptRows
 from machine_limits import processor_name

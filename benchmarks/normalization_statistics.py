@@ -1,6 +1,6 @@
 """What batch normalisation's running statistics cost: a run's states as trained, and with statistics of clean faces.
 
-No weight is changed; see `ferkit.models.statistics`. The best epoch was chosen among all, so its statistics happen to
+No weight is changed; see `ferkit.models.layers`. The best epoch was chosen among all, so its statistics happen to
 fit; the last epoch is an epoch like any other.
 
     python benchmarks/normalization_statistics.py fer2013.csv.gz runs/tutorial
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import ferkit
-from ferkit import evaluation
-from ferkit.classifier import EmotionClassifier, keras_network
-from ferkit.models.statistics import recalibrate_normalization
-from ferkit.training import checkpoints
+from ferkit.evaluation import report as evaluation
+from ferkit.models import EmotionClassifier, keras_network
+from ferkit.models.layers import recalibrate_normalization
+from ferkit.training import run_folder as checkpoints
 from ferkit.training.step import compiled_model, untrained_network
 
 

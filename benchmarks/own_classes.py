@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import ferkit
-from ferkit.recipes import RECIPES
+from ferkit.training.config import RECIPES
 
 CLASSES = {"happy": "positive", "neutral": "calm", **dict.fromkeys(("angry", "disgust", "fear", "sad"), "negative")}
 

@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from ferkit.classifier import EmotionClassifier
-from ferkit.cropping import cut_face
-from ferkit.datasets import load_dataset
-from ferkit.detection import load_detector
-from ferkit.drawing import annotate
-from ferkit.images import RgbImage, read_image
+from ferkit.data.loading import load_dataset
+from ferkit.detection.crops import cut_face
+from ferkit.detection.detectors import load_detector
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.render.drawing import annotate
+from ferkit.render.sinks import SINKS, AnnotatedPictures
 from ferkit.results import Face, FaceEmotion, PictureResult
-from ferkit.sinks import SINKS, AnnotatedPictures
+from ferkit.sources.images import RgbImage, read_image
 
 # Shares are of these; annotated pictures are made only on request, and come on top.
 ALWAYS = ("decode", "detect", "crop", "classify", "csv")

@@ -24,12 +24,12 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from ferkit.classifier import EmotionClassifier
+from ferkit._support.parallel import usable_cores
 from ferkit.detection.yunet import YunetDetector
-from ferkit.images import read_image
-from ferkit.model_folder import find as find_model
-from ferkit.model_folder import read_card
-from ferkit.parallel import usable_cores
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.model_folder import find as find_model
+from ferkit.models.model_folder import read_card
+from ferkit.sources.images import read_image
 from machine_limits import Limits, Meter, about_machine
 from picture_stages import ALWAYS, enlarged, one_pass
 

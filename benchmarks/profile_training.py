@@ -24,17 +24,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ferkit.augmentation import augmenter
-from ferkit.averaging import averaged
-from ferkit.datasets import load_dataset
-from ferkit.datasets.records import FaceSet
+from ferkit.data.loading import load_dataset
+from ferkit.data.records import FaceSet
 from ferkit.labels import EMOTIONS
-from ferkit.models.kernels import use_fused_normalization
-from ferkit.models.size import multiply_adds
-from ferkit.models.statistics import recalibrate_normalization
-from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.training import checkpoints
-from ferkit.training.step import batches_of, compiled_model, untrained_network
+from ferkit.models.architectures import multiply_adds
+from ferkit.models.layers import recalibrate_normalization, use_fused_normalization
+from ferkit.training import run_folder as checkpoints
+from ferkit.training.augmentation import augmenter
+from ferkit.training.config import RECIPES, TrainConfig
+from ferkit.training.step import averaged, batches_of, compiled_model, untrained_network
 from ferkit.training.targets import training_targets
 from machine_limits import Limits, Meter, about_machine
 

@@ -20,7 +20,7 @@ import numpy as np
 import PIL.Image
 import pyarrow.parquet as pq
 
-from ferkit.batch import BatchSummary, Progress, run
+from ferkit.batch.running import BatchSummary, Progress, run
 
 NODES = 3
 

@@ -16,7 +16,7 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from ferkit import model_folder
+from ferkit.models import model_folder
 from ferkit.training.run_folder import CONFIG_FILE
 
 ROWS = Path(__file__).with_name("leaderboard.json")

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ferkit.audit.robustness import Level, Robustness
-from ferkit.audit.robustness_page import plot
+from ferkit.evaluation.robustness import Level, Robustness
+from ferkit.evaluation.sections import plot
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from ferkit.datasets import load_dataset
-from ferkit.export.faces import EIGENFACES, stored_faces
-from ferkit.files import write_atomically
-from ferkit.images import FaceInput
+from ferkit._support.files import write_atomically
+from ferkit.data.loading import load_dataset
+from ferkit.models.export_formats import EIGENFACES, stored_faces
+from ferkit.sources.images import FaceInput
 
 COMPONENTS = 60
 

@@ -3,7 +3,7 @@
     python benchmarks/serve_faults.py
 
 Prints a line for each fault and for what was open and held before and after; exit code 1 where something is amiss. What
-happens in the page (a camera unplugged, a server gone) is in tests/test_web_page.py.
+happens in the page (a camera unplugged, a server gone) is in tests/serve/test_web_page.py.
 """
 
 import asyncio

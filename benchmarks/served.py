@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.images import read_image
-from ferkit.samples import sample_picture
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import read_image
 
 WIDTH, HEIGHT = 640, 360
 Pixels = npt.NDArray[np.uint8]

@@ -31,11 +31,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit import model_folder
-from ferkit.classifier import EmotionClassifier
-from ferkit.engines import open_keras
-from ferkit.export import export, open_network
-from ferkit.export.faces import real_looking_faces
+from ferkit.models import model_folder
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.engines import open_keras
+from ferkit.models.export_formats import real_looking_faces
+from ferkit.models.exporting import export, open_network
 
 BATCHES = (1, 32, 256)
 ONNX, INT8, LITERT = "ferkit, ONNX", "ferkit, ONNX int8", "ferkit, LiteRT"

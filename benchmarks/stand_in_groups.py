@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.datasets import load_dataset
-from ferkit.files import write_atomically
+from ferkit._support.files import write_atomically
+from ferkit.data.loading import load_dataset
 
 
 def main() -> None:

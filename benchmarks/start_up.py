@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SAMPLE = Path(__file__).parents[1] / "src/ferkit/samples/astronaut.jpg"
+SAMPLE = Path(__file__).parents[1] / "src/ferkit/models/packaged/astronaut.jpg"
 FERKIT = str(Path(sys.executable).with_name("ferkit"))
 # What is started, and the seconds that it may take; None for yardsticks.
 GOALS: dict[str, float | None] = {

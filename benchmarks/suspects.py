@@ -15,11 +15,9 @@ from pathlib import Path
 import numpy as np
 
 import ferkit
-from ferkit.audit.folds import RECIPE, Plan, out_of_fold
-from ferkit.audit.suspects import Suspects, find_suspects, label_margins
-from ferkit.datasets import FaceSet
-from ferkit.datasets.table import pixel_prints
-from ferkit.metrics import wilson_interval
+from ferkit.data.records import FaceSet, pixel_prints
+from ferkit.evaluation.metrics import wilson_interval
+from ferkit.training.label_issues import RECIPE, Plan, Suspects, find_suspects, label_margins, out_of_fold
 from methods import BASE
 
 COUNTS = (50, 100, 250, 500, 1000, 2500, 5000)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferkit.recipes import RECIPES, TrainConfig
-from ferkit.settings import as_options
+from ferkit.training.config import RECIPES, TrainConfig, as_options
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.augmentation import Augmentation
-from ferkit.datasets import load_dataset
-from ferkit.datasets.records import FaceSet
+from ferkit.data.loading import load_dataset
+from ferkit.data.records import FaceSet
 from ferkit.labels import EMOTIONS
-from ferkit.recipes import RECIPES
+from ferkit.training.augmentation import Augmentation
+from ferkit.training.config import RECIPES
 from ferkit.training.step import batches_of, compiled_model, untrained_network
 from ferkit.training.targets import training_targets
 

@@ -31,8 +31,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.images import read_image
-from ferkit.samples import sample_picture
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import read_image
 from ferkit.video.clip import ClipWriter
 
 WORKER = Path(__file__).parent / "peers" / "video_worker.py"
@@ -100,8 +100,10 @@ def run(contender: str, cores: int, clip: Path, python: str) -> Figures:
 
 def stages(clip: Path, detector: str) -> dict[str, float]:
     """Milliseconds of processor per frame by stage, on whatever cores there are."""
-    from ferkit import EmotionRecognizer, analyze_video, following
-    from ferkit.video import stream
+    from ferkit import video as following
+    from ferkit.recognizer import EmotionRecognizer
+    from ferkit.video import frames as stream
+    from ferkit.video.analysis import analyze_video
     from ferkit.video.overlay import Overlay
 
     spent: dict[str, float] = {}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import PIL.Image
 
-from ferkit.cropping import cut_face
-from ferkit.drawing import annotate
-from ferkit.files import write_encoded
-from ferkit.plots import probability_bars
+from ferkit._support.files import write_encoded
+from ferkit.detection.crops import cut_face
+from ferkit.evaluation.figures import probability_bars
+from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.samples import sample_picture
+from ferkit.render.drawing import annotate
 
 picture = Path(sys.argv[1]) if len(sys.argv) > 1 else sample_picture()
 folder = Path("demo")

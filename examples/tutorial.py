@@ -6,10 +6,10 @@ Run it in a folder with `fer2013.csv` and `photo.jpg`: `python tutorial.py`. It 
 from pathlib import Path
 
 import ferkit
-from ferkit.augmentation import Augmentation
-from ferkit.export import export
-from ferkit.models.transfer import freeze_base, thaw
-from ferkit.recipes import RECIPES
+from ferkit.models.exporting import export
+from ferkit.models.pretrained import freeze_base, thaw
+from ferkit.training.augmentation import Augmentation
+from ferkit.training.config import RECIPES
 
 # 1. Load the data
 dataset = ferkit.load_dataset("fer2013.csv", split="random")

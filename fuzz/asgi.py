@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from unittest import mock
 
-from ferkit.web import Settings, create_app
-from ferkit.web.settings import Limits
-from ferkit.web.workers import Workers
+from ferkit.serve.app import create_app
+from ferkit.serve.server import Workers
+from ferkit.serve.settings import Limits, Settings
 from web import fast_recognizer
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ class _AtOnce(Workers):
 
 @functools.cache
 def application(name: str) -> Any:
-    with mock.patch("ferkit.web.app.Workers", _AtOnce):
+    with mock.patch("ferkit.serve.app.Workers", _AtOnce):
         return create_app(fast_recognizer(), SETTINGS[name])
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 # An input of a few kilobytes is worth neither.
 MOST_MEGABYTES, MOST_SECONDS = 256, 5
 

@@ -148,7 +148,7 @@ def still_failing(name: str, paths: list[Path]) -> int:
     """How many of the inputs that once made trouble still do: tried in a process, in another one after a crash or a hang."""
     failing, left = 0, list(paths)
     while left:
-        words = [sys.executable, "-c", _AGAIN, str(ROOT), str(ROOT / "tests"), name, *map(str, left)]
+        words = [sys.executable, "-c", _AGAIN, str(ROOT), str(ROOT / "tests" / "helpers"), name, *map(str, left)]
         try:
             done = subprocess.run(words, cwd=ROOT, capture_output=True, timeout=300, check=False)  # noqa: S603 - likewise
             said = done.stdout.decode()

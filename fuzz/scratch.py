@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ferkit.datasets.table import Reading
+from ferkit.data.records import Reading
 from fuzz.judge import Finding
 
 PLACE = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())  # noqa: S108 - as memory

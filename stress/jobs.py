@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from whole import is_draft
 
-from ferkit.classifier import EmotionClassifier
-from ferkit.export.faces import stored_faces
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.export_formats import stored_faces
 
 _HERE = Path(__file__).parent
 _PATIENCE_S = 300

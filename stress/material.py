@@ -8,10 +8,10 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageEnhance
 
-from ferkit.datasets import load_dataset
-from ferkit.export.faces import stored_faces
-from ferkit.images import FaceInput
-from ferkit.samples import sample_picture
+from ferkit.data.loading import load_dataset
+from ferkit.models.export_formats import stored_faces
+from ferkit.models.samples import sample_picture
+from ferkit.sources.images import FaceInput
 
 TRAINING, HELD_OUT = 448, 224
 PICTURES = 48

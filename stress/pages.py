@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferkit.files import write_atomically
-from ferkit.model_folder import git_commit
+from ferkit._support.files import write_atomically
+from ferkit.models.model_folder import git_commit
 
 if TYPE_CHECKING:
     from kill import Kill

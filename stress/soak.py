@@ -32,7 +32,7 @@ import websockets
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import pages
 
-from ferkit.plots.style import LIGHT, new_figure, save, style_axes
+from ferkit.render.style import LIGHT, new_figure, save, style_axes
 from serve_faults import bomb, is_well, leaves_in_mid_frame, settled
 from served import Served, as_jpeg, camera_frames, serving
 

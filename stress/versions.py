@@ -1,6 +1,6 @@
 """Do the lowest and the highest versions that pyproject.toml allows pass the tests, on each Python that is here?
 
-    python stress/versions.py --python 3.13 [--resolution lowest-direct|highest] [-- tests/test_export.py ...]
+    python stress/versions.py --python 3.13 [--resolution lowest-direct|highest] [-- tests/models/test_export.py ...]
 
 Makes a clone of what is committed and an environment of its own in a temporary folder, with all extras, and runs the
 tests that are not marked slow or shared; what stands behind -- goes to pytest. Needs uv, and some 3 GB of room.

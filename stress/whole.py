@@ -13,9 +13,9 @@ import onnxruntime
 import PIL.Image
 import pyarrow.parquet as pq
 
-from ferkit.model_folder import sha256
+from ferkit.models.model_folder import sha256
 
-# `.name.0123abcd.suffix` of `ferkit.files`, and `.name.suffix.4711` of the markers of a batch job.
+# `.name.0123abcd.suffix` of `ferkit._support.files`, and `.name.suffix.4711` of the markers of a batch job.
 _DRAFT = re.compile(r"^\..+(\.[0-9a-f]{8}(\.[^.]*)?|\.\d+)$")
 
 

@@ -41,8 +41,8 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def no_serving_copy(monkeypatch):
     """Runs leave model.onnx out, as where TensorFlow is missing: for tests that look at something else, in half the time."""
-    from ferkit import export
     from ferkit.errors import ModelError
+    from ferkit.models import exporting as export
 
     def refuse(*_):
         raise ModelError("left out by the test")

@@ -18,13 +18,14 @@ from typing import Any
 import onnx
 from ship_model import CHOSEN, VOTERS_CARD
 
-from ferkit import model_card, model_folder
+from ferkit._support.files import write_atomically
 from ferkit.errors import ModelError
-from ferkit.export.formats import FIGURES
-from ferkit.files import write_atomically
-from ferkit.model_files import CARD_KEY, card_text
+from ferkit.evaluation import model_card
+from ferkit.models import model_folder
+from ferkit.models.export_formats import FIGURES
+from ferkit.models.model_files import CARD_KEY, card_text
 
-TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
+TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "models" / "packaged"
 
 
 def main() -> None:

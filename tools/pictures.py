@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from ferkit.classifier import EmotionClassifier
-from ferkit.cropping import cut_face, resize_face
-from ferkit.explain import explain
-from ferkit.files import write_encoded
-from ferkit.images import read_image
-from ferkit.plots import probability_bars, training_curves
+from ferkit._support.files import write_encoded
+from ferkit.detection.crops import cut_face, resize_face
+from ferkit.evaluation.explanation import explain
+from ferkit.evaluation.figures import probability_bars, training_curves
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
-from ferkit.samples import sample_picture
+from ferkit.sources.images import read_image
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"

@@ -13,9 +13,9 @@ from typing import Any
 
 import typer
 
+from ferkit._support.files import write_atomically
 from ferkit.cli import app
-from ferkit.files import write_atomically
-from ferkit.recipes import RECIPES
+from ferkit.training.config import RECIPES
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 OWNER = "<!-- Written by tools/reference.py; change the code instead. -->"

@@ -15,11 +15,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ferkit import model_card, model_folder
-from ferkit.export import export, open_network, to_onnx
-from ferkit.images import FaceInput
+from ferkit.evaluation import model_card
+from ferkit.models import model_folder
+from ferkit.models.exporting import export, open_network, to_onnx
+from ferkit.sources.images import FaceInput
 
-TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "default_model"
+TARGET = Path(__file__).parents[1] / "src" / "ferkit" / "models" / "packaged"
 VOTERS_CARD = "VOTERS.md"
 LICENCE = "Apache-2.0"
 # What the cards say beyond what a run can know of itself.

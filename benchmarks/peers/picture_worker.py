@@ -23,7 +23,7 @@ Recognize = Callable[[Sequence[str]], Iterator[Faces]]
 
 def ferkit_with(detector: str) -> Recognize:
     """The way ferkit is called for many pictures: paths in, results out as they come."""
-    from ferkit import EmotionRecognizer
+    from ferkit.recognizer import EmotionRecognizer
 
     recognizer: Any = EmotionRecognizer(detector=detector)
 

@@ -28,7 +28,8 @@ Work = Callable[[], Seen]
 
 def ferkit_with(detector: str, clip: str, target: str | None = None) -> Work:
     """What `ferkit video` does, with an annotated clip where there is a target."""
-    from ferkit import EmotionRecognizer, analyze_video
+    from ferkit.recognizer import EmotionRecognizer
+    from ferkit.video.analysis import analyze_video
     from ferkit.video.clip import ClipWriter
     from ferkit.video.overlay import Overlay
 
@@ -56,9 +57,9 @@ def plain_loop(clip: str) -> Work:
     """The loop of most tutorials, of ferkit's parts: the Haar cascade on each frame, one face after another."""
     import cv2
 
-    from ferkit import EmotionClassifier
-    from ferkit.cropping import cut_face
-    from ferkit.detection import HaarDetector
+    from ferkit.detection.crops import cut_face
+    from ferkit.detection.haar import HaarDetector
+    from ferkit.models.classifier import EmotionClassifier
 
     classifier, detect = EmotionClassifier.load(), HaarDetector()
 

@@ -5,9 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
-from ferkit import model_files, model_folder
-from ferkit.classifier import EmotionClassifier
-from ferkit.model_card import text_of
+from ferkit.evaluation.model_card import text_of
+from ferkit.models import model_files, model_folder
+from ferkit.models.classifier import EmotionClassifier
 from fuzz.judge import Choices, Finding, refusals_allowed
 from fuzz.scratch import folder
 from onnx_files import tiny_onnx
@@ -22,7 +22,7 @@ LEAST = {"classes": ["a", "b"], "face_input": {"height": 4, "width": 4}, "temper
 
 
 def seeds() -> dict[str, bytes]:
-    whole = json.loads((Path(model_folder.__file__).parent / "default_model" / "card.json").read_text("utf-8"))
+    whole = json.loads((Path(model_folder.__file__).parent / "packaged" / "card.json").read_text("utf-8"))
     short = {**whole, "classes": ["a", "b"], "face_input": LEAST["face_input"]}
     cards = {
         "least": LEAST,

@@ -7,11 +7,11 @@ import lzma
 from collections.abc import Callable
 
 from dataset_files import HEADER, random_faces, row
-from ferkit.datasets.loading import load_table
-from ferkit.datasets.pictures import Shaper
-from ferkit.datasets.readers import read_source
-from ferkit.datasets.table import FaceTable
-from ferkit.datasets.votes import join_votes
+from ferkit.data.loading import load_table
+from ferkit.data.pictures import Shaper
+from ferkit.data.readers import read_source
+from ferkit.data.records import FaceTable
+from ferkit.data.votes import join_votes
 from fuzz.judge import Choices, Finding, refusals_allowed
 from fuzz.scratch import scratch, tabled
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ferkit import model_files
-from ferkit.classifier import EmotionClassifier
+from ferkit.models import model_files
+from ferkit.models.classifier import EmotionClassifier
 from fuzz.judge import Choices, Finding, refusals_allowed
 from fuzz.scratch import scratch
 from onnx_files import tiny_onnx

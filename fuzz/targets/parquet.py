@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from dataset_files import png, random_faces
 from ferkit.batch.containers import list_container
 from ferkit.batch.reading import entries
-from ferkit.datasets.pictures import Shaper
-from ferkit.datasets.readers import read_source
+from ferkit.data.pictures import Shaper
+from ferkit.data.readers import read_source
 from fuzz.judge import Choices, Finding, check_message, refusals_allowed
 from fuzz.scratch import scratch, tabled
 

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 
 import pictures as made
-from ferkit import images
+from ferkit.sources import images
 from fuzz.judge import Choices, Finding, refusals_allowed
 
 WORDS = (b"IHDR", b"IDAT", b"tRNS", b"PLTE", b"eXIf", b"acTL", b"iCCP", b"II*\0", b"MM\0*", b"\xff\xd8", b"\xff\xda",

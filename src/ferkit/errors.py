@@ -2,6 +2,8 @@
 
 Every message says what came, what was expected and what to do. The command line prints it as one line and leaves with
 `exit_code`; Python users catch `FerkitError`, which is a `ValueError`.
+
+Counts in words, as every message has them.
 """
 
 # Names, paths and what libraries say go into messages, and may come from a stranger.
@@ -67,3 +69,12 @@ class ClusterError(FerkitError):
 
 class MissingDependencyError(FerkitError, ImportError):
     """An optional part that is not installed; the message names the extra to install."""
+
+
+def count(number: int, thing: str) -> str:
+    """`1 picture`, `2,000 pictures`.
+
+    >>> count(1, "face"), count(2000, "face")
+    ('1 face', '2,000 faces')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

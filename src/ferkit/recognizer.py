@@ -6,20 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ferkit import tta as augmented
-from ferkit.classifier import EmotionClassifier
-from ferkit.cropping import cut_face
-from ferkit.detection import AutoDetector, FaceDetector, checked_faces, load_detector
+from ferkit._support.parallel import ordered_map, usable_cores
+from ferkit.detection import AutoDetector, FaceDetector, checked_faces, cut_face, load_detector
 from ferkit.errors import ImageError, UsageError
-from ferkit.images import FaceInput, RgbImage, read_image
-from ferkit.parallel import ordered_map, usable_cores
+from ferkit.models import Classifier, EmotionClassifier
+from ferkit.models import tta as augmented
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import Source, expand_sources, is_many, name_of, one_or_many
+from ferkit.sources import FaceInput, RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
@@ -30,27 +28,15 @@ _WAITING_BYTES = 1 << 28
 _WAITING_SECONDS = 0.5
 
 
-class Classifier(Protocol):
-    """What the recognizer needs of a classifier; `EmotionClassifier` is one."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-    @property
-    def face_input(self) -> FaceInput: ...
-
-    def predict_proba(self, faces: npt.NDArray[np.uint8], /) -> npt.NDArray[np.floating[Any]]: ...
-
-
 class EmotionRecognizer:
     """Recognises the perceived emotion of every face in a picture. Several threads may share a recognizer.
 
     Args:
         model: "default", a model folder or file, or a classifier, such as a `ferkit.Ensemble`.
-        detector: a name from `ferkit.detection.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
+        detector: a name from `ferkit.detection.detectors.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
             is called from one thread at a time.
         min_confidence: below it a face is labelled `uncertain`.
-        tta: a test-time augmentation of `ferkit.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
+        tta: a test-time augmentation of `ferkit.models.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
         threads: how many pictures are decoded and searched at once; None takes all cores.
 
     Example:

@@ -1,14 +1,19 @@
-"""What recognition returns: boxes, faces, emotions, pictures. Frozen records that check themselves."""
+"""What recognition returns: boxes, faces, emotions, pictures. Frozen records that check themselves.
+
+Results as rows: the one owner of what a table of faces looks like, in files and in data frames.
+
+Results as the objects of other libraries: pandas and supervision, each imported when it is asked for.
+"""
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.errors import FerkitError
+from ferkit.errors import FerkitError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,19 +238,15 @@ class PictureResult:
         }
 
     def to_pandas(self) -> "pd.DataFrame":
-        """A data frame with a row per face and the columns of `ferkit predict --csv`; see `ferkit.interchange`."""
-        from ferkit.interchange import to_pandas
-
+        """A data frame with a row per face and the columns of `ferkit predict --csv`; see `ferkit.results`."""
         return to_pandas([self])
 
     def to_supervision(self) -> "sv.Detections":
-        """The faces as `supervision.Detections`; see `ferkit.interchange` for what is where. Needs supervision."""
-        from ferkit.interchange import to_supervision
-
+        """The faces as `supervision.Detections`; see `ferkit.results` for what is where. Needs supervision."""
         return to_supervision(self)
 
     def _repr_html_(self) -> str:
-        from ferkit.notebook import picture_html
+        from ferkit.render import picture_html
 
         return picture_html(self)
 
@@ -277,12 +278,10 @@ class Results(list[PictureResult]):
 
     def to_pandas(self) -> "pd.DataFrame":
         """A data frame with a row per face and the columns of `ferkit predict --csv`."""
-        from ferkit.interchange import to_pandas
-
         return to_pandas(self, self.classes)
 
     def _repr_html_(self) -> str:
-        from ferkit.notebook import pictures_html
+        from ferkit.render import pictures_html
 
         return pictures_html(self)
 
@@ -297,3 +296,106 @@ def _number(name: str, value: float) -> float:
 
 def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+Row: TypeAlias = Mapping[str, str | int | float | None]
+
+# What says where a face is from: in pictures their source. Videos have more keys, and the same columns after them.
+PICTURE_KEYS: Mapping[str, type] = {"source": str}
+VIDEO_KEYS: Mapping[str, type] = {"source": str, "time_s": float, "frame": int, "track": int}
+_FACE_COLUMNS: Mapping[str, type] = {
+    "x1": int,
+    "y1": int,
+    "x2": int,
+    "y2": int,
+    "detection_score": float,
+    "label": str,
+    "confidence": float,
+}
+
+
+def table_columns(
+    classes: Sequence[str], keys: Mapping[str, type] = PICTURE_KEYS, more: Sequence[str] = ()
+) -> dict[str, type]:
+    """Columns of every table of faces, in order, with their types.
+
+    keys: stand before those of a face. more: numbers that stand behind all else.
+    """
+    columns = {**keys, **_FACE_COLUMNS, **dict.fromkeys(classes, float), "error": str, **dict.fromkeys(more, float)}
+    if len(columns) != len(keys) + len(_FACE_COLUMNS) + len(classes) + 1 + len(more):
+        raise UsageError(f"Classes named like columns cannot go into a table. Received: {', '.join(classes)}.")
+    return columns
+
+
+def raw_columns(classes: Sequence[str]) -> list[str]:
+    """Columns of the probabilities before smoothing, which tables of videos have behind all others."""
+    return [f"raw_{name}" for name in classes]
+
+
+def face_columns(face: FaceEmotion) -> dict[str, str | int | float | None]:
+    """What the columns of one face hold."""
+    found = face.to_dict()
+    x1, y1, x2, y2 = found.pop("box")
+    probabilities = found.pop("probabilities")
+    return {"x1": x1, "y1": y1, "x2": x2, "y2": y2, **found, **probabilities}
+
+
+def face_rows(result: PictureResult) -> Iterator[Row]:
+    """A row per face; a picture without a face, or with an error, has one row with an empty label."""
+    for face in result:
+        yield {"source": result.source, **face_columns(face)}
+    if not result.faces:
+        yield {"source": result.source, "label": "", "error": result.error}
+
+
+# Int32, not int32: a picture without a face has no box.
+_DTYPES: dict[type, str] = {str: "string", int: "Int32", float: "float64"}
+
+
+def to_pandas(results: Iterable[PictureResult], classes: Sequence[str] = ()) -> "pd.DataFrame":
+    """A row per face with the columns of every table of faces; a picture without a face has one with an empty label.
+
+    classes: those of the model, for where no result has any; else the columns are the classes of the results.
+
+    Columns are typed also where there is no row: text is `string`, boxes are `Int32`, shares are `float64`.
+    Raises `MissingDependencyError` without pandas.
+    """
+    try:
+        import pandas as pd
+    except ImportError as problem:
+        raise MissingDependencyError("to_pandas needs pandas: pip install pandas") from problem
+    kept = list(results)
+    columns = table_columns(list(dict.fromkeys(name for result in kept for name in result.classes)) or classes)
+    rows = [row for result in kept for row in face_rows(result)]
+    return pd.DataFrame(
+        {name: pd.array([row.get(name) for row in rows], _DTYPES[kind]) for name, kind in columns.items()}
+    )
+
+
+def to_supervision(result: PictureResult) -> "sv.Detections":
+    """The faces as `supervision.Detections`, for its annotators, trackers, zones and sinks.
+
+    xyxy: float32 (N, 4). confidence: float32 (N,), the detection score, for that is what trackers and filters of
+    overlaps weigh boxes by. class_id: int (N,), place in `result.classes`; `uncertain` comes after the last of them.
+    data: `class_name` (N,), the label; `emotion_confidence` float32 (N,); `probabilities` float32 (N, classes), columns
+    in the order of `result.classes`.
+
+    Raises `MissingDependencyError` without supervision.
+    """
+    try:
+        import supervision as sv
+    except ImportError as problem:
+        raise MissingDependencyError("to_supervision needs supervision: pip install 'ferkit[supervision]'") from problem
+    names, faces = [*result.classes, UNCERTAIN], result.faces
+    probabilities = [list(face.probabilities.values()) for face in faces]
+    return sv.Detections(
+        xyxy=np.array([face.box.to_list() for face in faces], np.float32).reshape(-1, 4),
+        confidence=np.array([face.detection_score for face in faces], np.float32),
+        class_id=np.array([names.index(face.label) for face in faces], int),
+        data={
+            "class_name": np.array([face.label for face in faces], np.str_),
+            "emotion_confidence": np.array([face.confidence for face in faces], np.float32),
+            # Not -1: of nobody's probabilities numpy cannot tell how many rows there are.
+            "probabilities": np.array(probabilities, np.float32).reshape(len(faces), len(result.classes)),
+        },
+    )

@@ -1,9 +1,5 @@
-"""Millions of pictures: a job that is cut into parts, done by many workers, and goes on where it was killed."""
+"""Millions of images: a job cut into shards, done by many workers, resumable; and summaries of its tables."""
 
-from ferkit.batch.engines import ENGINES, Engine
-from ferkit.batch.job import Job
-from ferkit.batch.running import BatchSummary, Progress, run
-from ferkit.batch.settings import Settings
-from ferkit.batch.work import PartSummary, PartWorker
+import lazy_loader
 
-__all__ = ["ENGINES", "BatchSummary", "Engine", "Job", "PartSummary", "PartWorker", "Progress", "Settings", "run"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

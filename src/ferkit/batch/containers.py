@@ -12,7 +12,7 @@ from ferkit.batch.parquet import Opened
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, is_address, reason
 from ferkit.batch.tars import is_picture, open_unpacked, tar_pictures, unreadable
-from ferkit.datasets.archives import DAMAGED_HEADER
+from ferkit.data import DAMAGED_HEADER
 from ferkit.errors import DatasetError, FerkitError, one_line
 from ferkit.sources import MAX_COPIED_BYTES
 

@@ -9,14 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
 
+from ferkit._support.download import fetch
+from ferkit._support.parallel import ordered_map
 from ferkit.batch import containers
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import Far, filesystem, is_address, network, reason
-from ferkit.download import fetch
 from ferkit.errors import DatasetError
-from ferkit.listing import PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
-from ferkit.parallel import ordered_map
-from ferkit.sources import MAX_COPIED_BYTES
+from ferkit.sources import MAX_COPIED_BYTES, PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
 
 LIST_SUFFIXES = (".txt", ".lst")
 _WEB = ("http://", "https://")

@@ -9,8 +9,8 @@ import threading
 import traceback
 from typing import Any, BinaryIO
 
-from ferkit.batch.local_engine import READY
-from ferkit.batch.work import PartWorker
+from ferkit.batch.engines import READY
+from ferkit.batch.worker import PartWorker
 from ferkit.errors import FerkitError
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.batch.storage import Far, is_address
-from ferkit.datasets.parquet import refuse_bomb
+from ferkit.data import refuse_bomb
 from ferkit.errors import DatasetError, FerkitError
 
 # In this order: what is asked for first is taken.

@@ -15,11 +15,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ferkit.batch.attempts import begun_parts, pardon
+from ferkit._support.ray_session import ray_session
 from ferkit.batch.job import JOB_FILE, Job
-from ferkit.batch.work import PartSummary, PartWorker
+from ferkit.batch.worker import PartSummary, PartWorker, begun_parts, pardon
 from ferkit.errors import ClusterError, FerkitError, UsageError
-from ferkit.ray_session import ray_session
 
 # Each block costs the driver some milliseconds before the first can begin, so of many parts several share one.
 _BLOCKS = 2000

@@ -12,15 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ferkit._support.download import AddressError, fetch
+from ferkit._support.parallel import ordered_map
 from ferkit.batch import references as kinds
 from ferkit.batch.parquet import Cells
 from ferkit.batch.references import Reference
 from ferkit.batch.storage import filesystem, is_address, network, reason
 from ferkit.batch.tars import Archive, open_unpacked, tar_pictures, unreadable
-from ferkit.datasets.sources import reading
-from ferkit.download import AddressError, fetch
+from ferkit.data import reading
 from ferkit.errors import DatasetError, DownloadError, FerkitError, one_line
-from ferkit.parallel import ordered_map
 from ferkit.sources import MAX_COPIED_BYTES
 
 # Over a network most of the time is waiting, so pictures are asked for before their turn comes: so many at once.

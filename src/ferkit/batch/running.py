@@ -1,21 +1,55 @@
-"""A job from SRC to a whole OUT: planned once, run until nothing is left, told about on the way."""
+"""One driver per OUT: where two ran at once they would do everything twice.
 
+A job from SRC to a whole OUT: planned once, run until nothing is left, told about on the way.
+"""
+
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ferkit.batch.attempts import BEGUN, begun_parts, forget
-from ferkit.batch.claims import claimed
+from ferkit._support.files import blame
+from ferkit._support.parallel import ordered_map
 from ferkit.batch.engines import ENGINES, check_engine
-from ferkit.batch.job import Job, done_parts
-from ferkit.batch.planning import prepare
-from ferkit.batch.settings import Settings
-from ferkit.batch.storage import Storage, absolute, open_storage
-from ferkit.batch.work import PartSummary, summary_of
-from ferkit.errors import UsageError
-from ferkit.parallel import ordered_map
+from ferkit.batch.job import FOLDER, Job, Settings, done_parts
+from ferkit.batch.plan import prepare
+from ferkit.batch.storage import Storage, absolute, is_address, open_storage
+from ferkit.batch.worker import BEGUN, PartSummary, begun_parts, forget, summary_of
+from ferkit.errors import FerkitError, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows: there two drivers write the same rows to the same files, which harms nothing
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def claimed(out: str) -> Iterator[None]:
+    """Keep other drivers from a local OUT as long as the block lasts. What holds it ends with the process, however that
+    ends. Object stores have nothing of the kind: two drivers that find the same plan there write the same rows to the
+    same files; see `ferkit.batch.plan` for two that plan.
+    """
+    if is_address(out) or fcntl is None:
+        yield
+        return
+    path = Path(out) / FOLDER / "lock"
+    with blame(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FerkitError(f"Another run is at work on {out}. Wait for its end, or stop it.") from None
+        except OSError:
+            pass  # a file system that knows no locks
+        yield
+    finally:
+        os.close(descriptor)
+
 
 # Footers of done parts are small and may be far away: so many are asked for at once.
 _THREADS = 8
@@ -92,11 +126,11 @@ def run(
     Args:
         src: folder, glob, archive, Parquet file, list; see `ferkit.batch.listing.list_references`.
         out: a folder of its own, or an address such as s3://bucket/folder.
-        engine: a name of `ferkit.batch.ENGINES`.
+        engine: a name of `ferkit.batch.engines.ENGINES`.
         workers: how many; None takes one per core, of this machine or of the cluster.
         address: of the cluster, for engines that know one.
         progress: told of the job at its start and after every part.
-        **settings: those of `ferkit.batch.Settings`: model, detector, min_confidence, tta, part_size.
+        **settings: those of `ferkit.batch.job.Settings`: model, detector, min_confidence, tta, part_size.
 
     Raises:
         UsageError: other things are in OUT, or a job with other settings. FerkitError: there are no pictures, another

@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from ferkit._support.files import blame, write_atomically
 from ferkit.errors import FerkitError, MissingDependencyError, UsageError
-from ferkit.files import blame, write_atomically
 
 # Which extra, or which package where there is none, knows addresses of a kind.
 _PACKAGES = {"s3": "pip install 'ferkit[s3]'", "s3a": "pip install 'ferkit[s3]'", "gs": "pip install gcsfs",

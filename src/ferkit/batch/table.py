@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from ferkit.batch.storage import Storage, reason
 from ferkit.errors import FerkitError, UsageError
-from ferkit.results import PictureResult
-from ferkit.rows import face_rows, table_columns
-from ferkit.sinks import parquet_schema
+from ferkit.render import parquet_schema
+from ferkit.results import PictureResult, face_rows, table_columns
 
 TAKEN = "taken"
 # Rows that wait as Python objects, which take ten times the memory of a table.

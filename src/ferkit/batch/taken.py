@@ -8,7 +8,7 @@ from typing import IO
 
 import PIL.Image
 
-from ferkit.images import FORMATS
+from ferkit.sources import FORMATS
 
 _EXIF, _TAKEN = 0x8769, 0x9003  # the block of the camera's own facts, and DateTimeOriginal in it
 # In a JPEG the block stands in front of the pixels, after another of 64 KB at most.

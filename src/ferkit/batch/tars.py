@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from ferkit.batch.storage import Far, is_address
-from ferkit.datasets.archives import DAMAGED_HEADER, Finite
-from ferkit.datasets.sources import is_junk, open_file, reading, unpacked
+from ferkit.data import DAMAGED_HEADER, Finite, is_junk, open_file, reading, unpacked
 from ferkit.errors import DatasetError, FerkitError
-from ferkit.listing import PICTURE_SUFFIXES
+from ferkit.sources import PICTURE_SUFFIXES
 
 
 @contextmanager

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, print_json
-from ferkit.cli.recognition import Detector, MinConfidence, Model
-from ferkit.wording import count
+from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.errors import count
 
 if TYPE_CHECKING:
-    from ferkit.batch.running import BatchSummary, Progress
+    from ferkit.batch import BatchSummary
+    from ferkit.batch.running import Progress
 
 # Where nobody watches a bar, in the log of a cluster, a line says how it goes: every so often.
 _LINE_EVERY_S = 60.0
@@ -49,7 +50,7 @@ def batch(
     Example: ferkit batch photos/ emotions/ --workers 8
     """
     from ferkit.batch import run
-    from ferkit.cli.progress import download_bar
+    from ferkit.cli.console import download_bar
     from ferkit.detection import fetch_weights
 
     settings: dict[str, Any] = {

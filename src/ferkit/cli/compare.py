@@ -8,10 +8,9 @@ import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
-from ferkit.cli.training_data import FORMATS
-from ferkit.errors import UsageError
-from ferkit.tta import TTA, help_text
-from ferkit.wording import count
+from ferkit.cli.options import FORMATS
+from ferkit.errors import UsageError, count
+from ferkit.models import TTA, help_text
 
 
 def compare(
@@ -32,12 +31,11 @@ def compare(
 
     Example: ferkit compare default runs/mine fer2013.csv --split PublicTest --report comparison/
     """
-    from ferkit.audit.comparison import check_classes
-    from ferkit.audit.comparison import compare as compare_models
-    from ferkit.audit.comparison_tables import tables
-    from ferkit.classifier import EmotionClassifier
-    from ferkit.datasets import load_dataset
-    from ferkit.datasets.records import TRUTHS
+    from ferkit.data import TRUTHS, load_dataset
+    from ferkit.evaluation import check_classes
+    from ferkit.evaluation import compare as compare_models
+    from ferkit.evaluation.comparison_tables import tables
+    from ferkit.models import EmotionClassifier
 
     # What is wrong with the words is said before minutes of loading.
     if tta is not None:
@@ -61,6 +59,6 @@ def compare(
         output.print(tables(found))
     # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
-        from ferkit.audit.comparison_page import write_page
+        from ferkit.evaluation import write_page
 
         notes.print(f"Report: {write_page(found, report)}", markup=False)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli import suspects as doubts
+from ferkit.cli import label_issues as doubts
 from ferkit.cli.console import notes, output, print_json
-from ferkit.cli.training_data import Data, DropDuplicates, Split
-from ferkit.wording import count
+from ferkit.cli.options import Data, DropDuplicates, Split
+from ferkit.errors import count
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ferkit.datasets import Dataset
+    from ferkit.data import Dataset
 
 # A terminal page of them says enough; --json lists all.
 _SHOWN = 20
@@ -61,10 +61,8 @@ def data(
 
     Example: ferkit data fer2013.csv --suspects 50 --report suspects/
     """
-    from ferkit.cli.progress import reading_bar
-    from ferkit.datasets import load_dataset
-    from ferkit.datasets.contact_sheet import check_target, write_contact_sheet
-    from ferkit.datasets.loading import broken_error
+    from ferkit.cli.console import reading_bar
+    from ferkit.data import broken_error, check_target, load_dataset, write_contact_sheet
 
     wanted = doubts.Wanted(suspects, predictions or (), among, folds_in, folds, epochs, report)
     wanted.check()

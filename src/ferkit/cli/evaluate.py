@@ -1,6 +1,10 @@
-"""`ferkit evaluate`: how good models are on labelled faces."""
+"""What `ferkit evaluate` measures besides the figures where it is asked to: groups of people, degraded pictures.
 
-from collections.abc import Sequence
+`ferkit evaluate`: how good models are on labelled faces.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -8,16 +12,78 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.audits import Audits
-from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar
 from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
-from ferkit.cli.training_data import FORMATS
-from ferkit.errors import UsageError
-from ferkit.tta import TTA, help_text
-from ferkit.wording import count
+from ferkit.cli.options import FORMATS
+from ferkit.errors import UsageError, count
+from ferkit.models import TTA, help_text
 
 if TYPE_CHECKING:
-    from ferkit.evaluation import Addition, Report
+    import numpy as np
+    import numpy.typing as npt
+
+    from ferkit.data import FaceSet
+    from ferkit.evaluation import Addition, GroupTable, Report
+    from ferkit.models import Classifier
+
+
+@dataclass(frozen=True)
+class Audits:
+    """The options as they were given. data: where the faces came from."""
+
+    data: str
+    groups: Path | None
+    columns: Sequence[str]
+    person_column: str | None
+    robustness: bool
+    limit: int | None
+
+    def check(self) -> None:
+        """Say what is wrong with the words before minutes of loading, and whether there is a table."""
+        from ferkit.data import is_there, missing
+
+        if self.columns and self.groups is None:
+            raise UsageError("--group-column names a column of --groups: add --groups FILE.")
+        if self.person_column is not None and self.groups is None:
+            raise UsageError("--person-column names a column of --groups: add --groups FILE.")
+        if self.limit is not None and not self.robustness:
+            raise UsageError(
+                "--limit is for --robustness, which looks at every face dozens of times: add --robustness."
+            )
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be at least 1 face. Received: {self.limit}.")
+        if self.groups is not None and not is_there(self.groups):
+            raise missing(self.groups)
+
+    def join(self, faces: "FaceSet", kept: "npt.NDArray[np.bool_]") -> "GroupTable | None":
+        """The groups of those faces that are kept, before a model looks at them: an error should not cost that time."""
+        if self.groups is None:
+            return None
+        from ferkit.evaluation import join_groups
+
+        return join_groups(self.groups, faces, self.data, self.columns, self.person_column).select(kept)
+
+    def of(
+        self, classifier: "Classifier", report: "Report", table: "GroupTable | None", tta: str | None
+    ) -> "Iterator[Addition]":
+        """What was asked for about one model, one after the other. table: from `join`."""
+        if table is not None:
+            from ferkit.evaluation import group_report
+
+            with notes.status("Comparing groups"):
+                yield group_report(report, table)
+        if self.robustness:
+            from ferkit.evaluation import measure_robustness
+
+            with reading_bar() as progress:
+                yield measure_robustness(
+                    classifier,
+                    report.faces,
+                    tta=tta,
+                    limit=self.limit,
+                    progress=lambda done, total: progress("Degrading faces", done, total),
+                )
+
 
 _MODELS = f"Model folders or files, or 'default'; then the data: {FORMATS}"
 
@@ -58,12 +124,11 @@ def evaluate(
 
     Example: ferkit evaluate default fer2013.csv --split PublicTest --report report/
     """
-    from ferkit import evaluation
-    from ferkit.audit import crossing
-    from ferkit.audit.label_map import read_label_map
-    from ferkit.classifier import EmotionClassifier
-    from ferkit.datasets import load_dataset
-    from ferkit.ensemble import Ensemble
+    from ferkit.data import load_dataset
+    from ferkit.evaluation import cross_dataset as crossing
+    from ferkit.evaluation import read_label_map
+    from ferkit.evaluation import report as evaluation
+    from ferkit.models import EmotionClassifier, Ensemble
 
     *names, data = models_and_data
     _check(names, data, tta, truth, votes)
@@ -97,7 +162,7 @@ def evaluate(
     _print(results, additions, as_json)
     # After the figures, so that a folder that cannot be written does not cost them.
     if report is not None:
-        from ferkit.report import read_history, write_report
+        from ferkit.evaluation import read_history, write_report
 
         # A run's folder is a model folder too, and knows how it was trained.
         epochs = Path(names[0]) / "history.csv"
@@ -109,7 +174,7 @@ def evaluate(
 
 def _check(names: Sequence[str], data: str, tta: str | None, truth: str, votes: Path | None) -> None:
     """Say what is wrong with the words before minutes of loading."""
-    from ferkit.datasets.records import TRUTHS
+    from ferkit.data import TRUTHS
 
     if not names:
         raise UsageError(f"Expected MODEL... DATA. Received: {data}. Name at least one model, then the data.")
@@ -134,7 +199,7 @@ def _print(results: "Sequence[Report]", additions: "Sequence[Sequence[Addition]]
         documents = [to_document(one, others) for one, others in zip(results, additions, strict=True)]
         print_json(documents if len(documents) > 1 else documents[0])
     else:
-        from ferkit.report_tables import compared
+        from ferkit.evaluation import compared
 
         output.print(first if len(results) == 1 else compared(results))
         for one in chain.from_iterable(additions):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.recognition import Detector
+from ferkit.cli.options import Detector
 from ferkit.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ferkit.explain import Explanation
+    from ferkit.evaluation import Explanation
     from ferkit.results import Face
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -45,13 +45,12 @@ def explain(
     """
     import warnings
 
-    from ferkit.classifier import EmotionClassifier
-    from ferkit.cli.progress import download_bar
+    from ferkit.cli.console import download_bar
     from ferkit.detection import fetch_weights
-    from ferkit.explain import AUTO, METHODS, class_of, explain_faces, open_method
-    from ferkit.images import read_image
+    from ferkit.evaluation import AUTO, METHODS, class_of, explain_faces, open_method
+    from ferkit.models import EmotionClassifier
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.sources import is_many, name_of
+    from ferkit.sources import is_many, name_of, read_image
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is said anyway.
     warnings.filterwarnings("ignore", module="PIL")
@@ -121,8 +120,8 @@ def _line(one: "Explanation") -> str:
 def _write_overlay(found: "Sequence[Explanation]", out: Path) -> None:
     import PIL.Image
 
-    from ferkit.explain import overlay
-    from ferkit.files import write_encoded
+    from ferkit._support.files import write_encoded
+    from ferkit.evaluation import overlay
 
     drawn = PIL.Image.fromarray(overlay(found))
     form = _FORMATS[out.suffix.lower()]
@@ -134,7 +133,7 @@ def _write_array(found: "Sequence[Explanation]", array: Path) -> None:
     """One row per face: heatmaps, and the matrices that take them to the picture."""
     import numpy as np
 
-    from ferkit.files import write_encoded
+    from ferkit._support.files import write_encoded
 
     columns: dict[str, Any] = {
         "heatmaps": np.stack([one.heatmap for one in found]),

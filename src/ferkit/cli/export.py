@@ -10,8 +10,8 @@ from ferkit.cli.console import no_native_chatter, notes, print_json
 from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from ferkit.export.faces import Faces
-    from ferkit.images import FaceInput
+    from ferkit.models import Faces
+    from ferkit.sources import FaceInput
 
 
 def export(
@@ -30,11 +30,11 @@ def export(
 
     Example: ferkit export default emotions.onnx --format onnx
     """
-    from ferkit import export as exporting
-    from ferkit.keras_backend import load_keras
+    from ferkit._support.keras_backend import load_keras
+    from ferkit.models import FORMATS, exporting
 
     exporting.check_name(out, format_name)  # what is wrong with the words is said before a model is opened
-    chosen = exporting.FORMATS[format_name]
+    chosen = FORMATS[format_name]
     if data is not None and not chosen.rounded:
         raise UsageError(f"--data is for formats of eight bits; {format_name} needs no faces. Leave it out.")
     with no_native_chatter():
@@ -64,7 +64,7 @@ def export(
 
 
 def _faces(data: str, face_input: "FaceInput") -> "Faces":
-    from ferkit.datasets import load_dataset
+    from ferkit.data import load_dataset
 
     with notes.status(f"Reading {escape(data)}"):
         dataset = load_dataset(data, size=(face_input.height, face_input.width), channels=face_input.channels)

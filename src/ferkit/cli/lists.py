@@ -1,13 +1,23 @@
-"""`ferkit models`, `detectors`, `recipes`: the choices there are, read from the registries, and how fast they are here."""
+"""`ferkit models`, `detectors`, `recipes`: the choices there are, read from the registries, and how fast they are here.
 
-from collections.abc import Iterable, Mapping, Sequence
+How fast things are on this machine, measured while somebody waits.
+
+The median of a few runs after a warm-up; fewer where they are slow. For figures to publish there is `benchmarks/`.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json
+from ferkit.detection import FaceDetector
+from ferkit.models import EmotionClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +42,7 @@ def models(
 
     Example: ferkit models runs/mine
     """
-    from ferkit import model_folder
+    from ferkit.models import model_folder
 
     with notes.status("Measuring"):
         packaged = [_trained(name) for name in model_folder.PACKAGED]
@@ -62,7 +72,7 @@ def recipes(as_json: AsJson = False) -> None:
 
     Example: ferkit recipes
     """
-    from ferkit.recipes import RECIPES
+    from ferkit.training import RECIPES
 
     rows = []
     for name, recipe in RECIPES.items():
@@ -75,10 +85,9 @@ def recipes(as_json: AsJson = False) -> None:
 
 def _trained(name: str) -> Row:
     """A trained model as its card describes it, and its speed."""
-    from ferkit import model_folder
-    from ferkit.classifier import EmotionClassifier
-    from ferkit.cli import speed
+    from ferkit.cli import lists as speed
     from ferkit.errors import FerkitError
+    from ferkit.models import EmotionClassifier, model_folder
 
     row: dict[str, Any] = {"name": name, "kind": "trained", "ready": True, "problem": None}
     try:
@@ -112,7 +121,7 @@ def _trained(name: str) -> Row:
 
 
 def _accuracy(measured: Mapping[str, Any]) -> str:
-    from ferkit.model_files import BEFORE_EXPORT
+    from ferkit.models import BEFORE_EXPORT
 
     if "accuracy" not in measured:
         return "A trained model; its card has no figures."
@@ -137,8 +146,8 @@ def _size_of(row: Mapping[str, Any]) -> "Iterator[str]":
 def _architectures() -> list[Row]:
     from importlib.util import find_spec
 
+    from ferkit._support.registry import describe
     from ferkit.models import ARCHITECTURES
-    from ferkit.registry import describe
 
     # Looked for, not imported: that takes seconds.
     ready = find_spec("keras") is not None
@@ -153,9 +162,9 @@ def _architectures() -> list[Row]:
 
 
 def _detector(name: str, detector: "type[RegisteredDetector]") -> Row:
-    from ferkit.cli import speed
+    from ferkit._support.registry import describe
+    from ferkit.cli import lists as speed
     from ferkit.detection import AutoDetector, Downloads, HasWeights
-    from ferkit.registry import describe
 
     problem = detector.problem()
     download = detector.download_note() if isinstance(detector, Downloads) else None
@@ -224,3 +233,35 @@ def _show(groups: Mapping[str, Iterable[Row]], as_json: bool) -> None:
             # Names and cards come from outside: as Text, their brackets are no markup.
             table.add_row(Text(row["name"]), Text(about).append("".join(f"\n{fact}" for fact in facts), style="dim"))
     output.print(table)
+
+
+BATCH = 64
+
+_SECONDS = 0.3  # enough for the runs of one figure
+
+
+def detection_seconds(detect: FaceDetector) -> float:
+    """Seconds for the sample portrait, 512x512 with one face."""
+    from ferkit.models import sample_picture
+    from ferkit.sources import read_image
+
+    image = read_image(sample_picture())
+    return _median(lambda: detect(image), runs=5)
+
+
+def classification_seconds(classifier: EmotionClassifier) -> tuple[float, float]:
+    """Seconds per face: one alone, and in batches of `BATCH`. What is on the face makes no difference."""
+    takes = classifier.face_input
+    faces = np.zeros((BATCH, takes.height, takes.width, takes.channels), np.uint8)
+    alone = _median(lambda: classifier.predict_proba(faces[:1]), runs=15)
+    return alone, _median(lambda: classifier.predict_proba(faces), runs=5) / BATCH
+
+
+def _median(work: Callable[[], object], runs: int) -> float:
+    work()
+    taken: list[float] = []
+    while len(taken) < runs and sum(taken) < _SECONDS:
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)

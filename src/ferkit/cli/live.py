@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ferkit.cli.console import notes, output, print_json
-from ferkit.cli.recognition import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model
 from ferkit.cli.serve import load_recognizer, run_server
 
 
@@ -49,8 +49,8 @@ def live(
 def _show_window(
     source: str, blur_faces: bool, model: str, detector: str, min_confidence: float, save: Path, as_json: bool
 ) -> None:
-    from ferkit.video.sources import open_video
-    from ferkit.window import LiveWindow, load_pygame
+    from ferkit.serve import LiveWindow, load_pygame
+    from ferkit.video import open_video
 
     load_pygame()  # what is missing is said before the model is loaded
     with open_video(source) as frames:
@@ -69,7 +69,7 @@ def _show_page(
     import threading
     import webbrowser
 
-    from ferkit.web import Limits, Settings
+    from ferkit.serve import Limits, Settings
 
     def announce(address: str) -> None:
         page = f"{address}#blur" if blur_faces else address

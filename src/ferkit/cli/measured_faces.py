@@ -11,10 +11,9 @@ from rich.markup import escape
 from ferkit.cli.console import notes
 
 if TYPE_CHECKING:
-    from ferkit.classifier import EmotionClassifier
-    from ferkit.datasets import Dataset, FaceSet
-    from ferkit.ensemble import Ensemble
-    from ferkit.images import FaceInput
+    from ferkit.data import Dataset, FaceSet
+    from ferkit.models import EmotionClassifier, Ensemble
+    from ferkit.sources import FaceInput
 
 Split = Annotated[
     str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
@@ -71,7 +70,7 @@ class MeasuredFaces:
 
     def _trained_on(self, model: "EmotionClassifier") -> Mapping[str, Any] | None:
         """What a model's card says about this data; None where it was trained on other data."""
-        from ferkit import model_folder
+        from ferkit.models import model_folder
 
         trained = model_folder.trained_on(model.card)
         return trained if trained.get("source") == Path(self.name).name else None
@@ -87,8 +86,8 @@ class MeasuredFaces:
     def _may_have_seen(
         self, model: "EmotionClassifier", trained_in: _Way | None, way: _Way, dataset: "Dataset"
     ) -> bool:
-        from ferkit import model_folder
-        from ferkit.datasets.splits import are_published, may_share_faces
+        from ferkit.data import are_published, may_share_faces
+        from ferkit.models import model_folder
 
         if any(may_share_faces(data, dataset) for data in model_folder.learnt_from(model.card)):
             return True

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.recognition import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.web import Limits, Settings
+    from ferkit.serve import Limits, Settings
 
 
 def serve(
@@ -46,7 +46,7 @@ def serve(
 
     Example: ferkit serve --port 8000
     """
-    from ferkit.web import Settings
+    from ferkit.serve import Settings
 
     settings = Settings(
         host=host,
@@ -79,7 +79,7 @@ def run_server(
     """Serve until stopped."""
     import warnings
 
-    from ferkit.web import WebServer, create_app
+    from ferkit.serve import WebServer, create_app
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is refused anyway.
     warnings.filterwarnings("ignore", module="PIL")
@@ -89,7 +89,7 @@ def run_server(
 
 def load_recognizer(model: str, detector: str, min_confidence: float = 0.0) -> "EmotionRecognizer":
     """A recognizer for live use; the detector's weights are fetched where they are missing."""
-    from ferkit.cli.progress import download_bar
+    from ferkit.cli.console import download_bar
     from ferkit.detection import fetch_weights
     from ferkit.recognizer import EmotionRecognizer
 
@@ -102,7 +102,7 @@ def load_recognizer(model: str, detector: str, min_confidence: float = 0.0) -> "
 def changed_limits(words: "list[str]") -> "Limits":
     """Limits with the values that `NAME=VALUE` words give; a wrong one is a `UsageError`."""
     from ferkit.errors import UsageError
-    from ferkit.web import Limits
+    from ferkit.serve import Limits
 
     usual = dataclasses.asdict(Limits())
     changes = {}

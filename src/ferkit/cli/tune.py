@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.training_data import Data, DropDuplicates, SkipBroken, Split, TrainingData, Votes
-from ferkit.cli.where import Address, Engine, Workers
-from ferkit.search_space import SPACE, USUAL_EPOCHS, USUAL_SEARCH
+from ferkit.cli.options import Address, Data, DropDuplicates, Engine, SkipBroken, Split, TrainingData, Votes, Workers
+from ferkit.training import SPACE, USUAL_EPOCHS, USUAL_SEARCH
 
 if TYPE_CHECKING:
-    from ferkit.tuning.search import Tuning
+    from ferkit.training import Tuning
 
 _SHOWN = 10
 
@@ -53,11 +52,8 @@ def tune(
 
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """
-    from ferkit.recipes import RECIPES
-    from ferkit.runs import Where
-    from ferkit.settings import changes_of
-    from ferkit.tuning import check_free, check_trials, load_optuna, stored_plan
-    from ferkit.tuning.search import Plan
+    from ferkit.training import RECIPES, Where, changes_of, check_free, check_trials, load_optuna, stored_plan
+    from ferkit.training.search import Plan
 
     # All choices are checked before minutes are spent on data.
     check_trials(trials)
@@ -78,8 +74,8 @@ def tune(
     given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
     dataset = given.load()
 
-    from ferkit.keras_backend import load_keras
-    from ferkit.tuning import tune as run_search
+    from ferkit._support.keras_backend import load_keras
+    from ferkit.training import tune as run_search
 
     with no_native_chatter():
         load_keras()

@@ -1,24 +1,82 @@
-"""`ferkit video`: the emotions of the people in a video over time."""
+"""A video in a few lines for people. Imported when `ferkit video` runs, not when its help is shown.
+
+`ferkit video`: the emotions of the people in a video over time.
+"""
 
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from ferkit.cli.console import fail, no_native_chatter, notes, print_json
-from ferkit.cli.recognition import Detector, MinConfidence, Model
-from ferkit.errors import FerkitError, UsageError, VideoError
-from ferkit.files import blame
+from ferkit._support.files import blame
+from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json
+from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.errors import FerkitError, UsageError, VideoError, count
+from ferkit.labels import color_of
+from ferkit.sources import printable_name
+from ferkit.video import PersonTimeline, Timeline, clock
 
 if TYPE_CHECKING:
-    from ferkit.video.analysis import VideoAnalysis
-    from ferkit.video.timeline import FrameFaces
+    from ferkit.video import FrameFaces, VideoAnalysis
+
+_MOST_PEOPLE = 20
+_MOST_LABELS = 3
+_HEADER = ("person", "from", "to", "seen", "changes", "longest")
+
+
+def print_summary(timeline: Timeline) -> None:
+    """Print who was seen when, and what they showed, those first who were seen longest."""
+    people, end = timeline.by_presence, timeline.end_s
+    faces = timeline.frames_with_faces / max(timeline.frames, 1)
+    output.print(
+        f"{printable_name(timeline.source)}: {clock(end, end)}, {count(timeline.frames, 'frame')} looked at, "
+        f"{len(people)} {'person' if len(people) == 1 else 'people'}, faces in {faces:.0%} of the frames",
+        markup=False,
+        soft_wrap=True,
+    )
+    if not people:
+        return
+    rows = [_HEADER, *(_row(person, end) for person in people[:_MOST_PEOPLE])]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEADER))]
+    last: list[str | Text] = ["emotions", *map(_emotions, people)]
+    for row, emotions in zip(rows, last, strict=False):
+        # Not a table of Rich: that would cut words where the terminal is narrow, and in a pipe.
+        *numbers, longest = row
+        cells = [f"{cell:>{wide}}" for cell, wide in zip(numbers, widths, strict=False)]
+        cells.append(f"{longest:<{widths[-1]}}")
+        output.print(Text("  ".join(cells) + "  ").append(emotions), soft_wrap=True)
+    if len(people) > _MOST_PEOPLE:
+        output.print(
+            f"and {len(people) - _MOST_PEOPLE} more, each seen for at most {clock(people[_MOST_PEOPLE].present_s, end)}"
+        )
+
+
+def _row(person: PersonTimeline, end: float) -> Sequence[str]:
+    longest = person.longest
+    return [
+        str(person.track),
+        clock(person.first_s, end),
+        clock(person.last_s, end),
+        clock(person.present_s, end),
+        str(sum(person.transitions.values())),
+        f"{longest.label} {clock(longest.seconds, end)}" if longest else "",
+    ]
+
+
+def _emotions(person: PersonTimeline) -> Text:
+    share = person.summary()["share"]
+    parts = [
+        Text.assemble((label, color_of(label)), f" {part:.0%}") for label, part in list(share.items())[:_MOST_LABELS]
+    ]
+    return Text("  ").join(parts)
+
 
 Writer = "Callable[[FrameFaces], None]"
 
@@ -75,14 +133,10 @@ def video(
 
     Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
     """
-    from ferkit.cli.progress import download_bar
-    from ferkit.cli.video_summary import print_summary
+    from ferkit.cli.console import download_bar
     from ferkit.detection import fetch_weights
-    from ferkit.following import DETECT_EVERY_S, TIME_CONSTANT_S
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.video.analysis import analyze_video
-    from ferkit.video.rows import check_table
-    from ferkit.video.sources import open_video
+    from ferkit.video import DETECT_EVERY_S, TIME_CONSTANT_S, analyze_video, check_table, open_video
 
     _check_names(source, out, annotate, plot)
     if out is not None:
@@ -195,7 +249,7 @@ def _stopping() -> Iterator[_Stop]:
 
 @contextmanager
 def _table(analysis: "VideoAnalysis", target: Path) -> "Iterator[Callable[[FrameFaces], None]]":
-    from ferkit.video.rows import last_row, video_rows, video_table
+    from ferkit.video import last_row, video_rows, video_table
 
     timeline = analysis.timeline
     with video_table(target, timeline.classes) as table:
@@ -208,8 +262,7 @@ def _clip(
     analysis: "VideoAnalysis", target: Path, blur_faces: bool, failed: list[FerkitError]
 ) -> "Iterator[Callable[[FrameFaces], None]]":
     """Its own trouble, such as a full disk, goes to `failed`: a table elsewhere stays good."""
-    from ferkit.video.clip import ClipWriter
-    from ferkit.video.overlay import Overlay
+    from ferkit.video import ClipWriter, Overlay
 
     source = analysis.source
     draw = Overlay(analysis.timeline.classes, blur_faces=blur_faces)
@@ -238,7 +291,7 @@ class _Plot:
     """Collects what a plot shows, and draws it at the end."""
 
     def __init__(self, target: Path, blur_faces: bool) -> None:
-        from ferkit.video.peaks import Peaks
+        from ferkit.video import Peaks
 
         self.target, self.peaks = target, Peaks(blur_faces=blur_faces)
         # To find out hours later would be late.
@@ -247,7 +300,7 @@ class _Plot:
             tempfile.TemporaryFile(dir=target.parent).close()
 
     def __call__(self, analysis: "VideoAnalysis") -> None:
-        from ferkit.video.plot import plot_timeline
+        from ferkit.video import plot_timeline
 
         plot_timeline(analysis.timeline, self.target, peaks=self.peaks)
 

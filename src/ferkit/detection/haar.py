@@ -5,12 +5,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ferkit.detection.merging import drop_overlaps, left_to_right
-from ferkit.detection.registry import DETECTORS
+from ferkit.detection.detectors import DETECTORS, drop_overlaps, left_to_right
 from ferkit.detection.views import bounded
 from ferkit.errors import MissingDependencyError
-from ferkit.images import RgbImage
 from ferkit.results import Box, Face
+from ferkit.sources import RgbImage
 
 
 @DETECTORS.register("haar")

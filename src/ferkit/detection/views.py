@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.images import RgbImage
+from ferkit.sources import RgbImage
 
 Pixels = npt.NDArray[np.uint8]
 

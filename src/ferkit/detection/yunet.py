@@ -8,15 +8,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ferkit._support.download import Progress
+from ferkit._support.parallel import usable_cores
 from ferkit.detection import yunet_file
-from ferkit.detection.merging import drop_overlaps, left_to_right
-from ferkit.detection.registry import DETECTORS
+from ferkit.detection.detectors import DETECTORS, drop_overlaps, left_to_right
 from ferkit.detection.views import Pixels, View, views
-from ferkit.download import Progress
 from ferkit.errors import MissingDependencyError
-from ferkit.images import RgbImage
-from ferkit.parallel import usable_cores
 from ferkit.results import Box, Face
+from ferkit.sources import RgbImage
 
 _STRIDES = (8, 16, 32)
 # x1 y1 x2 y2, five landmarks (x y), score.

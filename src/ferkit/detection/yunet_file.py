@@ -8,9 +8,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ferkit.download import Progress, fetch_file, offline
+from ferkit._support.download import Progress, fetch_file, offline
+from ferkit._support.files import cache_folder, write_atomically
 from ferkit.errors import DownloadError, FerkitError, MissingDependencyError
-from ferkit.files import cache_folder, write_atomically
 
 NAME = "face_detection_yunet_2023mar.onnx"
 SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"

@@ -1,26 +1,9 @@
-"""Network architectures: one function each, plain `keras.Model` out.
+"""Networks, the classifier and its runtimes, model folders and files, export, the packaged models."""
 
-Adding one is a file with one function under `@architecture`; the command line, the docs and the contract tests
-(`tests/test_models.py`) pick it up from `ARCHITECTURES`.
-"""
+import lazy_loader
 
-from ferkit.models.applications import convnexttiny, efficientnetv2, mobilenetv3, resnet50, vgg16
-from ferkit.models.registry import ARCHITECTURES, architecture
-from ferkit.models.residual import compact, resnet, teacher
-from ferkit.models.tutorial import tutorial
-from ferkit.models.vgg import vgg
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__all__ = [
-    "ARCHITECTURES",
-    "architecture",
-    "compact",
-    "convnexttiny",
-    "efficientnetv2",
-    "mobilenetv3",
-    "resnet",
-    "resnet50",
-    "teacher",
-    "tutorial",
-    "vgg",
-    "vgg16",
-]
+# They register themselves.
+from ferkit.models import architectures as architectures  # noqa: E402
+from ferkit.models import pretrained as pretrained  # noqa: E402

@@ -1,5 +1,5 @@
-"""Training: from a data set and a recipe to a model folder, resumable to the bit."""
+"""Training: configuration and recipes, the loop, augmentation, run folders, experiments, search."""
 
-from ferkit.training.running import Run, train
+import lazy_loader
 
-__all__ = ["Run", "train"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

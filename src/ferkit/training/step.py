@@ -1,24 +1,192 @@
-"""What a step of training sees and does: batches of faces and targets, the network behind its augmentation, the optimizer."""
+"""An average of the weights over the steps of training, which does better on new faces than the last step's weights.
 
+Polyak & Juditsky 1992; here with exponentially falling weights. The average is kept by Keras' own optimizer
+among its variables, so that it is computed inside the compiled step and stored in the checkpoint with the rest. Keras
+would end every call of `fit` by putting the average in the place of the weights; here training goes on from the weights,
+and the average is put there only to be looked at.
+
+Steps that look for flat places: sharpness-aware minimisation (Foret et al. 2021).
+
+The gradient is taken where the loss is worst nearby, a step of length rho uphill, and applied where the weights were. It
+costs a second pass forward and back. Keras has no step with two gradients, so this one is TensorFlow's.
+
+What a step of training makes small: cross-entropy, and what is done to it for rare classes, wrong labels, two heads.
+
+Written once for all backends. A network with two heads gives both answers side by side, (N, 2 x classes): the labels'
+first, then the votes'; its targets are laid out likewise.
+
+What a step of training sees and does: batches of faces and targets, the network behind its augmentation, the optimizer.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.augmentation import augmenter
-from ferkit.averaging import keep_weights
-from ferkit.datasets.records import Faces, FaceSet
-from ferkit.devices import apply_once, replicas
-from ferkit.keras_backend import load_keras
-from ferkit.mixing import mixed
-from ferkit.models import ARCHITECTURES
-from ferkit.models.kernels import use_fused_normalization
-from ferkit.models.whole_batch import see_whole_batch
-from ferkit.recipes import TrainConfig
-from ferkit.schedules import SCHEDULES, Span
-from ferkit.training.objectives import objective, watched
-from ferkit.training.sharpness import sharpness_aware
+from ferkit._support.devices import apply_once, replicas, summed
+from ferkit._support.keras_backend import load_keras
+from ferkit.data import Faces, FaceSet
+from ferkit.errors import UsageError
+from ferkit.models import ARCHITECTURES, see_whole_batch, use_fused_normalization
+from ferkit.training.augmentation import augmenter, mixed
+from ferkit.training.config import TrainConfig
+from ferkit.training.schedules import SCHEDULES, Span
 from ferkit.training.targets import Targets
+
+
+def keep_weights(optimizer: Any) -> None:
+    """Let `fit` end with the weights as the last step left them, whatever average the optimizer keeps."""
+    optimizer.finalize_variable_values = lambda trainable_variables: None
+
+
+def use_average(model: Any) -> None:
+    """Put the average in the place of a compiled model's weights; does nothing where none is kept."""
+    optimizer = model.optimizer
+    if optimizer.use_ema:
+        type(optimizer).finalize_variable_values(optimizer, model.trainable_variables)
+        # In memory of their own: on JAX both are the same array now, and a compiled step may take it for good.
+        for variable in model.trainable_variables:
+            variable.assign(variable.numpy())
+
+
+@contextmanager
+def averaged(model: Any) -> Iterator[None]:
+    """The average in the place of the weights within a `with`, the weights themselves, to the bit, after it."""
+    weights = [variable.numpy() for variable in model.trainable_variables] if model.optimizer.use_ema else []
+    use_average(model)
+    try:
+        yield
+    finally:
+        if weights:
+            for variable, value in zip(model.trainable_variables, weights, strict=True):
+                variable.assign(value)
+
+
+def sharpness_aware(inputs: Any, augment: Any, network: Any, rho: float) -> Any:
+    """A model over `network(augment(inputs))` whose training steps are sharpness-aware.
+
+    Both passes of a step see the same augmented faces. rho: length of the step uphill, over all weights together.
+    Raises `UsageError` on another backend than TensorFlow.
+    """
+    keras = load_keras()
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(f"sharpness needs TensorFlow. Received: {keras.backend.backend()}. Leave sharpness at 0.")
+    import tensorflow as tf
+
+    class SharpnessAware(keras.Model):  # type: ignore[misc, name-defined]
+        def train_step(self, data: Any) -> dict[str, Any]:
+            faces, targets = data
+            varied = augment(faces, training=True)
+            weights = network.trainable_weights
+
+            def gradients() -> tuple[Any, Any, Any]:
+                with tf.GradientTape() as tape:
+                    answers = network(varied, training=True)
+                    loss = self.compute_loss(x=faces, y=targets, y_pred=answers)
+                return loss, answers, tape.gradient(loss, weights)
+
+            loss, answers, slopes = gradients()
+            slopes = summed(slopes)  # uphill for the whole batch
+            scale = rho / (tf.linalg.global_norm(slopes) + 1e-12)
+            steps = [slope * scale for slope in slopes]
+            for weight, step in zip(weights, steps, strict=True):
+                weight.assign_add(step)
+            _, _, slopes = gradients()
+            for weight, step in zip(weights, steps, strict=True):
+                weight.assign_sub(step)
+            self.optimizer.apply_gradients(zip(slopes, weights, strict=True))
+            # Keras has divided it by the number of devices, so that their gradients add up.
+            self._loss_tracker.update_state(loss * replicas(), sample_weight=tf.shape(faces)[0])
+            return dict(self.compute_metrics(faces, targets, answers))
+
+    return SharpnessAware(inputs, network(augment(inputs)), name="training")
+
+
+# Keras cuts probabilities off at the same place.
+_LEAST = 1e-7
+
+Loss = Callable[[Any, Any], Any]
+
+
+def is_plain(config: TrainConfig) -> bool:
+    """Whether the objective is nothing but cross-entropy with the targets."""
+    return not (config.focal or config.class_weight or config.bootstrap or config.votes_weight)
+
+
+def objective(config: TrainConfig, counts: npt.NDArray[np.int64]) -> "str | Loss":
+    """The loss for `compile`. counts: (classes,), training faces of each class."""
+    if is_plain(config):
+        return "categorical_crossentropy"
+    ops, classes = load_keras().ops, len(counts)
+    weights = class_weights(counts, config.class_weight)
+
+    def loss(targets: Any, answers: Any) -> Any:
+        own = ops.clip(answers[:, :classes], _LEAST, 1.0)
+        wanted = targets[:, :classes]
+        if config.bootstrap:
+            # Reed et al. 2015, eq. 6. As a constant: the network shall not make its answer easier to hit.
+            wanted = (1 - config.bootstrap) * wanted + config.bootstrap * ops.stop_gradient(own)
+        terms = wanted * -ops.log(own)
+        if config.focal:
+            # Off 1, where a root has no slope.
+            terms = terms * (1 - ops.minimum(own, 1 - _LEAST)) ** config.focal
+        labels_loss = ops.sum(terms, axis=-1)
+        if config.class_weight:
+            # The face is weighed, not each term: else smoothing would ask most faces for the rarest class.
+            labels_loss = labels_loss * ops.sum(targets[:, :classes] * ops.convert_to_tensor(weights), axis=-1)
+        if not config.votes_weight:
+            return labels_loss
+        votes_loss = cross_entropy(targets[:, classes:], answers[:, classes:])
+        return (1 - config.votes_weight) * labels_loss + config.votes_weight * votes_loss
+
+    return loss
+
+
+def watched(config: TrainConfig, classes: int) -> list[Any]:
+    """The metrics for `compile`: accuracy, and, where the loss is another one, the log loss on the labels.
+
+    With two heads also how often the second one finds the voters' first choice.
+    """
+    metrics = load_keras().metrics
+    if is_plain(config):
+        return [metrics.CategoricalAccuracy(name="accuracy")]
+    found: list[tuple[str, Loss]] = [
+        ("accuracy", lambda targets, answers: _same_first(targets[:, :classes], answers[:, :classes])),
+        ("log_loss", lambda targets, answers: cross_entropy(targets[:, :classes], answers[:, :classes])),
+    ]
+    if config.votes_weight:
+        found.append(
+            ("votes_accuracy", lambda targets, answers: _same_first(targets[:, classes:], answers[:, classes:]))
+        )
+    return [metrics.MeanMetricWrapper(fn, name=name) for name, fn in found]
+
+
+def cross_entropy(targets: Any, answers: Any) -> Any:
+    """(N,), in nats; targets and answers (N, classes)."""
+    ops = load_keras().ops
+    return -ops.sum(targets * ops.log(ops.clip(answers, _LEAST, 1.0)), axis=-1)
+
+
+def class_weights(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float32]:
+    """Weights by class, float32: frequency ** -power, scaled so that the mean over all faces is 1.
+
+    A class without a face has the weight 0: what smoothing gives it says nothing about a face.
+
+    >>> class_weights(np.array([100, 300]), 1.0)
+    array([2.       , 0.6666667], dtype=float32)
+    """
+    frequency = counts / counts.sum()
+    weights = np.where(counts > 0, np.maximum(frequency, 1 / counts.sum()) ** -power, 0)
+    scaled: npt.NDArray[np.float32] = (weights / (weights * frequency).sum()).astype(np.float32)
+    return scaled
+
+
+def _same_first(targets: Any, answers: Any) -> Any:
+    ops = load_keras().ops
+    return ops.cast(ops.argmax(targets, axis=-1) == ops.argmax(answers, axis=-1), "float32")
+
 
 # Every architecture's last layer has this name; the one on votes stands beside it.
 LABELS_HEAD, VOTES_HEAD = "probabilities", "votes"

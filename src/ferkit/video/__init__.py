@@ -1,1 +1,5 @@
-"""Video: frames with their times in, faces of people over time out, as tables, clips, plots and summaries."""
+"""Video: frames with their times in, tracked faces out, as timelines, clips and plots."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,8 +5,8 @@ from types import TracebackType
 from typing import Self
 
 from ferkit.errors import VideoError
-from ferkit.following import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.video.follower import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource
 from ferkit.video.sources import VideoSource, open_video
 from ferkit.video.timeline import FrameFaces, Timeline

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.drawing import annotate
-from ferkit.drawing.placement import Layout
-from ferkit.drawing.privacy import blurred
-from ferkit.following import TrackedFace
-from ferkit.images import RgbImage
+from ferkit.render import Layout, annotate, blurred
 from ferkit.results import Box, FaceEmotion
+from ferkit.sources import RgbImage
+from ferkit.video.follower import TrackedFace
 from ferkit.video.timeline import FrameFaces
 
 # Drawn boxes follow the found ones with this time constant, in seconds: just enough to take the trembling out.

@@ -1,15 +1,21 @@
-"""The moments at which each person showed each emotion most clearly, with a small picture of each."""
+"""The moments at which each person showed each emotion most clearly, with a small picture of each.
 
+A video's faces as rows of a table: which columns there are is said by `ferkit.results`.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.drawing.privacy import blurred
-from ferkit.images import RgbImage
-from ferkit.results import Box
-from ferkit.video.timeline import FrameFaces
+from ferkit.errors import UsageError
+from ferkit.render import Table, blurred, tables
+from ferkit.results import VIDEO_KEYS, Box, Row, face_columns, raw_columns
+from ferkit.sources import RgbImage
+from ferkit.video.timeline import FrameFaces, Timeline
 
 SIDE = 96  # pixels of a small picture
 _ROOM = 0.15  # around the face, as a part of its size
@@ -69,3 +75,33 @@ def _picture(pixels: RgbImage, box: Box) -> npt.NDArray[np.uint8]:
     whole = cv2.copyMakeBorder(part, y1 - y, y + side - y2, x1 - x, x + side - x2, cv2.BORDER_REPLICATE)
     way = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.uint8)
+
+
+def video_table(target: Path, classes: tuple[str, ...]) -> Table:
+    """The table that a file name asks for by its suffix; `UsageError` for another."""
+    return check_table(target)(target, classes, keys=VIDEO_KEYS, more=raw_columns(classes))
+
+
+def check_table(target: Path) -> type[Table]:
+    """The kind of that table."""
+    kinds = tables()
+    kind = kinds.get(target.suffix.lower())
+    if kind is None:
+        raise UsageError(f"{target} is no table that ferkit writes. Expected a name that ends in {', '.join(kinds)}.")
+    return kind
+
+
+def video_rows(source: str, found: FrameFaces) -> Iterator[Row]:
+    """A row per face; a frame without a face has one row with an empty label."""
+    keys: Row = {"source": source, "time_s": round(found.time_s, 6), "frame": found.number}
+    for face in found.faces:
+        raw = {f"raw_{name}": round(p, 6) for name, p in face.raw.items()}
+        yield {**keys, "track": face.track, **face_columns(face.face), **raw}
+    if not found.faces:
+        yield {**keys, "label": ""}
+
+
+def last_row(timeline: Timeline) -> Iterator[Row]:
+    """A row that says why a video broke off, if it did."""
+    if timeline.problem is not None:
+        yield {"source": timeline.source, "time_s": round(timeline.end_s, 6), "label": "", "error": timeline.problem}

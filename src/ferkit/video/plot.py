@@ -10,8 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
-from ferkit.palette import color_of
-from ferkit.plots.style import LIGHT, Theme, legend_style, percent, plain, save
+from ferkit.labels import color_of
+from ferkit.render import LIGHT, Theme, legend_style, plain, save
+from ferkit.render.style import percent
 from ferkit.video.peaks import Peak, Peaks
 from ferkit.video.timeline import PersonTimeline, Timeline
 

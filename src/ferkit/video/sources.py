@@ -12,12 +12,10 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from ferkit.download import offline
+from ferkit._support.download import offline
 from ferkit.errors import UsageError, VideoError
-from ferkit.images import RgbImage, read_image
-from ferkit.sources import expand_sources, is_many, printable_name
-from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource, Pending, RisingClock
-from ferkit.video.stream import PROTOCOLS, Stream
+from ferkit.sources import RgbImage, expand_sources, is_many, printable_name, read_image
+from ferkit.video.frames import DEFAULT_FPS, PROTOCOLS, Every, FrameSource, Pending, RisingClock, Stream
 
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps")
 _CAMERA_SILENCE_S = 3.0

@@ -1,0 +1,27 @@
+from . import batch as batch
+from . import models as models
+from .data import Dataset as Dataset
+from .data import FaceSet as FaceSet
+from .data import load_dataset as load_dataset
+from .errors import FerkitError as FerkitError
+from .evaluation import Explanation as Explanation
+from .evaluation import Report as Report
+from .evaluation import evaluate as evaluate
+from .evaluation import explain as explain
+from .models import EmotionClassifier as EmotionClassifier
+from .models import Ensemble as Ensemble
+from .models import sample_picture as sample_picture
+from .recognizer import EmotionRecognizer as EmotionRecognizer
+from .results import Box as Box
+from .results import Face as Face
+from .results import FaceEmotion as FaceEmotion
+from .results import PictureResult as PictureResult
+from .results import Results as Results
+from .training import Run as Run
+from .training import TrainConfig as TrainConfig
+from .training import train as train
+from .video import Timeline as Timeline
+from .video import analyze_video as analyze_video
+
+__all__: list[str]
+__version__: str

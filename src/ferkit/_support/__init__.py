@@ -1,0 +1,1 @@
+"""What every room may use and nothing of the domain: files, processes, the Keras back end."""

@@ -1,0 +1,14 @@
+from .engines import ENGINES as ENGINES
+from .engines import Engine as Engine
+from .job import Job as Job
+from .job import Settings as Settings
+from .running import BatchSummary as BatchSummary
+from .running import run as run
+from .summary import GROUPINGS as GROUPINGS
+from .summary import GroupSummary as GroupSummary
+from .summary import Summary as Summary
+from .summary import summarize as summarize
+from .summary_plot import check_target as check_target
+from .summary_plot import plot_summary as plot_summary
+from .worker import PartSummary as PartSummary
+from .worker import PartWorker as PartWorker

@@ -1,0 +1,141 @@
+"""Answers from counts: a summary, and its CSV."""
+
+from os.path import commonprefix
+from pathlib import Path
+
+from ferkit._support.files import write_atomically
+from ferkit.batch.summary import GROUPINGS, Grouping, GroupSummary, LabelCount, Summary
+from ferkit.batch.summary_scan import Counts, first_line, load_duckdb, name, quoted
+from ferkit.errors import DatasetError, FerkitError
+from ferkit.sources import printable_name
+
+# ruff: noqa: S608 - what comes from data goes into SQL through `quoted` and `name`
+
+
+# More than people read; the CSV has all.
+MOST_GROUPS = 10_000
+_MOST_LABELS = 1000
+_MOST_MESSAGES = 10
+_FACES = "coalesce(sum(n) FILTER (label <> ''), 0)::BIGINT"
+_WITHOUT_FACE = "coalesce(sum(n) FILTER (label = '' AND message IS NULL), 0)::BIGINT"
+_ERRORS = "coalesce(sum(n) FILTER (message IS NOT NULL), 0)::BIGINT"
+
+
+def answered(counts: Counts, by: str, *, depth: int, csv: Path | None) -> Summary:
+    """Ask all questions; write the CSV where one is wanted."""
+    grouping, ask = GROUPINGS[by], counts.connection.execute
+    root = _name_groups(counts, grouping, depth)
+    labels = _labels(counts)
+    if csv is not None:
+        _write_csv(counts, by, labels, csv)
+    (total,) = _groups(counts, labels, "''", "grp", 1) or [GroupSummary("", 0, 0, 0, {})]
+    groups: list[GroupSummary] = []
+    if by != "label":
+        groups = _groups(counts, labels, "name", "faces DESC, pictures DESC, grp", MOST_GROUPS)
+    if grouping.timed:
+        groups.sort(key=lambda group: (not group.name, group.name))
+    first, last, undated, names = ask(
+        "SELECT strftime(min(first), '%Y-%m-%dT%H:%M:%S'), strftime(max(last), '%Y-%m-%dT%H:%M:%S'), "
+        "coalesce(sum(undated), 0)::BIGINT, count(DISTINCT name) FROM named"
+    ).fetchone()
+    messages = ask(
+        f"SELECT message, sum(n)::BIGINT FROM named WHERE message IS NOT NULL "
+        f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_MOST_MESSAGES}"
+    ).fetchall()
+    return Summary(
+        source=counts.table.name,
+        parts=len(counts.table.files),
+        parts_planned=counts.table.planned,
+        classes=counts.classes,
+        min_confidence=counts.min_confidence,
+        total=total,
+        first=first,
+        last=last,
+        undated=undated,
+        messages=tuple(messages),
+        by=by,
+        root=root,
+        groups=tuple(groups),
+        groups_left_out=names - len(groups) if groups else 0,
+    )
+
+
+def _name_groups(counts: Counts, grouping: Grouping, depth: int) -> str:
+    """Put groups of one name together, as the table `named`; return what all folders have in common."""
+    ask = counts.connection.execute
+    root = ""
+    if "$root" in grouping.name:
+        root = _common(*ask("SELECT coalesce(min(grp), ''), coalesce(max(grp), '') FROM counts").fetchone())
+    shown = grouping.name.replace("$depth", str(depth)).replace("$root", quoted(root))
+    ask(
+        f"CREATE TABLE named AS SELECT coalesce({shown}, '') AS name, label, message, sum(n)::BIGINT AS n, "
+        "sum(pictures)::BIGINT AS pictures, sum(confidence) AS confidence, min(first) AS first, max(last) AS last, "
+        "sum(undated)::BIGINT AS undated FROM counts GROUP BY ALL"
+    )
+    return root
+
+
+def _common(first: str, last: str) -> str:
+    """The folder that all are in, told from the first and the last of them in alphabetical order.
+
+    >>> _common("/photos/2024/05", "/photos/2025/01")
+    '/photos'
+    """
+    shared = commonprefix([first, last])  # noqa: RUF071 - what follows cuts at the slash, and addresses have two
+    if all(folder[len(shared) :][:1] in ("", "/") for folder in (first, last)):
+        return shared
+    return shared.rpartition("/")[0]
+
+
+def _labels(counts: Counts) -> list[str]:
+    """Those of the faces: the model's classes in its order, then what else there is."""
+    select = f"SELECT DISTINCT label FROM named WHERE label <> '' ORDER BY 1 LIMIT {_MOST_LABELS + 1}"
+    found = [row[0] for row in counts.connection.execute(select).fetchall()]
+    if len(found) > _MOST_LABELS:
+        raise DatasetError(
+            f"{counts.table.name} has more than {_MOST_LABELS:,} labels, such as "
+            f"{printable_name(found[0])}. Expected emotions in the column label."
+        )
+    return [*counts.classes, *(label for label in found if label not in counts.classes)]
+
+
+def _groups(counts: Counts, labels: list[str], group: str, order: str, most: int) -> list[GroupSummary]:
+    rows = counts.connection.execute(
+        "WITH by_label AS ("
+        f"SELECT {group} AS grp, label, sum(n)::BIGINT AS n, sum(pictures)::BIGINT AS pictures, "
+        f"sum(confidence) / sum(n) AS mean, {_WITHOUT_FACE} AS without_face, {_ERRORS} AS errors "
+        "FROM named GROUP BY ALL) "
+        "SELECT grp, sum(pictures)::BIGINT AS pictures, sum(without_face)::BIGINT, sum(errors)::BIGINT, "
+        f"list({{'label': label, 'n': n, 'mean': mean}}) FILTER (label <> ''), {_FACES} AS faces "
+        f"FROM by_label GROUP BY grp ORDER BY {order} LIMIT {most}"
+    ).fetchall()
+    place = {label: number for number, label in enumerate(labels)}
+    summaries = []
+    for called, pictures, without_face, errors, found, _ in rows:
+        told = sorted(found or (), key=lambda one: place[one["label"]])
+        counted = {one["label"]: LabelCount(one["n"], one["mean"]) for one in told}
+        summaries.append(GroupSummary(called, pictures, without_face, errors, counted))
+    return summaries
+
+
+def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None:
+    """A row per group, all of them: DuckDB writes them as it goes."""
+    if by == "label":
+        select = (
+            "SELECT label, sum(n)::BIGINT AS faces, round(sum(n) / sum(sum(n)) OVER (), 6) AS share, "
+            "round(sum(confidence) / sum(n), 4) AS mean_confidence FROM named WHERE label <> '' GROUP BY label ORDER BY faces DESC"
+        )
+    else:
+        each = (f"coalesce(sum(n) FILTER (label = {quoted(label)}), 0)::BIGINT AS {name(label)}" for label in labels)
+        select = (
+            f"SELECT nullif(name, '') AS {name(by)}, sum(pictures)::BIGINT AS pictures, {_WITHOUT_FACE} AS pictures_without_face, "
+            f"{_ERRORS} AS errors, {_FACES} AS faces, round(sum(confidence) / nullif({_FACES}, 0), 4) AS mean_confidence, "
+            f"{', '.join(each)} FROM named GROUP BY named.name ORDER BY named.name"
+        )
+    with write_atomically(target) as draft:
+        try:
+            counts.connection.execute(
+                f"COPY ({select}) TO {quoted(str(draft))} (FORMAT csv, HEADER, USE_TMP_FILE false)"
+            )
+        except load_duckdb().IOException as problem:
+            raise FerkitError(f"Cannot write {target}: {first_line(problem)}") from problem

@@ -1,0 +1,345 @@
+"""Where a table of faces lies, and how DuckDB reads it.
+
+Tables of faces counted with DuckDB: one pass over any number of rows, in memory that does not grow with them.
+
+A picture is what has rows one after another with the same source (of videos: the same frame), which is how every
+command writes them. So pictures are counted by comparing each row with the one before; a list of all sources that were
+seen, which a count of distinct ones needs, would be as long as the table. Parts of a data set are counted side by side.
+"""
+
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ferkit._support.parallel import usable_cores
+from ferkit.batch.job import read_job
+from ferkit.batch.storage import filesystem, is_address, open_storage, reason
+from ferkit.errors import DatasetError, FerkitError, MissingDependencyError
+from ferkit.results import UNCERTAIN
+from ferkit.sources import path_of, printable_name
+
+PARTS = "part-*.parquet"
+PARQUET = "read_parquet($files)"
+# A CSV is read as text: what it holds is not guessed from its first rows.
+_CSV = "read_csv($files, header=true, delim=',', quote='\"', escape='\"', all_varchar=true, nullstr='')"
+_READERS = {
+    ".parquet": PARQUET,
+    ".csv": _CSV,
+    ".csv.gz": _CSV,
+    ".jsonl": "read_json($files, format='newline_delimited')",
+}
+
+
+# How DuckDB says so, in words about bytes.
+_NO_PARQUET = re.compile(r"No magic bytes found at end of file '(.+)'|File '(.+)' too small to be a Parquet file")
+
+
+@dataclass(frozen=True)
+class FaceTable:
+    """The files of a table, escaped as DuckDB takes them, and how it reads them.
+
+    reader: SQL in which `$files` stands for a list of files. filesystem: of fsspec; None for local files. planned: how
+    many parts the job will have, where that is known.
+    """
+
+    name: str
+    files: Sequence[str]
+    reader: str
+    filesystem: Any = None
+    planned: int | None = None
+
+
+def find_table(out: str) -> FaceTable:
+    """The table of a batch's folder or of a single file, local or at an address.
+
+    Raises `DatasetError` where there is none, `MissingDependencyError` where a package is not installed, `UsageError`
+    for an address of no kind that fsspec knows.
+    """
+    if is_address(out):
+        return _find_remote(out)
+    path, shown = Path(out), printable_name(out)
+    try:
+        if path.is_dir():
+            return _parts(out, shown, sorted(os.fspath(part) for part in path.glob(PARTS)))
+        there = path.is_file()
+    except OSError as problem:
+        raise DatasetError(f"Cannot read {shown}: {reason(problem)}.") from problem
+    if not there:
+        raise DatasetError(f"There is no {shown}. Expected what ferkit batch wrote, or a table of ferkit predict.")
+    return FaceTable(shown, [_escaped(out)], _reader(out, shown))
+
+
+def _find_remote(out: str) -> FaceTable:
+    files, path = filesystem(out)
+    if "file" in files.protocol:
+        return find_table(path)
+    shown, path = printable_name(out), path.rstrip("/")
+    # Sizes and dates come with one listing; else the store would be asked for them six times per part.
+    files = type(files)(*files.storage_args, **{**files.storage_options, "use_listings_cache": True})
+    files.invalidate_cache()
+    try:
+        if files.isfile(path):
+            return FaceTable(shown, [_escaped(files.unstrip_protocol(path))], _reader(path, shown), files)
+        listed = files.ls(path, detail=False) if files.isdir(path) else []
+    except Exception as problem:  # every store has errors of its own
+        raise DatasetError(f"Cannot read {shown}: {reason(problem)}.") from problem
+    parts = sorted(part for part in listed if fnmatchcase(part.rpartition("/")[2], PARTS))
+    return _parts(out, shown, [files.unstrip_protocol(part) for part in parts], files)
+
+
+def _parts(out: str, shown: str, found: Sequence[str], files: Any = None) -> FaceTable:
+    planned = _planned_parts(out)
+    if found:
+        return FaceTable(shown, [_escaped(part) for part in found], PARQUET, files, planned)
+    if planned is not None:
+        raise DatasetError(f"The batch in {shown} has no part done yet. Wait for the first, or start it again.")
+    raise DatasetError(f"{shown} holds no {PARTS}. Expected what ferkit batch wrote, or a table of ferkit predict.")
+
+
+def _planned_parts(out: str) -> int | None:
+    """How many parts the job will have; None where that is not to be known, which is no trouble for what is there."""
+    try:
+        job = read_job(open_storage(out), out)
+        return None if job is None else int(job["parts"])
+    except (FerkitError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _reader(path: str, shown: str) -> str:
+    for suffix, reader in _READERS.items():
+        if path.lower().endswith(suffix):
+            return reader
+    raise DatasetError(f"{shown} is no table of faces. Expected a folder of ferkit batch, or {', '.join(_READERS)}.")
+
+
+def _escaped(path: str) -> str:
+    """A path for DuckDB, which takes every name for a glob."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+@contextmanager
+def one_line(table: FaceTable, errors: type[Exception]) -> Iterator[None]:
+    """Turn what DuckDB, and the file system that it reads from, raises into one line."""
+    try:
+        yield
+    except FerkitError:
+        raise
+    except (errors, OSError) as problem:
+        said = first_line(problem)
+        if table.reader == PARQUET and (found := _NO_PARQUET.search(said)):
+            others = ", ".join(suffix for suffix, reader in _READERS.items() if reader != PARQUET)
+            raise DatasetError(
+                f"{found[1] or found[2]} is no Parquet file, or its end is missing. Expected what ferkit batch or "
+                f"ferkit predict --parquet wrote; another kind of table under its own ending: {others}."
+            ) from problem
+        raise DatasetError(f"Cannot read {table.name}: {said}") from problem
+    except Exception as problem:  # every store has errors of its own
+        if table.filesystem is None:
+            raise
+        raise DatasetError(f"Cannot read {table.name}: {first_line(problem)}") from problem
+
+
+def first_line(problem: BaseException) -> str:
+    """What an error says, without the query and the advice that DuckDB adds below."""
+    return printable_name((str(problem).strip().splitlines() or [type(problem).__name__])[0])
+
+
+# ruff: noqa: S608 - what comes from data goes into SQL through `quoted` and `name`
+
+
+Progress: TypeAlias = Callable[[str, int, int], object]
+
+_MEMORY = "1GB"  # of DuckDB; what is beyond goes to a temporary folder
+# Files go in packs. Each leaves a row per group that is in it, so there must not be as many packs as there are files.
+_MOST_PACKS, _LEAST_FILES = 64, 64
+_REMOTE_READERS = 8  # they wait for the network rather than compute
+_NEEDED = ("source", "label", "confidence", "error")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a pass left: the table `counts` in `connection`, a row per group, label and error message.
+
+    Its columns: grp, label, message (text), n (rows), pictures, confidence (sum of those that are numbers), first, last
+    (time taken), undated (pictures without one). classes: of the model, in its order.
+    """
+
+    table: FaceTable
+    classes: tuple[str, ...]
+    min_confidence: float
+    connection: Any
+
+
+@contextmanager
+def counted(
+    out: str | os.PathLike[str], *, key: str, dated: bool, min_confidence: float, progress: Progress | None = None
+) -> Iterator[Counts]:
+    """Count the rows of a table in one pass.
+
+    Args:
+        out: a batch's folder, or a .parquet, .csv, .csv.gz or .jsonl file; local or an address of fsspec's.
+        key: SQL of the group that a row belongs to, made of `source` (text) and `taken` (timestamp or null).
+        dated: whether the key needs the column `taken`.
+        min_confidence: faces below it count as `uncertain`.
+        progress: told what is read, how many files are done, and of how many.
+
+    Raises:
+        DatasetError: `out` is no such table or cannot be read. MissingDependencyError: a package is not installed.
+    """
+    duckdb = load_duckdb()
+    table = find_table(os.fsdecode(out))
+    with tempfile.TemporaryDirectory(prefix="ferkit-") as spill, duckdb.connect() as connection:
+        _set_up(connection, spill)
+        if table.filesystem is not None:
+            connection.register_filesystem(table.filesystem)
+        with one_line(table, duckdb.Error):
+            columns = _columns(connection, table)
+            if dated and "taken" not in columns:
+                raise DatasetError(
+                    f"{table.name} has no column taken, the time of each picture, which ferkit batch writes. "
+                    "Group by folder instead."
+                )
+            _scan(connection, table, _select(columns, table.reader, key, min_confidence), progress)
+            classes = columns[columns.index("confidence") + 1 : columns.index("error")]
+            yield Counts(table, tuple(classes), min_confidence, connection)
+
+
+def load_duckdb() -> Any:
+    """The module. Raises `MissingDependencyError`."""
+    try:
+        import duckdb
+    except ImportError as problem:
+        raise MissingDependencyError("Summaries need DuckDB: pip install 'ferkit[batch]'.") from problem
+    return duckdb
+
+
+def quoted(text: str) -> str:
+    """A text of SQL.
+
+    >>> quoted("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name(text: str) -> str:
+    """The name of a column of SQL, whatever it holds."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _set_up(connection: Any, spill: str) -> None:
+    for setting in (
+        f"threads = {usable_cores()}",
+        f"memory_limit = '{_MEMORY}'",
+        f"temp_directory = {quoted(spill)}",
+        # Nothing is fetched: all that is needed is in DuckDB's package.
+        "autoinstall_known_extensions = false",
+        "autoload_known_extensions = false",
+        "enable_progress_bar = false",
+        "TimeZone = 'UTC'",
+    ):
+        connection.execute(f"SET {setting}")
+
+
+def _columns(connection: Any, table: FaceTable) -> list[str]:
+    described = connection.execute(f"DESCRIBE SELECT * FROM {table.reader}", {"files": [table.files[0]]}).fetchall()
+    columns = [row[0] for row in described]
+    missing = [column for column in _NEEDED if column not in columns]
+    if missing:
+        raise DatasetError(
+            f"{table.name} is no table of faces: it has no column {', '.join(missing)}. "
+            f"Its columns: {printable_name(', '.join(columns))}."
+        )
+    return columns
+
+
+def _select(columns: Sequence[str], reader: str, key: str, min_confidence: float) -> str:
+    taken = "TRY_CAST(taken AS TIMESTAMP)" if "taken" in columns else "NULL::TIMESTAMP"
+    frame = "CAST(frame AS BIGINT)" if "frame" in columns else "0"
+    # Without the picture's name in the message, so that the same trouble counts as one; without years that no calendar
+    # has, as broken clocks say anything.
+    return f"""
+        WITH read AS (
+            SELECT coalesce(CAST(source AS VARCHAR), '') AS source, {frame} AS frame, {taken} AS taken,
+                coalesce(CAST(label AS VARCHAR), '') AS label, CAST(confidence AS DOUBLE) AS confidence,
+                replace(nullif(CAST(error AS VARCHAR), ''), CAST(source AS VARCHAR), '...') AS message
+            FROM {reader}),
+        told AS (
+            SELECT source, confidence, message,
+                CASE WHEN taken BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31' THEN taken END AS taken,
+                CASE WHEN label <> '' AND confidence < {min_confidence!r} THEN {quoted(UNCERTAIN)} ELSE label END AS label,
+                source IS DISTINCT FROM lag(source) OVER () OR frame IS DISTINCT FROM lag(frame) OVER () AS begins
+            FROM read)
+        SELECT {key} AS grp, label, message, count(*) AS n, count(*) FILTER (begins) AS pictures,
+            coalesce(sum(confidence) FILTER (label <> '' AND isfinite(confidence)), 0) AS confidence,
+            min(taken) AS first, max(taken) AS last, count(*) FILTER (begins AND taken IS NULL) AS undated
+        FROM told GROUP BY ALL"""
+
+
+def _scan(connection: Any, table: FaceTable, select: str, progress: Progress | None) -> None:
+    # A table of the database: the cursors of other threads would not see a temporary one. It goes to disk all the same.
+    connection.execute(
+        "CREATE TABLE counts (grp VARCHAR, label VARCHAR, message VARCHAR, n BIGINT, pictures BIGINT, "
+        "confidence DOUBLE, first TIMESTAMP, last TIMESTAMP, undated BIGINT)"
+    )
+    schema = _schema(connection, table.files[0]) if table.reader == PARQUET and len(table.files) > 1 else None
+    size = max(_LEAST_FILES, math.ceil(len(table.files) / _MOST_PACKS))
+    packs = [table.files[start : start + size] for start in range(0, len(table.files), size)]
+    readers = max(usable_cores(), 1 if table.filesystem is None else _REMOTE_READERS)
+    cursors = []
+
+    def count(files: Sequence[str]) -> int:
+        cursor = connection.cursor()
+        cursors.append(cursor)
+        if schema is not None:
+            _check_schemas(cursor, table, files, schema)
+        cursor.execute(f"INSERT INTO counts {select}", {"files": list(files)})
+        return len(files)
+
+    pool = ThreadPoolExecutor(min(readers, len(packs)), "ferkit-scan")
+    try:
+        done = 0
+        for counting in as_completed([pool.submit(count, pack) for pack in packs]):
+            done += counting.result()
+            if progress is not None:
+                progress(f"Reading {printable_name(path_of(table.name.rstrip('/')).name)}", done, len(table.files))
+    except BaseException:
+        # Also Ctrl-C: what waits never begins, what runs is stopped.
+        pool.shutdown(wait=False, cancel_futures=True)
+        for cursor in cursors:
+            cursor.interrupt()
+        raise
+    finally:
+        pool.shutdown()
+
+
+# The root of a schema is named by whoever wrote the file.
+_COLUMN = "concat(CASE WHEN num_children IS NULL THEN name END, ' ', type)"
+
+
+def _schema(connection: Any, file: str) -> list[str]:
+    """Names and types of the columns of a Parquet file, in alphabetical order."""
+    select = f"SELECT {_COLUMN} FROM parquet_schema($file) ORDER BY 1"
+    return [row[0] for row in connection.execute(select, {"file": file}).fetchall()]
+
+
+def _check_schemas(cursor: Any, table: FaceTable, files: Sequence[str], schema: Sequence[str]) -> None:
+    """Raise if a part has other columns than the first: DuckDB takes no notice of those that are too many."""
+    other = cursor.execute(
+        f"SELECT file_name FROM (SELECT file_name, list({_COLUMN} ORDER BY {_COLUMN}) AS columns "
+        "FROM parquet_schema($files) GROUP BY file_name) WHERE columns IS DISTINCT FROM $schema LIMIT 1",
+        {"files": list(files), "schema": list(schema)},
+    ).fetchone()
+    if other is not None:
+        raise DatasetError(
+            f"{printable_name(other[0])} has other columns than {printable_name(table.files[0])}. "
+            "Expected the parts of one batch."
+        )

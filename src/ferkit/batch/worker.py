@@ -1,0 +1,305 @@
+"""Attempts at parts, so that a picture that kills the process costs one row, whoever starts again afterwards.
+
+Who begins a part leaves a marker, and who ends it takes the marker away. A marker that is found tells of a process that
+died, and nobody knows at which picture. So the part is then done carefully: before each picture the marker says which
+one it is, and a picture at which processes died twice is left out. A process that ends in good order, by an error or by
+Ctrl-C, takes its marker along, for no picture is to blame for that.
+
+The work itself: a part of the plan in, its Parquet file out. Every engine runs this, so all give the same rows.
+"""
+
+import json
+import re
+import socket
+import time
+import warnings
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferkit._support.parallel import limit_cores
+from ferkit.batch.job import FOLDER, Job, checksums, load_recognizer, part_name
+from ferkit.batch.plan import read_part
+from ferkit.batch.reading import Picture, entries, pictures
+from ferkit.batch.references import Reference
+from ferkit.batch.storage import Storage, reason
+from ferkit.batch.table import PartTable, counts_of
+from ferkit.batch.taken import taken_at
+from ferkit.detection import cut_face
+from ferkit.errors import FerkitError, ImageError, ModelError
+from ferkit.models import tta as augmented
+from ferkit.results import Face, FaceEmotion, PictureResult
+from ferkit.sources import read_image
+
+# A neighbour that takes all memory may kill a process at any picture, but hardly twice at the same one.
+DEATHS = 2
+# Deaths in a row at no picture at all: then the next attempt would end like these.
+_UNEXPLAINED = 5
+
+BEGUN = f"{FOLDER}/begun"
+_NAME = re.compile(r"(\d{6,})\.json")
+
+
+@dataclass
+class _Marker:
+    """What a process leaves behind. at: number of the picture in its part, None in front of the first and after the last.
+
+    deaths: how often at which picture. unexplained: how often in a row at none.
+    """
+
+    at: int | None = None
+    deaths: Counter[int] = field(default_factory=Counter)
+    unexplained: int = 0
+
+    @classmethod
+    def read(cls, data: bytes) -> "_Marker":
+        try:
+            found = json.loads(data)
+            deaths = Counter({int(picture): int(count) for picture, count in found["deaths"].items()})
+            return cls(found["at"], deaths, int(found["unexplained"]))
+        except (ValueError, KeyError, TypeError, AttributeError):  # cut short by a machine that died
+            return cls()
+
+    def bury(self) -> None:
+        """Count the death of the process that left it."""
+        if self.at is None:
+            self.unexplained += 1
+        else:
+            self.deaths[self.at] += 1
+            self.unexplained = 0
+        self.at = None
+
+
+class Attempt:
+    """One attempt at a part, used in a `with` block.
+
+    careful: whether a process died in this part before, so that `at` is to be told of each picture.
+    """
+
+    def __init__(self, storage: Storage, part: int) -> None:
+        self._storage, self._part, self._name = storage, part, _name(part)
+        found = storage.read(self._name)
+        self.careful = found is not None
+        self._marker = _Marker() if found is None else _Marker.read(found)
+
+    def __enter__(self) -> Self:
+        if self.careful:
+            self._marker.bury()
+        if self._marker.unexplained >= _UNEXPLAINED:
+            self._marker.unexplained = 0  # for those who run it again
+            self.at(None)
+            raise FerkitError(
+                f"{_UNEXPLAINED} processes died in part {self._part}, and at none of its pictures. Is there enough memory "
+                "for so many workers? Run the same command again to go on."
+            )
+        try:
+            self.at(None)
+        except BaseException as told:  # SIGTERM, for one: what raises in here gets no `__exit__`
+            self.__exit__(type(told), told, told.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if kind is None or not self.careful:
+            self._storage.remove(self._name)
+        else:
+            self.at(None)
+
+    def deadly(self, picture: int) -> bool:
+        """Whether processes died twice at this picture of the part."""
+        return self._marker.deaths[picture] >= DEATHS
+
+    def at(self, picture: int | None) -> None:
+        """Say which picture of the part comes next; None when what follows is no picture's work."""
+        self._marker.at = picture
+        # What a dead process wrote is there; only a dead machine may take it along, and that is no picture's fault.
+        self._storage.write(self._name, json.dumps(vars(self._marker)).encode(), lasting=False)
+
+
+def forget(storage: Storage, part: int) -> None:
+    """Take the marker of a part away that is done: its process died in between."""
+    storage.remove(_name(part))
+
+
+def pardon(storage: Storage, part: int) -> None:
+    """What `Attempt` does at an end in good order, for a process that ended by the driver's will: deaths stay counted."""
+    data = storage.read(_name(part))
+    marker = _Marker() if data is None else _Marker.read(data)
+    if not (marker.deaths or marker.unexplained):
+        forget(storage, part)
+    elif marker.at is not None:
+        marker.at = None
+        storage.write(_name(part), json.dumps(vars(marker)).encode(), lasting=False)
+
+
+def begun_parts(storage: Storage) -> set[int]:
+    """The parts that have a marker."""
+    return {int(match[1]) for match in map(_NAME.fullmatch, storage.names(BEGUN)) if match}
+
+
+def _name(part: int) -> str:
+    return f"{BEGUN}/{part:06}.json"
+
+
+# Faces of several pictures go through the network together, always so many, black ones added where they are too few: in
+# smaller batches some networks answer differently in the last bit (`benchmarks/batch_exact.py`), and rows must not
+# depend on which pictures came together.
+BATCH_FACES = 32
+
+# What was found in a picture, and when it was taken.
+_Row: TypeAlias = tuple[PictureResult, datetime | None]
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """What became of a part.
+
+    pictures, faces, errors: how many; an error is a picture that could not be read. seconds: what it took. skipped:
+    whether it was there already.
+    """
+
+    part: int
+    pictures: int
+    faces: int
+    errors: int
+    seconds: float
+    skipped: bool = False
+
+
+class PartWorker:
+    """Does parts of a job, one after the other: made once per process, so that the model is loaded once.
+
+    Takes one core and one thread of ONNX Runtime. Calling it with the number of a part writes that part, unless it is
+    there; see `ferkit.batch.worker` for pictures that kill the process.
+
+    Raises:
+        ModelError: the model or the detector is not the one that the job was started with. FerkitError: the results
+            cannot be written, or the pictures cannot be asked for, so that the job had better stop.
+    """
+
+    def __init__(self, job: Job) -> None:
+        # Pillow warns of large pictures and odd metadata; what cannot be read has a row that says so.
+        warnings.filterwarnings("ignore", module="PIL")
+        limit_cores(1)
+        cv2.setNumThreads(1)
+        self.job = job
+        self._storage = job.storage()
+        found = checksums(job.settings)
+        for what, expected in job.checksums.items():
+            if what not in found:
+                raise ModelError(
+                    f"The file of the {what} that the job was started with is missing on {socket.gethostname()}. "
+                    "Put the same files on all machines."
+                )
+            if found[what] != expected:
+                raise ModelError(
+                    f"The {what} of a worker is not the one that the job was started with (SHA-256 differs). "
+                    "Put the same files on all machines."
+                )
+        self._recognizer = load_recognizer(job.settings)
+
+    def __call__(self, part: int) -> PartSummary:
+        there = summary_of(self._storage, part)
+        if there is not None:
+            forget(self._storage, part)
+            return there
+        started = time.perf_counter()
+        with Attempt(self._storage, part) as attempt:
+            table = PartTable(self._recognizer.classes)
+            references = read_part(self._storage, part)
+            if attempt.careful:
+                rows = self._careful_rows(references, attempt)
+            else:
+                rows = self._classify(map(self._look, pictures(references)))
+            for result, taken in rows:
+                table.add(result, taken)
+            seconds = round(time.perf_counter() - started, 3)
+            summary = PartSummary(part, table.pictures, table.faces, table.errors, seconds)
+            self._storage.write(part_name(part), table.to_parquet(asdict(summary)))
+        return summary
+
+    def _careful_rows(self, references: Sequence[Reference], attempt: Attempt) -> Iterator[_Row]:
+        """One picture at a time, leaving out those that are deadly."""
+        for number, (name, get) in enumerate(entries(references)):
+            if attempt.deadly(number):
+                why = f"Cannot read {name}: the process died of it {DEATHS} times. Look at it with another program."
+                yield PictureResult.failed(name, why), None
+            else:
+                attempt.at(number)
+                yield from self._classify([self._look(get())])
+        attempt.at(None)
+
+    def _look(self, picture: Picture) -> "_Seen":
+        """Everything in front of the network."""
+        if picture.source is None:
+            return _Seen(PictureResult.failed(picture.name, picture.problem or "Cannot be read."))
+        try:
+            taken = taken_at(picture.source)
+            image = read_image(picture.source)
+            faces = self._recognizer.detect(image)
+            face_input = self._recognizer.classifier.face_input
+            cut = [cut_face(image, face, face_input) for face in faces]
+            return _Seen(PictureResult(picture.name, image.shape[1], image.shape[0]), taken, faces, cut)
+        except ImageError as problem:
+            return _Seen(PictureResult.failed(picture.name, str(problem)))
+        except FerkitError:
+            raise  # a detector that is none, a model that is broken: not this picture's fault
+        except (
+            Exception
+        ) as problem:  # a detector may meet a picture with any exception, and one costs no more than a row
+            why = f"Cannot read {picture.name}: it was decoded, and then {type(problem).__name__}: {reason(problem)}."
+            return _Seen(PictureResult.failed(picture.name, why))
+
+    def _classify(self, found: "Iterable[_Seen]") -> Iterator[_Row]:
+        """The rows of pictures, in their order; faces go through the network as soon as there is a batch of them."""
+        waiting: deque[_Seen] = deque()
+        faces: list[npt.NDArray[np.uint8]] = []
+        answers: deque[npt.NDArray[np.floating[Any]]] = deque()
+        for one in found:
+            waiting.append(one)
+            faces += one.cut
+            while len(faces) >= BATCH_FACES:
+                answers.extend(self._probabilities(faces[:BATCH_FACES]))
+                del faces[:BATCH_FACES]
+            while waiting and len(answers) >= len(waiting[0].faces):
+                yield self._row(waiting.popleft(), answers)
+        if faces:
+            answers.extend(self._probabilities(faces))
+        for one in waiting:
+            yield self._row(one, answers)
+
+    def _probabilities(self, faces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities of at most `BATCH_FACES` faces, (len(faces), classes)."""
+        batch = np.zeros((BATCH_FACES, *faces[0].shape), np.uint8)
+        batch[: len(faces)] = faces
+        return augmented.predict_proba(self._recognizer.classifier, batch, self._recognizer.tta)[: len(faces)]
+
+    def _row(self, seen: "_Seen", answers: deque[npt.NDArray[np.floating[Any]]]) -> _Row:
+        classes, least = self._recognizer.classes, self._recognizer.min_confidence
+        emotions = tuple(FaceEmotion.from_probabilities(face, classes, answers.popleft(), least) for face in seen.faces)
+        return replace(seen.result, faces=emotions, classes=classes), seen.taken
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A picture between detection and classification. cut: uint8 (height, width, channels) for each face."""
+
+    result: PictureResult
+    taken: datetime | None = None
+    faces: Sequence[Face] = ()
+    cut: Sequence[npt.NDArray[np.uint8]] = ()
+
+
+def summary_of(storage: Storage, part: int) -> PartSummary | None:
+    """What became of a part earlier; None where it is not done."""
+    counts = counts_of(storage, part_name(part))
+    return None if counts is None else PartSummary(**{**counts, "part": part, "skipped": True})

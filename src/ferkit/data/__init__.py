@@ -1,0 +1,5 @@
+"""Labelled faces: readers for the formats they come in, the cache, splits, duplicates, votes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

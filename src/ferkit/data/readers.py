@@ -1,0 +1,164 @@
+"""The forms a data set comes in. A reader looks at a source's content, says whether it is its own, and reads it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ferkit._support.registry import Registry, describe
+from ferkit.data import csv_files as csv_reader
+from ferkit.data.archives import open_tree
+from ferkit.data.folders import read_folders
+from ferkit.data.pictures import Shaper
+from ferkit.data.records import Batch, Faces, Reading
+from ferkit.data.sources import DATA_SUFFIXES, DataFile, Source, open_file
+from ferkit.errors import DatasetError
+from ferkit.labels import EMOTIONS
+from ferkit.sources import PICTURE_SUFFIXES
+
+
+class Reader(Protocol):
+    """One form of data set. Raise `version` when the same source gives other faces, labels or notes."""
+
+    version: int
+
+    def recognise(self, source: Source) -> bool:
+        """Whether this reader can read the source, by its content."""
+
+    def read(self, source: Source, shaper: Shaper) -> Reading:
+        """Read a source that `recognise` accepted."""
+
+
+_PARQUET_MAGIC = b"PAR1"
+# Of a CSV: what has no line ends must not fill the memory.
+_LONGEST_HEADER = 1 << 16
+
+READERS: Registry[Reader] = Registry("data set format")
+
+
+def open_source(path: Path) -> Source:
+    """Look at a path: a file with many faces, or the files of a folder or an archive."""
+    size = path.stat().st_size
+    if size == 0 and path.is_file():
+        raise DatasetError(f"{path} is empty. Expected a CSV or Parquet file or an archive; download it again.")
+    tree = open_tree(path)
+    if tree is None:
+        return Source(str(path), size, [DataFile(str(path), partial(open_file, path), size, path)])
+    names = tree.names()
+    files = [
+        DataFile(name, partial(tree.open, name), size, path / name if path.is_dir() else None)
+        for name in names
+        if name.lower().endswith(DATA_SUFFIXES)
+    ]
+    pictures = [name for name in names if name.lower().endswith(PICTURE_SUFFIXES)]
+    return Source(str(path), size, files, tree, pictures)
+
+
+def read_source(path: Path, shaper: Shaper) -> Reading:
+    """Recognise a source and read it; a `DatasetError` says what was expected if no reader knows it."""
+    source = open_source(path)
+    for reader in READERS.values():
+        if reader.recognise(source):
+            return reader.read(source, shaper)
+    known = "; ".join(describe(reader) for reader in READERS.values())
+    raise DatasetError(f"{_what_came(source)} Expected one of: {known}; plain or in a .zip or .tar.gz.")
+
+
+def _what_came(source: Source) -> str:
+    if source.tree is not None and not source.files:
+        names = source.tree.names()
+        example = f", e.g. {names[0]}" if names else ""
+        return f"{source.name} holds no picture ({len(names):,} other files{example})."
+    name, head = (source.name, source.files[0].head(200)) if source.tree is None else ("", b"")
+    if source.tree is not None:
+        return f"{source.name} holds {', '.join(one.name for one in source.files[:3])}, of no known form."
+    if head.startswith((b"7z\xbc\xaf", b"Rar!")):
+        return f"{name} is a 7z or RAR archive, which is not read; pack it as .zip."
+    if name.lower().endswith(PICTURE_SUFFIXES):
+        return f"{name} is a single picture, not a data set (to recognise it: ferkit predict)."
+    line = head.split(b"\n")[0].strip().decode("utf-8", "replace")
+    return f"{name}: the {f'header {line[:60]!r}' if line.isprintable() else 'format'} was not recognised."
+
+
+class CsvReader:
+    """CSV of pixels as FER-2013's (header emotion,pixels,Usage)"""
+
+    version = 1
+
+    def recognise(self, source: Source) -> bool:
+        return bool(self._matching(source))
+
+    def _matching(self, source: Source) -> list[DataFile]:
+        found = [(csv_reader.parse_header(one.head(4096).split(b"\n")[0]), one) for one in source.files]
+        with_splits = [one for columns, one in found if columns and columns.usage is not None]
+        return with_splits or [one for columns, one in found if columns]
+
+    def read(self, source: Source, shaper: Shaper) -> Reading:
+        files = self._matching(source)
+        if len(files) > 1:
+            raise DatasetError(
+                f"{source.name} holds several CSV files of faces: {', '.join(one.name for one in files)}. "
+                "Expected one; unpack and name the one you mean."
+            )
+        return Reading("csv", EMOTIONS, self._batches(files[0], shaper), files[0].size)
+
+    def _batches(self, file: DataFile, shaper: Shaper) -> Iterator[Batch]:
+        with file.open() as (stream, position):
+            header = stream.readline(_LONGEST_HEADER)
+            if len(header) == _LONGEST_HEADER:
+                raise DatasetError(f"{file.name} has a header longer than {_LONGEST_HEADER:,} bytes: no CSV of faces.")
+            columns = csv_reader.parse_header(header)
+            if columns is None:
+                raise DatasetError(f"{file.name} changed while it was read; run again.")
+            for batch in csv_reader.read_batches(stream, columns, file.name):
+                yield replace(batch, images=_reshaped(batch.images, shaper), done=position())
+
+
+def _reshaped(images: Faces, shaper: Shaper) -> Faces:
+    """Gray faces in the size and channels asked for; as they are if nothing was asked for."""
+    colour = np.broadcast_to(images, (*images.shape[:3], 3))
+    if shaper.height is None or images.shape[1:3] == (shaper.height, shaper.width):
+        return np.ascontiguousarray(colour) if shaper.channels == 3 else images
+    from ferkit.detection import resize_face
+
+    target = shaper.face_input
+    shape = (len(images), target.height, target.width, target.channels)
+    return np.array([resize_face(image, target) for image in colour], np.uint8).reshape(shape)
+
+
+class ParquetReader:
+    """Parquet with encoded pictures and labels"""
+
+    version = 1
+
+    def recognise(self, source: Source) -> bool:
+        return any(one.head(4) == _PARQUET_MAGIC for one in source.files)
+
+    def read(self, source: Source, shaper: Shaper) -> Reading:
+        files = [one for one in source.files if one.head(4) == _PARQUET_MAGIC]
+        # pyarrow takes a tenth of a second to import, and most sets are not Parquet.
+        from ferkit.data.parquet import read_parquet
+
+        return read_parquet(files, source.name, shaper)
+
+
+class FolderReader:
+    """pictures in class folders (happy/1.jpg or train/happy/1.jpg)"""
+
+    version = 1
+
+    def recognise(self, source: Source) -> bool:
+        return source.tree is not None and bool(source.pictures)
+
+    def read(self, source: Source, shaper: Shaper) -> Reading:
+        if source.tree is None:
+            raise DatasetError(f"{source.name} is not a folder or an archive.")
+        return read_folders(source, source.tree, shaper)
+
+
+READERS.register("csv")(CsvReader())
+READERS.register("parquet")(ParquetReader())
+READERS.register("folders")(FolderReader())

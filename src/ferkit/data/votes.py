@@ -1,0 +1,119 @@
+"""FER+ votes joined to FER-2013: what ten people saw in each face, as soft targets.
+
+Barsoum, Zhang, Ferrer and Zhang 2016, "Training deep networks for facial expression recognition with crowd-sourced
+label distribution". Their CSV has one row per row of the FER-2013 CSV, in the same order: eight emotions, "unknown" and
+"NF" (not a face). Here the seven emotions of FER-2013 are kept and each row is divided by its sum; contempt, unknown
+and NF are left out, having no place among the seven classes.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit.data.csv_files import usage_name
+from ferkit.data.records import FaceTable
+from ferkit.data.sources import is_there, missing, open_file
+from ferkit.errors import DatasetError
+from ferkit.labels import canonical
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What people saw in the faces of a table.
+
+    targets: float32 (N, classes), rows sum to 1. given: bool (N,), False where nobody voted for any of the classes and
+    the row is the label.
+    """
+
+    targets: npt.NDArray[np.float32]
+    given: npt.NDArray[np.bool_]
+
+
+_EXPECTED = (
+    "Expected FER+ votes: Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+)
+
+
+def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
+    """The votes on the faces of a table, as soft targets, and a note about them.
+
+    A face without a vote for any of its classes keeps its label, as 1 for it and 0 for the others.
+    Raises `DatasetError` when the votes are not those of this set: other classes, another number of rows, or a row
+    whose Usage differs.
+    """
+    if not is_there(path):
+        raise missing(path)
+    if table.form != "csv":
+        raise DatasetError(
+            f"FER+ votes are joined by row to the FER-2013 CSV, whose order they have. {source} is of the form "
+            f"{table.form}; give the CSV."
+        )
+    counts, usages = _read(path, table.classes)
+    rows = len(table.images) + len(table.broken)
+    # Many copies of FER-2013 end before PrivateTest, while FER+ has votes for it: that surplus does no harm. Any other
+    # difference means rows that were moved, and faces that would get others' votes.
+    surplus = set(usages[rows:])
+    if len(counts) < rows or (surplus and ("" in surplus or surplus & set(table.split_names))):
+        raise DatasetError(
+            f"{path} has {len(counts):,} rows of votes, {source} has {rows:,} faces. Expected one row per row of the "
+            "CSV, in the same order."
+        )
+    counts = counts[table.rows]
+    for position, row in enumerate(table.rows):
+        published = table.split_names[table.splits[position]]
+        if published and usages[row] and usages[row] != published:
+            raise DatasetError(
+                f"{path}, row {row + 2}: Usage is {usages[row]}, but the face of {source} is of {published}. Expected "
+                "the same order in both."
+            )
+    total = counts.sum(axis=1, keepdims=True)
+    without = total[:, 0] == 0
+    votes = counts / np.maximum(total, 1)
+    votes[without, table.labels[without]] = 1
+    agree = float((votes.argmax(axis=1) == table.labels)[~without].mean()) if not without.all() else 0.0
+    note = (
+        "FER+ votes joined: contempt, unknown and 'no face' left out, rows divided by their sum. "
+        f"{int(without.sum()):,} faces have no vote for any of the {len(table.classes)} classes and keep their label. "
+        f"The label is the voters' first choice on {agree:.0%} of the others."
+    )
+    return Votes(votes.astype(np.float32), ~without), note
+
+
+def _rows(lines: Sequence[str], path: Path) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines)
+    except csv.Error as problem:  # a field without an end, for instance
+        raise DatasetError(f"{path} is no table of votes ({problem}). {_EXPECTED}.") from problem
+
+
+def _read(path: Path, classes: Sequence[str]) -> tuple[npt.NDArray[np.float64], list[str]]:
+    with open_file(path) as (stream, _):
+        lines = stream.read(1 << 28).decode("utf-8-sig", "replace").splitlines()
+    rows = _rows(lines, path)
+    header = [canonical(name) for name in next(rows, [])]
+    absent = [name for name in classes if name not in header]
+    if absent:
+        raise DatasetError(f"{path} has no column for {', '.join(absent)}. {_EXPECTED}.")
+    columns = [header.index(name) for name in classes]
+    usage = header.index("usage") if "usage" in header else None
+    counts: list[list[float]] = []
+    usages: list[str] = []
+    for number, row in enumerate(rows, 2):
+        if not row:
+            continue
+        try:
+            counts.append([float(row[column]) for column in columns])
+            usages.append(usage_name(row[usage]) if usage is not None else "")
+        except (ValueError, IndexError):
+            raise DatasetError(
+                f"{path}, row {number}: {','.join(row)[:60]!r} is not a row of votes. {_EXPECTED}."
+            ) from None
+    array = np.array(counts, np.float64).reshape(-1, len(classes))
+    if not np.isfinite(array).all() or (array < 0).any():
+        bad = int(np.flatnonzero(~(np.isfinite(array) & (array >= 0)).all(axis=1))[0])
+        raise DatasetError(f"{path}, row {bad + 2}: votes must be numbers from 0 up. Received: {array[bad].tolist()}.")
+    return array, usages

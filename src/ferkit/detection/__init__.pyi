@@ -1,0 +1,17 @@
+from .crops import cut_face as cut_face
+from .crops import cut_to_picture as cut_to_picture
+from .crops import resize_face as resize_face
+from .detectors import DETECTORS as DETECTORS
+from .detectors import AutoDetector as AutoDetector
+from .detectors import Downloads as Downloads
+from .detectors import FaceDetector as FaceDetector
+from .detectors import HasWeights as HasWeights
+from .detectors import RegisteredDetector as RegisteredDetector
+from .detectors import WholePicture as WholePicture
+from .detectors import checked_faces as checked_faces
+from .detectors import drop_overlaps as drop_overlaps
+from .detectors import fetch_weights as fetch_weights
+from .detectors import left_to_right as left_to_right
+from .detectors import load_detector as load_detector
+from .haar import HaarDetector as HaarDetector
+from .yunet import YunetDetector as YunetDetector

@@ -1,0 +1,212 @@
+"""A trained model: faces in, calibrated probabilities out."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit import labels
+from ferkit.data import Faces, FaceSet
+from ferkit.errors import DatasetError, ModelError, UsageError
+from ferkit.labels import canonical
+from ferkit.models import model_folder
+from ferkit.models.calibration import apply_temperature
+from ferkit.models.engines import Network, OpenedFile, Probabilities, keras_network, onnx_network, open_file, open_keras
+from ferkit.models.model_files import KERAS_SUFFIXES
+from ferkit.models.tta import predict_proba
+from ferkit.sources import FaceInput
+
+ENGINES = ("auto", "onnx", "keras")
+
+# Larger batches are slower, as their activations leave the cache.
+_BATCH = 64
+
+
+class Classifier(Protocol):
+    """A model of faces, as recognition and evaluation need it: `EmotionClassifier`, `Ensemble`, or your own."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def face_input(self) -> FaceInput: ...
+    def predict_proba(self, faces: npt.NDArray[np.uint8], /) -> npt.NDArray[np.floating[Any]]: ...
+
+
+Ask = Callable[[Faces], npt.NDArray[np.float32]]
+
+
+class EmotionClassifier:
+    """A network with what is needed to read its answers.
+
+    name: where it came from. classes: names in output order. face_input: what it takes. temperature: divides the
+    log-probabilities (Guo et al. 2017); 1 leaves them. card: the whole card; empty for a bare file.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        name: str,
+        classes: tuple[str, ...] = labels.EMOTIONS,
+        face_input: FaceInput | None = None,
+        temperature: float = 1.0,
+        card: dict[str, Any] | None = None,
+    ) -> None:
+        self.network = network
+        self.name = name
+        self.classes = classes
+        self.face_input = face_input or FaceInput()
+        self.temperature = temperature
+        self.card = card or {}
+
+    def __repr__(self) -> str:
+        return f"EmotionClassifier({self.name!r}, classes={self.classes}, face_input={self.face_input})"
+
+    @classmethod
+    def load(
+        cls, model: str | Path = model_folder.DEFAULT, *, engine: str = "auto", threads: int | None = None
+    ) -> "EmotionClassifier":
+        """Load a model folder, the packaged default, or a bare `.onnx`, `.tflite`, `.keras` or `.h5` file.
+
+        Files that `ferkit export` wrote carry classes and all else. A `.keras` or `.h5` file of other origin is taken by
+        the tutorial's conventions: labels of FER-2013 in their order, pixels / 255 unless a scaling layer is inside. No
+        code from a file is ever run.
+
+        Args:
+            model: folder, file or "default".
+            engine: of a folder: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it.
+            threads: how many ONNX Runtime or LiteRT may take; None leaves it to them. Keras has its own settings.
+
+        Raises:
+            ModelError: nothing there, damaged, or asking to run code. UsageError: no such engine, or no thread.
+        """
+        if engine not in ENGINES:
+            raise UsageError(f"Unknown engine {engine!r}. Choices: {', '.join(ENGINES)}.")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be 1 or more. Received: {threads}.")
+        path = model_folder.find(model)
+        if path.is_file():
+            return _load_file(path, threads, name=str(model))
+        card = model_folder.read_card(path)
+        use_onnx = engine == "onnx" or (engine == "auto" and model_folder.ONNX_FILE in card.get("sha256", {}))
+        if use_onnx:
+            network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card), threads)
+        else:
+            network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
+        return cls(
+            network,
+            name=str(model),
+            classes=tuple(card["classes"]),
+            face_input=FaceInput(**card["face_input"]),
+            temperature=float(card["temperature"]),
+            card=card,
+        )
+
+    def predict_proba(self, faces: npt.NDArray[np.uint8]) -> Probabilities:
+        """Probabilities of faces, float32 (N, classes), rows sum to 1, calibrated by the stored temperature.
+
+        Args:
+            faces: uint8 (N, height, width, channels) as `face_input` says.
+
+        Raises:
+            ModelError: another shape or type came, or the network's output is no probability.
+        """
+        wanted = (self.face_input.height, self.face_input.width, self.face_input.channels)
+        if faces.ndim != 4 or faces.shape[1:] != wanted or faces.dtype != np.uint8:
+            raise ModelError(f"{self.name} takes uint8 faces (N, {wanted}). Received: {faces.dtype} {faces.shape}.")
+        if len(faces) == 0:
+            return np.empty((0, len(self.classes)), np.float32)
+        probabilities = self._run(np.ascontiguousarray(faces))
+        if probabilities.shape != (len(faces), len(self.classes)):
+            raise ModelError(
+                f"{self.name} must give {len(self.classes)} numbers per face. Received: {probabilities.shape}."
+            )
+        sums = probabilities.sum(axis=1)
+        if not (np.abs(sums - 1).max() < 1e-3 and probabilities.min() >= 0):  # false for NaN
+            raise ModelError(
+                f"{self.name} does not give probabilities: rows sum to {sums.min():.3g}..{sums.max():.3g}."
+            )
+        return probabilities if self.temperature == 1 else apply_temperature(probabilities, self.temperature)
+
+    def _run(self, faces: npt.NDArray[np.uint8]) -> Probabilities:
+        if len(faces) <= _BATCH:
+            return self.network(faces)
+        return np.concatenate([self.network(faces[i : i + _BATCH]) for i in range(0, len(faces), _BATCH)])
+
+
+def _load_file(path: Path, threads: int | None, name: str) -> EmotionClassifier:
+    opened = open_file(path, threads)
+    card = opened.card or _tutorials_card(path, opened)
+    face_input, classes = FaceInput(**card["face_input"]), tuple(card["classes"])
+    takes = (face_input.height, face_input.width, face_input.channels)
+    if any(side not in (None, wanted) for side, wanted in zip(opened.shape, takes, strict=True)):
+        raise ModelError(f"{path} takes faces of {opened.shape}, and its card says {takes}. Export the model again.")
+    if opened.outputs not in (None, len(classes)):
+        raise ModelError(f"{path} has {opened.outputs} outputs and a card of {len(classes)} classes. Export it again.")
+    return EmotionClassifier(
+        opened.network,
+        name=name,
+        classes=classes,
+        face_input=face_input,
+        temperature=float(card["temperature"]),
+        card=opened.card,
+    )
+
+
+def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
+    """What the tutorial's own file would say if it said anything."""
+    if path.suffix not in KERAS_SUFFIXES:
+        raise ModelError(f"{path} says nothing about its classes. Write it with: ferkit export MODEL {path.name}")
+    if opened.outputs != len(labels.EMOTIONS):
+        raise ModelError(
+            f"{path} has {opened.outputs} outputs, and a bare file carries no class names: expected the "
+            f"{len(labels.EMOTIONS)} of FER-2013. Use a model folder for other classes."
+        )
+    height, width, channels = opened.shape
+    face_input = FaceInput(height or 48, width or 48, channels or 1)
+    return {"classes": labels.EMOTIONS, "face_input": dataclasses.asdict(face_input), "temperature": 1.0}
+
+
+def matched(classifier: Classifier, faces: FaceSet, tta: str | None = None) -> tuple[FaceSet, Ask]:
+    """The faces with the classes that only the model knows added, and the model's answers in the order of their classes.
+
+    The second maps uint8 (N, height, width, channels) to float32 (N, K). Raises `ModelError` if the data has classes that the model does not know, `DatasetError`
+    if there is no face or the faces have another size than the model takes.
+    """
+    faces, columns = _with_classes_of(classifier, faces)
+    _check_faces(classifier, faces)
+    return faces, lambda images: predict_proba(classifier, images, tta)[:, columns]
+
+
+def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, list[int]]:
+    """The faces with the classes that only the model knows added, and which output of it belongs to each class."""
+    outputs = [canonical(name) for name in classifier.classes]
+    wanted = [canonical(name) for name in faces.classes]
+    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(outputs):
+        raise ModelError(
+            f"The model {classifier.name} knows {', '.join(outputs)}; the data has {', '.join(wanted)}. "
+            "The model must know every class of the data: choose another model or train one on this data."
+        )
+    absent = [name for name in outputs if name not in wanted]
+    if absent:
+        votes = None if faces.votes is None else np.pad(faces.votes, ((0, 0), (0, len(absent))))
+        faces = replace(faces, classes=(*faces.classes, *absent), votes=votes)
+    return faces, [outputs.index(name) for name in (*wanted, *absent)]
+
+
+def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
+    if not len(faces):
+        raise DatasetError(f"The split {faces.name} holds no face, so there is nothing to measure.")
+    takes = classifier.face_input
+    if faces.images.shape[1:] != (takes.height, takes.width, takes.channels):
+        height, width, channels = faces.images.shape[1:]
+        raise DatasetError(
+            f"The model {classifier.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; "
+            f"the data has {height}x{width}x{channels}. Load it with load_dataset(..., size=, channels=)."
+        )

@@ -1,0 +1,281 @@
+"""Faces to check an export on: they come with the package, and no private person is in them.
+
+Most are drawn from the principal components of FER-2013 (`benchmarks/sample_faces.py` made them): nobody's, blurred, and
+varied in light, pose and expression. Some are cut from the packaged portrait, sharp as real faces are. A few are noise,
+which reaches parts of the activations that faces leave alone.
+
+The formats: how each is written, and how its files are run without ferkit.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ferkit._support.registry import Registry
+from ferkit.errors import ModelError
+from ferkit.models.classifier import EmotionClassifier
+from ferkit.models.conversion import convert
+from ferkit.models.engines import KerasNetwork
+from ferkit.models.model_files import BEFORE_EXPORT, card_text, embed_card
+from ferkit.models.model_folder import INTENDED_USE
+from ferkit.models.samples import sample_picture
+from ferkit.sources import FaceInput, read_image
+
+Faces = npt.NDArray[np.uint8]
+
+EIGENFACES = Path(sample_picture()).with_name("eigenfaces.npz")
+
+# Where the face is in the portrait: centre and side of a box as data sets cut it, in pixels.
+_CENTRE, _SIDE = (225.0, 117.0), 120.0
+
+
+def stored_faces(face_input: FaceInput, count: int = 1000) -> Faces:
+    """The same faces every time, uint8 (count, height, width, channels): drawn ones, cuts of the portrait, and noise."""
+    return np.concatenate([real_looking_faces(face_input, count - count // 16), _noise(face_input, count // 16)])
+
+
+def real_looking_faces(face_input: FaceInput, count: int) -> Faces:
+    """The stored faces without the noise, for what depends on how pixels of faces are distributed."""
+    rng = np.random.default_rng(0)
+    portraits = count // 5
+    faces = [_drawn(rng) for _ in range(count - portraits)]
+    shape = (face_input.width, face_input.height)
+    drawn = np.stack([cv2.resize(face, shape, interpolation=cv2.INTER_LINEAR) for face in faces])
+    cut = np.stack([_portrait(rng, face_input) for _ in range(max(portraits, 1))])
+    if face_input.channels == 1:
+        cut = cut @ np.array([0.299, 0.587, 0.114], np.float32)
+        both = np.concatenate([drawn, cut[:portraits]])[..., None]
+    else:
+        tints = rng.uniform(0.8, 1.1, (len(drawn), 1, 1, 3)).astype(np.float32)
+        both = np.concatenate([drawn[..., None] * tints, cut[:portraits]])
+    return np.asarray(np.clip(np.rint(both), 0, 255), np.uint8)
+
+
+@functools.cache
+def _eigenfaces() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean (48, 48) and components (60, 48, 48), in gray levels."""
+    with np.load(EIGENFACES, allow_pickle=False) as stored:
+        components = stored["components"].astype(np.float32) * stored["scale"][:, None, None]
+        return stored["mean"].astype(np.float32), components
+
+
+def _drawn(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    mean, components = _eigenfaces()
+    weights = rng.standard_normal(len(components)).astype(np.float32)
+    face = mean + np.tensordot(weights, components, axes=1)
+    # Few components make blurred faces; what they have of edges is doubled.
+    return np.asarray(2 * face - cv2.GaussianBlur(face, (0, 0), 1.5), np.float32)
+
+
+def _portrait(rng: np.random.Generator, face_input: FaceInput) -> npt.NDArray[np.float32]:
+    """The face of the portrait, turned, moved, scaled, mirrored and lit by chance: float32 (height, width, 3)."""
+    side = _SIDE * rng.uniform(0.75, 1.25)
+    x, y = np.add(_CENTRE, rng.uniform(-0.1, 0.1, 2) * side)
+    size = np.array([face_input.width, face_input.height])
+    shrink = size.max() / side
+    turn = cv2.getRotationMatrix2D((x, y), rng.uniform(-20, 20), shrink)
+    turn[:, 2] += size / 2 - (x, y)
+    picture = _read_portrait()
+    if shrink < 1:
+        # Or fine detail would turn into noise.
+        picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.5 / shrink), np.float32)
+    face = cv2.warpAffine(picture, turn, (int(size[0]), int(size[1])), borderMode=cv2.BORDER_REPLICATE)
+    if rng.random() < 0.5:
+        face = face[:, ::-1]
+    return np.asarray((face - 128) * rng.uniform(0.5, 1.3) + 128 + rng.uniform(-40, 40), np.float32)
+
+
+@functools.cache
+def _read_portrait() -> npt.NDArray[np.float32]:
+    return read_image(sample_picture()).astype(np.float32)
+
+
+def _noise(face_input: FaceInput, count: int) -> Faces:
+    """Noise at three sizes of detail: fine, coarse and flat."""
+    rng = np.random.default_rng(1)
+    shape = (face_input.height, face_input.width, face_input.channels)
+    fine = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+    coarse = rng.integers(0, 256, (count, 6, 6, shape[2]), dtype=np.uint8)
+    coarse = coarse.repeat(-(-shape[0] // 6), axis=1).repeat(-(-shape[1] // 6), axis=2)[:, : shape[0], : shape[1]]
+    flat = np.broadcast_to(rng.integers(0, 256, (count, 1, 1, 1), dtype=np.uint8), fine.shape)
+    kind = np.arange(count) % 3
+    return np.choose(kind[:, None, None, None], [fine, coarse, flat])
+
+
+# Of the original's card, what an exported file tells about itself.
+FIGURES = ("split", "truth", "n", "accuracy", "accuracy_ci95", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Original:
+    """What is exported: a `keras.Model`, and the classifier that runs it and knows how its answers are to be read."""
+
+    classifier: EmotionClassifier
+
+    @property
+    def _network(self) -> KerasNetwork:
+        network = self.classifier.network
+        if not isinstance(network, KerasNetwork):
+            raise ModelError(f"{self.classifier.name} is an export. Export the model folder that it was made from.")
+        return network
+
+    @property
+    def model(self) -> Any:
+        return self._network.model
+
+    @property
+    def pixel_scale(self) -> float:
+        """What the pixels 0..255 are multiplied by before they enter the model."""
+        return self._network.scale
+
+    def card(self, *, inside: bool) -> dict[str, Any]:
+        """The card that the file carries; `inside`: whether scaling and temperature are in its graph already.
+
+        `temperature` is what the answers still need, so that whoever reads a card may apply it.
+        """
+        classifier = self.classifier
+        temperature = classifier.temperature
+        known: dict[str, Any] = {
+            key: classifier.card[key] for key in ("architecture", "licence") if key in classifier.card
+        }
+        if figures := classifier.card.get("metrics"):
+            kept = {key: figures[key] for key in FIGURES if key in figures}
+            known["metrics"] = {**kept, "note": BEFORE_EXPORT}
+        # Which faces it has seen: `ferkit evaluate` must not measure it on those.
+        if data := classifier.card.get("training", {}).get("data"):
+            known["training"] = {"data": data}
+        return {
+            "format": 1,
+            "classes": list(classifier.classes),
+            "face_input": asdict(classifier.face_input),
+            **({"temperature": 1.0, "temperature_inside": temperature} if inside else {"temperature": temperature}),
+            **({} if inside else {"pixel_scale": self.pixel_scale}),
+            **known,
+            "intended_use": INTENDED_USE,
+            "ferkit": metadata.version("ferkit"),
+        }
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write a model.
+
+    summary: what it is for, in a sentence. write: from the original, to a path, with faces that show how pixels are
+    distributed (only rounding asks for them). suffix: how its files end. run: the five lines that use such a file
+    without ferkit, with `{file}`, `{size}`, `{mode}`, `{face}` and `{scale}` to fill in. rounded: computes in eight bits.
+    """
+
+    summary: str
+    write: Callable[[Original, Path, Faces], None]
+    suffix: str
+    run: str
+    rounded: bool = False
+
+    def instructions(self, path: Path, original: Original) -> str:
+        """The five lines for a file, with a face cut out as `face.png`; they print the probability of each emotion."""
+        face_input = original.classifier.face_input
+        gray = face_input.channels == 1
+        return self.run.format(
+            file=path.name,
+            size=f"({face_input.width}, {face_input.height})",
+            mode="L" if gray else "RGB",
+            face="[None, ..., None]" if gray else "[None]",
+            scale="" if original.pixel_scale == 1 else " / 255",
+        )
+
+
+FORMATS: Registry[Format] = Registry("format")
+
+_RUN_ONNX = """\
+import json, numpy, onnxruntime, PIL.Image
+session = onnxruntime.InferenceSession("{file}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["ferkit"])["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("RGB"))[None]  # of any size, RGB or gray
+print(dict(zip(classes, session.run(None, {{"faces": face}})[0][0].tolist())))"""
+
+_RUN_LITERT = """\
+import json, numpy, PIL.Image, zipfile
+from ai_edge_litert.interpreter import Interpreter
+classes = json.loads(zipfile.ZipFile("{file}").read("ferkit.json"))["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("{mode}").resize({size}, PIL.Image.BOX)){face}
+print(dict(zip(classes, Interpreter("{file}").get_signature_runner()(faces=face)["probabilities"][0].tolist())))"""
+
+_RUN_KERAS = """\
+import json, keras, numpy, PIL.Image, zipfile
+model = keras.saving.load_model("{file}", compile=False)
+classes = json.loads(zipfile.ZipFile("{file}").read("ferkit.json"))["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("{mode}").resize({size}, PIL.Image.BOX)){face}{scale}
+print(dict(zip(classes, model.predict(face, verbose=0)[0].tolist())))  # not calibrated: the temperature is in the card"""
+
+_RUN_H5 = _RUN_KERAS.replace(
+    'zipfile.ZipFile("{file}").read("ferkit.json")', 'h5py.File("{file}").attrs["ferkit"]'
+).replace("import json, keras, numpy, PIL.Image, zipfile", "import h5py, json, keras, numpy, PIL.Image")
+
+
+def write_onnx(original: Original, path: Path, faces: Faces) -> None:
+    _write_onnx(original, path, None)
+
+
+def write_int8(original: Original, path: Path, faces: Faces) -> None:
+    _write_onnx(original, path, faces)
+
+
+def _write_onnx(original: Original, path: Path, faces: Faces | None) -> None:
+    network = serving_graph(original.model, path, original.pixel_scale)
+    # Only now: where TensorFlow is missing, `onnx` may be as well, and the line above says what to install.
+    import onnx
+
+    from ferkit.models.onnx_graph import describe, for_any_face, quantize
+
+    if faces is not None:
+        network = quantize(network, faces)
+    whole = for_any_face(network, original.classifier.face_input, original.classifier.temperature)
+    describe(whole, card_text(original.card(inside=True)))
+    onnx.checker.check_model(whole, full_check=True)
+    onnx.save(whole, path)
+
+
+def serving_graph(model: Any, path: Path, scale: float = 1.0) -> Any:
+    """The network alone as `onnx.ModelProto`, repaired; also leaves it at the path."""
+    convert(model, path, pixel_scale=scale)
+    import onnx
+
+    from ferkit.models.onnx_graph import simplify
+
+    network = simplify(onnx.load(path))
+    onnx.save(network, path)
+    return network
+
+
+def write_litert(original: Original, path: Path, faces: Faces) -> None:
+    convert(original.model, path, pixel_scale=original.pixel_scale, temperature=original.classifier.temperature)
+    embed_card(path, original.card(inside=True))
+
+
+def write_with_keras(original: Original, path: Path, faces: Faces) -> None:
+    original.model.save(path)
+    embed_card(path, original.card(inside=False))
+
+
+FORMATS.register("onnx")(
+    Format("For ONNX Runtime: faces of any size in, calibrated probabilities out.", write_onnx, ".onnx", _RUN_ONNX)
+)
+FORMATS.register("onnx-int8")(
+    Format("The same in eight bits: a quarter of the size, faster on the CPU.", write_int8, ".onnx", _RUN_ONNX, True)
+)
+FORMATS.register("litert")(
+    Format("For LiteRT (TensorFlow Lite) on phones and small devices.", write_litert, ".tflite", _RUN_LITERT)
+)
+FORMATS.register("keras")(
+    Format("Keras' own format: architecture and weights, to go on with.", write_with_keras, ".keras", _RUN_KERAS)
+)
+FORMATS.register("h5")(
+    Format("The older HDF5 file that Keras still reads, as the tutorial writes it.", write_with_keras, ".h5", _RUN_H5)
+)

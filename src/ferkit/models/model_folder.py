@@ -1,0 +1,198 @@
+"""The model folder: network, serving copy and card.
+
+A model is a folder with `model.keras`, `model.onnx` and `card.json`; the card knows classes, `FaceInput`, temperature,
+origin, figures and the SHA-256 of the other files. Nothing here needs Keras.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import platform
+import subprocess
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from ferkit._support.files import write_atomically
+from ferkit.errors import ModelError
+from ferkit.sources import FaceInput
+
+KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "card.json"
+# These stand on their own, as every exported file does.
+INT8_FILE, VOTERS_FILE = "model.int8.onnx", "voters.int8.onnx"
+DEFAULT = "default"
+# What the package carries, by the name that `find` takes, and where in its folder it lies.
+PACKAGED = {DEFAULT: "", "default-int8": INT8_FILE, "voters": VOTERS_FILE}
+
+INTENDED_USE = (
+    "Recognises the expression that people perceive in a face, not what a person feels. "
+    "Not for decisions about people; inferring emotions at work and in education is prohibited in the European Union "
+    "(Regulation (EU) 2024/1689, Art. 5(1)(f)); people exposed to it must be told (Art. 50(3))."
+)
+
+# A card of a stranger decides how large the arrays are that faces are cut into.
+_LARGEST_SIDE = 4096
+# Beyond it and its inverse, probabilities are no numbers any more.
+_LEAST_FACTOR = 1e-3
+
+
+def find(model: str | Path) -> Path:
+    """Path of a model: a folder, a bare file, or the name of one that the package carries (`PACKAGED`).
+
+    Raises:
+        ModelError: nothing there, or a training run that has not been finished.
+    """
+    path = Path(model)
+    if str(model) in PACKAGED:
+        path = Path(str(resources.files("ferkit.models") / "packaged")) / PACKAGED[str(model)]
+    if not path.exists():
+        raise ModelError(
+            f"No model at {path}. Expected a model of the package ({', '.join(PACKAGED)}), a model folder with "
+            f"{CARD_FILE}, or a .keras, .h5, .onnx or .tflite file."
+        )
+    if path.is_dir() and not (path / CARD_FILE).is_file():
+        if (path / "checkpoints").is_dir():
+            raise ModelError(f"The run in {path} is not finished. Go on with: ferkit train DATA --out {path} --resume")
+        raise ModelError(f"{path} is not a model folder: it has no {CARD_FILE}.")
+    return path
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a model folder, checked for what the classifier needs."""
+    path = folder / CARD_FILE
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as problem:
+        raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
+    return check_card(card, path)
+
+
+def check_card(card: Any, path: Path) -> dict[str, Any]:
+    """A card as it was read, from a folder or from inside a file, if the classifier can work with it.
+
+    Raises:
+        ModelError: it is no card, or says what makes no sense; `path` is named as where it came from.
+    """
+    try:
+        face_input = FaceInput(**card["face_input"])
+        classes, temperature = card["classes"], float(card["temperature"])
+        margin, scale = float(face_input.margin), float(card.get("pixel_scale", 1.0))
+    except (ValueError, KeyError, TypeError, OverflowError) as problem:
+        raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
+    names_ok = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
+    if not names_ok or len(set(classes)) != len(classes):
+        raise ModelError(f"{path}: classes must be at least two different names. Received: {classes!r}.")
+    if not all(_LEAST_FACTOR <= one <= 1 / _LEAST_FACTOR for one in (temperature, scale)):
+        raise ModelError(
+            f"{path}: temperature must be above 0, as pixel_scale, and neither tiny nor huge. Received: {temperature} "
+            f"and {scale}."
+        )
+    sides_ok = all(type(one) is int and 1 <= one <= _LARGEST_SIDE for one in (face_input.height, face_input.width))
+    channels_ok = type(face_input.channels) is int and face_input.channels in (1, 3)
+    if not sides_ok or not channels_ok or not math.isfinite(margin) or not -0.9 <= margin <= 10:
+        raise ModelError(
+            f"{path}: face_input must be whole, positive pixels (at most {_LARGEST_SIDE}), 1 or 3 channels, and a margin "
+            f"of -0.9 to 10. Received: {face_input}."
+        )
+    if any(_is_unprintable(name) for name in classes):
+        raise ModelError(f"{path}: classes must have names that can be shown and sent. Received: {classes!r}.")
+    if not isinstance(card.get("sha256", {}), dict):
+        raise ModelError(f"{path}: sha256 must be the checksums by file name. Received: {card['sha256']!r}.")
+    for name in ("metrics", "training", "versions"):
+        if not isinstance(card.get(name, {}), dict):
+            raise ModelError(f"{path}: {name} must be values by their names. Received: {card[name]!r}.")
+    return {**card, "face_input": dataclasses.asdict(face_input), "temperature": temperature}
+
+
+def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card says of the data that its model was trained on: source, fingerprint, faces of each split; {} if nothing."""
+    data = card.get("training", {}).get("data")
+    return {**_NOTHING_KNOWN, **data} if _is_data(data) else {}
+
+
+def learnt_from(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same of the models that it began as and was taught by, and of those that these learnt from."""
+    given = card.get("training", {}).get("learnt_from")
+    return [{**_NOTHING_KNOWN, **one} for one in given if _is_data(one)] if isinstance(given, list) else []
+
+
+_NOTHING_KNOWN: dict[str, Any] = {"source": None, "fingerprint": None, "faces": {}}
+
+
+def _is_data(one: object) -> bool:
+    """Whether it can be what ferkit writes; a card may be a stranger's."""
+    return isinstance(one, dict) and isinstance(one.get("faces", {}), dict)
+
+
+def _is_unprintable(name: str) -> bool:
+    """Whether a name is nothing to see, or holds what a terminal would obey or no encoding takes."""
+    return not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+
+
+def write_card(
+    folder: Path, *, classes: tuple[str, ...], face_input: FaceInput, temperature: float, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write `card.json` for the files that lie in the folder, last of all, so that a card never promises too much."""
+    card = {
+        "format": 1,
+        "classes": list(classes),
+        "face_input": dataclasses.asdict(face_input),
+        "temperature": temperature,
+        **details,
+        "intended_use": INTENDED_USE,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "sha256": {
+            name: sha256(folder / name) for name in (KERAS_FILE, ONNX_FILE, INT8_FILE) if (folder / name).is_file()
+        },
+    }
+    with write_atomically(folder / CARD_FILE, ModelError) as draft:
+        draft.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return card
+
+
+def check_sum(folder: Path, name: str, card: Mapping[str, Any]) -> Path:
+    """Path of a file of the folder after comparing it with the card: a truncated or swapped network is refused."""
+    path = folder / name
+    expected = card.get("sha256", {}).get(name)
+    if not path.is_file():
+        raise ModelError(f"{folder} lacks {name}, which its card promises. Copy the whole folder again.")
+    if sha256(path) != expected:
+        raise ModelError(f"{path} is not the file its card describes (SHA-256 differs). Copy the whole folder again.")
+    return path
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what has a say in the numbers."""
+    found = {"python": platform.python_version()}
+    for package in ("ferkit", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "onnxruntime"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the ferkit checkout that runs, with "+changes" if it is not clean; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        # Installed into a virtual environment, ferkit may lie in the checkout of another project.
+        ask = ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(ask, capture_output=True, timeout=10, check=True)  # noqa: S603
+        ask = ["git", "-C", str(here), "rev-parse", "HEAD"]
+        commit = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603
+        ask = ["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"]
+        dirty = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{commit}+changes" if dirty else commit

@@ -1,0 +1,308 @@
+"""Where results go: tables with a row per face, and annotated pictures. Each is written as results come.
+
+A sink is a context manager that takes the results of pictures one at a time. Tables are written to a draft that takes
+its name when the block ends well, so a reader never meets half of one.
+"""
+
+import csv
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import PIL.Image
+
+from ferkit._support.files import blame, drafted, write_encoded
+from ferkit._support.registry import Registry
+from ferkit.errors import FerkitError, UsageError
+from ferkit.results import PICTURE_KEYS, PictureResult, Row, face_rows, table_columns
+from ferkit.sources import path_of
+
+_LONGEST_JPEG = 65_500  # pixels of a side
+_LONGEST_STEM = 200  # bytes
+
+
+class Sink(Protocol):
+    """What takes results: used in a `with` block, `write` once per picture."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+    def write(self, result: PictureResult, /) -> None: ...
+
+
+class SinkFactory(Protocol):
+    """Make a sink from the place it writes to and the classes of the model."""
+
+    def __call__(self, target: str | Path, classes: Sequence[str], /) -> Sink: ...
+
+
+SINKS: Registry[SinkFactory] = Registry("sink")
+
+
+class Table(ABC):
+    """A table file that grows by rows and appears when it is complete.
+
+    target: the file. classes: those of the model. keys: columns that stand before those of the face; more: columns of
+        numbers that stand behind all others.
+    """
+
+    def __init__(
+        self,
+        target: str | Path,
+        classes: Sequence[str],
+        /,
+        *,
+        keys: Mapping[str, type] = PICTURE_KEYS,
+        more: Sequence[str] = (),
+    ) -> None:
+        self.target = Path(target)
+        if self.target.is_dir():
+            raise UsageError(f"{target} is a folder. Expected a file to write.")
+        check_ending(self.target, type(self))
+        self.keys = keys
+        self.columns = table_columns(classes, keys, more)
+        self._open: ExitStack | None = None
+
+    def __enter__(self) -> Self:
+        with blame(self.target), ExitStack() as opening:
+            self._start(opening.enter_context(drafted(self.target)), opening)
+            self._open = opening.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        opened, self._open = self._open, None
+        try:
+            if opened is not None:
+                with blame(self.target):
+                    opened.__exit__(kind, error, trace)
+        except FerkitError:
+            # A draft that is thrown away need not be closed well: what ended the block is what to hear of.
+            if error is None:
+                raise
+
+    def write(self, result: PictureResult, /) -> None:
+        self.write_rows(face_rows(result))
+
+    def write_rows(self, rows: Iterable[Row]) -> None:
+        """Append rows; columns that a row lacks stay empty.
+
+        Raises `UsageError` outside of the `with` block, and for a column that the table does not have.
+        """
+        if self._open is None:
+            raise UsageError(f"{self.target} is not open. Expected rows inside of the table's `with` block.")
+        for row in rows:
+            if not row.keys() <= self.columns.keys():
+                raise UsageError(
+                    f"{self.target} has no column {', '.join(name for name in row if name not in self.columns)}. "
+                    f"Expected a table made with all classes of the results. Its columns: {', '.join(self.columns)}."
+                )
+            with blame(self.target):
+                self._write_row(row)
+
+    @abstractmethod
+    def _write_row(self, row: Row) -> None:
+        """Append a row that has no columns but those of the table."""
+
+    @abstractmethod
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        """Open the draft; what must happen before it is renamed goes on the stack."""
+
+
+def tables() -> dict[str, type[Table]]:
+    """The kinds of table, each by the ending of its files."""
+    kinds = {f".{name}": kind for name, kind in SINKS.items()}
+    return {ending: kind for ending, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Table)}
+
+
+def check_ending(target: Path, kind: type[Table]) -> None:
+    """Refuse a name that ends as another kind of table does: whatever reads it would go by that. Raises `UsageError`."""
+    endings = tables()
+    other = endings.get(target.suffix.lower())
+    if other is not None and not issubclass(kind, other):
+        own = [ending for ending, one in endings.items() if issubclass(kind, one)]
+        raise UsageError(
+            f"{target} ends as another kind of table than is to be written. Expected a name that ends in {', '.join(own)}."
+        )
+
+
+@SINKS.register("csv")
+class CsvTable(Table):
+    """Comma-separated values, UTF-8, one line per face."""
+
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        file = opening.enter_context(draft.open("w", encoding="utf-8", newline=""))
+        self._plain, self._quoted = (
+            csv.DictWriter(file, list(self.columns), restval="", lineterminator="\n", quoting=quoting)
+            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
+        self._plain.writeheader()
+
+    def _write_row(self, row: Row) -> None:
+        # Before 3.13, Python leaves a carriage return unquoted, which every reader takes for the end of the line.
+        broken = any("\r" in value for value in row.values() if isinstance(value, str))
+        (self._quoted if broken else self._plain).writerow(row)
+
+
+@SINKS.register("jsonl")
+class JsonLinesTable(Table):
+    """One JSON object per line and face, null for what is not there."""
+
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        self._file = opening.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
+
+    def _write_row(self, row: Row) -> None:
+        full = {name: row.get(name) for name in self.columns}
+        self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def parquet_schema(columns: Mapping[str, type], keys: Iterable[str] = ("source",)) -> Any:
+    """The `pyarrow.Schema` of a table of faces. Of `keys` all digits count: in single precision the frames of a long
+    video would fall together.
+    """
+    import pyarrow as pa
+
+    types = {str: pa.string(), int: pa.int32(), float: pa.float32()}
+    exact = {**types, float: pa.float64()}
+    return pa.schema([(name, (exact if name in keys else types)[kind]) for name, kind in columns.items()])
+
+
+@SINKS.register("parquet")
+class ParquetTable(Table):
+    """Apache Parquet, typed, null for what is not there."""
+
+    # Rows in memory at once: one row group.
+    group = 8192
+
+    def _start(self, draft: Path, opening: ExitStack) -> None:
+        import pyarrow.parquet as pq
+
+        self._schema = parquet_schema(self.columns, self.keys)
+        self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
+        self._rows: list[Row] = []
+        opening.push(self._finish)
+
+    def _write_row(self, row: Row) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= self.group:
+            self._flush()
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Not after an error: where a write failed, the writer takes no other, and says so in place of the error.
+        if kind is None:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist([dict(row) for row in self._rows], self._schema))
+            self._rows = []
+
+
+@SINKS.register("pictures")
+class AnnotatedPictures:
+    """A folder of annotated pictures, named as their sources; PNG stays PNG, all else becomes JPEG.
+
+    Needs results that carry `pixels`. Two sources of one name become `face.jpg` and `face-2.jpg`.
+
+    top: only that many classes as bars. roots: folders whose sub-folders are kept: of the root `holidays`, the picture
+        `holidays/sea/1.jpg` becomes `sea/1.jpg`. blur_faces: whether nobody can be recognised in them.
+    """
+
+    def __init__(
+        self,
+        target: str | Path,
+        classes: Sequence[str],
+        /,
+        *,
+        top: int | None = None,
+        roots: Sequence[Path] = (),
+        blur_faces: bool = False,
+    ) -> None:
+        self.folder = Path(target)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"{target} is a file. Expected a folder for annotated pictures.")
+        self.top = top
+        self.roots = roots
+        self.blur_faces = blur_faces
+        self._used: set[str] = set()
+        self._counts: dict[str, int] = {}  # how far the numbers of a name have come
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None: ...
+
+    def write(self, result: PictureResult, /) -> None:
+        from ferkit.render.drawing import annotate, blurred
+
+        if result.error is not None:
+            return
+        if result.pixels is None:
+            raise FerkitError("Annotated pictures need results with pixels; ask for them with keep_pixels=True.")
+        self._refuse_own(Path(result.source))
+        source = path_of(result.source)
+        shown = blurred(result.pixels, [face.box for face in result]) if self.blur_faces else result.pixels
+        picture = PIL.Image.fromarray(annotate(shown, result, top=self.top))
+        as_png = source.suffix.lower() == ".png" or max(picture.size) > _LONGEST_JPEG
+        # JPEG 4:4:4: coloured lines and letters smear with halved colour resolution. PNG: a fifth of the time for a
+        # third more bytes, measured on a photo.
+        write_encoded(
+            self._target(source, ".png" if as_png else ".jpg"),
+            lambda stream: picture.save(
+                stream, "PNG" if as_png else "JPEG", quality=92, subsampling=0, compress_level=1
+            ),
+        )
+
+    def _refuse_own(self, source: Path) -> None:
+        # Path.is_file() raises for what is no path: addresses and other names may be long.
+        there = os.path.isfile(source)  # noqa: PTH113
+        if there and source.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise UsageError(
+                f"{source} lies in {self.folder}, where annotated pictures would replace it. Take another."
+            )
+
+    def _target(self, source: Path, suffix: str) -> Path:
+        stem = source.stem.replace("\0", "") or "picture"
+        # Systems take 255 bytes, of which the draft's name needs a few.
+        stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
+        folder = self._below_root(source.parent)
+        target = folder / (stem + suffix)
+        name = str(target).lower()  # lower: two of them are one file on some systems
+        count = self._counts.get(name, 1)
+        while str(target).lower() in self._used:
+            count += 1
+            target = folder / f"{stem}-{count}{suffix}"
+        self._counts[name] = count
+        self._used.add(str(target).lower())
+        return self.folder / target
+
+    def _below_root(self, folder: Path) -> Path:
+        for root in self.roots:
+            if folder.is_relative_to(root) and ".." not in (below := folder.relative_to(root)).parts:
+                return below
+        return Path()

@@ -1,0 +1,136 @@
+"""What all plots share: sizes, the two themes, axes without clutter, names that fit."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from ferkit._support.files import write_encoded
+
+_DPI = 200  # sharp on a display with two pixels per point, at the widths below
+_LONGEST = 14  # letters of a class name; the whole name stands in tables
+WIDTH = 6.0  # inches; narrow, so that text stays readable when a phone shrinks the picture
+# Fonts with letters that Matplotlib's own lacks, as systems come with them.
+_FURTHER = (
+    *("Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Noto Sans KR", "WenQuanYi Zen Hei"),
+    *("Droid Sans Fallback", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo"),
+    *("Yu Gothic", "Microsoft YaHei", "Malgun Gothic"),
+    *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Nirmala UI", "Noto Sans Thai", "Leelawadee UI"),
+    *("Noto Sans Ethiopic", "Arial Unicode MS"),
+)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of everything that is not an emotion, as `#RRGGBB`."""
+
+    paper: str
+    ink: str
+    muted: str
+    faint: str
+    accent: str
+
+
+LIGHT = Theme(paper="#FFFFFF", ink="#1B1F27", muted="#667085", faint="#E4E7EC", accent="#4A3AA7")
+DARK = Theme(paper="#181B22", ink="#E9ECF2", muted="#9AA4B5", faint="#323845", accent="#A99BF5")
+
+
+def new_figure(theme: Theme, *, width: float = WIDTH, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=theme.paper)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0, hspace=0)
+    return figure
+
+
+def legend_style(theme: Theme) -> dict[str, Any]:
+    """Arguments of `Figure.legend` for a row of colours below a plot; its place and spacing are the plot's own."""
+    return {"frameon": False, "labelcolor": theme.ink, "fontsize": 10, "handlelength": 1.0, "handleheight": 1.0}
+
+
+def save(figure: Figure, path: Path) -> None:
+    for text in figure.findobj(Text):
+        text.set_fontfamily([*text.get_fontfamily(), *_further_fonts()])
+    form = Path(path).suffix[1:] or None
+    with _no_word_of_weights():
+        write_encoded(path, lambda stream: figure.savefig(stream, format=form, facecolor=figure.get_facecolor()))
+
+
+def style_axes(axes: Axes, theme: Theme, title: str) -> None:
+    """Horizontal hair lines, no box, the quantity's name above its axis where it is read first."""
+    axes.set_facecolor(theme.paper)
+    axes.set_title(title, loc="left", size=11.5, weight="bold", color=theme.ink)
+    axes.grid(axis="y", color=theme.faint, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, color=theme.faint)
+    axes.tick_params(length=0, colors=theme.muted, labelsize=10.5)
+    axes.xaxis.label.set_color(theme.muted)
+
+
+def legend(axes: Axes, theme: Theme, place: Literal["upper left", "best"]) -> None:
+    axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=10.5)
+
+
+def percent(value: float, _: object = None) -> str:
+    """As many digits as the ticks need: 60%, or 62.5% where the range is narrow."""
+    return f"{100 * value:.3g}%"
+
+
+def show_face(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:
+    gray = face.ndim == 2 or face.shape[2] == 1
+    axes.imshow(
+        face.squeeze() if gray else face, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="bicubic"
+    )
+    axes.set_axis_off()
+
+
+def plain(name: str, longest: int = _LONGEST) -> str:
+    """A name from the data, short enough for an axis.
+
+    Nothing in it is typeset as a formula; for each letter that no font here has stands a square.
+    """
+    short = name if len(name) <= longest else name[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    drawn = "".join(letter if is_drawable(letter) else "\N{WHITE SQUARE}" for letter in short)
+    return drawn.replace("$", r"\$")
+
+
+def is_drawable(name: str) -> bool:
+    """Whether some font here has every letter."""
+    return name.isascii() or {ord(letter) for letter in name} <= _letters(
+        (*mpl.rcParams["font.family"], *_further_fonts())
+    )
+
+
+@cache
+def _further_fonts() -> tuple[str, ...]:
+    there = set(font_manager.get_font_names())
+    return tuple(name for name in _FURTHER if name in there)
+
+
+@cache
+def _letters(families: tuple[str, ...]) -> frozenset[int]:
+    found = (font_manager.findfont(font_manager.FontProperties(family=[family])) for family in families)
+    with _no_word_of_weights():
+        return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in found))
+
+
+@contextmanager
+def _no_word_of_weights() -> Iterator[None]:
+    """Fonts for other scripts often come in one weight, of which Matplotlib would warn."""
+    log = logging.getLogger("matplotlib.font_manager")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

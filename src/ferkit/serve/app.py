@@ -1,0 +1,231 @@
+"""The application: routes and what they share."""
+
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+
+import ferkit
+from ferkit.detection import DETECTORS, AutoDetector, FaceDetector
+from ferkit.errors import ImageError
+from ferkit.evaluation import text_of
+from ferkit.labels import color_of
+from ferkit.models import INTENDED_USE
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.results import PictureResult
+from ferkit.serve.answers import (
+    PICTURES_BODY,
+    Explainer,
+    ExplanationAnswer,
+    Health,
+    ModelAnswer,
+    PictureAnswer,
+    Wanted,
+    problems,
+    wanted_of,
+)
+from ferkit.serve.guard import CONTENT_TYPE, Guard, WebMetrics
+from ferkit.serve.limits import Refusal, answer_problems, check_picture
+from ferkit.serve.server import Workers
+from ferkit.serve.settings import Settings
+from ferkit.serve.stream import Follow, Streams
+from ferkit.serve.uploads import Upload, read_uploads
+from ferkit.video import FaceFollower
+
+STATIC = Path(__file__).parent / "static"
+_ABOUT = "The expression that people perceive in a face, not what a person feels. Pictures and frames are not stored."
+
+
+def create_app(
+    recognizer: EmotionRecognizer,
+    settings: Settings | None = None,
+    *,
+    follower: Callable[[EmotionRecognizer], Follow] = FaceFollower,
+) -> FastAPI:
+    """The ASGI application. Several may live in one process; each counts for itself.
+
+    recognizer: is shared by all requests. follower: makes what follows the faces of one live stream.
+    """
+    settings = settings or Settings()
+    metrics, workers = WebMetrics(), Workers(settings.limits.queue)
+    streams = Streams(settings, workers, metrics, recognizer.classes)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await streams.close_all()
+        workers.close()
+
+    # The framework's own docs pages load from other hosts.
+    app = FastAPI(
+        title="ferkit", version=ferkit.__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    app.state.streams, app.state.metrics, app.state.workers = streams, metrics, workers
+    answer_problems(app)
+    _add_routes(app, recognizer, settings, workers, metrics)
+    _add_pages(app)
+
+    @app.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        await streams.serve(websocket, lambda: follower(recognizer))
+
+    app.add_middleware(Guard, settings=settings, metrics=metrics)
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allow_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+        )
+    return app
+
+
+def _add_routes(
+    app: FastAPI, recognizer: EmotionRecognizer, settings: Settings, workers: Workers, metrics: WebMetrics
+) -> None:
+    limits = settings.limits
+
+    @app.post(
+        "/v1/predict",
+        summary="Every face in one or several pictures",
+        response_description="One object per picture.",
+        responses={200: {"model": list[PictureAnswer]}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
+        openapi_extra=PICTURES_BODY,
+    )
+    async def predict(request: Request) -> Response:
+        """One object per picture, as `ferkit predict --json` writes. Of several, one that cannot be read has an `error`."""
+        start = time.perf_counter()
+        try:
+            with workers.place(), metrics.waiting.track_inprogress():
+                unpack = await read_uploads(request, limits)
+                results = await workers.on_pictures(_recognize, recognizer, unpack, limits.pixels)
+        except Refusal as problem:
+            metrics.refusals.labels(problem.code).inc()
+            raise
+        for result in results:
+            metrics.pictures.labels("unreadable" if result.error else "read").inc()
+            metrics.faces.inc(len(result))
+        metrics.seconds.observe(time.perf_counter() - start)
+        return JSONResponse([result.to_dict() for result in results])
+
+    explainer = Explainer(recognizer, limits)
+
+    @app.post(
+        "/v1/explain",
+        summary="Which places of a face speak for its emotion",
+        response_description="A heatmap for each face, and where it lies in the picture.",
+        responses={200: {"model": ExplanationAnswer}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
+        openapi_extra=PICTURES_BODY,
+    )
+    async def explain(request: Request, wanted: Annotated[Wanted, Depends(wanted_of)]) -> Response:
+        """One picture, as `/v1/predict` takes it; the answer is what `ferkit explain --json` writes."""
+        start = time.perf_counter()
+        try:
+            with workers.place(), metrics.waiting.track_inprogress():
+                unpack = await read_uploads(request, limits)
+                answer = await workers.on_pictures(explainer, unpack, wanted)
+        except Refusal as problem:
+            metrics.refusals.labels(problem.code).inc()
+            raise
+        metrics.explanations.labels(answer["method"]).inc(len(answer["faces"]))
+        metrics.explain_seconds.observe(time.perf_counter() - start)
+        return JSONResponse(answer)
+
+    about = _about_model(recognizer, explainer.methods)
+
+    @app.get(
+        "/v1/model",
+        summary="The model and its card",
+        response_description="What it tells apart, and its card as JSON and as Markdown.",
+        responses=problems(401, 403, 429),
+    )
+    async def model() -> ModelAnswer:
+        return about
+
+    @app.get("/healthz", summary="Whether the server is up", response_description="It is.")
+    async def healthz() -> Health:
+        return Health(status="ok", version=ferkit.__version__)
+
+    @app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        response_description="The text format of Prometheus.",
+        responses=problems(401, 403),
+    )
+    async def counted() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_pages(app: FastAPI) -> None:
+    for route, name in (("/", "index.html"), ("/docs", "docs.html")):
+        app.get(route, include_in_schema=False)(_page(STATIC / name))
+    app.mount("/static", StaticFiles(directory=STATIC))
+
+
+def _page(path: Path) -> Callable[[], Any]:
+    async def page() -> FileResponse:
+        return FileResponse(path, media_type="text/html; charset=utf-8")
+
+    return page
+
+
+def _recognize(
+    recognizer: EmotionRecognizer, unpack: Callable[[], list[Upload]], most_pixels: int
+) -> list[PictureResult]:
+    """Runs on a worker. A single picture that cannot be read is refused, one of several gets an `error`."""
+    uploads = unpack()
+    if len(uploads) == 1:
+        (upload,) = uploads
+        check_picture(upload.getvalue(), upload.name, most_pixels)
+        try:
+            return [recognizer(upload).without_pixels()]
+        except ImageError as problem:
+            raise Refusal(422, "bad_picture", str(problem)) from None
+    good: list[Upload] = []
+    refused: dict[int, PictureResult] = {}
+    for place, upload in enumerate(uploads):
+        try:
+            check_picture(upload.getvalue(), upload.name, most_pixels)
+            good.append(upload)
+        except Refusal as problem:
+            refused[place] = PictureResult.failed(upload.name, problem.message)
+    read = iter(recognizer(good))
+    return [refused[place] if place in refused else next(read) for place in range(len(uploads))]
+
+
+def _name_of(detector: FaceDetector) -> str:
+    if isinstance(detector, AutoDetector):
+        return detector.name
+    named = (name for name, one in DETECTORS.items() if type(detector) is one)
+    return next(named, type(detector).__name__)
+
+
+def _about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> ModelAnswer:
+    classifier = recognizer.classifier
+    face_input = dataclasses.asdict(classifier.face_input)
+    temperature = float(getattr(classifier, "temperature", 1.0))
+    card = dict(getattr(classifier, "card", {}))
+    # A bare file and an ensemble have none; what is known makes a short one.
+    shown = {"classes": list(recognizer.classes), "face_input": face_input, "temperature": temperature, **card}
+    return ModelAnswer(
+        # Not the path: where a model lies on this machine is nobody's business.
+        name=Path(str(getattr(classifier, "name", type(classifier).__name__))).name,
+        version=ferkit.__version__,
+        classes=list(recognizer.classes),
+        colors={name: color_of(name) for name in recognizer.classes},
+        face_input=face_input,
+        temperature=temperature,
+        detector=_name_of(recognizer.detector),
+        explanations=explanations,
+        card=card,
+        markdown=text_of(shown),
+        notice=INTENDED_USE,
+    )

@@ -1,0 +1,16 @@
+from .images import FORMATS as FORMATS
+from .images import FaceInput as FaceInput
+from .images import RgbImage as RgbImage
+from .images import read_image as read_image
+from .listing import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+from .listing import natural_key as natural_key
+from .listing import pictures_below as pictures_below
+from .listing import pictures_matching as pictures_matching
+from .pictures import MAX_COPIED_BYTES as MAX_COPIED_BYTES
+from .pictures import Source as Source
+from .pictures import expand_sources as expand_sources
+from .pictures import is_many as is_many
+from .pictures import name_of as name_of
+from .pictures import one_or_many as one_or_many
+from .pictures import path_of as path_of
+from .pictures import printable_name as printable_name

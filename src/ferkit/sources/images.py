@@ -1,0 +1,224 @@
+"""Any picture decoded to RGB uint8, and what a network expects of a face."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from ferkit._support.parallel import alone_with
+from ferkit.errors import ImageError
+from ferkit.sources.pictures import Source, open_source, printable_name
+
+RgbImage = npt.NDArray[np.uint8]
+
+# Above this, Pillow itself refuses a picture. 108-megapixel photos pass; half a gigabyte of pixels is the most we hold.
+MAX_PIXELS = 2 * 89_478_485
+# Pixels that are converted at a time: what a conversion needs in between stays small, and in the processor's cache.
+_STRIP = 1 << 18
+
+# In this order: Pillow knows the first five from the start, and looks for plug-ins (0.2 s) when it meets another.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
+_EXPECTED = "a picture (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF)"
+# What people take for such a picture, by the bytes at a place.
+_OTHERS = (
+    (4, b"ftyphei", "a HEIC photo; convert it to JPEG"),
+    (4, b"ftypmif1", "a HEIC photo; convert it to JPEG"),
+    (4, b"ftypavi", "a damaged or too large AVIF picture"),
+    (4, b"ftyp", "a video; look at it with: ferkit video"),
+    (0, b"\x1aE\xdf\xa3", "a video; look at it with: ferkit video"),
+    (0, b"<", "a web page or a drawing in XML"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"PK\x03\x04", "an archive or a document; unpack it"),
+    (0, b"8BPS", "a Photoshop file; export it as PNG"),
+)
+
+_ORIENTATION = 0x0112
+# How a stored picture is turned upright, by its EXIF orientation.
+_TURNS: dict[int, Callable[[RgbImage], Any]] = {
+    2: lambda pixels: cv2.flip(pixels, 1),
+    3: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_180),
+    4: lambda pixels: cv2.flip(pixels, 0),
+    5: cv2.transpose,
+    6: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE),
+    7: lambda pixels: cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180),
+    8: lambda pixels: cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE),
+}
+
+
+@dataclass(frozen=True)
+class FaceInput:
+    """What a network expects of a face; stored in `card.json`, so training and serving cannot disagree.
+
+    height, width: pixels.
+    channels: 1 gray, 3 RGB.
+    margin: how much of the face's size is added around it, as a fraction (0.1 adds 10 % in all).
+    align: whether landmarks, where a detector gives them, say where the face is and level its eyes.
+
+    The defaults cut faces as FER-2013 has them (`benchmarks/DETECTION.md`).
+    """
+
+    height: int = 48
+    width: int = 48
+    channels: int = 1
+    margin: float = -0.05
+    align: bool = True
+
+
+def read_image(source: Source) -> RgbImage:
+    """Decode any picture to RGB uint8 (height, width, 3), upright.
+
+    source: path, http or https address, data URI, `-` (standard input), bytes, binary file, PIL image, or array: uint8,
+        or float in [0, 1], of shape (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+
+    The first frame of an animation is taken, EXIF orientation applied, 16 bits scaled to 8, and what is transparent is
+    white, as viewers show it. An array that is RGB uint8 already comes back as it is, not as a copy. Raises `ImageError`
+    for anything else, before its pixels take memory.
+    """
+    name = printable_name(source)
+    try:
+        if isinstance(source, np.ndarray):
+            return _from_array(np.asarray(source), name)  # a matrix or a masked array would go its own ways
+        if isinstance(source, PIL.Image.Image):
+            return _from_pil(source, name)
+        with open_source(source) as file:
+            return _decode(file, name)
+    except ImageError:
+        raise
+    except PIL.Image.DecompressionBombError as problem:
+        raise ImageError(
+            f"Cannot read {name}: it claims more than {MAX_PIXELS:,} pixels. Shrink it first."
+        ) from problem
+    except MemoryError as problem:
+        raise ImageError(f"Cannot read {name}: its pixels do not fit into memory. Shrink it first.") from problem
+    except Exception as problem:  # decoders meet damaged data with nearly any exception
+        why = " ".join(str(problem).split()) or type(problem).__name__
+        raise ImageError(
+            f"Cannot read {name}: cut off, damaged or of a rare kind ({why}). Expected {_EXPECTED}."
+        ) from problem
+
+
+def _decode(file: IO[bytes], name: str) -> RgbImage:
+    try:
+        image = PIL.Image.open(file, formats=FORMATS)  # reads the header only
+    except PIL.UnidentifiedImageError as problem:
+        file.seek(0)
+        head = file.read(32).lstrip(b"\xef\xbb\xbf \t\r\n")
+        what = next(
+            (f"it is {what}" for place, mark, what in _OTHERS if head[place:].startswith(mark)),
+            "not a picture that can be decoded",
+        )
+        raise ImageError(f"Cannot read {name}: {what}. Expected {_EXPECTED}.") from problem
+    with image:
+        _check_size(image.width, image.height, name)
+        pixels = _jpeg_pixels(image, file)
+        return _from_pil(image, name) if pixels is None else _upright(pixels, image)
+
+
+def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes]) -> RgbImage | None:
+    """Pixels of a colour or gray JPEG, as stored; None for all else and for what it refuses.
+
+    OpenCV's libjpeg-turbo gives the very pixels that Pillow's gives, in half of the time: without copies in between.
+    """
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
+        return None
+    file.seek(0)
+    data = np.frombuffer(file.read(), np.uint8)
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.shape != (image.height, image.width, 3):
+        return None
+    return np.asarray(pixels, np.uint8)
+
+
+def _from_pil(image: PIL.Image.Image, name: str) -> RgbImage:
+    _check_size(image.width, image.height, name)
+    with alone_with(image):  # Pillow decodes when pixels are first needed, and not in two threads at once
+        image.load()
+    if image.mode.startswith("I") or image.mode == "F":
+        return _upright(_from_array(_deep_gray(np.asarray(image), name), name), image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _STRIP // image.width)
+    for top in range(0, image.height, rows):
+        part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        mode = "RGBA" if part.has_transparency_data else "L" if part.mode == "L" else "RGB"
+        part = part if part.mode == mode else part.convert(mode)
+        pixels[top : top + rows] = _rgb(np.asarray(part).reshape(-1, len(mode))).reshape(part.height, part.width, 3)
+    return _upright(pixels, image)
+
+
+def _upright(pixels: RgbImage, image: PIL.Image.Image) -> RgbImage:
+    """Turn what was stored as the camera was held."""
+    orientation = None
+    with suppress(Exception):  # a damaged EXIF block is no reason to refuse the picture
+        orientation = image.getexif().get(_ORIENTATION)
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return pixels if turn is None else np.asarray(turn(pixels), np.uint8)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} has {width}x{height} pixels. Expected at most {MAX_PIXELS:,} in all. Shrink it first."
+        )
+    if width * height == 0:
+        raise ImageError(f"{name} has {width}x{height} pixels. Expected at least one.")
+
+
+def _deep_gray(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Integers of 16 bits as uint8; floats unchanged."""
+    if pixels.dtype.kind == "f":
+        return pixels
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise ImageError(f"Expected pixels of at most 16 bits, 0 to 65535. Received: {name} with {low} to {high}.")
+    return _in_strips(pixels, lambda part: ((part.astype(np.uint32) + 128) // 257).astype(np.uint8), channels=1)[..., 0]
+
+
+def _from_array(array: npt.NDArray[Any], name: str) -> RgbImage:
+    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
+    if channels not in (1, 3, 4) or array.size == 0 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+        raise ImageError(
+            f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1]. "
+            f"Received: {name} of {array.dtype} {array.shape}."
+        )
+    _check_size(array.shape[1], array.shape[0], name)
+    if array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        # What resizing left a hair outside still rounds to 0..255. False for NaN.
+        if not (low * 255 > -0.49 and high * 255 < 255.49):
+            more = " Divide them by 255." if low >= 0 and high <= 255 else ""
+            raise ImageError(f"Expected float pixels in [0, 1]. Received: {name} with {low:g} to {high:g}.{more}")
+    elif channels == 3:
+        return np.ascontiguousarray(array)
+    return _in_strips(array.reshape(*array.shape[:2], channels), _rgb, channels=3)
+
+
+def _in_strips(array: npt.NDArray[Any], convert: Callable[[Any], Any], channels: int) -> npt.NDArray[np.uint8]:
+    """Convert pixels (H, W, C) to uint8 (H, W, channels) a few at a time: what is needed in between stays small."""
+    height, width = array.shape[:2]
+    pixels = array.reshape(height * width, -1)
+    converted = np.empty((len(pixels), channels), np.uint8)
+    for start in range(0, len(pixels), _STRIP):
+        converted[start : start + _STRIP] = convert(pixels[start : start + _STRIP])
+    return converted.reshape(height, width, channels)
+
+
+def _rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Pixels (N, 1), (N, 3) or (N, 4), uint8 or float, as (N, 3) on white."""
+    if pixels.dtype.kind == "f":
+        pixels = np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
+    if pixels.shape[1] == 1:
+        return np.asarray(cv2.cvtColor(pixels.reshape(1, -1), cv2.COLOR_GRAY2RGB)[0], np.uint8)
+    if pixels.shape[1] == 3:
+        return pixels
+    color, alpha = pixels[:, :3], pixels[:, 3:].astype(np.uint16)
+    if alpha.min() == 255:
+        return color
+    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,305 @@
+"""Faces mixed by twos, with their targets mixed in the same shares: the network learns to be sure by halves.
+
+Done on bytes while a batch is put together, before the geometry of `augmentation`, so that it is plain NumPy on every
+backend. A draw depends on the generator alone, not on what was drawn for the batch before.
+
+Random geometry as one affine transform per face, photometry as one multiply-add, a patch left out, poor pictures.
+
+Chance is kept apart from arithmetic: numbers are drawn first, then applied.
+
+It runs as a layer in front of the network, inside the compiled training step, on whichever device and backend Keras
+uses. Rotation, shear, zoom, shift and flip are multiplied into one matrix, so each face is interpolated once. Blur and
+lower resolution are sums over rows and over columns, hence two small matrix products per face.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ferkit._support.devices import own_rows
+from ferkit._support.keras_backend import load_keras
+from ferkit.errors import UsageError
+
+Faces = npt.NDArray[np.uint8]
+Targets = npt.NDArray[np.float32]
+
+
+def mixed(
+    faces: Faces, targets: Targets, *, mixup: float, cutmix: float, rng: np.random.Generator
+) -> tuple[Faces, Targets]:
+    """A batch in which each face is mixed with another one of it.
+
+    faces: (N, height, width, channels). targets: (N, classes), rows sum to 1.
+    mixup: alpha of the Beta distribution that shares are drawn from, for each pair on its own; 0 leaves it out.
+    cutmix: likewise; where both are there, one of them is chosen for the batch.
+    """
+    methods = [(method, alpha) for method, alpha in ((blend, mixup), (paste, cutmix)) if alpha > 0]
+    if not methods:
+        return faces, targets
+    method, alpha = methods[rng.integers(len(methods))]
+    partners = rng.permutation(len(faces))
+    shares = rng.beta(alpha, alpha, len(faces)).astype(np.float32)
+    if method is blend:
+        # The larger share is the face's own: mixing it with its partner by 0.9 is mixing the partner by 0.1. A rectangle is
+        # not the same as what it leaves free, so there any share is.
+        shares = np.maximum(shares, 1 - shares)
+    places = rng.random((len(faces), 2), dtype=np.float32)
+    faces, shares = method(faces, faces[partners], shares, places)
+    shares = shares[:, None]
+    return faces, targets * shares + targets[partners] * (1 - shares)
+
+
+def blend(faces: Faces, others: Faces, shares: Targets, places: Any) -> tuple[Faces, Targets]:
+    """Mixup (Zhang et al. 2018): the weighted mean of two faces, rounded to bytes. `places` are not needed."""
+    weights = shares[:, None, None, None]
+    return np.rint(faces * weights + others * (1 - weights)).astype(np.uint8), shares
+
+
+def paste(faces: Faces, others: Faces, shares: Targets, places: Targets) -> tuple[Faces, Targets]:
+    """CutMix (Yun et al. 2019): a rectangle of the other face over the one.
+
+    shares: (N,), what should remain of each face. places: (N, 2) from 0 to 1, where the rectangle is, down and across.
+    The shares that come back are those of the whole pixels that remain.
+    """
+    height, width = faces.shape[1:3]
+    side = np.sqrt(1 - shares)
+    inside = []
+    for length, place in ((height, places[:, 0]), (width, places[:, 1])):
+        size = np.rint(side * length)[:, None]
+        start = np.floor(place[:, None] * (length - size + 1))
+        index = np.arange(length)
+        inside.append((start <= index) & (index < start + size))
+    mask = inside[0][:, :, None] & inside[1][:, None, :]
+    remaining = 1 - mask.mean(axis=(1, 2), dtype=np.float32)
+    return np.where(mask[..., None], others, faces), remaining
+
+
+if TYPE_CHECKING:
+    import keras
+
+    Tensor = Any
+
+# How far the poor pictures of `blur`, `noise` and `coarse` go, each uniform from nothing to this.
+_BLUR = 2 / 48  # sigma as a share of the height
+_NOISE = 0.12  # standard deviation as a share of 255
+_COARSE = 4.0  # pixels of the original per pixel, along each side
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far faces are varied in training. Every range is symmetric; 0 switches that part off.
+
+    rotation: degrees, uniform in [-rotation, rotation].
+    shear: degrees, likewise (the `shear_range` of Keras' ImageDataGenerator is in degrees too).
+    zoom: each axis is scaled on its own, uniform in [1 - zoom, 1 + zoom].
+    shift: fraction of height and of width.
+    flip: whether half of the faces are mirrored.
+    contrast: factor around the face's mean, uniform in [1 - contrast, 1 + contrast].
+    brightness: added grey levels as a fraction of 255.
+    erase: share of faces of which a rectangle, 2 to 20 % of the picture, is painted over with one random grey
+        ("random erasing", Zhong et al. 2020).
+    blur: share of faces that are blurred, with a Gaussian whose sigma is up to 2 pixels of 48.
+    noise: share of faces with Gaussian noise on every pixel and channel, its standard deviation up to 0.12 of 255.
+    coarse: share of faces seen with fewer pixels, down to a quarter along each side, and enlarged again.
+    Outside the picture the nearest edge pixel is repeated.
+    """
+
+    rotation: float = 0.0
+    shear: float = 0.0
+    zoom: float = 0.0
+    shift: float = 0.0
+    flip: bool = False
+    contrast: float = 0.0
+    brightness: float = 0.0
+    erase: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    coarse: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 0:
+                raise UsageError(f"{name} must not be negative. Received: {value}.")
+        if self.zoom >= 1:
+            raise UsageError(f"zoom must be below 1, or faces shrink to nothing. Received: {self.zoom}.")
+        for name in ("erase", "blur", "noise", "coarse"):
+            if getattr(self, name) > 1:
+                raise UsageError(f"{name} is a share of faces, at most 1. Received: {getattr(self, name)}.")
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.rotation or self.shear or self.zoom or self.shift or self.flip)
+
+    @property
+    def lights(self) -> bool:
+        return bool(self.contrast or self.brightness)
+
+    @property
+    def degrades(self) -> bool:
+        return bool(self.blur or self.noise or self.coarse)
+
+
+def affine_transforms(
+    rotation: "Tensor", shear: "Tensor", zoom: "Tensor", shift: "Tensor", flip: "Tensor", height: int, width: int
+) -> "Tensor":
+    """Matrices that map each output pixel to where it is read, (N, 8) float32 as `keras.ops.image.affine_transform` wants.
+
+    rotation, shear: radians, (N,). zoom: (N, 2) for x and y. shift: (N, 2) in pixels. flip: (N,), -1 mirrors, 1 does not.
+    Composed about the centre as rotation x shift x shear x zoom, the order of Keras' ImageDataGenerator.
+    """
+    ops = load_keras().ops
+    cos, sin = ops.cos(rotation), ops.sin(rotation)
+    # rotation x shear, written out: a 2x2 product per face is cheaper as arithmetic than as a batched matmul.
+    shear_x, shear_y = -ops.sin(shear), ops.cos(shear)
+    a, b = cos, cos * shear_x - sin * shear_y
+    c, d = sin, sin * shear_x + cos * shear_y
+    offset_x = cos * shift[:, 0] - sin * shift[:, 1]
+    offset_y = sin * shift[:, 0] + cos * shift[:, 1]
+    a, b = a * zoom[:, 0] * flip, b * zoom[:, 1]
+    c, d = c * zoom[:, 0] * flip, d * zoom[:, 1]
+    center_x, center_y = (width - 1) / 2, (height - 1) / 2
+    offset_x = offset_x + center_x - a * center_x - b * center_y
+    offset_y = offset_y + center_y - c * center_x - d * center_y
+    none = ops.zeros_like(a)
+    return ops.stack([a, b, offset_x, c, d, offset_y, none, none], axis=1)
+
+
+def patches(area: "Tensor", aspect: "Tensor", center: "Tensor", height: int, width: int) -> "Tensor":
+    """Rectangles as masks, bool (N, height, width, 1).
+
+    area: share of the picture, (N,). aspect: height over width, (N,). center: (N, 2) from 0 to 1, down and across; what
+    stands over the edge is cut off.
+    """
+    ops = load_keras().ops
+    side = ops.sqrt(area)
+    inside = []
+    for length, share, place in (
+        (height, side * ops.sqrt(aspect), center[:, 0]),
+        (width, side / ops.sqrt(aspect), center[:, 1]),
+    ):
+        middles = (ops.arange(length, dtype="float32") + 0.5) / length
+        inside.append(ops.abs(middles[None] - place[:, None]) < share[:, None] / 2)
+    return ops.logical_and(inside[0][:, :, None, None], inside[1][:, None, :, None])
+
+
+def blurring(sigma: "Tensor", length: int) -> "Tensor":
+    """What each pixel of a blurred line takes of the pixels of the line, float32 (N, length, length), rows sum to 1.
+
+    sigma: standard deviation of the Gaussian in pixels, (N,); 0 leaves the line as it is.
+    """
+    ops = load_keras().ops
+    places = ops.arange(length, dtype="float32")
+    squares = ops.square(places[:, None] - places[None])
+    # At a sigma of 0 the others' share must be 0 and not 0 / 0.
+    weights = ops.exp(-squares[None] / (2 * ops.square(ops.maximum(sigma, 1e-2))[:, None, None]))
+    return weights / ops.sum(weights, axis=2, keepdims=True)
+
+
+def coarsening(step: "Tensor", length: int) -> "Tensor":
+    """The same for a line of fewer, larger pixels that is enlarged again, float32 (N, length, length), rows sum to 1.
+
+    step: pixels of the line per larger pixel, (N,), at least 1, which leaves the line as it is. Larger pixels are the
+    mean of what they cover; between their middles it is interpolated linearly, beyond the outermost ones repeated.
+    """
+    ops = load_keras().ops
+    step = step[:, None, None]
+    pixels = ops.arange(length, dtype="float32")
+    larger = pixels[None, :, None]
+    covered = ops.minimum((larger + 1) * step, pixels + 1) - ops.maximum(larger * step, pixels)
+    covered = ops.maximum(covered, 0.0)
+    means = covered / ops.maximum(ops.sum(covered, axis=2, keepdims=True), 1e-6)
+    # The last larger pixel may reach over the end; one that begins there covers nothing and is left out.
+    last = ops.ceil(length / step - 1e-4) - 1
+    places = ops.clip((pixels[None, :, None] + 0.5) / step - 0.5, 0.0, last)
+    weights = ops.maximum(1 - ops.abs(places - pixels[None, None]), 0.0)
+    return ops.matmul(weights, means)
+
+
+def seen_through(faces: "Tensor", down: "Tensor", across: "Tensor") -> "Tensor":
+    """Faces (N, height, width, channels) whose columns and rows are mixed by (N, height, height) and (N, width, width)."""
+    ops = load_keras().ops
+    return ops.einsum("nyv,nvxc->nyxc", down, ops.einsum("nxu,nyuc->nyxc", across, faces))
+
+
+def augmenter(augmentation: Augmentation, seed: int) -> "keras.Layer":
+    """A layer that varies faces while training and passes them on, as float32, otherwise.
+
+    Input: pixels 0..255, (N, height, width, channels). Output: float32 of the same shape, still 0..255.
+    """
+    keras = load_keras()
+    ops, random = keras.ops, keras.random
+
+    class Augmenter(keras.layers.Layer):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__(name="augmentation")
+            self.seed = random.SeedGenerator(seed)
+
+        def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+            return input_shape
+
+        def call(self, faces: "Tensor", training: bool = False) -> "Tensor":
+            faces = ops.cast(faces, "float32")
+            if not training:
+                return faces
+            if augmentation.moves:
+                transforms = self.draw_transforms(ops.shape(faces)[0], *faces.shape[1:3])
+                faces = ops.image.affine_transform(faces, transforms, interpolation="bilinear", fill_mode="nearest")
+            if augmentation.lights:
+                factor, offset = self.draw_light(ops.shape(faces)[0])
+                mean = ops.mean(faces, axis=(1, 2, 3), keepdims=True)
+                faces = ops.clip((faces - mean) * factor + mean + offset, 0, 255)
+            if augmentation.erase:
+                mask, grey = self.draw_patches(ops.shape(faces)[0], *faces.shape[1:3])
+                faces = ops.where(mask, grey, faces)
+            return self.degrade(faces) if augmentation.degrades else faces
+
+        def degrade(self, faces: "Tensor") -> "Tensor":
+            n, (height, width) = ops.shape(faces)[0], faces.shape[1:3]
+            if augmentation.blur:
+                sigma = self.draw_strength(n, augmentation.blur) * (_BLUR * height)
+                faces = seen_through(faces, blurring(sigma, height), blurring(sigma, width))
+            if augmentation.coarse:
+                step = 1 + self.draw_strength(n, augmentation.coarse) * (_COARSE - 1)
+                faces = seen_through(faces, coarsening(step, height), coarsening(step, width))
+            if augmentation.noise:
+                deviation = self.draw_strength(n, augmentation.noise) * (_NOISE * 255)
+                shape = tuple(faces.shape[1:])
+                noise = own_rows(lambda rows: random.normal((rows, *shape), seed=self.seed), n)
+                faces = ops.clip(faces + noise * ops.reshape(deviation, (-1, 1, 1, 1)), 0, 255)
+            return faces
+
+        def draw_strength(self, n: Any, share: float) -> "Tensor":
+            """From 0 to 1 for the share of faces that is chosen, 0 for the others."""
+            draw = own_rows(lambda rows: random.uniform((rows, 2), seed=self.seed), n)
+            return ops.where(draw[:, 0] < share, draw[:, 1], 0.0)
+
+        def draw_transforms(self, n: Any, height: int, width: int) -> "Tensor":
+            # One draw for all seven numbers of a face: random calls cost more than the arithmetic.
+            draw = own_rows(lambda rows: random.uniform((rows, 7), -1.0, 1.0, seed=self.seed), n)
+            radians = 3.141592653589793 / 180
+            return affine_transforms(
+                rotation=draw[:, 0] * (augmentation.rotation * radians),
+                shear=draw[:, 1] * (augmentation.shear * radians),
+                zoom=1 + draw[:, 2:4] * augmentation.zoom,
+                shift=draw[:, 4:6] * ops.convert_to_tensor([[augmentation.shift * width, augmentation.shift * height]]),
+                flip=ops.where(draw[:, 6] < 0, -1.0, 1.0) if augmentation.flip else ops.ones_like(draw[:, 6]),
+                height=height,
+                width=width,
+            )
+
+        def draw_light(self, n: Any) -> tuple["Tensor", "Tensor"]:
+            draw = own_rows(lambda rows: random.uniform((rows, 2), -1.0, 1.0, seed=self.seed), n)
+            factor = 1 + draw[:, 0] * augmentation.contrast
+            offset = draw[:, 1] * (augmentation.brightness * 255)
+            return ops.reshape(factor, (-1, 1, 1, 1)), ops.reshape(offset, (-1, 1, 1, 1))
+
+        def draw_patches(self, n: Any, height: int, width: int) -> tuple["Tensor", "Tensor"]:
+            draw = own_rows(lambda rows: random.uniform((rows, 6), seed=self.seed), n)
+            # Zhong et al.: sides at most 1 to 3, as often lying as standing.
+            mask = patches(0.02 + 0.18 * draw[:, 0], 3 ** (2 * draw[:, 1] - 1), draw[:, 2:4], height, width)
+            chosen = ops.reshape(draw[:, 4] < augmentation.erase, (-1, 1, 1, 1))
+            return ops.logical_and(mask, chosen), ops.reshape(draw[:, 5] * 255, (-1, 1, 1, 1))
+
+    return Augmenter()

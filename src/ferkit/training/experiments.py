@@ -1,0 +1,395 @@
+"""Several training runs: one after the other here, or side by side on the workers of a Ray cluster.
+
+Whoever wants runs hands over jobs, one whenever there is room for it, and is asked after each epoch whether it is
+enough. Both engines take the same jobs and leave the same folders, so what one began the other can finish.
+
+One recipe with several seeds: how good it is, and how much of that is luck.
+
+A sweep lives in one folder: `seed-42/` and so on are ordinary runs, `seeds.json` is what came out. Killed at any moment
+it goes on where it was, each run from its last whole epoch.
+"""
+
+import gc
+import json
+import math
+import re
+import statistics
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ferkit._support.keras_backend import load_keras
+from ferkit._support.ray_session import load_ray
+from ferkit._support.registry import Registry
+from ferkit.data import Dataset
+from ferkit.errors import TrainingError, UsageError
+from ferkit.evaluation import metrics
+from ferkit.models import model_folder
+from ferkit.training import run_folder
+from ferkit.training.config import RECIPES, TrainConfig
+from ferkit.training.loop import train
+from ferkit.training.run_folder import CONFIG_FILE
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do; one that its folder holds already goes on from its last whole epoch.
+
+    name: for people, e.g. "Trial 3". recipe, changes: as `train` takes them.
+    """
+
+    number: int
+    name: str
+    folder: Path
+    recipe: str | TrainConfig
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that ended: with its model, or because it was told that it is enough, or for a reason.
+
+    why: what the run could not do, in one line; None if it did it.
+    """
+
+    job: Job
+    why: str | None = None
+
+
+# Closing it ends what is under way.
+Outcomes = Generator[Outcome, None, None]
+
+# Told of a job's epoch as it ends; True ends the run there.
+Enough = Callable[[Job, Row], bool]
+
+
+class Engine(Protocol):
+    """Does jobs and yields each as it ends. A full disk or a lost cluster raises: that is no fault of one run.
+
+    say: told what happens; None works without a word.
+    """
+
+    def __call__(
+        self,
+        dataset: Dataset,
+        jobs: Iterator[Job],
+        enough: Enough,
+        *,
+        where: "Where",
+        say: Callable[[str], object] | None,
+    ) -> Outcomes: ...
+
+
+RUN_ENGINES: Registry[Engine] = Registry("engine")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where runs are done.
+
+    engine: one of `RUN_ENGINES`. workers: how many at once; None takes one per GPU, or where there are none one per
+    machine. address: of a Ray cluster, see `ferkit._support.ray_session`.
+    """
+
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` for what makes no sense, `MissingDependencyError` where Ray is wanted and missing."""
+        RUN_ENGINES[self.engine]
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers must be at least 1. Received: {self.workers}.")
+        if self.engine == "local":
+            if (self.workers or 1) > 1 or self.address:
+                raise UsageError("One run at a time is done here. Take --engine ray for several, or for a cluster.")
+        else:
+            load_ray()
+
+    @property
+    def alone(self) -> bool:
+        """Whether runs follow each other, so that what was learnt from one is known before the next."""
+        return self.engine == "local" or self.workers == 1
+
+    def runs(
+        self, dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, say: Callable[[str], object] | None
+    ) -> Outcomes:
+        return RUN_ENGINES[self.engine](dataset, jobs, enough, where=self, say=say)
+
+
+HERE = Where()
+
+
+class _EnoughError(Exception):
+    """Ends a run from inside."""
+
+
+def do(dataset: Dataset, job: Job, enough: Callable[[Row], bool], *, quiet: bool) -> str | None:
+    """Do a run, or the rest of it; why it failed, if it did, for trouble of its own. Trouble with the disk raises."""
+
+    def on_epoch(row: Row) -> None:
+        if enough(row):
+            raise _EnoughError
+
+    forget_networks()
+    begun = (job.folder / CONFIG_FILE).is_file()
+    try:
+        with suppress(_EnoughError):
+            train(dataset, job.recipe, out=job.folder, resume=begun, quiet=quiet, on_epoch=on_epoch, **job.changes)
+    except TrainingError as problem:
+        if isinstance(problem.__cause__, OSError):
+            raise
+        return str(problem)
+    except Exception as problem:  # each framework has a class of its own for it
+        if not _out_of_memory(problem):
+            raise
+        first = str(problem).strip().partition("\n")[0]
+        return f"Out of memory with batch_size={_batch_size(job)}: {first or type(problem).__name__}"
+    return None
+
+
+def _out_of_memory(problem: Exception) -> bool:
+    """JAX says RESOURCE_EXHAUSTED in a RuntimeError of its own, TensorFlow raises ResourceExhaustedError."""
+    exhausted = "RESOURCE_EXHAUSTED" in str(problem) or type(problem).__name__ == "ResourceExhaustedError"
+    return exhausted or isinstance(problem, MemoryError)
+
+
+def _batch_size(job: Job) -> int:
+    base = RECIPES[job.recipe].config if isinstance(job.recipe, str) else job.recipe
+    return base.changed(**job.changes).batch_size
+
+
+def forget_networks() -> None:
+    """What Keras remembers of the runs before would fill the memory."""
+    load_keras().backend.clear_session()
+    gc.collect()
+
+
+@RUN_ENGINES.register("local")
+def _local(
+    dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, where: Where, say: Callable[[str], object] | None
+) -> Outcomes:
+    """One run after the other, in this process."""
+    for job in jobs:
+        why = do(dataset, job, lambda row, job=job: enough(job, row), quiet=say is None)  # type: ignore[misc]
+        yield Outcome(job, why)
+
+
+@RUN_ENGINES.register("ray")
+def _ray(
+    dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, where: Where, say: Callable[[str], object] | None
+) -> Outcomes:
+    """Several at once, on the workers of a Ray cluster."""
+    from ferkit.training import ray_runs
+
+    return ray_runs.run_all(dataset, jobs, enough, where=where, say=say)
+
+
+SEEDS_FILE = "seeds.json"
+_RUN = re.compile(r"seed-(0|[1-9]\d*)")
+# Figures of a run's card that are compared, and the most that each can be.
+FIGURES = {"accuracy": 1.0, "macro_f1": 1.0, "nll": math.inf, "ece": 1.0}
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """The run of a seed. figures: those of `FIGURES` on the validation split; None if it failed, and `why` says it."""
+
+    seed: int
+    folder: str
+    figures: dict[str, float] | None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the seeds. sd: with n - 1. ci95: of the mean, cut to what can be. Both are None for one seed."""
+
+    mean: float
+    sd: float | None
+    ci95: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, values: Sequence[float], most: float = 1.0) -> "Spread":
+        mean = statistics.fmean(values)
+        if len(values) == 1:
+            return cls(mean, None, None)
+        low, high = metrics.mean_interval(values)
+        return cls(mean, statistics.stdev(values), (max(low, 0.0), min(high, most)))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came out.
+
+    runs: of all seeds in the folder, in the order in which they were given, or by number where others were there before.
+    split, n: the faces that figures were measured on.
+    """
+
+    folder: Path
+    runs: tuple[SeedRun, ...]
+    split: str
+    n: int
+
+    @property
+    def done(self) -> list[SeedRun]:
+        return [run for run in self.runs if run.figures]
+
+    @property
+    def spreads(self) -> dict[str, Spread]:
+        """Each figure over the runs that are done."""
+        found = [run.figures for run in self.runs if run.figures]
+        return {name: Spread.of([figures[name] for figures in found], most) for name, most in FIGURES.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `seeds.json` holds."""
+        spreads = {name: asdict(one) for name, one in self.spreads.items()} if self.done else {}
+        document = {"split": self.split, "n": self.n, "runs": [asdict(run) for run in self.runs], **spreads}
+        # As JSON gives it back: lists for tuples.
+        plain: dict[str, Any] = json.loads(json.dumps(document))
+        return plain
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise `UsageError` for no seed, one below 0, or one that stands there twice."""
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        given = ",".join(map(str, seeds))
+        raise UsageError(f"seeds are different whole numbers from 0, as in 42,43,44. Received: {given or 'none'}.")
+
+
+def check_folder(out: Path, seeds: Sequence[int], *, resume: bool) -> None:
+    """Raise `TrainingError` if runs of these seeds are there and shall not go on, or if no run is there to go on."""
+    there = seeds_in(out)
+    begun = [_folder(out, seed) for seed in seeds if seed in there]
+    if begun and not resume:
+        raise TrainingError(f"{begun[0]} holds a run already. Go on with --resume, or choose another --out.")
+    if resume and not there:
+        raise TrainingError(f"{out} holds no run of a seed: nothing to resume. Start it without --resume.")
+
+
+def seeds_in(out: Path) -> list[int]:
+    """Seeds that have a run in a folder, finished or not."""
+    found = (_RUN.fullmatch(path.parent.name) for path in out.glob(f"seed-*/{run_folder.CONFIG_FILE}"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def train_seeds(
+    dataset: Dataset,
+    recipe: str | TrainConfig,
+    seeds: Sequence[int],
+    *,
+    out: Path,
+    resume: bool = False,
+    where: Where = HERE,
+    say: Callable[[str], object] | None = None,
+    **changes: Any,
+) -> Sweep:
+    """Train a recipe once with each seed, into `out/seed-N`; a run that fails costs the others nothing.
+
+    Args:
+        dataset: faces with a training and a validation split.
+        recipe: name of a recipe, or a `TrainConfig`.
+        seeds: different whole numbers from 0. Those of earlier sweeps in `out` need not be named: the table has them too.
+        out: the folder of all runs.
+        resume: go on with those seeds that are there, and begin the rest.
+        where: on which engine, and how many at once.
+        say: told what happens; None trains without a word.
+        **changes: as `ferkit.train` takes them.
+
+    Raises:
+        UsageError: seeds, choices or values that make no sense.
+        TrainingError: the folder is taken, unwritable or in use, holds other runs, or no run could be finished.
+        ClusterError, MissingDependencyError: of Ray.
+    """
+    check_seeds(seeds)
+    where.check()
+    check_folder(out, seeds, resume=resume)
+    base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
+    config = base.changed(**_values(changes))
+    with run_folder.alone(out, "sweep of seeds"):
+        check_folder(out, seeds, resume=resume)  # again: another sweep may just have ended
+        _check_runs(out, seeds, dataset, config, _values(changes))
+        jobs = [Job(seed, f"Seed {seed}", _folder(out, seed), recipe, {**changes, "seed": seed}) for seed in seeds]
+        failed = _train(dataset, jobs, where, say)
+        there = {*seeds_in(out), *seeds}
+        order = seeds if there == set(seeds) else sorted(there)
+        whys = {**_failures(out), **failed}
+        sweep = Sweep(out, tuple(_run(out, seed, whys) for seed in order), dataset.val.name, len(dataset.val))
+        run_folder.write_json(out / SEEDS_FILE, sweep.to_dict())
+    if not sweep.done:
+        raise TrainingError(f"None of {len(sweep.runs)} seeds could be trained; the last: {sweep.runs[-1].why}")
+    return sweep
+
+
+def _folder(out: Path, seed: int) -> Path:
+    return out / f"seed-{seed}"
+
+
+def _values(changes: dict[str, Any]) -> dict[str, Any]:
+    """What is changed in the recipe, and not where it is done."""
+    return {name: value for name, value in changes.items() if name != "devices"}
+
+
+def _check_runs(out: Path, seeds: Sequence[int], dataset: Dataset, config: TrainConfig, values: dict[str, Any]) -> None:
+    """Raise `TrainingError` for runs on other data or with other values: a table compares seeds and nothing else."""
+    there = seeds_in(out)
+    joined = not set(seeds) <= set(there)
+    for seed in there:
+        if not joined and seed not in seeds:
+            continue
+        folder = _folder(out, seed)
+        stored, _ = run_folder.stored_config(folder, dataset, {} if joined else {**values, "seed": seed})
+        if not joined:
+            continue
+        # Where weights are taken over, the model may be that of the weights.
+        wanted = config.changed(seed=seed, model=stored.model if config.init else None).to_dict()
+        differing = [name for name, value in stored.to_dict().items() if wanted[name] != value]
+        if differing:
+            raise TrainingError(
+                f"{folder} was started with other values of {', '.join(differing)}. Give new seeds the same, or another --out."
+            )
+
+
+def _train(dataset: Dataset, jobs: Sequence[Job], where: Where, say: Callable[[str], object] | None) -> dict[int, str]:
+    """Do the runs; return why those failed that did, by their seeds."""
+
+    def told() -> Iterator[Job]:
+        for job in jobs:
+            if say and where.engine == "local":
+                say(f"{job.name}:")
+            yield job
+
+    failed: dict[int, str] = {}
+    with closing(where.runs(dataset, told(), _never_enough, say=say)) as outcomes:
+        for outcome in outcomes:
+            if outcome.why is not None:
+                failed[outcome.job.number] = outcome.why
+                if say:
+                    say(f"{outcome.job.name} failed: {outcome.why}")
+    return failed
+
+
+def _failures(out: Path) -> dict[int, str]:
+    """Why seeds failed, as an earlier table says."""
+    try:
+        rows = json.loads((out / SEEDS_FILE).read_text(encoding="utf-8"))["runs"]
+        return {int(row["seed"]): str(row["why"]) for row in rows if row["why"] is not None}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # no table yet, or none that can be read: it is written anew
+
+
+def _never_enough(job: Job, row: Row) -> bool:
+    return False
+
+
+def _run(out: Path, seed: int, whys: dict[int, str]) -> SeedRun:
+    folder = _folder(out, seed)
+    # The card is the last that a run writes.
+    if not (folder / model_folder.CARD_FILE).exists():
+        return SeedRun(seed, folder.name, None, whys.get(seed, "It is not finished. Go on with --resume."))
+    scores = model_folder.read_card(folder)["metrics"]
+    return SeedRun(seed, folder.name, {name: scores[name] for name in FIGURES})

@@ -1,0 +1,288 @@
+"""The trials of a search: thought of, trained, judged after every epoch, written down.
+
+A small search over the values of a recipe, with Optuna: short runs, the hopeless ones stopped early.
+
+A search lives in one folder: `search.json` says what is searched, `study.db` (SQLite) holds the trials, `trial-001/` and
+so on are their runs, `best.json` is the best so far. Killed at any moment it goes on where it was, and ends at the same
+trials: what is tried next follows from the seed and the finished trials alone, and a run that was cut off goes on from
+its last whole epoch. Where several trials run at once, what is tried next follows from those that are done by then.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ferkit.data import Dataset
+from ferkit.errors import MissingDependencyError, TrainingError, UsageError
+from ferkit.evaluation import read_history
+from ferkit.training import run_folder
+from ferkit.training.experiments import HERE, Job, Outcome, Row, Where
+from ferkit.training.search import Plan, Trial, Tuning, applied, starting_point, suggest
+
+BEST_FILE = "best.json"
+
+
+@dataclass
+class Trials:
+    """The trials of a study of Optuna in a search's folder.
+
+    words: argument and options of the data, for the command in `best.json`. where, say: as `tune` takes them.
+    """
+
+    study: Any
+    plan: Plan
+    dataset: Dataset
+    folder: Path
+    words: Sequence[str]
+    where: Where
+    say: Callable[[str], object] | None
+    _asked: dict[int, Any] = field(default_factory=dict)
+    _stopped: set[int] = field(default_factory=set)
+
+    def do(self, count: int) -> None:
+        """Have trials done until there are so many, the ones that a kill cut off first."""
+        self._take_back()
+        with closing(self.where.runs(self.dataset, self._jobs(count), self._enough, say=self.say)) as outcomes:
+            for outcome in outcomes:
+                self._tell(outcome)
+
+    def now(self) -> Tuning:
+        """Where the search stands."""
+        found: list[Trial] = []
+        for number, one in self._finished():
+            told, why = one.user_attrs, one.user_attrs.get("why", "")
+            state = "done" if one.state.name == "COMPLETE" else "failed" if why else "stopped"
+            accuracy = max(one.intermediate_values.values(), default=None)
+            found.append(Trial(number, state, told["values"], accuracy, told.get("epochs", 0), why))
+        return Tuning(self.plan, self.folder, tuple(found), self.dataset.val.name, len(self.dataset.val))
+
+    def _finished(self) -> list[tuple[int, Any]]:
+        done = self._in_state("COMPLETE", "PRUNED")
+        # Searches begun before several trials ran at once did not note numbers down: theirs is the order.
+        return sorted(
+            ((one.user_attrs.get("number", n), one) for n, one in enumerate(done, 1)), key=lambda pair: pair[0]
+        )
+
+    def _in_state(self, *names: str) -> list[Any]:
+        return [one for one in self.study.get_trials(deepcopy=False) if one.state.name in names]
+
+    def _take_back(self) -> None:
+        """Trials that a kill cut off do not count; they are asked for again, with the values and number that they had."""
+        for one in self._in_state("RUNNING"):
+            self.study.tell(one.number, state=_states().FAIL)
+            # Without values it was cut off while they were thought of, and they will be thought of as before.
+            if {"values", "number"} <= one.user_attrs.keys():
+                self.study.enqueue_trial(one.params, user_attrs={"number": one.user_attrs["number"]})
+
+    def _jobs(self, count: int) -> Iterator[Job]:
+        """Trials, each thought of when there is room for it, so that it knows of all that ended before."""
+        again = [one.user_attrs["number"] for one in self._in_state("WAITING") if "number" in one.user_attrs]
+        known = {*again, *(number for number, _ in self._finished())}
+        for number in [*again, *(one for one in range(1, count + 1) if one not in known)]:
+            trial = self._asked[number] = self._ask(number)
+            config = applied(self.plan.config, trial.user_attrs["values"])
+            job = Job(number, f"Trial {number}", self.folder / f"trial-{number:03}", config)
+            if self._goes_on(job):
+                yield job
+            else:  # it was cut off between its last epoch and its end
+                self._tell(Outcome(job))
+
+    def _ask(self, number: int) -> Any:
+        """A trial with values, those of the recipe for the first one."""
+        from optuna.samplers import TPESampler
+
+        # A sampler for each trial, so that one that was cut off is asked for again with the same values.
+        seed = int(np.random.SeedSequence([self.plan.config.seed, number]).generate_state(1)[0])
+        # Where others are under way: do not try what they try.
+        self.study.sampler = TPESampler(seed=seed, constant_liar=not self.where.alone)
+        if number == 1 and not self._in_state("WAITING"):
+            self.study.enqueue_trial(starting_point(self.plan.search, self.plan.config))
+        trial = self.study.ask()
+        trial.set_user_attr("number", number)
+        values = suggest(trial, self.plan.search, self.plan.config)
+        trial.set_user_attr("values", values)
+        if self.say:
+            self.say(f"Trial {number}: {', '.join(f'{name} {value}' for name, value in values.items())}")
+        return trial
+
+    def _goes_on(self, job: Job) -> bool:
+        """Judge the epochs that a trial has behind it; whether some are left to do."""
+        table = job.folder / "history.csv"
+        if table.is_file() and run_folder.stored_config(job.folder, self.dataset, {})[0] == job.recipe:
+            return not any(self._enough(job, row) for row in read_history(table))
+        if job.folder.exists():
+            shutil.rmtree(job.folder)  # of a sitting that was cut off before its first epoch ended
+        return True
+
+    def _enough(self, job: Job, row: Row) -> bool:
+        """Judge an epoch. No model is written, the figure is enough: so the last epoch ends a run too."""
+        trial, last = self._asked[job.number], row["epoch"] == self.plan.config.epochs
+        trial.report(row["val_accuracy"], int(row["epoch"]))
+        if not last and trial.should_prune():
+            self._stopped.add(job.number)
+        return last or job.number in self._stopped
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Write down how a trial went, and where the search stands."""
+        job, trial = outcome.job, self._asked.pop(outcome.job.number)
+        if outcome.why is not None:
+            trial.set_user_attr("why", outcome.why)
+            if self.say:
+                self.say(f"{job.name} failed: {outcome.why}")
+        else:
+            history = read_history(job.folder / "history.csv")
+            trial.set_user_attr("epochs", len(history))
+        if outcome.why is not None or job.number in self._stopped:
+            self.study.tell(trial, state=_states().PRUNED)
+        else:
+            self.study.tell(trial, max(row["val_accuracy"] for row in history), state=_states().COMPLETE)
+        now = self.now()
+        if now.ranked:
+            _keep_only(now)
+            run_folder.write_json(self.folder / BEST_FILE, now.to_dict(self.words))
+
+
+def _keep_only(tuning: Tuning) -> None:
+    """Checkpoints of all trials but the best would only fill the disk."""
+    for trial in tuning.trials:
+        if trial.number != tuning.ranked[0].number:
+            shutil.rmtree(tuning.folder / f"trial-{trial.number:03}" / "checkpoints", ignore_errors=True)
+
+
+def _states() -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState
+
+
+SEARCH_FILE, STUDY_FILE = "search.json", "study.db"
+
+# The first epoch, mostly warm-up, stops nobody; and a median is one of this many finished trials.
+_JUDGED_FROM = 2
+_BEFORE_JUDGING = 4
+
+
+def load_optuna() -> ModuleType:
+    try:
+        import optuna
+    except ImportError as problem:
+        raise MissingDependencyError(
+            "Searching needs Optuna, which the base install leaves out. Install it with: pip install 'ferkit[tune]'."
+        ) from problem
+    module: ModuleType = optuna
+    return module
+
+
+def tune(
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    out: Path,
+    trials: int = 20,
+    resume: bool = False,
+    data: Sequence[str] = (),
+    where: Where = HERE,
+    say: Callable[[str], object] | None = None,
+) -> Tuning:
+    """Search until there are so many trials, those of earlier sittings included.
+
+    Args:
+        dataset: faces with a training and a validation split.
+        plan: what is searched; to resume, that of the search in `out`.
+        out: the search's folder.
+        trials: how many in all.
+        resume: go on with the search in `out`.
+        data: what stands for the data in the command that is left in `best.json`; empty takes the data's name.
+        where: on which engine trials are trained, and how many at once. It may change from sitting to sitting.
+        say: told before each trial what it tries, and why one failed; None trains without a word.
+
+    Raises:
+        UsageError: no trial is asked for, or an engine that there is not.
+        TrainingError: the folder is taken or unwritable, holds no such search, or no trial could be trained.
+        ClusterError: of Ray.
+        MissingDependencyError: no Optuna or no Ray.
+    """
+    check_trials(trials)
+    where.check()
+    optuna, folder = load_optuna(), Path(out)
+    words = list(data) or [Path(dataset.source).name]
+    (stored_plan if resume else check_free)(folder)
+    with run_folder.alone(folder, "search"), _quiet_storage(optuna, folder):
+        _claim(folder, plan, dataset, resume)
+        study = _open(optuna, folder)
+        search = Trials(study, plan, dataset, folder, words, where, say)
+        search.do(trials)
+        result = search.now()
+    if not result.ranked:
+        raise TrainingError(f"None of {len(result.trials)} trials could be trained; the last: {result.trials[-1].why}")
+    return result
+
+
+def check_trials(trials: int) -> None:
+    if trials < 1:
+        raise UsageError(f"trials must be at least 1. Received: {trials}.")
+
+
+def check_free(folder: Path) -> None:
+    """Raise `TrainingError` if a search cannot begin in the folder because there is one."""
+    taken = any((folder / name).exists() for name in (SEARCH_FILE, STUDY_FILE, BEST_FILE))
+    if taken or any(folder.glob("trial-*")):
+        raise TrainingError(f"{folder} holds a search already. Go on with --resume, or choose another --out.")
+
+
+def stored_plan(folder: Path) -> Plan:
+    """The plan of the search in a folder, to resume it."""
+    path = folder / SEARCH_FILE
+    if not path.is_file():
+        raise TrainingError(f"{folder} holds no search: nothing to resume. Start it without --resume.")
+    try:
+        return Plan.from_dict(json.loads(path.read_text(encoding="utf-8"))["plan"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise TrainingError(f"{path} cannot be read ({problem}). Start a new search.") from problem
+
+
+def _claim(folder: Path, plan: Plan, dataset: Dataset, resume: bool) -> None:
+    """Say in the folder what is searched; a search that goes on must be the same one, on the same data."""
+    path, about = folder / SEARCH_FILE, run_folder.about(dataset)
+    if not resume:
+        run_folder.write_json(path, {"plan": plan.to_dict(), "data": about})
+        return
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if Plan.from_dict(stored["plan"]) != plan:
+        raise TrainingError(f"{folder} holds another search. Resume it with the options it was started with, or none.")
+    # Facts that were not noted down yet when the search was begun are taken as given.
+    if {**about, **stored["data"]} != about:
+        raise TrainingError(
+            f"{folder} holds a search on other data ({stored['data']['source']}). Resume with the same."
+        )
+
+
+def _open(optuna: ModuleType, folder: Path) -> Any:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{(folder / STUDY_FILE).resolve()}")
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_JUDGING, n_warmup_steps=_JUDGED_FROM)
+    return optuna.create_study(
+        study_name="ferkit", storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
+    )
+
+
+@contextmanager
+def _quiet_storage(optuna: ModuleType, folder: Path) -> Iterator[None]:
+    """Optuna says what it does on standard error, and its database has errors of its own: neither is for users."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    except (optuna.exceptions.OptunaError, SQLAlchemyError) as problem:
+        cause = problem.__cause__ or problem
+        raise TrainingError(f"{folder / STUDY_FILE} cannot be used: {str(cause).splitlines()[0]}") from problem
+    finally:
+        optuna.logging.set_verbosity(before)
