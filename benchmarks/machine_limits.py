@@ -16,10 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ferkit._support.files import write_atomically
 from ferkit._support.parallel import usable_cores
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 _MATRIX = 2048
 # Far more than caches hold.
 _TRIAD_BYTES = 192 << 20
@@ -105,18 +103,6 @@ def about_machine() -> str:
     """The machine in a line, without its name."""
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{usable_cores()} cores of {processor_name()}{load}"
-
-
-def write_figures(section: str, text: str) -> None:
-    """Put text between the marks of a section of docs/performance.md; all else there is written by hand."""
-    page = PAGE.read_text(encoding="utf-8")
-    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
-    before, _, rest = page.partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{PAGE} has no section {section}: {begin} ... {end}")
-    with write_atomically(PAGE) as draft:
-        draft.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

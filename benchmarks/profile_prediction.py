@@ -4,8 +4,7 @@ The stages are those of `end_to_end.py --stages`, of processor, one after anothe
 what is around it. Both networks' operations are counted, and their rates stand against products of matrices measured in
 the same run. It needs the extra `train`: the products are TensorFlow's, the count is made on the ONNX graph.
 
-    python benchmarks/profile_prediction.py SCENES            # prints
-    python benchmarks/profile_prediction.py SCENES --write    # and writes docs/performance.md
+    python benchmarks/profile_prediction.py SCENES --yunet FILE            # prints
 """
 
 import argparse
@@ -31,7 +30,7 @@ from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.model_folder import find as find_model
 from ferkit.models.model_folder import read_card
 from ferkit.sources.images import read_image
-from machine_limits import Limits, Meter, about_machine, write_figures
+from machine_limits import Limits, Meter, about_machine
 from picture_stages import ALWAYS, enlarged, one_pass
 
 STILL = (".jpg", ".jpeg", ".png")
@@ -148,7 +147,7 @@ def emotions(classifier: EmotionClassifier, multiply_adds: int, meter: Meter, ro
     return [(size, statistics.median(one)) for size, one in speeds.items()]
 
 
-def profile(scenes: Sequence[Path], rounds: int) -> list[str]:
+def profile(scenes: Sequence[Path], yunet: Path, rounds: int) -> list[str]:
     classifier = EmotionClassifier.load("default", engine="onnx")
     multiply_adds = int(read_card(find_model("default"))["multiply_adds"])
     find, meter = YunetDetector(), Meter()
@@ -173,7 +172,7 @@ def profile(scenes: Sequence[Path], rounds: int) -> list[str]:
         for kind in kinds:
             text += kind.lines(limits)
     peak = limits.flops["float32"]
-    a_pixel = products_of(YunetDetector.weights())
+    a_pixel = products_of(yunet)
     text += [
         "### Networks",
         "",
@@ -197,20 +196,19 @@ def profile(scenes: Sequence[Path], rounds: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenes", type=Path, help="folder of pictures")
+    parser.add_argument("--yunet", type=Path, required=True, help="YuNet's weights")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
+    os.environ["FERKIT_OFFLINE"] = "1"
+    os.environ["FERKIT_YUNET"] = str(options.yunet.resolve())
     scenes = sorted(path for path in options.scenes.iterdir() if path.suffix.lower() in STILL)
     cv2.setNumThreads(usable_cores())
 
     about = (
-        f"`python benchmarks/profile_prediction.py SCENES --rounds {options.rounds}` ({len(scenes)} pictures) on "
+        f"`python benchmarks/profile_prediction.py SCENES --yunet FILE --rounds {options.rounds}` ({len(scenes)} pictures) on "
         f"{about_machine()}, ONNX Runtime {onnxruntime.__version__}."
     )
-    text = "\n".join([about, "", *profile(scenes, options.rounds)])
-    print(text)
-    if options.write:
-        write_figures("prediction", text)
+    print("\n".join([about, "", *profile(scenes, options.yunet, options.rounds)]))
 
 
 if __name__ == "__main__":

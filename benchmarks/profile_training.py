@@ -4,7 +4,6 @@ The parts of a step are run on their own, in turns, and stand beside the whole s
 profiler says by which kinds of operations. Times are medians, of processor and of the clock.
 
     python benchmarks/profile_training.py            # prints
-    python benchmarks/profile_training.py --write    # and writes docs/performance.md
 """
 
 import argparse
@@ -35,7 +34,7 @@ from ferkit.training.augmentation import augmenter
 from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.step import averaged, batches_of, compiled_model, untrained_network
 from ferkit.training.targets import training_targets
-from machine_limits import Limits, Meter, about_machine, write_figures
+from machine_limits import Limits, Meter, about_machine
 
 # An epoch of FER-2013: faces that are trained on, and held out.
 TRAINED, HELD_OUT = 28_709, 3_589
@@ -300,7 +299,6 @@ def main() -> None:
         "--faces", type=int, default=2560, help="faces of the epochs that are timed; default: %(default)s"
     )
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
     if keras.backend.backend() != "tensorflow":
         parser.error("this profile is of TensorFlow; KERAS_BACKEND says otherwise.")
@@ -314,10 +312,7 @@ def main() -> None:
     about = (
         f"`{words} --faces {len(faces)} --rounds {options.rounds}` on {about_machine()}, TensorFlow {tf.__version__}."
     )
-    text = "\n".join([about, "", *profile(configs, faces, options.rounds)])
-    print(text)
-    if options.write:
-        write_figures("training", text)
+    print("\n".join([about, "", *profile(configs, faces, options.rounds)]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a batch job costs on any number of machines: a model on paper, made of what was measured.
 
     python benchmarks/scale_model.py            # prints
-    python benchmarks/scale_model.py --write    # and puts the tables into docs/scale.md, where they belong
+    python benchmarks/scale_model.py --write    # and puts the tables into docs/batch.md, where they belong
 
 Reads batch.json (`benchmarks/batch.py --write`) and batch_requests.json (`benchmarks/batch_requests.py --write`). Every
 figure is computed from these and from the assumptions, which the tables name: cores of a node, and how long an object
@@ -23,7 +23,7 @@ from ferkit.batch.running import _THREADS as FOOTERS_AT_ONCE
 from ferkit.batch.summary_scan import _REMOTE_READERS as SUMMARIZED_AT_ONCE
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "scale.md"
+PAGE = HERE.parent / "docs" / "batch.md"
 BEGIN, END = "<!-- tables: python benchmarks/scale_model.py --write -->", "<!-- end of the tables -->"
 PICTURES = (10**6, 10**8)
 NODES = (1, 10, 100)
@@ -166,7 +166,7 @@ def _bytes(count: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/scale.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/batch.md")
     options = parser.parse_args()
     text = tables(*(json.loads((HERE / name).read_text()) for name in ("batch.json", "batch_requests.json")))
     print(text)

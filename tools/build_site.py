@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "build" / "docs"
 SITE = ROOT / "build" / "site"
 # What lies outside of docs/, and where the site has it.
-ELSEWHERE = {"README.md": "readme.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+ELSEWHERE = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 FENCE = re.compile(r"^\s*(```|~~~)")
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 # Tables that site.css lays out in two equal halves.

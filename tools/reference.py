@@ -35,8 +35,8 @@ def pages() -> dict[str, str]:
 def command_line() -> str:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     lines = [OWNER, "", "# Command line", ""]
-    lines += ["What `ferkit COMMAND --help` says, on one page. Exit codes and environment variables stand in the"]
-    lines += ["[README](../../README.md#environment), what `--json` and tables hold in [formats](formats.md).", ""]
+    lines += ["What `ferkit COMMAND --help` says, on one page. See also the [environment variables and exit"]
+    lines += ["codes](environment.md) and the [output formats](formats.md) of `--json` and tables.", ""]
     lines += ["| command | what it does |", "|---|---|"]
     lines += [f"| [`ferkit {name}`](#ferkit-{name}) | {_sentences(one)[0]} |" for name, one in commands.items()]
     for name, command in commands.items():
@@ -96,7 +96,7 @@ def recipes() -> str:
     """The values of every recipe, a row each; what all share is left to the defaults of TrainConfig."""
     table = {name: dict(_flat(recipe.config)) for name, recipe in RECIPES.items()}
     lines = [OWNER, "", "# Recipes", ""]
-    lines += ["Every value of every recipe. What they mean stands in [training](../training.md#recipes) and in"]
+    lines += ["Every value of every recipe, explained in [training](../training.md#recipes) and in"]
     lines += ["[`TrainConfig`](python.md#training); `ferkit train --set VALUE=...` changes any of them.", ""]
     lines += [f"| value | {' | '.join(f'`{name}`' for name in table)} |", f"|---|{'---|' * len(table)}"]
     for value in next(iter(table.values())):

@@ -295,13 +295,13 @@ def test_the_notice_is_the_same_everywhere():
         assert model_card.NOTICE in words, path.name
 
 
-def test_the_readme_names_the_failures_of_the_packaged_model():
-    """If another model was shipped: take the lines from its card."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## Intended and prohibited use")[1].split("\n## ")[0]
+def test_the_docs_name_the_failures_of_the_packaged_model():
+    """If another model was shipped: take the lines from its card. The docs write 70.7%, cards 70.7 %."""
+    page = (Path(__file__).parents[2] / "docs" / "responsible-use.md").read_text(encoding="utf-8")
+    section = page.split("## Known failures of the default model")[1].split("\n## ")[0]
     named = [" ".join(item.split()) for item in re.findall(r"^- (.+(?:\n  .+)*)", section, re.MULTILINE)]
-    said = (model_folder.find("default") / "README.md").read_text(encoding="utf-8")
+    said = (model_folder.find("default") / "README.md").read_text(encoding="utf-8").replace(" %", "%")
     (summary,) = re.findall(r"^\d.* of PublicTest right .*", said, re.MULTILINE)
-    assert f"The packaged model: {summary}" in readme
+    assert f"The packaged model: {summary}" in section
     assert len(named) >= 3
     assert [item for item in named if f"- {item}\n" not in said] == []

@@ -314,7 +314,7 @@ def test_the_file_map_names_every_module():
         pytest.param("docs/training.md", ARCHITECTURES, id="models"),
         pytest.param("docs/training.md", SCHEDULES, id="schedules"),
         pytest.param("docs/evaluation.md", TTA, id="tta"),
-        pytest.param("docs/evaluation.md", DEGRADATIONS, id="degradations"),
+        pytest.param("docs/robustness.md", DEGRADATIONS, id="degradations"),
         pytest.param("docs/recognition.md", DETECTORS, id="detectors"),
         pytest.param("docs/models.md", FORMATS, id="export"),
         pytest.param("docs/recognition.md", SINKS, id="sinks"),
@@ -338,6 +338,18 @@ def test_every_command_is_shown():
 
 def test_every_environment_variable_is_listed():
     used = set(re.findall(r"FERKIT_[A-Z]+(?:_[A-Z]+)*", text_of(*SOURCE.rglob("*.py"))))
-    assert used | {"FERKIT_SHARED"} == set(
-        re.findall(r"^\| `(FERKIT_[A-Z_]+)` \|", text_of(ROOT / "README.md"), re.MULTILINE)
-    )
+    page = ROOT / "docs" / "reference" / "environment.md"
+    assert used | {"FERKIT_SHARED"} == set(re.findall(r"^\| `(FERKIT_[A-Z_]+)` \|", text_of(page), re.MULTILINE))
+
+
+def test_the_tutorial_is_also_one_file():
+    """Imports at its top, then the statements of the page in order."""
+    page = "\n".join(one.code for one in blocks_of(ROOT / "docs" / "tutorial.md") if one.language == "python")
+    _, *file = ast.parse(text_of(ROOT / "examples" / "tutorial.py")).body  # not its docstring
+    imports, statements = [], []
+    for body in (ast.parse(page).body, file):
+        found = [isinstance(one, ast.Import | ast.ImportFrom) for one in body]
+        imports.append({ast.unparse(one) for one, is_import in zip(body, found, strict=True) if is_import})
+        statements.append([ast.unparse(one) for one, is_import in zip(body, found, strict=True) if not is_import])
+    assert imports[0] == imports[1]
+    assert statements[0] == statements[1]

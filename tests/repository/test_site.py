@@ -130,7 +130,7 @@ def test_every_picture_is_shown_and_has_its_command():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        pytest.param("[a](../README.md#install)", "[a](readme.md#install)", id="another place"),
+        pytest.param("[a](../README.md#models)", "[a](index.md#models)", id="another place"),
         pytest.param("[a](data.md)", "[a](data.md)", id="beside it"),
         pytest.param("[a](#here) <https://a.b>", "[a](#here) <https://a.b>", id="no file"),
         pytest.param("[a](../LICENSE)", "[a](files/LICENSE)", id="a file of the repository"),
