@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import typer
 
-from ferkit.cli import lists
-from ferkit.cli import speed
+from ferkit.cli import lists, speed
 from ferkit.detection.detectors import DETECTORS
 from ferkit.models import model_folder
 from ferkit.models.architectures import ARCHITECTURES
