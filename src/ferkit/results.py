@@ -1,14 +1,15 @@
-"""What recognition returns: boxes, faces, emotions, pictures. Frozen records that check themselves.
+"""What recognition returns: boxes, faces, emotions, pictures, as frozen records that check themselves.
 
-Results as rows: the one owner of what a table of faces looks like, in files and in data frames.
-
-Results as the objects of other libraries: pandas and supervision, each imported when it is asked for.
+`FACE_VALUES` is the one schema of a face, for JSON, tables and data frames. Other libraries (pandas, pyarrow,
+supervision) are imported when they are asked for.
 """
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, overload
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, get_args, get_origin, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from ferkit.errors import FerkitError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import supervision as sv
 
 # The label of a face whose best class stays below the confidence that the user asked for.
@@ -160,13 +162,7 @@ class FaceEmotion:
 
     def to_dict(self) -> dict[str, Any]:
         """The face as the JSON of `ferkit predict` has it."""
-        return {
-            "box": self.box.to_list(),
-            "detection_score": round(self.detection_score, 6),
-            "label": self.label,
-            "confidence": round(self.confidence, 6),
-            "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
-        }
+        return {value.name: value.read(self) for value in FACE_VALUES}
 
 
 @dataclass(frozen=True)
@@ -298,54 +294,111 @@ def _encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-Row: TypeAlias = Mapping[str, str | int | float | None]
+@dataclass(frozen=True)
+class FaceValue:
+    """What every result tells of a face: a key of its JSON, and its columns in tables.
 
-# What says where a face is from: in pictures their source. Videos have more keys, and the same columns after them.
-PICTURE_KEYS: Mapping[str, type] = {"source": str}
-VIDEO_KEYS: Mapping[str, type] = {"source": str, "time_s": float, "frame": int, "track": int}
-_FACE_COLUMNS: Mapping[str, type] = {
-    "x1": int,
-    "y1": int,
-    "x2": int,
-    "y2": int,
-    "detection_score": float,
-    "label": str,
-    "confidence": float,
-}
+    name: The key, and the column of a single value.
+    kind: Type of the value in JSON.
+    read: Takes the value from a face.
+    columns: Names of the columns, in order, where the value has several parts. Of a dict they are its keys.
+    """
+
+    name: str
+    kind: Any
+    read: Callable[[FaceEmotion], Any]
+    columns: tuple[str, ...] = ()
+
+
+# The one schema of a face: JSON, tables, Parquet, data frames, the answers of the server, and summaries follow it.
+# A face has every value; where there is no face, all of them are null.
+FACE_VALUES = (
+    FaceValue("box", tuple[int, int, int, int], lambda face: face.box.to_list(), ("x1", "y1", "x2", "y2")),
+    FaceValue("detection_score", float, lambda face: round(face.detection_score, 6)),
+    FaceValue("label", str, lambda face: face.label),
+    FaceValue("confidence", float, lambda face: round(face.confidence, 6)),
+    FaceValue(
+        "probabilities", dict[str, float], lambda face: {name: round(p, 6) for name, p in face.probabilities.items()}
+    ),
+)
+
+Row: TypeAlias = Mapping[str, str | int | float | datetime | None]
+Columns: TypeAlias = Mapping[str, type]
+
+# What says where a face is from: in pictures their source. Videos have more keys, and the same columns after them. In
+# single precision the frames of a long video would fall together.
+PICTURE_KEYS: Columns = {"source": str}
+VIDEO_KEYS: Columns = {"source": str, "time_s": np.float64, "frame": int, "track": int}
 
 
 def table_columns(
-    classes: Sequence[str], keys: Mapping[str, type] = PICTURE_KEYS, more: Sequence[str] = ()
-) -> dict[str, type]:
+    classes: Sequence[str], keys: Columns = PICTURE_KEYS, more: Columns = MappingProxyType({})
+) -> Columns:
     """Columns of every table of faces, in order, with their types.
 
-    keys: stand before those of a face. more: numbers that stand behind all else.
+    keys: stand before those of a face. more: stand behind all else.
     """
-    columns = {**keys, **_FACE_COLUMNS, **dict.fromkeys(classes, float), "error": str, **dict.fromkeys(more, float)}
-    if len(columns) != len(keys) + len(_FACE_COLUMNS) + len(classes) + 1 + len(more):
+    named = [(name, kind) for value in FACE_VALUES for name, kind in _columns_of(value, classes)]
+    named = [*keys.items(), *named, ("error", str), *more.items()]
+    columns = dict(named)
+    if len(columns) != len(named):
         raise UsageError(f"Classes named like columns cannot go into a table. Received: {', '.join(classes)}.")
     return columns
 
 
-def raw_columns(classes: Sequence[str]) -> list[str]:
+def _columns_of(value: FaceValue, classes: Sequence[str]) -> Iterator[tuple[str, type]]:
+    if get_origin(value.kind) is None:
+        yield value.name, value.kind
+    else:
+        for name in value.columns or classes:
+            yield name, get_args(value.kind)[-1]
+
+
+def raw_columns(classes: Sequence[str]) -> Columns:
     """Columns of the probabilities before smoothing, which tables of videos have behind all others."""
-    return [f"raw_{name}" for name in classes]
+    return {f"raw_{name}": float for name in classes}
 
 
-def face_columns(face: FaceEmotion) -> dict[str, str | int | float | None]:
+def class_columns(columns: Sequence[str]) -> tuple[str, ...]:
+    """The classes of the model that wrote a table with these columns."""
+    fixed = table_columns(())
+    return tuple(name for name in columns[columns.index("confidence") : columns.index("error")] if name not in fixed)
+
+
+def face_columns(face: FaceEmotion) -> Row:
     """What the columns of one face hold."""
-    found = face.to_dict()
-    x1, y1, x2, y2 = found.pop("box")
-    probabilities = found.pop("probabilities")
-    return {"x1": x1, "y1": y1, "x2": x2, "y2": y2, **found, **probabilities}
+    row: dict[str, Any] = {}
+    for value in FACE_VALUES:
+        told = value.read(face)
+        if isinstance(told, dict):
+            row |= told
+        elif value.columns:
+            row |= zip(value.columns, told, strict=True)
+        else:
+            row[value.name] = told
+    return row
 
 
 def face_rows(result: PictureResult) -> Iterator[Row]:
-    """A row per face; a picture without a face, or with an error, has one row with an empty label."""
+    """A row per face; a picture without a face, or with an error, has one row without a label."""
     for face in result:
         yield {"source": result.source, **face_columns(face)}
     if not result.faces:
-        yield {"source": result.source, "label": "", "error": result.error}
+        yield {"source": result.source, "error": result.error}
+
+
+def parquet_schema(columns: Columns) -> "pa.Schema":
+    """The `pyarrow.Schema` of a table of faces."""
+    import pyarrow as pa
+
+    types = {
+        str: pa.string(),
+        int: pa.int32(),
+        float: pa.float32(),
+        np.float64: pa.float64(),
+        datetime: pa.timestamp("ms"),
+    }
+    return pa.schema([(name, types[kind]) for name, kind in columns.items()])
 
 
 # Int32, not int32: a picture without a face has no box.
@@ -353,7 +406,7 @@ _DTYPES: dict[type, str] = {str: "string", int: "Int32", float: "float64"}
 
 
 def to_pandas(results: Iterable[PictureResult], classes: Sequence[str] = ()) -> "pd.DataFrame":
-    """A row per face with the columns of every table of faces; a picture without a face has one with an empty label.
+    """A row per face with the columns of every table of faces; a picture without a face has one without a label.
 
     classes: those of the model, for where no result has any; else the columns are the classes of the results.
 

@@ -139,7 +139,7 @@ def test_a_hard_link_costs_a_row(mode, run, tmp_path):
             archive.addfile(member)
     rows = run(tmp_path / "a.tar")
     assert [row["source"].rpartition("::")[2] for row in rows] == ["1.png", "again-1.png", "2.png", "again-2.png"]
-    assert [row["label"] for row in rows] == ["disgust", "", "disgust", ""]
+    assert [row["label"] for row in rows] == ["disgust", None, "disgust", None]
     assert "it is a hard link to another member" in rows[1]["error"]
 
 
@@ -233,7 +233,7 @@ def test_a_list_of_the_web_and_what_it_names(web, run):
     web.files |= {f"/in/{name}": status for name, status in gone.items()}
     rows = run(f"{web.url}/in/list.txt")
     assert [row["source"] for row in rows] == names
-    assert [row["label"] for row in rows] == ["disgust", "", "", "", "", "disgust"]
+    assert [row["label"] for row in rows] == ["disgust", None, None, None, None, "disgust"]
     for row, why in zip(rows[1:5], ("no such file (404)", "(410)", "answered 403", "a user name"), strict=True):
         assert why in row["error"]
     assert str(rows[0]["taken"]) == "2012-12-06 15:46:01"

@@ -190,7 +190,7 @@ def test_a_list_far_away_names_what_lies_beside_it_and_out_may_be_there_too(far,
     )
     files = [name for name in fsspec.filesystem("memory").find("/out") if name.endswith(".parquet") and "part" in name]
     rows = [row for name in files for row in pq.read_table(fsspec.open(f"memory://{name}").open()).to_pylist()]
-    assert [row["label"] for row in rows] == ["angry", "neutral", ""]
+    assert [row["label"] for row in rows] == ["angry", "neutral", None]
     assert "it is no longer there" in rows[2]["error"]
 
 

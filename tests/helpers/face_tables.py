@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.labels import EMOTIONS
-from ferkit.results import table_columns
+from ferkit.results import parquet_schema, table_columns
 
 # source, label, confidence, error, taken
-Row = tuple[str, str, float | None, str | None, str | None]
+Row = tuple[str, str | None, float | None, str | None, str | None]
 
 
 def face(source: str, label: str = "happy", confidence: float = 0.9, taken: str | None = None) -> Row:
@@ -19,17 +19,15 @@ def face(source: str, label: str = "happy", confidence: float = 0.9, taken: str 
 
 
 def empty(source: str, taken: str | None = None) -> Row:
-    return source, "", None, None, taken
+    return source, None, None, None, taken
 
 
 def broken(source: str, error: str = "Cannot read {}: it is empty.") -> Row:
-    return source, "", None, error.format(source), None
+    return source, None, None, error.format(source), None
 
 
 def face_table(rows: Sequence[Row], classes: Sequence[str] = EMOTIONS) -> pa.Table:
-    kinds = {str: pa.string(), int: pa.int32(), float: pa.float32()}
-    schema = pa.schema([(name, kinds[kind]) for name, kind in table_columns(classes).items()])
-    schema = schema.append(pa.field("taken", pa.timestamp("ms")))
+    schema = parquet_schema(table_columns(classes, more={"taken": datetime}))
     records = [
         {
             "source": source,

@@ -88,7 +88,7 @@ def test_files(ferkit_predict, pictures, tmp_path):
     with paths["--csv"].open() as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["angry", "", "neutral"]
-    assert pyarrow.parquet.read_table(paths["--parquet"]).column("label").to_pylist() == ["angry", "", "neutral"]
+    assert pyarrow.parquet.read_table(paths["--parquet"]).column("label").to_pylist() == ["angry", None, "neutral"]
     assert sorted(path.name for path in paths["--save"].iterdir()) == ["1.png", "10.jpg"]
     assert all(str(path) in err for path in paths.values())
 

@@ -120,7 +120,7 @@ def test_rows():
     assert (first["sad"], first["raw_sad"]) == (0.7, 0.142857)
     assert second["track"] == 1
     (nobody,) = video_rows("clip.mp4", FrameFaces(Frame(8, 2.0, PIXELS), ()))
-    assert nobody == {"source": "clip.mp4", "time_s": 2.0, "frame": 8, "label": ""}
+    assert nobody == {"source": "clip.mp4", "time_s": 2.0, "frame": 8}
 
 
 def test_columns_begin_as_the_contract_says(tmp_path):
@@ -134,7 +134,7 @@ def test_the_last_row_says_why_a_video_broke_off():
     timeline = timeline_of("1 happy", "1 happy")
     assert list(last_row(timeline)) == []
     timeline.problem = "it breaks off"
-    assert list(last_row(timeline)) == [{"source": "clip.mp4", "time_s": 0.2, "label": "", "error": "it breaks off"}]
+    assert list(last_row(timeline)) == [{"source": "clip.mp4", "time_s": 0.2, "error": "it breaks off"}]
 
 
 def test_peaks():

@@ -16,8 +16,8 @@ from ferkit.sources import printable_name
 MOST_GROUPS = 10_000
 _MOST_LABELS = 1000
 _MOST_MESSAGES = 10
-_FACES = "coalesce(sum(n) FILTER (label <> ''), 0)::BIGINT"
-_WITHOUT_FACE = "coalesce(sum(n) FILTER (label = '' AND message IS NULL), 0)::BIGINT"
+_FACES = "coalesce(sum(n) FILTER (label IS NOT NULL), 0)::BIGINT"
+_WITHOUT_FACE = "coalesce(sum(n) FILTER (label IS NULL AND message IS NULL), 0)::BIGINT"
 _ERRORS = "coalesce(sum(n) FILTER (message IS NOT NULL), 0)::BIGINT"
 
 
@@ -89,7 +89,7 @@ def _common(first: str, last: str) -> str:
 
 def _labels(counts: Counts) -> list[str]:
     """Those of the faces: the model's classes in its order, then what else there is."""
-    select = f"SELECT DISTINCT label FROM named WHERE label <> '' ORDER BY 1 LIMIT {_MOST_LABELS + 1}"
+    select = f"SELECT DISTINCT label FROM named WHERE label IS NOT NULL ORDER BY 1 LIMIT {_MOST_LABELS + 1}"
     found = [row[0] for row in counts.connection.execute(select).fetchall()]
     if len(found) > _MOST_LABELS:
         raise DatasetError(
@@ -106,7 +106,7 @@ def _groups(counts: Counts, labels: list[str], group: str, order: str, most: int
         f"sum(confidence) / sum(n) AS mean, {_WITHOUT_FACE} AS without_face, {_ERRORS} AS errors "
         "FROM named GROUP BY ALL) "
         "SELECT grp, sum(pictures)::BIGINT AS pictures, sum(without_face)::BIGINT, sum(errors)::BIGINT, "
-        f"list({{'label': label, 'n': n, 'mean': mean}}) FILTER (label <> ''), {_FACES} AS faces "
+        f"list({{'label': label, 'n': n, 'mean': mean}}) FILTER (label IS NOT NULL), {_FACES} AS faces "
         f"FROM by_label GROUP BY grp ORDER BY {order} LIMIT {most}"
     ).fetchall()
     place = {label: number for number, label in enumerate(labels)}
@@ -123,7 +123,7 @@ def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None
     if by == "label":
         select = (
             "SELECT label, sum(n)::BIGINT AS faces, round(sum(n) / sum(sum(n)) OVER (), 6) AS share, "
-            "round(sum(confidence) / sum(n), 4) AS mean_confidence FROM named WHERE label <> '' GROUP BY label ORDER BY faces DESC"
+            "round(sum(confidence) / sum(n), 4) AS mean_confidence FROM named WHERE label IS NOT NULL GROUP BY label ORDER BY faces DESC"
         )
     else:
         each = (f"coalesce(sum(n) FILTER (label = {quoted(label)}), 0)::BIGINT AS {name(label)}" for label in labels)

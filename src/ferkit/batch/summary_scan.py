@@ -23,7 +23,7 @@ from ferkit._support.parallel import usable_cores
 from ferkit.batch.job import read_job
 from ferkit.batch.storage import filesystem, is_address, open_storage, reason
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError
-from ferkit.results import UNCERTAIN
+from ferkit.results import UNCERTAIN, class_columns
 from ferkit.sources import path_of, printable_name
 
 PARTS = "part-*.parquet"
@@ -208,8 +208,7 @@ def counted(
                     "Group by folder instead."
                 )
             _scan(connection, table, _select(columns, table.reader, key, min_confidence), progress)
-            classes = columns[columns.index("confidence") + 1 : columns.index("error")]
-            yield Counts(table, tuple(classes), min_confidence, connection)
+            yield Counts(table, class_columns(columns), min_confidence, connection)
 
 
 def load_duckdb() -> Any:
@@ -269,17 +268,17 @@ def _select(columns: Sequence[str], reader: str, key: str, min_confidence: float
     return f"""
         WITH read AS (
             SELECT coalesce(CAST(source AS VARCHAR), '') AS source, {frame} AS frame, {taken} AS taken,
-                coalesce(CAST(label AS VARCHAR), '') AS label, CAST(confidence AS DOUBLE) AS confidence,
+                nullif(CAST(label AS VARCHAR), '') AS label, CAST(confidence AS DOUBLE) AS confidence,
                 replace(nullif(CAST(error AS VARCHAR), ''), CAST(source AS VARCHAR), '...') AS message
             FROM {reader}),
         told AS (
             SELECT source, confidence, message,
                 CASE WHEN taken BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31' THEN taken END AS taken,
-                CASE WHEN label <> '' AND confidence < {min_confidence!r} THEN {quoted(UNCERTAIN)} ELSE label END AS label,
+                CASE WHEN label IS NOT NULL AND confidence < {min_confidence!r} THEN {quoted(UNCERTAIN)} ELSE label END AS label,
                 source IS DISTINCT FROM lag(source) OVER () OR frame IS DISTINCT FROM lag(frame) OVER () AS begins
             FROM read)
         SELECT {key} AS grp, label, message, count(*) AS n, count(*) FILTER (begins) AS pictures,
-            coalesce(sum(confidence) FILTER (label <> '' AND isfinite(confidence)), 0) AS confidence,
+            coalesce(sum(confidence) FILTER (label IS NOT NULL AND isfinite(confidence)), 0) AS confidence,
             min(taken) AS first, max(taken) AS last, count(*) FILTER (begins AND taken IS NULL) AS undated
         FROM told GROUP BY ALL"""
 

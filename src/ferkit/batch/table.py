@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.batch.storage import Storage, reason
-from ferkit.errors import FerkitError, UsageError
-from ferkit.render import parquet_schema
-from ferkit.results import PictureResult, face_rows, table_columns
+from ferkit.errors import FerkitError
+from ferkit.results import PictureResult, face_rows, parquet_schema, table_columns
 
 TAKEN = "taken"
 # Rows that wait as Python objects, which take ten times the memory of a table.
@@ -22,9 +21,7 @@ _COUNTS = b"ferkit"
 
 def schema_of(classes: Sequence[str]) -> pa.Schema:
     """Columns and types of the Parquet files of a job."""
-    if TAKEN in classes:
-        raise UsageError(f"Classes named like columns cannot go into a table. Received: {', '.join(classes)}.")
-    return parquet_schema(table_columns(classes)).append(pa.field(TAKEN, pa.timestamp("ms")))
+    return parquet_schema(table_columns(classes, more={TAKEN: datetime}))
 
 
 class PartTable:

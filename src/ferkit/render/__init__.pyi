@@ -17,7 +17,6 @@ from .sinks import AnnotatedPictures as AnnotatedPictures
 from .sinks import CsvTable as CsvTable
 from .sinks import Table as Table
 from .sinks import check_ending as check_ending
-from .sinks import parquet_schema as parquet_schema
 from .sinks import tables as tables
 from .style import DARK as DARK
 from .style import LIGHT as LIGHT

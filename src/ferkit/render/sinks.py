@@ -8,18 +8,18 @@ import csv
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from types import MappingProxyType, TracebackType
+from typing import Protocol, Self
 
 import PIL.Image
 
 from ferkit._support.files import blame, drafted, write_encoded
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, UsageError
-from ferkit.results import PICTURE_KEYS, PictureResult, Row, face_rows, table_columns
+from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
 from ferkit.sources import path_of
 
 _LONGEST_JPEG = 65_500  # pixels of a side
@@ -54,8 +54,8 @@ SINKS: Registry[SinkFactory] = Registry("sink")
 class Table(ABC):
     """A table file that grows by rows and appears when it is complete.
 
-    target: the file. classes: those of the model. keys: columns that stand before those of the face; more: columns of
-        numbers that stand behind all others.
+    target: the file. classes: those of the model. keys: columns that stand before those of the face; more: columns that
+        stand behind all others.
     """
 
     def __init__(
@@ -64,14 +64,13 @@ class Table(ABC):
         classes: Sequence[str],
         /,
         *,
-        keys: Mapping[str, type] = PICTURE_KEYS,
-        more: Sequence[str] = (),
+        keys: Columns = PICTURE_KEYS,
+        more: Columns = MappingProxyType({}),
     ) -> None:
         self.target = Path(target)
         if self.target.is_dir():
             raise UsageError(f"{target} is a folder. Expected a file to write.")
         check_ending(self.target, type(self))
-        self.keys = keys
         self.columns = table_columns(classes, keys, more)
         self._open: ExitStack | None = None
 
@@ -173,17 +172,6 @@ class JsonLinesTable(Table):
         self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def parquet_schema(columns: Mapping[str, type], keys: Iterable[str] = ("source",)) -> Any:
-    """The `pyarrow.Schema` of a table of faces. Of `keys` all digits count: in single precision the frames of a long
-    video would fall together.
-    """
-    import pyarrow as pa
-
-    types = {str: pa.string(), int: pa.int32(), float: pa.float32()}
-    exact = {**types, float: pa.float64()}
-    return pa.schema([(name, (exact if name in keys else types)[kind]) for name, kind in columns.items()])
-
-
 @SINKS.register("parquet")
 class ParquetTable(Table):
     """Apache Parquet, typed, null for what is not there."""
@@ -194,7 +182,7 @@ class ParquetTable(Table):
     def _start(self, draft: Path, opening: ExitStack) -> None:
         import pyarrow.parquet as pq
 
-        self._schema = parquet_schema(self.columns, self.keys)
+        self._schema = parquet_schema(self.columns)
         self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
         self._rows: list[Row] = []
         opening.push(self._finish)

@@ -9,24 +9,20 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from ferkit.errors import ImageError, UsageError
 from ferkit.evaluation import Method, available, explain_faces, open_method, ramp
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.results import Face
+from ferkit.results import FACE_VALUES, Face
 from ferkit.serve.limits import Refusal, check_picture
 from ferkit.serve.settings import Limits
 from ferkit.serve.uploads import JSON_EXAMPLE, Upload
 from ferkit.sources import read_image
 
 
-class FaceAnswer(BaseModel):
-    box: tuple[int, int, int, int]
-    detection_score: float
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
+class FaceAnswer(create_model("FaceValues", **{one.name: (one.kind, ...) for one in FACE_VALUES})):  # type: ignore[misc]
+    """A face as `ferkit.results` has it."""
 
 
 class PictureAnswer(BaseModel):

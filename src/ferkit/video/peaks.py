@@ -92,16 +92,16 @@ def check_table(target: Path) -> type[Table]:
 
 
 def video_rows(source: str, found: FrameFaces) -> Iterator[Row]:
-    """A row per face; a frame without a face has one row with an empty label."""
+    """A row per face; a frame without a face has one row without a label."""
     keys: Row = {"source": source, "time_s": round(found.time_s, 6), "frame": found.number}
     for face in found.faces:
-        raw = {f"raw_{name}": round(p, 6) for name, p in face.raw.items()}
-        yield {**keys, "track": face.track, **face_columns(face.face), **raw}
+        raw = zip(raw_columns(list(face.raw)), face.to_dict()["raw"].values(), strict=True)
+        yield {**keys, "track": face.track, **face_columns(face.face), **dict(raw)}
     if not found.faces:
-        yield {**keys, "label": ""}
+        yield keys
 
 
 def last_row(timeline: Timeline) -> Iterator[Row]:
     """A row that says why a video broke off, if it did."""
     if timeline.problem is not None:
-        yield {"source": timeline.source, "time_s": round(timeline.end_s, 6), "label": "", "error": timeline.problem}
+        yield {"source": timeline.source, "time_s": round(timeline.end_s, 6), "error": timeline.problem}
