@@ -1,6 +1,6 @@
 """Does `ferkit serve` hold its memory and its descriptors flat?
 
-    python stress/soak.py --minutes 20 [--write]
+    python stress/soak.py --minutes 20
 
 Clients of all kinds, good and bad, come and go for so long; every five seconds it is noted what the server holds. The
 first quarter is for caches and arenas to fill. It passes where, over the rest,
@@ -10,16 +10,18 @@ first quarter is for caches and arenas to fill. It passes where, over the rest,
 - no more descriptors and no more threads are open after the last client has left than after the first ones had;
 - the server answers a picture afterwards, ends with 0 when it is told to, and wrote no traceback.
 
-Linux, for it reads /proc. --write keeps table and plot in stress/RESULTS.md.
+Linux, for it reads /proc.
 """
 
 import argparse
 import asyncio
 import base64
 import os
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,17 +32,17 @@ import numpy as np
 import websockets
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import pages
-
-from ferkit.plots.style import LIGHT, new_figure, save, style_axes
-from serve_faults import bomb, is_well, leaves_in_mid_frame, settled
 from served import Served, as_jpeg, camera_frames, serving
 
 # Slow clients are cut off soon, but not those of a busy machine.
 _OPTIONS = ("--limit", "rate=0", "--limit", "streams=8", "--limit", "send_s=5", "--limit", "upload_s=10")
 _EVERY_S = 5.0
 _MOST_GROWTH_MB = 15.0
-_PLOT = Path(__file__).parent / "soak.png"
+_PATIENCE_S = 30.0
+_UPGRADE = (
+    "GET /v1/stream HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 Client = Callable[[Served, httpx.AsyncClient], Awaitable[str]]
 CLIENTS: list[tuple[Client, float]] = []  # and how many seconds each rests between two visits
@@ -56,6 +58,16 @@ def client(rests_s: float) -> Callable[[Client], Client]:
 
 _FRAMES = [as_jpeg(frame) for frame in camera_frames(20)]
 _LARGE = as_jpeg(np.tile(camera_frames(1)[0], (6, 6, 1)))  # 8 megapixels, 36 faces
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 60,000 x 60,000 pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10_000)))
 
 
 @client(0.1)
@@ -118,7 +130,15 @@ async def dropped_stream(server: Served, http: httpx.AsyncClient) -> str:
 
 @client(20)
 async def leaves(server: Served, http: httpx.AsyncClient) -> str:
-    return await leaves_in_mid_frame(server)
+    """100 that leave in the middle of a frame."""
+    for _ in range(100):
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(_UPGRADE.format(host=server.host, port=server.port).encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\xfe\x27\x10" + bytes(4) + b"x" * 5000)  # half of 10,000 bytes
+        await writer.drain()
+        writer.transport.abort()
+    return "left"
 
 
 @client(1)
@@ -162,6 +182,20 @@ class Samples:
         self.files.append(server.open_files())
 
 
+async def is_well(server: Served) -> bool:
+    async with httpx.AsyncClient(base_url=server.address, timeout=_PATIENCE_S) as client:
+        picture = {"picture": as_jpeg(camera_frames(1)[0])}
+        return [(await client.post("v1/predict", files=picture)).status_code for _ in range(3)] == [200] * 3
+
+
+def settled(server: Served, files: int) -> int:
+    """Open files, once the last connections are gone."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while server.open_files() > files and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return server.open_files()
+
+
 def threads(server: Served) -> int:
     return len(os.listdir(f"/proc/{server.process.pid}/task"))  # noqa: PTH208
 
@@ -201,40 +235,21 @@ def growth_mb(samples: Samples) -> tuple[float, float]:
     return float(by_line), float(by_medians)
 
 
-def draw(samples: Samples, path: Path) -> None:
-    figure = new_figure(LIGHT, height=4.2)
-    minutes = np.array(samples.seconds) / 60
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    for axes, values, name in (
-        (top, samples.memory_mb, "Resident memory, MB"),
-        (bottom, samples.files, "Open descriptors"),
-    ):
-        style_axes(axes, LIGHT, name)
-        axes.plot(minutes, values, lw=1.2, color=LIGHT.accent)
-        axes.set_ylim(0, max(values) * 1.15)
-        axes.axvspan(0, minutes[-1] / 4, color=LIGHT.faint, lw=0, alpha=0.5)
-    text = {"ha": "center", "color": LIGHT.muted, "fontsize": 10}
-    top.annotate("caches fill", (minutes[-1] / 8, max(samples.memory_mb) * 0.08), **text)
-    bottom.set_xlabel("minutes of mixed load")
-    bottom.set_xlim(0, minutes[-1])
-    save(figure, path)
-
-
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--write", action="store_true", help="keep table and plot in stress/RESULTS.md")
     options = parser.parse_args(words)
-    rows: dict[str, dict[str, object]] = {}
+    verdicts = []
 
     def say(what: str, measured: str, good: bool) -> None:
-        rows[what] = {"measured": measured, "verdict": "ok" if good else "AMISS"}
-        print(f"{rows[what]['verdict']:<5} {what}: {measured}", flush=True)
+        verdicts.append(good)
+        print(f"{'ok   ' if good else 'AMISS'} {what}: {measured}", flush=True)
 
     with serving(*_OPTIONS) as server:
         asyncio.run(load(server, 15))  # of each kind one, so that all that is made once is there
         asyncio.run(is_well(server))
-        files = _at_rest(server)
+        time.sleep(5)  # until the first clients have left
+        files = server.open_files()
         before = threads(server)
         samples, outcomes = asyncio.run(load(server, options.minutes * 60))
         for name, counted in outcomes.items():
@@ -258,10 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
         traceback = "Traceback" in errors
         say("afterwards", f"{'answers' if well else 'answers no more'}, ends with {code}, "
             f"{'a' if traceback else 'no'} traceback", well and not code and not traceback)  # fmt: skip
-    if options.write:
-        draw(samples, _PLOT)
-        pages.keep("soak", rows)
-    return 1 if any(row["verdict"] != "ok" for row in rows.values()) else 0
+    return int(not all(verdicts))
 
 
 def _stopped(server: Served) -> tuple[int, str]:
@@ -270,12 +282,6 @@ def _stopped(server: Served) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         server.process.kill()
         return -1, "it did not end within half a minute"
-
-
-def _at_rest(server: Served) -> int:
-    """Descriptors once the first clients have left."""
-    time.sleep(5)
-    return server.open_files()
 
 
 if __name__ == "__main__":
