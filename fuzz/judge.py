@@ -1,9 +1,15 @@
-"""What counts as a finding, and bytes as choices. Runs without atheris: the tests of regressions use it too."""
+"""What targets share: what counts as a finding, bytes as choices, files. The tests of regressions use it without atheris."""
 
+import atexit
+import functools
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
+from ferkit.datasets.table import Reading
 from ferkit.errors import FerkitError
 
 T = TypeVar("T")
@@ -65,3 +71,36 @@ class Choices:
 def sized(content: bytes) -> bytes:
     """What `Choices.bytes` takes for this content, for seeds."""
     return len(content).to_bytes(2, "big") + content
+
+
+@functools.cache
+def folder() -> Path:
+    """A folder of this process."""
+    made = tempfile.mkdtemp(prefix="ferkit-fuzz-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)
+
+
+def scratch(name: str, content: bytes) -> Path:
+    """A file of this name with this content."""
+    path = folder() / name
+    path.write_bytes(content)
+    return path
+
+
+def tabled(reading: Reading) -> set[tuple[int, ...]]:
+    """Go through a data set as the cache does; gives the shapes of its faces, of which there is at most one."""
+    shapes = set()
+    for batch in reading.batches:
+        count = len(batch.images)
+        if not (len(batch.labels) == len(batch.splits) == len(batch.rows) == count):
+            raise Finding(f"{count} faces with {len(batch.labels)} labels, or other splits or rows")
+        if count:
+            shapes.add(batch.images.shape[1:])
+            if batch.labels.min() < 0 or batch.labels.max() >= len(reading.classes):
+                raise Finding(f"labels {batch.labels.tolist()} of {len(reading.classes)} classes")
+        for broken in batch.broken:
+            check_message(broken.reason)
+    if len(shapes) > 1 or any(0 in shape for shape in shapes):
+        raise Finding(f"faces of {shapes} in one data set")
+    return shapes

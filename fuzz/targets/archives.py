@@ -13,8 +13,7 @@ from ferkit.batch.listing import list_references
 from ferkit.batch.reading import entries
 from ferkit.datasets.pictures import Shaper
 from ferkit.datasets.readers import read_source
-from fuzz.judge import Choices, Finding, check_message, refusals_allowed, sized
-from fuzz.scratch import scratch, tabled
+from fuzz.judge import Choices, Finding, check_message, refusals_allowed, scratch, sized, tabled
 
 WORDS = (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"\x01\0\x20\0", b"ustar\x0000", b"ustar  \0",
          b"../", b"/etc/passwd", b"C:\\", b"\\..\\", b"happy/a.png", b"train/", b"path=", b"size=", b"linkpath=",

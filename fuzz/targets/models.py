@@ -10,8 +10,7 @@ import numpy as np
 
 from ferkit import model_files
 from ferkit.classifier import EmotionClassifier
-from fuzz.judge import Choices, Finding, refusals_allowed
-from fuzz.scratch import scratch
+from fuzz.judge import Choices, Finding, refusals_allowed, scratch
 from onnx_files import tiny_onnx
 
 WORDS = (b"class_name", b"module", b"keras.layers", b"builtins", b"Lambda", b"__lambda__", b"TFSMLayer", b"registered_name",

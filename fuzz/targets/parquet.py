@@ -12,8 +12,7 @@ from ferkit.batch.containers import list_container
 from ferkit.batch.reading import entries
 from ferkit.datasets.pictures import Shaper
 from ferkit.datasets.readers import read_source
-from fuzz.judge import Choices, Finding, check_message, refusals_allowed
-from fuzz.scratch import scratch, tabled
+from fuzz.judge import Choices, Finding, check_message, refusals_allowed, scratch, tabled
 
 WORDS = (b"PAR1", b"image", b"label", b"bytes", b"path", b"split", b"schema", b"ARROW:schema", b"huggingface",
          b"\x15\x00", b"\x15\x02", b"\x15\xfe\xff\xff\xff\x0f", b"\x19\x1c", b"\xff\xff\xff\x7f")  # fmt: skip
