@@ -2,12 +2,15 @@
 
 import atexit
 import functools
+import io
+import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ferkit.datasets.table import Reading
 from ferkit.errors import FerkitError
@@ -68,6 +71,15 @@ class Choices:
         return self.bytes(most).decode("utf-8", "surrogateescape")
 
 
+def changed(data: bytes, choices: Choices) -> bytes:
+    """These bytes, a few of them others, as all that is left of the choices says."""
+    found = bytearray(data)
+    while found and len(choices.rest) > 3:
+        place = int.from_bytes(choices.rest[:2], "big") % len(found)
+        found[place], choices.rest = choices.rest[2], choices.rest[3:]
+    return bytes(found)
+
+
 def sized(content: bytes) -> bytes:
     """What `Choices.bytes` takes for this content, for seeds."""
     return len(content).to_bytes(2, "big") + content
@@ -86,6 +98,32 @@ def scratch(name: str, content: bytes) -> Path:
     path = folder() / name
     path.write_bytes(content)
     return path
+
+
+def zipped(files: Mapping[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def listed(path: Path) -> Iterator[tuple[str, Any]]:
+    """The pictures that a batch job finds in a file, by name, what is wrong with them checked."""
+    from ferkit.batch.containers import list_container
+    from ferkit.batch.reading import entries
+
+    references = list(itertools.islice(list_container("faces", str(path), lambda name: iter([])), 100_001))
+    if len(references) > 100_000:
+        raise Finding(f"{path.stat().st_size:,} bytes stand for more than 100,000 pictures")
+    for reference in references:
+        if reference.problem is not None:
+            check_message(reference.problem)
+    for name, get in entries(references):
+        picture = get()
+        if picture.problem is not None:
+            check_message(picture.problem)
+        yield name, picture
 
 
 def tabled(reading: Reading) -> set[tuple[int, ...]]:

@@ -17,22 +17,21 @@ import argparse
 import asyncio
 import base64
 import os
-import struct
 import subprocess
 import sys
 import time
-import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import websockets
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("benchmarks", "tests")]
 from served import Served, as_jpeg, camera_frames, serving
+from web import claims
 
 # Slow clients are cut off soon, but not those of a busy machine.
 _OPTIONS = ("--limit", "rate=0", "--limit", "streams=8", "--limit", "send_s=5", "--limit", "upload_s=10")
@@ -58,16 +57,7 @@ def client(rests_s: float) -> Callable[[Client], Client]:
 
 _FRAMES = [as_jpeg(frame) for frame in camera_frames(20)]
 _LARGE = as_jpeg(np.tile(camera_frames(1)[0], (6, 6, 1)))  # 8 megapixels, 36 faces
-
-
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims 60,000 x 60,000 pixels."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+_BOMB = claims(60_000, 60_000)
 
 
 @client(0.1)
@@ -85,7 +75,7 @@ async def json_pictures(server: Served, http: httpx.AsyncClient) -> str:
 async def bad_bodies(server: Served, http: httpx.AsyncClient) -> str:
     bodies: list[tuple[bytes, str]] = [
         (b"no picture", "image/jpeg"),
-        (bomb(), "image/png"),
+        (_BOMB, "image/png"),
         (_FRAMES[0][: len(_FRAMES[0]) // 2], "image/jpeg"),
         (b'{"pictures": ["', "application/json"),
         (b"--x\r\n", "multipart/form-data; boundary=x"),
@@ -168,18 +158,13 @@ async def visitor(server: Served, http: httpx.AsyncClient) -> str:
     return " ".join(str(one.status_code) for one in answers)
 
 
-@dataclass
-class Samples:
-    """What the server held, by seconds since the load began."""
+@dataclass(frozen=True)
+class Sample:
+    """What the server held, so many seconds after the load began."""
 
-    seconds: list[float] = field(default_factory=list)
-    memory_mb: list[float] = field(default_factory=list)
-    files: list[int] = field(default_factory=list)
-
-    def note(self, server: Served, since: float) -> None:
-        self.seconds.append(time.monotonic() - since)
-        self.memory_mb.append(server.memory_mb())
-        self.files.append(server.open_files())
+    seconds: float
+    memory_mb: float
+    files: int
 
 
 async def is_well(server: Served) -> bool:
@@ -200,10 +185,10 @@ def threads(server: Served) -> int:
     return len(os.listdir(f"/proc/{server.process.pid}/task"))  # noqa: PTH208
 
 
-async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Counter[str]]]:
+async def load(server: Served, seconds: float) -> tuple[list[Sample], dict[str, Counter[str]]]:
     """All clients at once, each in turn visiting and resting."""
     until, outcomes = time.monotonic() + seconds, {visit.__name__: Counter[str]() for visit, _ in CLIENTS}
-    samples, began = Samples(), time.monotonic()
+    samples, began = list[Sample](), time.monotonic()
 
     async def come_and_go(visit: Client, rests_s: float, http: httpx.AsyncClient) -> None:
         while time.monotonic() < until:
@@ -218,7 +203,7 @@ async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Count
 
     async def sample() -> None:
         while time.monotonic() < until:
-            samples.note(server, began)
+            samples.append(Sample(time.monotonic() - began, server.memory_mb(), server.open_files()))
             await asyncio.sleep(_EVERY_S)
 
     async with httpx.AsyncClient(base_url=server.address, timeout=120) as http:
@@ -226,13 +211,12 @@ async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Count
     return samples, outcomes
 
 
-def growth_mb(samples: Samples) -> tuple[float, float]:
+def growth_mb(samples: Sequence[Sample]) -> tuple[float, float]:
     """By a line through the last three quarters; by the medians of the second and the last quarter."""
-    quarter = len(samples.seconds) // 4
-    slope = np.polyfit(samples.seconds[quarter:], samples.memory_mb[quarter:], 1)[0]
-    by_line = slope * (samples.seconds[-1] - samples.seconds[quarter])
-    by_medians = np.median(samples.memory_mb[-quarter:]) - np.median(samples.memory_mb[quarter : 2 * quarter])
-    return float(by_line), float(by_medians)
+    quarter = len(samples) // 4
+    seconds, memory = np.array([(one.seconds, one.memory_mb) for one in samples[quarter:]]).T
+    by_line = np.polyfit(seconds, memory, 1)[0] * (seconds[-1] - seconds[0])
+    return float(by_line), float(np.median(memory[-quarter:]) - np.median(memory[:quarter]))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -259,29 +243,27 @@ def main(words: Sequence[str] | None = None) -> int:
         say("pictures", f"{visits:,} visits in {options.minutes:g} minutes; of {good.total():,} good pictures "
             f"{good['200']:,} answered", good["200"] == good.total())  # fmt: skip
         by_line, by_medians = growth_mb(samples)
-        highest = max(samples.memory_mb)
+        highest = max(one.memory_mb for one in samples)
         say("memory, line", f"{by_line:+.1f} MB over the last three quarters; at most {highest:.0f} MB",
             by_line < _MOST_GROWTH_MB)  # fmt: skip
         say(
             "memory, medians", f"{by_medians:+.1f} MB from the second to the last quarter", by_medians < _MOST_GROWTH_MB
         )
         after = settled(server, files)
-        say("descriptors", f"{files} before, {max(samples.files)} at most, {after} after", after <= files)
+        say(
+            "descriptors", f"{files} before, {max(one.files for one in samples)} at most, {after} after", after <= files
+        )
         say("threads", f"{before} before, {threads(server)} after", threads(server) <= before + 1)
         well = asyncio.run(is_well(server))
-        code, errors = _stopped(server)
+        try:
+            code, errors = server.stop()
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+            code, errors = -1, "it did not end within half a minute"
         traceback = "Traceback" in errors
         say("afterwards", f"{'answers' if well else 'answers no more'}, ends with {code}, "
             f"{'a' if traceback else 'no'} traceback", well and not code and not traceback)  # fmt: skip
     return int(not all(verdicts))
-
-
-def _stopped(server: Served) -> tuple[int, str]:
-    try:
-        return server.stop()
-    except subprocess.TimeoutExpired:
-        server.process.kill()
-        return -1, "it did not end within half a minute"
 
 
 if __name__ == "__main__":
