@@ -11,17 +11,16 @@ SCENES holds pictures and MANIFEST.csv with the columns file and frontal_faces; 
 Figures: `benchmarks/DETECTION.md`.
 """
 
-import argparse
-import csv
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from _shared import Cost, options_of, read_scenes, take_turns
 from ferkit.detection.detectors import FaceDetector, load_detector
 from ferkit.detection.yunet import YunetDetector
 from ferkit.results import Box, Face
@@ -33,8 +32,9 @@ SIZES = (16, 20, 24, 32, 40, 50, 60, 80, 100, 200, 400, 800, 1500)
 # Half the side of what is cut around a face, in heights of the face; its outermost part fades into the landscape.
 AROUND, FADE = 0.9, 0.15
 
-
 Corners = tuple[float, ...]
+# By name: a photograph, and how many faces are annotated in it.
+Photographs = dict[str, tuple[RgbImage, int]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,6 @@ class Cutout:
 
     pixels: RgbImage
     boxes: tuple[Corners, ...]
-
-
-def photographs(scenes: Path) -> dict[str, tuple[RgbImage, int]]:
-    with (scenes / "MANIFEST.csv").open(encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if not row["file"].endswith((".mp4", ".mov"))]
-    return {row["file"]: (read_image(scenes / row["file"]), int(row["frontal_faces"])) for row in rows}
 
 
 def cutouts(image: RgbImage, faces: Sequence[Face]) -> Iterator[Cutout]:
@@ -67,8 +61,7 @@ def cutouts(image: RgbImage, faces: Sequence[Face]) -> Iterator[Cutout]:
 def paste(canvas: RgbImage, one: Cutout, height: int, x: int, y: int) -> list[Box]:
     """Draw a face of that height with its middle at x, y; returns its box, and those of its neighbours in the cutout."""
     side = max(round(2 * AROUND * height), 2)
-    way = cv2.INTER_AREA if side < len(one.pixels) else cv2.INTER_CUBIC
-    pixels = cv2.resize(one.pixels, (side, side), interpolation=way)
+    pixels = square(one.pixels, side)
     ramp = np.clip((1 - np.abs(np.linspace(-1, 1, side))) / FADE, 0, 1)
     opaque = np.minimum.outer(ramp, ramp)[..., None]
     left, top = x - side // 2, y - side // 2
@@ -104,6 +97,11 @@ def composites(
         )
 
 
+def square(image: RgbImage, side: int) -> RgbImage:
+    way = cv2.INTER_AREA if side < len(image) else cv2.INTER_CUBIC
+    return cv2.resize(image, (side, side), interpolation=way).astype(np.uint8, copy=False)
+
+
 def resized(image: RgbImage, factor: float) -> RgbImage:
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=way).astype(np.uint8, copy=False)
@@ -137,37 +135,24 @@ def filled(detector: FaceDetector, faces: Sequence[Cutout]) -> None:
         for one in faces:
             middle, half = len(one.pixels) // 2, round(len(one.pixels) / AROUND / 4)
             face = one.pixels[middle - half : middle + half, middle - half : middle + half]
-            way = cv2.INTER_AREA if side < len(face) else cv2.INTER_CUBIC
-            picture = cv2.resize(face, (side, side), interpolation=way).astype(np.uint8, copy=False)
-            count += len(detector(picture)) == 1
+            count += len(detector(square(face, side))) == 1
         counts.append(count)
     print("  ".join(f"{side}: {count / len(faces):.0%}" for side, count in zip(sides, counts, strict=True)))
 
 
-def invented(detector: FaceDetector, pictures: dict[str, tuple[RgbImage, int]]) -> None:
+def invented(detector: FaceDetector, pictures: Photographs) -> None:
     print("\nfaces found in the photographs (annotated), shrunk and enlarged")
     for factor in (0.5, 1, 2, 4):
-        counts = {
-            name: (
-                len(detector(resized(image, factor))),
-                annotated,
-            )
-            for name, (image, annotated) in pictures.items()
-        }
-        differing = ", ".join(
-            f"{name} {found} ({annotated})" for name, (found, annotated) in counts.items() if found != annotated
-        )
-        print(
-            f"x{factor:<4} {sum(found for found, _ in counts.values())} of {sum(n for _, n in counts.values())}  {differing}"
-        )
+        counts = {name: (len(detector(resized(image, factor))), real) for name, (image, real) in pictures.items()}
+        differing = ", ".join(f"{name} {found} ({real})" for name, (found, real) in counts.items() if found != real)
+        found, real = (sum(numbers) for numbers in zip(*counts.values(), strict=True))
+        print(f"x{factor:<4} {found} of {real}  {differing}")
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((480, 640), (60, 80), (3000, 4000))]
     blobs = [cv2.resize(noise[1], (w, h), interpolation=cv2.INTER_CUBIC) for w, h in ((640, 480), (4000, 3000))]
     plain = [np.full((h, w, 3), 128, np.uint8) for h, w in ((480, 640), (3000, 4000), (1, 5000), (5000, 1))]
-    print(
-        "in noise, coarse noise and plain pictures:",
-        sum(len(detector(np.asarray(one))) for one in (*noise, *blobs, *plain)),
-    )
+    false = sum(len(detector(np.asarray(one))) for one in (*noise, *blobs, *plain))
+    print("in noise, coarse noise and plain pictures:", false)
 
 
 def opencvs_way(image: RgbImage) -> None:
@@ -178,7 +163,7 @@ def opencvs_way(image: RgbImage) -> None:
     network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
 
 
-def scores(detector: FaceDetector, pictures: dict[str, tuple[RgbImage, int]]) -> None:
+def scores(detector: FaceDetector, pictures: Photographs) -> None:
     """What faces score and what is none, at many scales: where `min_score` belongs."""
     searching = YunetDetector()
     searching.min_score = 0.5
@@ -197,49 +182,45 @@ def scores(detector: FaceDetector, pictures: dict[str, tuple[RgbImage, int]]) ->
 
 
 def timing(detector: FaceDetector, landscape: RgbImage, rounds: int) -> None:
-    print(f"\nmilliseconds a picture, median of {rounds}, taking turns (and of processor time)")
+    print(f"\nmilliseconds a picture, median of {rounds}, taking turns (and of CPU time)")
     print(f"{'':<17}{'this detector':>18} {'YuNet by OpenCV at 1,280':>26}")
-    contenders: tuple[Callable[[RgbImage], object], ...] = (detector, opencvs_way)
     for width, height in PICTURES:
         image = cv2.resize(landscape, (width, height)).astype(np.uint8, copy=False)
-        times: list[list[tuple[float, float]]] = [[], []]
-        for _ in range(rounds + 1):
-            for contender, measured in zip(contenders, times, strict=True):
-                began = time.perf_counter(), time.process_time()
-                contender(image)
-                measured.append((time.perf_counter() - began[0], time.process_time() - began[1]))
-        texts = [
-            "{:,.0f} ({:,.0f})".format(*(statistics.median(kind) * 1000 for kind in zip(*measured[1:], strict=True)))
-            for measured in times
-        ]
+        costs = take_turns({"ours": partial(detector, image), "OpenCV's": partial(opencvs_way, image)}, rounds)
+        texts = [_milliseconds(one) for one in costs.values()]
         print(f"{width * height / 1e6:>5.1f} megapixels{texts[0]:>18} {texts[1]:>26}", flush=True)
 
 
+def _milliseconds(costs: Sequence[Cost]) -> str:
+    seconds, cpu = statistics.median(one.seconds for one in costs), statistics.median(one.cpu for one in costs)
+    return f"{1000 * seconds:,.0f} ({1000 * cpu:,.0f})"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("scenes", type=Path)
     parser.add_argument("--detector", default="yunet", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="timings per picture size (default: %(default)s)")
     parser.add_argument("--only", choices=("recall", "filled", "invented", "scores", "timing"))
     options = parser.parse_args()
 
-    pictures = photographs(options.scenes)
+    pictures = {one.path.name: (read_image(one.path), one.faces) for one in read_scenes(options.scenes)}
     landscape = next(image for image, faces in pictures.values() if faces == 0)
     # What is pasted is what YuNet finds in the photographs, whichever detector is measured: all that is annotated.
     known = load_detector("yunet")
     faces = [one for image, _ in pictures.values() for one in cutouts(image, known(image))]
     detector = load_detector(options.detector)
     print(f"{options.detector}: {len(faces)} faces")
-    if options.only in (None, "recall"):
-        recall(detector, faces, landscape)
-    if options.only in (None, "filled"):
-        filled(detector, faces)
-    if options.only in (None, "invented"):
-        invented(detector, pictures)
-    if options.only in (None, "scores") and options.detector == "yunet":
-        scores(detector, pictures)
-    if options.only in (None, "timing"):
-        timing(detector, landscape, options.rounds)
+    parts: dict[str, Callable[[], None]] = {
+        "recall": lambda: recall(detector, faces, landscape),
+        "filled": lambda: filled(detector, faces),
+        "invented": lambda: invented(detector, pictures),
+        "scores": lambda: scores(detector, pictures) if options.detector == "yunet" else None,
+        "timing": lambda: timing(detector, landscape, options.rounds),
+    }
+    for name, part in parts.items():
+        if options.only in (None, name):
+            part()
 
 
 if __name__ == "__main__":

@@ -8,30 +8,92 @@ that is measured again replaces its figures. Without a model, the page is writte
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
+import shlex
 import statistics
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import ferkit
+from _shared import HERE, cost_of, options_of
 from ferkit._support.files import write_atomically
 from ferkit.evaluation.report import Report, measure
 from ferkit.models import apply_temperature, fit_temperature, model_folder
 from ferkit.models.engines import onnx_network
 from ferkit.models.tta import TTA
 from ferkit.sources.images import FaceInput
+from ferkit.training.config import RECIPES, TrainConfig, as_options
 from leaderboard_page import page
-from training_command import Training, folder_name
 
-ROWS = Path(__file__).with_name("leaderboard.json")
-PAGE = Path(__file__).with_name("LEADERBOARD.md")
+ROWS = HERE / "leaderboard.json"
+PAGE = HERE / "LEADERBOARD.md"
 
 COVERAGE = 0.8
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model came about: a recipe, the words that make it another, and the seed.
+
+    data: what the card says of the data it was trained on.
+    """
+
+    recipe: str
+    options: tuple[str, ...]
+    seed: int
+    data: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, card: Mapping[str, Any], folder: str) -> "Training":
+        """From the card of a model in a folder of this name."""
+        training = card["training"]
+        config = config_of(training["recipe"])
+        recipe = training.get("recipe_name") or folder
+        if recipe not in RECIPES:
+            # Told in full either way; from the recipe that is nearest, it is told in the fewest words.
+            recipe = min(RECIPES, key=lambda name: len(_options(config, name)))
+        return cls(recipe, tuple(_options(config, recipe)), config.seed, training["data"])
+
+    def command(self, out: str = "", *, seed: bool = True, faces: int | None = None) -> str:
+        """As one line. seed: whether it says the seed. faces: how many there are to train on, if some were dropped."""
+        words = ["ferkit", "train", "DATA", "--recipe", self.recipe, *self.options]
+        trained = {name.lower(): count for name, count in self.data["faces"].items()}
+        if "train" in trained:
+            words += ["--split", "random"]
+        if faces is not None and trained.get("training", faces) < faces:
+            words += ["--drop-duplicates"]
+        if self.data.get("votes"):
+            words += ["--votes", "VOTES"]
+        if seed and self.seed != RECIPES[self.recipe].config.seed:
+            words += ["--seed", str(self.seed)]
+        return shlex.join(words + (["--out", out] if out else []))
+
+
+def config_of(stored: Mapping[str, Any]) -> TrainConfig:
+    """The config in a card, whichever version wrote it: values that came later were off, those that are gone say nothing."""
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    parts = {field.name for field in dataclasses.fields(TrainConfig().augmentation)}
+    values = {name: value for name, value in stored.items() if name in known}
+    values["augmentation"] = {name: value for name, value in stored["augmentation"].items() if name in parts}
+    return TrainConfig.from_dict(values)
+
+
+def _options(config: TrainConfig, recipe: str) -> list[str]:
+    usual = RECIPES[recipe].config
+    return as_options(dataclasses.replace(config, seed=usual.seed), usual)
+
+
+def folder_name(model: Path) -> str:
+    """A run's folder by its name; a second model inside a run by both names, as in `mine/votes`."""
+    inside = (model.parent / "config.json").is_file()
+    return f"{model.parent.name}/{model.name}" if inside else model.name
 
 
 @dataclass
@@ -160,11 +222,7 @@ def served(onnx_file: Path, faces: Any, timed: bool) -> dict[str, Any] | None:
     known: dict[str, Any] = {"bytes": onnx_file.stat().st_size, "ms_per_face": None}
     if timed:
         network = onnx_network(onnx_file, threads=1)
-        times = []
-        for face in np.asarray(faces[:220])[:, None]:
-            started = time.perf_counter()
-            network(face)
-            times.append(time.perf_counter() - started)
+        times = [cost_of(partial(network, face)).seconds for face in np.asarray(faces[:220])[:, None]]
         known["ms_per_face"] = 1000 * statistics.median(times[20:])
     return known
 
@@ -199,7 +257,7 @@ def ensemble_of(text: str) -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("data", help="FER-2013, in any form that ferkit reads")
     parser.add_argument("models", nargs="*", help="model folders")
     parser.add_argument("--split", default="PublicTest", help="default: %(default)s")

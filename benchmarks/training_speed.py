@@ -9,11 +9,11 @@ machine disturb least), and the share of the machine's float32 matrix-multiply p
     python benchmarks/training_speed.py --data fer2013.csv.gz
 """
 
-import argparse
 import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from _shared import PEAK_SIDE, matmul_peak, options_of, spread, take_turns
 from ferkit.data.loading import load_dataset
 from ferkit.data.records import FaceSet
 from ferkit.labels import EMOTIONS
@@ -33,13 +34,15 @@ from ferkit.training.targets import training_targets
 # Multiply-adds of one forward pass; training costs about three of them (forward, two gradients), two operations each.
 MULTIPLY_ADDS = 22_487_936
 OPERATIONS_PER_FACE = MULTIPLY_ADDS * 2 * 3
+BATCH = 64
 
 PLAIN = "ferkit float32, no augmentation"
 FLOAT32 = "ferkit float32"
 BFLOAT16 = "ferkit bfloat16"
 TUTORIAL = "the tutorial's ImageDataGenerator"
+PEAK = "float32 matrix-multiply peak"
 
-Contender = Callable[[], float]
+Contender = Callable[[], object]
 
 
 def ours(faces: FaceSet, augmentation: Augmentation, precision: str = "float32") -> Contender:
@@ -48,12 +51,7 @@ def ours(faces: FaceSet, augmentation: Augmentation, precision: str = "float32")
     model = compiled_model(untrained_network(faces, config), config, steps, np.bincount(faces.labels))
     batches = batches_of(faces.images, training_targets(faces, config), config.batch_size, config)
 
-    def epoch() -> float:
-        started = time.perf_counter()
-        model.fit(batches, epochs=1, shuffle=False, verbose=0)
-        return steps * config.batch_size / (time.perf_counter() - started)
-
-    return epoch
+    return lambda: model.fit(batches, epochs=1, shuffle=False, verbose=0)
 
 
 def tutorials(faces: FaceSet) -> Contender:
@@ -79,27 +77,14 @@ def tutorials(faces: FaceSet) -> Contender:
     generator = ImageDataGenerator(
         rotation_range=30, shear_range=0.2, zoom_range=0.2, horizontal_flip=True, fill_mode="nearest"
     )
-    flow = generator.flow(pixels, targets, batch_size=64)
-    steps = len(pixels) // 64
-
-    def epoch() -> float:
-        started = time.perf_counter()
-        model.fit(flow, steps_per_epoch=steps, epochs=1, verbose=0)
-        return steps * 64 / (time.perf_counter() - started)
-
-    return epoch
+    flow = generator.flow(pixels, targets, batch_size=BATCH)
+    return lambda: model.fit(flow, steps_per_epoch=len(pixels) // BATCH, epochs=1, verbose=0)
 
 
-def matmul_peak() -> float:
-    """Best of several float32 products of 2,048 x 2,048, in operations per second, on Keras' own backend."""
-    size, best = 2048, 0.0
-    left = keras.random.normal((size, size), seed=0)
-    right = keras.random.normal((size, size), seed=1)
-    for _ in range(8):
-        started = time.perf_counter()
-        keras.ops.convert_to_numpy(keras.ops.matmul(left, right)[0, 0])
-        best = max(best, 2 * size**3 / (time.perf_counter() - started))
-    return best
+def product() -> Contender:
+    """A float32 product of two matrices on Keras' own backend."""
+    left, right = (keras.random.normal((PEAK_SIDE, PEAK_SIDE), seed=seed) for seed in (0, 1))
+    return lambda: keras.ops.convert_to_numpy(keras.ops.matmul(left, right)[0, 0])
 
 
 def synthetic(n: int) -> FaceSet:
@@ -109,7 +94,7 @@ def synthetic(n: int) -> FaceSet:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--data", help="a data set that ferkit reads; default: synthetic faces")
     parser.add_argument("--faces", type=int, default=3200, help="faces per epoch (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs per contender (default: %(default)s)")
@@ -127,29 +112,21 @@ def main() -> None:
     print(
         f"Keras {keras.__version__} on {keras.backend.backend()}, {os.cpu_count()} cores, {len(faces)} faces an epoch"
     )
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    work: dict[str, list[float]] = {name: [] for name in contenders}
-    peaks = []
-    for epoch in contenders.values():
-        epoch()  # compilation and first touch of memory
-    for _ in range(options.rounds):
-        peaks.append(matmul_peak())
-        for name, epoch in contenders.items():
-            before = time.process_time()
-            speeds[name].append(epoch())
-            work[name].append((time.process_time() - before) / len(faces) * 1000)
-
-    speed = {name: statistics.median(values) for name, values in speeds.items()}
-    cost = {name: statistics.median(values) for name, values in work.items()}
+    trained = len(faces) // BATCH * BATCH
+    peaks: list[float] = []
+    measure_peak = partial(matmul_peak, product(), time.perf_counter)
+    costs = take_turns({**contenders, PEAK: lambda: peaks.append(measure_peak())}, options.rounds)
     peak = max(peaks)
+    speeds = {name: [trained / one.seconds for one in found] for name, found in costs.items()}
+    speed = {name: statistics.median(values) for name, values in speeds.items()}
+    cost = {name: statistics.median(one.cpu / trained * 1000 for one in found) for name, found in costs.items()}
     for name in contenders:
-        spread = f"{min(speeds[name]):,.0f} to {max(speeds[name]):,.0f}"
         share = speed[name] * OPERATIONS_PER_FACE / peak
         print(
-            f"{name:<36} {speed[name]:>6,.0f} faces/s ({spread}), {cost[name]:.2f} ms of processor a face, "
+            f"{name:<36} {spread(speeds[name], ',.0f')} faces/s, {cost[name]:.2f} ms of CPU a face, "
             f"{share:.0%} of the peak"
         )
-    print(f"{'float32 matrix-multiply peak':<36} {peak / 1e9:>6,.0f} GFLOP/s")
+    print(f"{PEAK:<36} {peak / 1e9:>6,.0f} GFLOP/s")
     for name in (FLOAT32, BFLOAT16):
         print(
             f"{name} against the tutorial's way: {speed[name] / speed[TUTORIAL]:.2f}x the faces per second, "

@@ -2,13 +2,14 @@
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 from unittest import mock
 
 from ferkit.serve.app import create_app
 from ferkit.serve.server import Workers
 from ferkit.serve.settings import Limits, Settings
+from fuzz.judge import Choices
 from web import fast_recognizer
 
 T = TypeVar("T")
@@ -42,8 +43,26 @@ def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+def headers_of(choices: Choices, most: int, longest: int, server: str) -> list[tuple[bytes, bytes]]:
+    """Fewer than `most` headers that are chosen, and a host that this server knows where none is."""
+    found = []
+    for _ in range(choices.number(most)):
+        name, _, value = choices.bytes(longest).partition(b"\0")
+        found.append((name.lower(), value))
+    if not any(name == b"host" for name, _ in found):
+        found.append((b"host", b"a.example" if server == "locked" else b"127.0.0.1"))
+    return found
+
+
 def ask(name: str, scope: Message, messages: list[Message]) -> list[Message]:
-    """What a server answers to a connection that sends these messages and then leaves."""
+    """What a server answers to a connection that sends these messages and then leaves.
+
+    scope: what differs from one connection to another.
+    """
+    path, _, query = str(scope["path"]).partition("?")
+    scope = {"asgi": {"version": "3.0"}, "http_version": "1.1", "root_path": "", "client": ("127.0.0.1", 1),
+             "server": ("127.0.0.1", 8000), **scope, "path": path, "raw_path": path.encode(),
+             "query_string": query.encode()}  # fmt: skip
     sent: list[Message] = []
     waiting = iter(messages)
     gone = {"type": "http.disconnect"} if scope["type"] == "http" else {"type": "websocket.disconnect", "code": 1005}
@@ -57,9 +76,5 @@ def ask(name: str, scope: Message, messages: list[Message]) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    _run(asyncio.wait_for(application(name)(scope, receive, send), 20))
+    _loop().run_until_complete(asyncio.wait_for(application(name)(scope, receive, send), 20))
     return sent
-
-
-def _run(work: Awaitable[None]) -> None:
-    _loop().run_until_complete(work)

@@ -28,8 +28,8 @@ def main() -> None:
     os.environ["FERKIT_OFFLINE"] = "1"
     with atheris.instrument_imports(include=list(PACKAGES[name])):
         looked_at = target(name)
-        from fuzz import scratch
-    os.environ["FERKIT_CACHE"] = str(scratch.folder() / "cache")
+        from fuzz import judge
+    os.environ["FERKIT_CACHE"] = str(judge.folder() / "cache")
 
     work = Path(folder)
     for part in ("corpus", "findings", "artifacts"):

@@ -1,6 +1,6 @@
 """What the disturbed commands work on: small, but real; the same in every run."""
 
-import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,8 @@ import numpy.typing as npt
 import PIL.Image
 import PIL.ImageEnhance
 
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+from dataset_files import row, write_csv
 from ferkit.data.loading import load_dataset
 from ferkit.models.export_formats import stored_faces
 from ferkit.models.samples import sample_picture
@@ -21,12 +23,8 @@ def make(folder: Path, data: str | None) -> None:
     """Write `faces.csv` and `pictures/`. data: FER-2013, of which a few faces are taken; None draws faces."""
     folder.mkdir(parents=True)
     faces, labels = _drawn() if data is None else _taken(data)
-    with (folder / "faces.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["emotion", "pixels", "Usage"])
-        for number, (face, label) in enumerate(zip(faces, labels, strict=True)):
-            usage = "Training" if number < TRAINING else "PublicTest"
-            writer.writerow([label, " ".join(map(str, face.ravel())), usage])
+    usages = ["Training"] * TRAINING + ["PublicTest"] * HELD_OUT
+    write_csv(folder / "faces.csv", [row(*one) for one in zip(faces, labels, usages, strict=True)])
     _pictures(folder / "pictures")
 
 

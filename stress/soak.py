@@ -1,6 +1,6 @@
 """Does `ferkit serve` hold its memory and its descriptors flat?
 
-    python stress/soak.py --minutes 20 [--write]
+    python stress/soak.py --minutes 20
 
 Clients of all kinds, good and bad, come and go for so long; every five seconds it is noted what the server holds. The
 first quarter is for caches and arenas to fill. It passes where, over the rest,
@@ -10,7 +10,7 @@ first quarter is for caches and arenas to fill. It passes where, over the rest,
 - no more descriptors and no more threads are open after the last client has left than after the first ones had;
 - the server answers a picture afterwards, ends with 0 when it is told to, and wrote no traceback.
 
-Linux, for it reads /proc. --write keeps table and plot in stress/RESULTS.md.
+Linux, for it reads /proc.
 """
 
 import argparse
@@ -22,25 +22,26 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
 import websockets
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import pages
-
-from ferkit.render.style import LIGHT, new_figure, save, style_axes
-from serve_faults import bomb, is_well, leaves_in_mid_frame, settled
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("benchmarks", "tests/helpers")]
 from served import Served, as_jpeg, camera_frames, serving
+from web import claims
 
 # Slow clients are cut off soon, but not those of a busy machine.
 _OPTIONS = ("--limit", "rate=0", "--limit", "streams=8", "--limit", "send_s=5", "--limit", "upload_s=10")
 _EVERY_S = 5.0
 _MOST_GROWTH_MB = 15.0
-_PLOT = Path(__file__).parent / "soak.png"
+_PATIENCE_S = 30.0
+_UPGRADE = (
+    "GET /v1/stream HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 Client = Callable[[Served, httpx.AsyncClient], Awaitable[str]]
 CLIENTS: list[tuple[Client, float]] = []  # and how many seconds each rests between two visits
@@ -56,6 +57,7 @@ def client(rests_s: float) -> Callable[[Client], Client]:
 
 _FRAMES = [as_jpeg(frame) for frame in camera_frames(20)]
 _LARGE = as_jpeg(np.tile(camera_frames(1)[0], (6, 6, 1)))  # 8 megapixels, 36 faces
+_BOMB = claims(60_000, 60_000)
 
 
 @client(0.1)
@@ -73,7 +75,7 @@ async def json_pictures(server: Served, http: httpx.AsyncClient) -> str:
 async def bad_bodies(server: Served, http: httpx.AsyncClient) -> str:
     bodies: list[tuple[bytes, str]] = [
         (b"no picture", "image/jpeg"),
-        (bomb(), "image/png"),
+        (_BOMB, "image/png"),
         (_FRAMES[0][: len(_FRAMES[0]) // 2], "image/jpeg"),
         (b'{"pictures": ["', "application/json"),
         (b"--x\r\n", "multipart/form-data; boundary=x"),
@@ -118,7 +120,15 @@ async def dropped_stream(server: Served, http: httpx.AsyncClient) -> str:
 
 @client(20)
 async def leaves(server: Served, http: httpx.AsyncClient) -> str:
-    return await leaves_in_mid_frame(server)
+    """100 that leave in the middle of a frame."""
+    for _ in range(100):
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(_UPGRADE.format(host=server.host, port=server.port).encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x82\xfe\x27\x10" + bytes(4) + b"x" * 5000)  # half of 10,000 bytes
+        await writer.drain()
+        writer.transport.abort()
+    return "left"
 
 
 @client(1)
@@ -148,28 +158,37 @@ async def visitor(server: Served, http: httpx.AsyncClient) -> str:
     return " ".join(str(one.status_code) for one in answers)
 
 
-@dataclass
-class Samples:
-    """What the server held, by seconds since the load began."""
+@dataclass(frozen=True)
+class Sample:
+    """What the server held, so many seconds after the load began."""
 
-    seconds: list[float] = field(default_factory=list)
-    memory_mb: list[float] = field(default_factory=list)
-    files: list[int] = field(default_factory=list)
+    seconds: float
+    memory_mb: float
+    files: int
 
-    def note(self, server: Served, since: float) -> None:
-        self.seconds.append(time.monotonic() - since)
-        self.memory_mb.append(server.memory_mb())
-        self.files.append(server.open_files())
+
+async def is_well(server: Served) -> bool:
+    async with httpx.AsyncClient(base_url=server.address, timeout=_PATIENCE_S) as client:
+        picture = {"picture": as_jpeg(camera_frames(1)[0])}
+        return [(await client.post("v1/predict", files=picture)).status_code for _ in range(3)] == [200] * 3
+
+
+def settled(server: Served, files: int) -> int:
+    """Open files, once the last connections are gone."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while server.open_files() > files and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return server.open_files()
 
 
 def threads(server: Served) -> int:
     return len(os.listdir(f"/proc/{server.process.pid}/task"))  # noqa: PTH208
 
 
-async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Counter[str]]]:
+async def load(server: Served, seconds: float) -> tuple[list[Sample], dict[str, Counter[str]]]:
     """All clients at once, each in turn visiting and resting."""
     until, outcomes = time.monotonic() + seconds, {visit.__name__: Counter[str]() for visit, _ in CLIENTS}
-    samples, began = Samples(), time.monotonic()
+    samples, began = list[Sample](), time.monotonic()
 
     async def come_and_go(visit: Client, rests_s: float, http: httpx.AsyncClient) -> None:
         while time.monotonic() < until:
@@ -184,7 +203,7 @@ async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Count
 
     async def sample() -> None:
         while time.monotonic() < until:
-            samples.note(server, began)
+            samples.append(Sample(time.monotonic() - began, server.memory_mb(), server.open_files()))
             await asyncio.sleep(_EVERY_S)
 
     async with httpx.AsyncClient(base_url=server.address, timeout=120) as http:
@@ -192,49 +211,29 @@ async def load(server: Served, seconds: float) -> tuple[Samples, dict[str, Count
     return samples, outcomes
 
 
-def growth_mb(samples: Samples) -> tuple[float, float]:
+def growth_mb(samples: Sequence[Sample]) -> tuple[float, float]:
     """By a line through the last three quarters; by the medians of the second and the last quarter."""
-    quarter = len(samples.seconds) // 4
-    slope = np.polyfit(samples.seconds[quarter:], samples.memory_mb[quarter:], 1)[0]
-    by_line = slope * (samples.seconds[-1] - samples.seconds[quarter])
-    by_medians = np.median(samples.memory_mb[-quarter:]) - np.median(samples.memory_mb[quarter : 2 * quarter])
-    return float(by_line), float(by_medians)
-
-
-def draw(samples: Samples, path: Path) -> None:
-    figure = new_figure(LIGHT, height=4.2)
-    minutes = np.array(samples.seconds) / 60
-    top, bottom = figure.subplots(2, 1, sharex=True)
-    for axes, values, name in (
-        (top, samples.memory_mb, "Resident memory, MB"),
-        (bottom, samples.files, "Open descriptors"),
-    ):
-        style_axes(axes, LIGHT, name)
-        axes.plot(minutes, values, lw=1.2, color=LIGHT.accent)
-        axes.set_ylim(0, max(values) * 1.15)
-        axes.axvspan(0, minutes[-1] / 4, color=LIGHT.faint, lw=0, alpha=0.5)
-    text = {"ha": "center", "color": LIGHT.muted, "fontsize": 10}
-    top.annotate("caches fill", (minutes[-1] / 8, max(samples.memory_mb) * 0.08), **text)
-    bottom.set_xlabel("minutes of mixed load")
-    bottom.set_xlim(0, minutes[-1])
-    save(figure, path)
+    quarter = len(samples) // 4
+    seconds, memory = np.array([(one.seconds, one.memory_mb) for one in samples[quarter:]]).T
+    by_line = np.polyfit(seconds, memory, 1)[0] * (seconds[-1] - seconds[0])
+    return float(by_line), float(np.median(memory[-quarter:]) - np.median(memory[:quarter]))
 
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--write", action="store_true", help="keep table and plot in stress/RESULTS.md")
     options = parser.parse_args(words)
-    rows: dict[str, dict[str, object]] = {}
+    verdicts = []
 
     def say(what: str, measured: str, good: bool) -> None:
-        rows[what] = {"measured": measured, "verdict": "ok" if good else "AMISS"}
-        print(f"{rows[what]['verdict']:<5} {what}: {measured}", flush=True)
+        verdicts.append(good)
+        print(f"{'ok   ' if good else 'AMISS'} {what}: {measured}", flush=True)
 
     with serving(*_OPTIONS) as server:
         asyncio.run(load(server, 15))  # of each kind one, so that all that is made once is there
         asyncio.run(is_well(server))
-        files = _at_rest(server)
+        time.sleep(5)  # until the first clients have left
+        files = server.open_files()
         before = threads(server)
         samples, outcomes = asyncio.run(load(server, options.minutes * 60))
         for name, counted in outcomes.items():
@@ -244,38 +243,27 @@ def main(words: Sequence[str] | None = None) -> int:
         say("pictures", f"{visits:,} visits in {options.minutes:g} minutes; of {good.total():,} good pictures "
             f"{good['200']:,} answered", good["200"] == good.total())  # fmt: skip
         by_line, by_medians = growth_mb(samples)
-        highest = max(samples.memory_mb)
+        highest = max(one.memory_mb for one in samples)
         say("memory, line", f"{by_line:+.1f} MB over the last three quarters; at most {highest:.0f} MB",
             by_line < _MOST_GROWTH_MB)  # fmt: skip
         say(
             "memory, medians", f"{by_medians:+.1f} MB from the second to the last quarter", by_medians < _MOST_GROWTH_MB
         )
         after = settled(server, files)
-        say("descriptors", f"{files} before, {max(samples.files)} at most, {after} after", after <= files)
+        say(
+            "descriptors", f"{files} before, {max(one.files for one in samples)} at most, {after} after", after <= files
+        )
         say("threads", f"{before} before, {threads(server)} after", threads(server) <= before + 1)
         well = asyncio.run(is_well(server))
-        code, errors = _stopped(server)
+        try:
+            code, errors = server.stop()
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+            code, errors = -1, "it did not end within half a minute"
         traceback = "Traceback" in errors
         say("afterwards", f"{'answers' if well else 'answers no more'}, ends with {code}, "
             f"{'a' if traceback else 'no'} traceback", well and not code and not traceback)  # fmt: skip
-    if options.write:
-        draw(samples, _PLOT)
-        pages.keep("soak", rows)
-    return 1 if any(row["verdict"] != "ok" for row in rows.values()) else 0
-
-
-def _stopped(server: Served) -> tuple[int, str]:
-    try:
-        return server.stop()
-    except subprocess.TimeoutExpired:
-        server.process.kill()
-        return -1, "it did not end within half a minute"
-
-
-def _at_rest(server: Served) -> int:
-    """Descriptors once the first clients have left."""
-    time.sleep(5)
-    return server.open_files()
+    return int(not all(verdicts))
 
 
 if __name__ == "__main__":

@@ -28,32 +28,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
     with tempfile.TemporaryDirectory(prefix="ferkit-versions-") as folder:
         clone, made = Path(folder, "ferkit"), Path(folder, "venv")
-        done(["git", "clone", "--quiet", str(ROOT), str(clone)])
-        done(["uv", "venv", "--quiet", "--python", options.python, str(made)])
+        done(f"git clone --quiet {ROOT} {clone}")
+        done(f"uv venv --quiet --python {options.python} {made}")
         python = str(made / "bin" / "python")
         resolved = Path(folder, "resolved.txt")
-        extras = [word for extra in EXTRAS for word in ("--extra", extra)]
-        groups = [word for group in GROUPS for word in ("--group", group)]
-        done(
-            [
-                "uv",
-                "pip",
-                "compile",
-                "--quiet",
-                "--python",
-                python,
-                "--resolution",
-                options.resolution,
-                *extras,
-                *groups,
-                "pyproject.toml",
-                "--output-file",
-                str(resolved),
-            ],
-            clone,
-        )
-        done(["uv", "pip", "install", "--quiet", "--python", python, "--requirements", str(resolved)], clone)
-        done(["uv", "pip", "install", "--quiet", "--python", python, "--no-deps", "--editable", "."], clone)
+        pip = f"uv pip {{}} --quiet --python {python}"
+        extras = " ".join(f"--extra {one}" for one in EXTRAS) + " " + " ".join(f"--group {one}" for one in GROUPS)
+        done(f"{pip.format('compile')} --resolution {options.resolution} {extras} pyproject.toml -o {resolved}", clone)
+        done(f"{pip.format('install')} --requirements {resolved}", clone)
+        done(f"{pip.format('install')} --no-deps --editable .", clone)
         chosen = options.tests or ["-m", "not slow and not shared"]
         print(f"Python {options.python}, {options.resolution} versions: pytest {' '.join(chosen)}", flush=True)
         # The tests call commands by name.
@@ -62,8 +45,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return subprocess.run(tested, cwd=clone, env=environment, check=False).returncode
 
 
-def done(words: Sequence[str], where: Path = ROOT) -> None:
-    subprocess.run(words, cwd=where, check=True)
+def done(command: str, where: Path = ROOT) -> None:
+    subprocess.run(command.split(), cwd=where, check=True)
 
 
 if __name__ == "__main__":

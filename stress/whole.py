@@ -4,9 +4,8 @@ import csv
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -37,27 +36,21 @@ def problems_of(*places: Path) -> list[str]:
 
 
 def _problems(path: Path) -> Iterator[str]:
-    check = _CHECKS.get(path.suffix) or _CHECKS_BY_NAME.get(path.name)
-    if path.name.startswith("events.out.tfevents"):
-        return  # a log that only grows: its readers stop at what is cut short
-    if check is None:
+    if path.name in _EMPTY or path.name.startswith("events.out.tfevents"):
+        return  # the latter is a log that only grows: its readers stop at what is cut short
+    if path.suffix not in _CHECKS:
         yield f"{path.name}: nobody knows what it is"
         return
     try:
-        check(path)
+        _CHECKS[path.suffix](path)
     except Exception as problem:  # whatever a reader has against it
         yield f"{path.name}: {type(problem).__name__}: {str(problem)[:200]}"
 
 
 def _json(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
-    if path.name == "card.json":
-        _card(path.parent, document)
-
-
-def _card(folder: Path, card: Mapping[str, Any]) -> None:
-    for name, expected in card["sha256"].items():
-        if sha256(folder / name) != expected:
+    for name, expected in document["sha256"].items() if path.name == "card.json" else ():
+        if sha256(path.parent / name) != expected:
             raise ValueError(f"{name} is not the file of this card")
 
 
@@ -66,11 +59,6 @@ def _csv(path: Path) -> None:
     widths = {len(row) for row in csv.reader(text.splitlines())}
     if len(widths) != 1 or not text.endswith("\n"):
         raise ValueError(f"rows of {sorted(widths)} cells, or a last row that is cut short")
-
-
-def _json_lines(path: Path) -> None:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        json.loads(line)
 
 
 def _arrays(path: Path) -> None:
@@ -105,19 +93,15 @@ def _hdf5(path: Path) -> None:
         file.visititems(lambda _, item: item[...] if isinstance(item, h5py.Dataset) else None)
 
 
-def _page(path: Path) -> None:
-    if not path.read_text(encoding="utf-8").rstrip().endswith("</html>"):
-        raise ValueError("the page is cut short")
-
-
 def _text(path: Path) -> None:
-    if not path.read_text(encoding="utf-8").endswith("\n"):
+    text = path.read_text(encoding="utf-8")
+    if not text.endswith(("</html>", "</html>\n") if path.suffix == ".html" else "\n"):
         raise ValueError("the text is cut short")
 
 
 _CHECKS: dict[str, Callable[[Path], object]] = {
     ".json": _json,
-    ".jsonl": _json_lines,
+    ".jsonl": lambda path: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()],
     ".csv": _csv,
     ".npz": _arrays,
     ".npy": lambda path: np.load(path, allow_pickle=False),
@@ -128,10 +112,7 @@ _CHECKS: dict[str, Callable[[Path], object]] = {
     ".h5": _hdf5,
     ".png": _picture,
     ".jpg": _picture,
-    ".html": _page,
+    ".html": _text,
     ".md": _text,
 }
-_CHECKS_BY_NAME: dict[str, Callable[[Path], object]] = {
-    ".lock": lambda path: None,  # held by the system, empty
-    "lock": lambda path: None,
-}
+_EMPTY = (".lock", "lock")  # held by the system

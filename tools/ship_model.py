@@ -3,7 +3,7 @@
     python tools/ship_model.py runs/strong
 
 Copies the network, writes its serving copy with the exporter of today, and writes the card anew: how faces are cut is
-what this version measured for FER-2013 (`benchmarks/crop_margin.py`), and the licence is the project's. Figures on degraded
+what this version measured for FER-2013 (`benchmarks/DETECTION.md`), and the licence is the project's. Figures on degraded
 faces, and those of `voters` in eight bits, come into the cards afterwards, with `tools/card_figures.py`; README lists the
 known failures that the card names.
 """

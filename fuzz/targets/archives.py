@@ -8,13 +8,21 @@ import zipfile
 from collections.abc import Callable
 
 from dataset_files import fer_tree, png, random_faces
-from ferkit.batch.containers import list_container
 from ferkit.batch.listing import list_references
-from ferkit.batch.reading import entries
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
-from fuzz.judge import Choices, Finding, check_message, refusals_allowed, sized
-from fuzz.scratch import scratch, tabled
+from fuzz.judge import (
+    Choices,
+    Finding,
+    changed,
+    check_message,
+    listed,
+    refusals_allowed,
+    scratch,
+    sized,
+    tabled,
+    zipped,
+)
 
 WORDS = (b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"\x01\0\x20\0", b"ustar\x0000", b"ustar  \0",
          b"../", b"/etc/passwd", b"C:\\", b"\\..\\", b"happy/a.png", b"train/", b"path=", b"size=", b"linkpath=",
@@ -36,11 +44,11 @@ def seeds() -> dict[str, bytes]:
     tar = _tar(files)
     sparse = _tar({"happy/1.png": FACE}, pax={"GNU.sparse.map": "0,4", "GNU.sparse.size": "9", "comment": "x"})
     return {
-        "zip": b"\0" + _zip(files),
-        "zip stored": b"\0" + _zip(files, zipfile.ZIP_STORED),
-        "zip bzip2": b"\0" + _zip(files, zipfile.ZIP_BZIP2),
-        "zip lzma": b"\0" + _zip(files, zipfile.ZIP_LZMA),
-        "zip with splits": b"\0" + _zip(dict(list(fer_tree(1).items())[:4])),
+        "zip": b"\0" + zipped(files),
+        "zip stored": b"\0" + zipped(files, zipfile.ZIP_STORED),
+        "zip bzip2": b"\0" + zipped(files, zipfile.ZIP_BZIP2),
+        "zip lzma": b"\0" + zipped(files, zipfile.ZIP_LZMA),
+        "zip with splits": b"\0" + zipped(dict(list(fer_tree(1).items())[:4])),
         "tar": b"\1" + tar,
         "tar repaired": b"\2" + tar,
         "tar long name": b"\2" + _tar({"happy/" + "a" * 120 + ".png": FACE}, form=tarfile.GNU_FORMAT),
@@ -74,15 +82,8 @@ def look(data: bytes) -> None:
     with refusals_allowed():
         tabled(read_source(path, Shaper.of((4, 4), None)))
     with refusals_allowed():
-        references = list(list_container("faces", str(path), lambda name: iter([])))
-        for reference in references:
-            if reference.problem is not None:
-                check_message(reference.problem)
-        for name, get in entries(references):
-            picture = get()
-            if picture.problem is not None:
-                check_message(picture.problem)
-            elif picture.source is None or isinstance(picture.source, str):
+        for name, picture in listed(path):
+            if picture.problem is None and (picture.source is None or isinstance(picture.source, str)):
                 raise Finding(f"the member {name!r} became the path {picture.source!r}")
 
 
@@ -96,7 +97,7 @@ def _list(content: bytes) -> None:
 
 
 def made_zip(choices: Choices) -> bytes:
-    """A zip of up to six members whose names, modes and headers are chosen."""
+    """A zip of up to six members whose names, modes and headers are chosen, and a few bytes changed."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for _ in range(choices.number(6)):
@@ -104,11 +105,7 @@ def made_zip(choices: Choices) -> bytes:
             member.external_attr = choices.one_of((0o100644, 0o120777, 0o040755, 0o020666)) << 16
             member.compress_type = choices.one_of((zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED, zipfile.ZIP_BZIP2))
             archive.writestr(member, choices.one_of(CONTENTS))
-    data = bytearray(file.getvalue())
-    while len(choices.rest) > 3:  # and a few bytes changed
-        at = int.from_bytes(choices.rest[:2], "big") % len(data)
-        data[at], choices.rest = choices.rest[2], choices.rest[3:]
-    return bytes(data)
+    return changed(file.getvalue(), choices)
 
 
 def made_tar(choices: Choices) -> bytes:
@@ -137,14 +134,6 @@ def with_checksums(data: bytes) -> bytes:
             total = sum(struct.unpack_from("512B", fixed, at))
             fixed[at + 148 : at + 156] = b"%06o\0 " % total
     return bytes(fixed)
-
-
-def _zip(files: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", packing) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return file.getvalue()
 
 
 def _tar(files: dict[str, bytes], pax: dict[str, str] | None = None, form: int = tarfile.PAX_FORMAT) -> bytes:

@@ -8,8 +8,7 @@ from pathlib import Path
 from ferkit.evaluation.model_card import text_of
 from ferkit.models import model_files, model_folder
 from ferkit.models.classifier import EmotionClassifier
-from fuzz.judge import Choices, Finding, refusals_allowed
-from fuzz.scratch import folder
+from fuzz.judge import Choices, Finding, folder, refusals_allowed
 from onnx_files import tiny_onnx
 
 WORDS = (b'"classes"', b'"face_input"', b'"temperature"', b'"height"', b'"width"', b'"channels"', b'"margin"', b'"align"',

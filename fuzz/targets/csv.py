@@ -12,8 +12,7 @@ from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
 from ferkit.data.records import FaceTable
 from ferkit.data.votes import join_votes
-from fuzz.judge import Choices, Finding, refusals_allowed
-from fuzz.scratch import scratch, tabled
+from fuzz.judge import Choices, Finding, refusals_allowed, scratch, tabled
 
 WORDS = (b"emotion,pixels,Usage\n", b"emotion", b"pixels", b"Usage", b"Training", b"PublicTest", b"PrivateTest",
          b"\xef\xbb\xbf", b"255", b"256", b",", b"\n", b"\r\n", b'"', b" 0 0 0", b"-1", b"1e3", b"angry",

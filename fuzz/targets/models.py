@@ -10,8 +10,7 @@ import numpy as np
 
 from ferkit.models import model_files
 from ferkit.models.classifier import EmotionClassifier
-from fuzz.judge import Choices, Finding, refusals_allowed
-from fuzz.scratch import scratch
+from fuzz.judge import Choices, Finding, refusals_allowed, scratch, zipped
 from onnx_files import tiny_onnx
 
 WORDS = (b"class_name", b"module", b"keras.layers", b"builtins", b"Lambda", b"__lambda__", b"TFSMLayer", b"registered_name",
@@ -37,10 +36,10 @@ def seeds() -> dict[str, bytes]:
         "code in a zip": b"\0" + code,
         "config in hdf5": b"\1" + text,
         "code in hdf5": b"\1" + code,
-        "keras": b"\2" + _zip({"config.json": text, "ferkit.json": card.encode()}),
+        "keras": b"\2" + zipped({"config.json": text, "ferkit.json": card.encode()}),
         "h5": b"\3" + _hdf5(text, card),
-        "h5 and a zip": b"\3" + _hdf5(code, card) + _zip({"config.json": text}),
-        "tflite": b"\4" + b"TFL3" * 9 + _zip({"ferkit.json": card.encode()}),
+        "h5 and a zip": b"\3" + _hdf5(code, card) + zipped({"config.json": text}),
+        "tflite": b"\4" + b"TFL3" * 9 + zipped({"ferkit.json": card.encode()}),
         "onnx": b"\5" + tiny_onnx(metadata={"ferkit": card}),
         "onnx without a card": b"\5" + tiny_onnx(),
         "onnx of three": b"\5" + tiny_onnx(3, metadata={"ferkit": card}),
@@ -51,7 +50,7 @@ def look(data: bytes) -> None:
     choices = Choices(data)
     kind, content = choices.number(6), choices.bytes()
     if kind in (0, 2):
-        path = scratch("model.keras", _zip({"config.json": content}) if kind == 0 else content)
+        path = scratch("model.keras", zipped({"config.json": content}) if kind == 0 else content)
     elif kind in (1, 3):
         path = scratch("model.h5", _hdf5(content) if kind == 1 else content)
     else:
@@ -90,14 +89,6 @@ def _onnx(path: Path) -> None:
         probabilities = classifier.predict_proba(faces)
         if not np.isfinite(probabilities).all():
             raise Finding(f"probabilities {probabilities}")
-
-
-def _zip(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return file.getvalue()
 
 
 def _hdf5(config: bytes, card: str | None = None) -> bytes:

@@ -8,12 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_files import png, random_faces
-from ferkit.batch.containers import list_container
-from ferkit.batch.reading import entries
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
-from fuzz.judge import Choices, Finding, check_message, refusals_allowed
-from fuzz.scratch import scratch, tabled
+from fuzz.judge import Choices, changed, listed, refusals_allowed, scratch, tabled
 
 WORDS = (b"PAR1", b"image", b"label", b"bytes", b"path", b"split", b"schema", b"ARROW:schema", b"huggingface",
          b"\x15\x00", b"\x15\x02", b"\x15\xfe\xff\xff\xff\x0f", b"\x19\x1c", b"\xff\xff\xff\x7f")  # fmt: skip
@@ -80,17 +77,8 @@ def look(data: bytes) -> None:
     with refusals_allowed():
         tabled(read_source(path, Shaper.of((4, 4), None)))
     with refusals_allowed():
-        references = []
-        for reference in list_container("faces", str(path), lambda text: iter([])):
-            references.append(reference)
-            if reference.problem is not None:
-                check_message(reference.problem)
-            if len(references) > 100_000:
-                raise Finding(f"{len(content):,} bytes stand for more than 100,000 pictures")
-        for _, get in entries(references):
-            picture = get()
-            if picture.problem is not None:
-                check_message(picture.problem)
+        for _ in listed(path):
+            pass
 
 
 def made(choices: Choices) -> bytes:
@@ -101,11 +89,7 @@ def made(choices: Choices) -> bytes:
     table = pa.table(columns)
     if metadata is not None:
         table = table.replace_schema_metadata({"huggingface": json.dumps(metadata)})
-    data = bytearray(_written(table, choices.one_of(("none", "snappy", "gzip", "zstd", "brotli", "lz4"))))
-    while data and len(choices.rest) > 3:
-        at = int.from_bytes(choices.rest[:2], "big") % len(data)
-        data[at], choices.rest = choices.rest[2], choices.rest[3:]
-    return bytes(data)
+    return changed(_written(table, choices.one_of(("none", "snappy", "gzip", "zstd", "brotli", "lz4"))), choices)
 
 
 def _written(table: pa.Table, packing: str) -> bytes:

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from fuzz.asgi import SETTINGS, ask
+from fuzz.asgi import SETTINGS, ask, headers_of
 from fuzz.judge import Choices, Finding, check_message, sized
 from web import picture
 
@@ -14,18 +14,8 @@ WORDS = (b"--x\r\n", b"\r\n--x--\r\n", b'Content-Disposition: form-data; name="a
          b"Bearer key", b"x-api-key", b"transfer-encoding", b"null", b"\\ud800", b"[[[[[[[[", b"9" * 40)  # fmt: skip
 LONGEST = 8192
 
-PATHS = (
-    "/v1/predict",
-    "/v1/model",
-    "/healthz",
-    "/metrics",
-    "/openapi.json",
-    "/docs",
-    "/",
-    "/static/live.js",
-    "/v1/stream",
-    "/v1/explain",
-)
+PATHS = ("/v1/predict", "/v1/model", "/healthz", "/metrics", "/openapi.json", "/docs", "/", "/static/live.js", "/v1/stream",
+         "/v1/explain")  # fmt: skip
 METHODS = ("POST", "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "\xff")
 TYPES = (b"multipart/form-data; boundary=x", b"application/json", b"image/jpeg", b"text/plain", b"")
 ANSWERS = {200, 206, 304, 307, 400, 401, 403, 404, 405, 408, 413, 415, 416, 422, 429, 503}
@@ -39,16 +29,14 @@ def seeds() -> dict[str, bytes]:
     file = b'Content-Disposition: form-data; name="picture"; filename="me.png"\r\nContent-Type: image/png\r\n\r\n'
     small = picture(size=(8, 6), form="PNG")
     text = base64.b64encode(small).decode()
+    named = json.dumps({"pictures": [{"name": "me", "data": "data:image/png;base64," + text}, 5]}).encode()
     bodies = {
         "form": (0, _form(file + small)),
         "form of two": (0, _form(file + small, file + b"junk")),
         "form of a field": (0, _form(b'Content-Disposition: form-data; name="a"\r\n\r\nb')),
         "form cut off": (0, _form(file + small)[:-20]),
         "json": (1, json.dumps({"pictures": [text]}).encode()),
-        "json named": (
-            1,
-            json.dumps({"pictures": [{"name": "me", "data": "data:image/png;base64," + text}, 5]}).encode(),
-        ),
+        "json named": (1, named),
         "json of an address": (1, b'{"pictures": ["http://127.0.0.1/a.png", "file:///etc/passwd"]}'),
         "picture": (2, small),
         "text": (3, b"hello"),
@@ -78,28 +66,11 @@ def look(data: bytes) -> None:
     server, path, method = choices.one_of(tuple(SETTINGS)), choices.one_of(PATHS), choices.one_of(METHODS)
     kind, other = choices.one_of(TYPES), choices.bytes(200)
     headers = [(b"content-type", kind)] if kind else []
-    for _ in range(choices.number(5)):
-        name, _, value = choices.bytes(300).partition(b"\0")
-        headers.append((name.lower(), value))
-    if not any(name == b"host" for name, _ in headers):
-        headers.append((b"host", b"a.example" if server == "locked" else b"127.0.0.1"))
+    headers += headers_of(choices, 5, 300, server)
     if other:
         path = "/" + other.decode("utf-8", "replace").lstrip("/")
     body = choices.bytes()
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path.partition("?")[0],
-        "raw_path": path.partition("?")[0].encode(),
-        "query_string": path.partition("?")[2].encode(),
-        "root_path": "",
-        "headers": headers,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000),
-    }
+    scope = {"type": "http", "method": method, "scheme": "http", "path": path, "headers": headers}
     half = len(body) // 2
     messages = [
         {"type": "http.request", "body": body[:half], "more_body": True},

@@ -3,7 +3,7 @@
 import base64
 import json
 
-from fuzz.asgi import SETTINGS, ask
+from fuzz.asgi import SETTINGS, ask, headers_of
 from fuzz.judge import Choices, Finding, check_message, sized
 from web import picture
 
@@ -37,12 +37,7 @@ def look(data: bytes) -> None:
     choices = Choices(data)
     server = choices.one_of(tuple(SETTINGS))
     subprotocols = [one for one in choices.bytes(200).decode("latin-1").split(",") if one]
-    headers = []
-    for _ in range(choices.number(4)):
-        name, _, value = choices.bytes(200).partition(b"\0")
-        headers.append((name.lower(), value))
-    if not any(name == b"host" for name, _ in headers):
-        headers.append((b"host", b"a.example" if server == "locked" else b"127.0.0.1"))
+    headers = headers_of(choices, 4, 200, server)
     messages: list[dict[str, object]] = [{"type": "websocket.connect"}]
     while choices.rest and len(messages) < 20:
         kind, content = choices.number(3), choices.bytes(6000)
@@ -54,16 +49,9 @@ def look(data: bytes) -> None:
         messages.append(message)
     scope = {
         "type": "websocket",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
         "scheme": "ws",
         "path": "/v1/stream",
-        "raw_path": b"/v1/stream",
-        "query_string": b"",
-        "root_path": "",
         "headers": headers,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000),
         "subprotocols": subprotocols,
         "extensions": {"websocket.http.response": {}},
     }

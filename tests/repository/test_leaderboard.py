@@ -25,7 +25,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def benchmarks_are_found(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("leaderboard", "leaderboard_page", "retrain", "training_command"):
+    for name in ("_shared", "leaderboard", "leaderboard_page", "retrain"):
         sys.modules.pop(name, None)
 
 
@@ -75,13 +75,13 @@ def card(recipe="better", name=None, *, seed=42, forget=(), votes=False, faces=N
     ],
 )
 def test_the_command_that_trained_a_model(made, folder, expected):
-    from training_command import Training
+    from leaderboard import Training
 
     assert Training.of(made, folder).command("runs/x", faces=70) == f"ferkit train DATA {expected}"
 
 
 def test_values_that_a_later_version_has_or_lost():
-    from training_command import config_of
+    from leaderboard import config_of
 
     stored = asdict(RECIPES["strong"].config) | {"gone": 3}
     stored["augmentation"] |= {"blur": 1.0}

@@ -151,7 +151,7 @@ def _name(part: int) -> str:
 
 
 # Faces of several pictures go through the network together, always so many, black ones added where they are too few: in
-# smaller batches some networks answer differently in the last bit (`benchmarks/batch_exact.py`), and rows must not
+# smaller batches some networks answer differently in the last bit (docs/LOG.md, 2026-11-23), and rows must not
 # depend on which pictures came together.
 BATCH_FACES = 32
 

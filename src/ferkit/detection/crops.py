@@ -1,7 +1,7 @@
 """Cutting faces out of pictures as a network takes them.
 
-Networks trained on FER-2013 know faces as its makers cut them, so that is how faces are cut here: constants and their
-measurement are those of `benchmarks/crop_margin.py`.
+Networks trained on FER-2013 know faces as its makers cut them, so that is how faces are cut here: the constants were
+measured (`benchmarks/DETECTION.md`).
 """
 
 import math

@@ -1,6 +1,6 @@
 """Faces to check an export on: they come with the package, and no private person is in them.
 
-Most are drawn from the principal components of FER-2013 (`benchmarks/sample_faces.py` made them): nobody's, blurred, and
+Most are drawn from the principal components of FER-2013 (`docs/LOG.md` says how they were made): nobody's, blurred, and
 varied in light, pose and expression. Some are cut from the packaged portrait, sharp as real faces are. A few are noise,
 which reaches parts of the activations that faces leave alone.
 
