@@ -34,13 +34,12 @@ import pyarrow.parquet as pq
 
 from batch_page import page
 from ferkit.batch.engines import ENGINES
-from ferkit.batch.listing import list_references
 from ferkit.batch.plan import write_plan
 from ferkit.batch.running import Progress, run
 from ferkit.batch.storage import open_storage
 from ferkit.models.export_formats import real_looking_faces
 from ferkit.sources.images import FaceInput
-from ferkit.sources.listing import PICTURE_SUFFIXES
+from ferkit.sources.listing import PICTURE_SUFFIXES, list_references
 from flat_memory import make_pictures
 from machine_limits import processor_name
 

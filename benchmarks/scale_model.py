@@ -18,9 +18,9 @@ from typing import Any
 
 from ferkit._support.files import write_atomically
 from ferkit.batch.plan import _MOST as PART
-from ferkit.batch.reading import _THREADS as FETCHED_AT_ONCE
 from ferkit.batch.running import _THREADS as FOOTERS_AT_ONCE
 from ferkit.batch.summary_scan import _REMOTE_READERS as SUMMARIZED_AT_ONCE
+from ferkit.sources.streaming import _THREADS as FETCHED_AT_ONCE
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "batch.md"

@@ -8,11 +8,9 @@ import zipfile
 from collections.abc import Callable
 
 from dataset_files import fer_tree, png, random_faces
-from ferkit.batch.containers import list_container
-from ferkit.batch.listing import list_references
-from ferkit.batch.reading import entries
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
+from ferkit.sources import entries, list_container, list_references
 from fuzz.judge import Choices, Finding, check_message, refusals_allowed, sized
 from fuzz.scratch import scratch, tabled
 

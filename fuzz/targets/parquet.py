@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dataset_files import png, random_faces
-from ferkit.batch.containers import list_container
-from ferkit.batch.reading import entries
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
+from ferkit.sources import entries, list_container
 from fuzz.judge import Choices, Finding, check_message, refusals_allowed
 from fuzz.scratch import scratch, tabled
 
