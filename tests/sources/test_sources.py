@@ -18,7 +18,8 @@ from ferkit.errors import DownloadError, ImageError
 from ferkit.sources import pictures as sources
 from ferkit.sources.images import read_image
 from ferkit.sources.listing import is_many
-from ferkit.sources.pictures import name_of, open_source, printable_name
+from ferkit.sources.names import name_of, printable_name
+from ferkit.sources.pictures import open_source
 from ferkit.sources.streaming import expand_sources
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)

@@ -15,7 +15,8 @@ import PIL.Image
 
 from ferkit._support.parallel import alone_with
 from ferkit.errors import ImageError
-from ferkit.sources.pictures import Source, open_source, printable_name
+from ferkit.sources.names import printable_name
+from ferkit.sources.pictures import Source, open_source
 
 RgbImage = npt.NDArray[np.uint8]
 

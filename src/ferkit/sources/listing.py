@@ -125,8 +125,8 @@ def list_sources(sources: Iterable[Any]) -> Iterator[Any]:
                 yield one.name if plain else one
         except FerkitError as problem:
             # Of folders and globs `open_source` has more to say.
-            far = is_address(text) or os.path.isfile(text)  # noqa: PTH113
-            yield Reference(text, text, problem=str(problem)) if far else source
+            said = not is_address(text) and not os.path.isfile(text) and not _RANGE.search(text)  # noqa: PTH113
+            yield source if said else Reference(text, text, problem=str(problem))
 
 
 def list_references(source: str) -> Iterator[Reference]:

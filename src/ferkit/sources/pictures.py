@@ -9,10 +9,9 @@ import os
 import re
 import stat
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import PIL.Image
@@ -20,29 +19,9 @@ import PIL.Image
 from ferkit._support.download import fetch
 from ferkit._support.parallel import alone_with
 from ferkit.errors import DownloadError, FerkitError, ImageError
-from ferkit.sources.listing import MAX_COPIED_BYTES, PICTURE_SUFFIXES, Reference, pictures_below
+from ferkit.sources.listing import MAX_COPIED_BYTES, PICTURE_SUFFIXES, pictures_below
+from ferkit.sources.names import STDIN, InMemory, Picture, is_base64, is_data_uri, printable_name, size_in_words
 from ferkit.sources.stores import is_address, is_web, read_object, reason
-
-
-class InMemory(io.BytesIO):
-    """An encoded picture that knows its name."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture by its name, its bytes at hand or its place known.
-
-    source: a path, an address, or the bytes; None where there is a `problem`, which says why in one line.
-    """
-
-    name: str
-    source: str | InMemory | None
-    problem: str | None = None
-
 
 # Anything `read_image` takes.
 Source: TypeAlias = (
@@ -57,54 +36,9 @@ Source: TypeAlias = (
     | np.ndarray[Any, np.dtype[Any]]
 )
 
-STDIN = "-"
-
 # The largest picture that we hold has half a gigabyte of pixels; files beyond that are no pictures.
 MAX_FILE_BYTES = 1 << 29
 _PIECE = 1 << 20
-_LONGEST_PATH = 4096
-
-
-def name_of(source: object) -> str:
-    """What results call a source: its path or address where it has one; long ones are cut short."""
-    if isinstance(source, str | os.PathLike):
-        text = os.fsdecode(source)
-        if _is_data_uri(text):
-            head, _, body = text.partition(",")
-            return f"{head[:40]},... ({_size(len(body) * 3 // 4 if _is_base64(head) else len(body))})"
-        return text if len(text) <= _LONGEST_PATH else f"{text[:60]}... ({len(text):,} letters)"
-    if isinstance(source, Picture | Reference):
-        return source.name
-    if isinstance(source, bytes | bytearray | memoryview):
-        return "bytes"
-    if isinstance(source, np.ndarray):
-        return "array"
-    if isinstance(source, PIL.Image.Image):
-        name = getattr(source, "filename", "")
-        return os.fsdecode(name) if name else "PIL image"
-    if callable(getattr(source, "read", None)):
-        name = getattr(source, "name", None)
-        return name if isinstance(name, str) and name else "file"
-    return type(source).__name__
-
-
-def path_of(name: str) -> Path:
-    """What to name a file after that is made of a source of this name: its path, or the last part of its address.
-
-    >>> str(path_of("https://example.org/photos/me.png?size=large"))
-    'me.png'
-    """
-    if _is_data_uri(name):
-        return Path("picture")
-    if is_address(name):
-        return Path(os.fsdecode(unquote_to_bytes(urlsplit(name).path.rpartition("/")[2])) or "picture")
-    return Path({STDIN: "stdin"}.get(name, name))
-
-
-def printable_name(source: object) -> str:
-    """The same for messages: in one line, without letters that a terminal would obey."""
-    name = name_of(source)
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
 def open_source(source: Source) -> IO[bytes]:
@@ -120,7 +54,7 @@ def open_source(source: Source) -> IO[bytes]:
         text = os.fsdecode(source)
         if text == STDIN:
             return _open_stdin(name)
-        if _is_data_uri(text):
+        if is_data_uri(text):
             return _open_data_uri(text, name)
         if is_web(text):
             return _open_address(text)
@@ -199,7 +133,7 @@ def _open_data_uri(text: str, name: str) -> IO[bytes]:
     if not comma:
         raise ImageError(f"Cannot read {name}: a data URI without a comma. Expected data:image/png;base64,....")
     data = unquote_to_bytes(body)
-    if not _is_base64(head):
+    if not is_base64(head):
         return _in_memory(data, name)
     # Blanks and line breaks mean nothing; "-" and "_" are what addresses have for "+" and "/".
     letters = b"".join(data.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
@@ -256,20 +190,5 @@ def _near(path: Path) -> str:
     return f" Did you mean {' or '.join(printable_name(path.parent / name) for name in near)}?" if near else ""
 
 
-def _is_data_uri(text: str) -> bool:
-    return text[:5].lower() == "data:"
-
-
-def _is_base64(head: str) -> bool:
-    return head.lower().rstrip().endswith(";base64")
-
-
 def _too_large(name: str, more: str, size: int, limit: int) -> str:
-    return f"Cannot read {name}: it has {f'{more} ' if more else ''}{_size(size)}. Expected at most {_size(limit)}."
-
-
-def _size(count: int) -> str:
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (1000, "kB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count} bytes"
+    return f"Cannot read {name}: it has {f'{more} ' if more else ''}{size_in_words(size)}. Expected at most {size_in_words(limit)}."

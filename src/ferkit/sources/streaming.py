@@ -28,7 +28,8 @@ from ferkit.sources.listing import (
     too_large,
     unreadable,
 )
-from ferkit.sources.pictures import InMemory, Picture, Source
+from ferkit.sources.names import InMemory, Picture
+from ferkit.sources.pictures import Source
 from ferkit.sources.stores import is_address, is_web, read_object, reason
 
 # Over a network most of the time is waiting, so pictures are asked for before their turn comes: so many at once.
