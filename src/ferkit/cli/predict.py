@@ -115,14 +115,12 @@ def _file_of(picture: "str | Reference") -> str:
     return picture if isinstance(picture, str) else picture.path
 
 
-def _outside(
-    save: Path, pictures: "Sequence[str | Reference]", named: Sequence[str]
-) -> "list[str | Reference]":
+def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[str]) -> "list[str | Reference]":
     """The pictures that do not lie where annotated ones go: those found there were drawn by the run before."""
-    target = os.path.realpath(save)
-    inside: dict[str, bool] = {}  # by folder: many pictures share one
     from ferkit.sources import FILE
 
+    target = os.path.realpath(save)
+    inside: dict[str, bool] = {}  # by folder: many pictures share one
     left: list[str | Reference] = []
     for picture in pictures:
         path = _file_of(picture)
