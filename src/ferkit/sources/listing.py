@@ -37,6 +37,7 @@ PICTURE_SUFFIXES = (
 )
 CONTAINER_SUFFIXES = (".zip", *TAR_SUFFIXES, ".parquet")
 LIST_SUFFIXES = (".txt", ".lst")
+MANY_SUFFIXES = (*CONTAINER_SUFFIXES, *LIST_SUFFIXES)
 # What has to be copied into memory before it can be looked at: addresses, members of archives, standard input, open
 # files, data URIs.
 MAX_COPIED_BYTES = 100_000_000
@@ -92,14 +93,14 @@ def is_many(source: object) -> bool:
         return False
     # These answer False to what can be no path, where Path's raise.
     if is_web(text):
-        return urlsplit(text).path.lower().endswith((*CONTAINER_SUFFIXES, *LIST_SUFFIXES))
+        return urlsplit(text).path.lower().endswith(MANY_SUFFIXES)
     if is_address(text) and not text.startswith("file://"):
         return _is_pattern(text) or not text.lower().endswith(PICTURE_SUFFIXES)
     text = text.removeprefix("file://")
     if os.path.isdir(text):  # noqa: PTH112
         return True
     if os.path.lexists(text):
-        return text.lower().endswith((*CONTAINER_SUFFIXES, *LIST_SUFFIXES))
+        return text.lower().endswith(MANY_SUFFIXES)
     return _is_pattern(text)
 
 
