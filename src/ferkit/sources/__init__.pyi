@@ -6,8 +6,8 @@ from .images import FaceInput as FaceInput
 from .images import RgbImage as RgbImage
 from .images import read_image as read_image
 from .images import taken_at as taken_at
-from .listing import MANY_SUFFIXES as MANY_SUFFIXES
 from .listing import FILE as FILE
+from .listing import MANY_SUFFIXES as MANY_SUFFIXES
 from .listing import MAX_COPIED_BYTES as MAX_COPIED_BYTES
 from .listing import PICTURE_SUFFIXES as PICTURE_SUFFIXES
 from .listing import ROW as ROW
