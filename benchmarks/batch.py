@@ -33,12 +33,12 @@ import pyarrow.parquet as pq
 
 from _shared import HERE, STILL, Worker, options_of, processor_name, publish, ratio, spread
 from ferkit.batch.engines import ENGINES
-from ferkit.batch.listing import list_references
 from ferkit.batch.plan import write_plan
 from ferkit.batch.running import Progress, run
 from ferkit.batch.storage import open_storage
 from ferkit.models.export_formats import real_looking_faces
 from ferkit.sources.images import FaceInput
+from ferkit.sources.listing import list_references
 
 # Contenders of `peers/worker.py`, and what the page calls them.
 LOOPS = {

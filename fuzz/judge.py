@@ -110,8 +110,7 @@ def zipped(files: Mapping[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> b
 
 def listed(path: Path) -> Iterator[tuple[str, Any]]:
     """The pictures that a batch job finds in a file, by name, what is wrong with them checked."""
-    from ferkit.batch.containers import list_container
-    from ferkit.batch.reading import entries
+    from ferkit.sources import entries, list_container
 
     references = list(itertools.islice(list_container("faces", str(path), lambda name: iter([])), 100_001))
     if len(references) > 100_000:

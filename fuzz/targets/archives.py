@@ -8,9 +8,9 @@ import zipfile
 from collections.abc import Callable
 
 from dataset_files import fer_tree, png, random_faces
-from ferkit.batch.listing import list_references
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
+from ferkit.sources import list_references
 from fuzz.judge import (
     Choices,
     Finding,

@@ -22,10 +22,8 @@ from PIL.PngImagePlugin import PngImageFile
 from batch_jobs import face, inline, rows_of
 from ferkit import batch
 from ferkit.batch.engines import ENGINES
-from ferkit.batch.listing import list_references
-from ferkit.batch.references import SHARD
-from ferkit.batch.taken import taken_at
 from ferkit.errors import FerkitError
+from ferkit.sources import SHARD, list_references, taken_at
 from recognition import BrightnessClassifier
 
 
@@ -57,13 +55,13 @@ def test_a_compressed_tar_is_unpacked_once(mode, run, tmp_path, monkeypatch):
     source = write_tar(tmp_path / "a.tar", [face(shade) for shade in range(0, 240, 20)], mode)
     assert [one.kind for one in list_references(str(source))] == [SHARD]
     opened = []
-    monkeypatch.setattr("ferkit.batch.reading.open_unpacked", _noting(opened))
+    monkeypatch.setattr("ferkit.sources.streaming.open_unpacked", _noting(opened))
     assert len(run(source)) == 12
     assert opened == [str(source)]
 
 
 def _noting(opened: list[str]):
-    from ferkit.batch.tars import open_unpacked
+    from ferkit.sources import open_unpacked
 
     def noted(path):
         opened.append(path)

@@ -16,13 +16,11 @@ from batch_jobs import face, inline, make_pictures, rows_of
 from ferkit import batch
 from ferkit.batch import plan
 from ferkit.batch.engines import ENGINES
-from ferkit.batch.listing import list_references
 from ferkit.batch.plan import read_part, write_plan
-from ferkit.batch.references import SHARD, Reference
-from ferkit.batch.storage import Folder, network
-from ferkit.batch.taken import taken_at
+from ferkit.batch.storage import Folder
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
 from ferkit.models.samples import sample_picture
+from ferkit.sources import SHARD, Reference, list_references, network, taken_at
 from recognition import BrightnessClassifier
 
 CLASSIFIER = BrightnessClassifier()
@@ -317,10 +315,10 @@ def test_what_is_damaged_costs_a_row(make, good, problems, tmp_path):
 
 
 def test_members_that_are_too_large_are_not_read(tmp_path, monkeypatch):
-    from ferkit.batch import containers, reading
+    from ferkit.sources import listing, streaming
 
     source = write_zip(tmp_path / "big", zipfile.ZIP_DEFLATED)
-    for module in (containers, reading):
+    for module in (listing, streaming):
         monkeypatch.setattr(module, "MAX_COPIED_BYTES", len(DATA[0]) - 1)
     rows = run(source, tmp_path / "out")
     assert all("Expected at most" in row["error"] for row in rows if row["error"])

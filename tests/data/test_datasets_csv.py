@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from dataset_files import HEADER, random_faces, row, rows_of, write_csv
 from ferkit.data import csv_files as csv_reader
-from ferkit.data import sources
 from ferkit.data.csv_files import decode_pixels, parse_header, read_batches
 from ferkit.data.loading import load_dataset
 from ferkit.errors import DatasetError
+from ferkit.sources import archives as sources
 
 
 def parse(text: bytes, block_bytes: int = 1 << 18):

@@ -19,13 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_files import png, random_faces, write_zip
-from ferkit.batch.containers import list_container
-from ferkit.batch.listing import list_references
-from ferkit.batch.reading import entries
-from ferkit.data.archives import open_tree
 from ferkit.data.cache import load_cached
 from ferkit.data.loading import load_dataset
 from ferkit.errors import DatasetError
+from ferkit.sources import entries, list_container, list_references, open_tree
 
 FACE = png(random_faces(1, side=12)[0])
 GOOD = {f"{folder}/{number}.png": FACE for folder in ("happy", "sad") for number in range(2)}
@@ -136,8 +133,7 @@ def test_a_tar_member_of_an_impossible_size(size, tmp_path):
 SCRIPT = """
 import re, sys
 from pathlib import Path
-from ferkit.batch.containers import list_container
-from ferkit.batch.reading import entries
+from ferkit.sources import entries, list_container
 from ferkit.data.readers import read_source
 from ferkit.data.pictures import Shaper
 from ferkit.errors import DatasetError
@@ -272,7 +268,7 @@ def test_labels_that_are_none(labels, tmp_path):
 
 def test_a_parquet_file_that_claims_more_rows_than_bytes(tmp_path, monkeypatch):
     path = parquet_with(tmp_path / "a.parquet", {"image": pa.array([FACE] * 3), "label": [0, 1, 2]})
-    monkeypatch.setattr("ferkit.batch.parquet._ROWS_PER_BYTE", 1e-9)
+    monkeypatch.setattr("ferkit.sources.parquet._ROWS_PER_BYTE", 1e-9)
     (reference,) = list_container("a", str(path), lambda text: iter([]))
     assert "claims 3 rows" in reference.problem
 

@@ -179,7 +179,7 @@ def test_no_word_of_a_client_is_ever_opened(address, monkeypatch):
         opened.append(source)
         raise OSError("opened")
 
-    for where in ("fetch", "_open_path", "_open_stdin", "_open_data_uri"):
+    for where in ("fetch", "_open_object", "_open_path", "_open_stdin", "_open_data_uri"):
         monkeypatch.setattr(f"ferkit.sources.pictures.{where}", refuse)
     monkeypatch.delenv("FERKIT_OFFLINE")
     encoded = base64.b64encode(WHITE).decode()

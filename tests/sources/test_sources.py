@@ -17,7 +17,10 @@ import pytest
 from ferkit.errors import DownloadError, ImageError
 from ferkit.sources import pictures as sources
 from ferkit.sources.images import read_image
-from ferkit.sources.pictures import expand_sources, is_many, name_of, open_source, printable_name
+from ferkit.sources.listing import is_many
+from ferkit.sources.names import name_of, printable_name
+from ferkit.sources.pictures import open_source
+from ferkit.sources.streaming import expand_sources
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 with io.BytesIO() as file:
@@ -108,8 +111,8 @@ def test_data_uris(uri):
         pytest.param("no/such.jpg", "no folder no", id="missing folder"),
         pytest.param("nothing*.jpg", "No picture matches nothing*.jpg", id="glob without match"),
         pytest.param(Path("https://host/a.png"), "went through Path", id="address as Path"),
-        pytest.param("s3://host/a.png", "Expected https:// or http://", id="other address"),
-        pytest.param("file:///etc/hosts", "Expected https:// or http://", id="file address"),
+        pytest.param("nonsense://host/a.png", "fsspec", id="other address"),
+        pytest.param("file:///no/such.png", "There is no file file:///no/such.png", id="file address"),
         pytest.param("https://host/a.png", "Cannot fetch https://host/a.png: FERKIT_OFFLINE is set", id="offline"),
         pytest.param(b"", "bytes: it is empty", id="no bytes"),
         pytest.param(bytearray(), "bytes: it is empty", id="no bytes in an array"),

@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ferkit.batch.job import FOLDER, JOB_FILE, Job, Settings, checksums, load_recognizer, read_job
-from ferkit.batch.listing import list_references
-from ferkit.batch.references import SHARD, Reference
-from ferkit.batch.storage import Storage, reason
+from ferkit.batch.storage import Storage
 from ferkit.batch.table import schema_of
 from ferkit.errors import FerkitError, UsageError
+from ferkit.sources import SHARD, Reference, list_references, reason
 
 # Parts in one file: its footer, which is read for each of them, stays below 100 KB.
 _PARTS = 64

@@ -16,9 +16,10 @@ from ferkit._support.parallel import ordered_map
 from ferkit.batch.engines import ENGINES, check_engine
 from ferkit.batch.job import FOLDER, Job, Settings, done_parts
 from ferkit.batch.plan import prepare
-from ferkit.batch.storage import Storage, absolute, is_address, open_storage
+from ferkit.batch.storage import Storage, open_storage
 from ferkit.batch.worker import BEGUN, PartSummary, begun_parts, forget, summary_of
 from ferkit.errors import FerkitError, UsageError
+from ferkit.sources import absolute, is_address
 
 try:
     import fcntl
@@ -124,7 +125,7 @@ def run(
     Killed at any moment and called again with the same arguments it goes on: parts that are there are skipped.
 
     Args:
-        src: folder, glob, archive, Parquet file, list; see `ferkit.batch.listing.list_references`.
+        src: folder, glob, archive, Parquet file, list; see `ferkit.sources.list_references`.
         out: a folder of its own, or an address such as s3://bucket/folder.
         engine: a name of `ferkit.batch.engines.ENGINES`.
         workers: how many; None takes one per core, of this machine or of the cluster.

@@ -21,10 +21,10 @@ from typing import Any, TypeAlias
 
 from ferkit._support.parallel import usable_cores
 from ferkit.batch.job import read_job
-from ferkit.batch.storage import filesystem, is_address, open_storage, reason
+from ferkit.batch.storage import open_storage
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError
 from ferkit.results import UNCERTAIN, class_columns
-from ferkit.sources import path_of, printable_name
+from ferkit.sources import filesystem, is_address, path_of, printable_name, reason
 
 PARTS = "part-*.parquet"
 PARQUET = "read_parquet($files)"

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ferkit.batch.storage import Storage, reason
+from ferkit.batch.storage import Storage
 from ferkit.errors import FerkitError
 from ferkit.results import PictureResult, face_rows, parquet_schema, table_columns
+from ferkit.sources import reason
 
 TAKEN = "taken"
 # Rows that wait as Python objects, which take ten times the memory of a table.

@@ -27,16 +27,13 @@ import numpy.typing as npt
 from ferkit._support.parallel import limit_cores
 from ferkit.batch.job import FOLDER, Job, checksums, load_recognizer, part_name
 from ferkit.batch.plan import read_part
-from ferkit.batch.reading import Picture, entries, pictures
-from ferkit.batch.references import Reference
-from ferkit.batch.storage import Storage, reason
+from ferkit.batch.storage import Storage
 from ferkit.batch.table import PartTable, counts_of
-from ferkit.batch.taken import taken_at
 from ferkit.detection import cut_face
 from ferkit.errors import FerkitError, ImageError, ModelError
 from ferkit.models import tta as augmented
 from ferkit.results import Face, FaceEmotion, PictureResult
-from ferkit.sources import read_image
+from ferkit.sources import Picture, Reference, entries, read_image, read_pictures, reason, taken_at
 
 # A neighbour that takes all memory may kill a process at any picture, but hardly twice at the same one.
 DEATHS = 2
@@ -219,7 +216,7 @@ class PartWorker:
             if attempt.careful:
                 rows = self._careful_rows(references, attempt)
             else:
-                rows = self._classify(map(self._look, pictures(references)))
+                rows = self._classify(map(self._look, read_pictures(references)))
             for result, taken in rows:
                 table.add(result, taken)
             seconds = round(time.perf_counter() - started, 3)

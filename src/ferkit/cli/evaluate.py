@@ -40,7 +40,7 @@ class Audits:
 
     def check(self) -> None:
         """Say what is wrong with the words before minutes of loading, and whether there is a table."""
-        from ferkit.data import is_there, missing
+        from ferkit.sources import is_there, missing
 
         if self.columns and self.groups is None:
             raise UsageError("--group-column names a column of --groups: add --groups FILE.")

@@ -19,7 +19,7 @@ class TablePrinter:
     Not a table of Rich: that needs all rows before it prints the first.
     """
 
-    def __init__(self, pictures: Sequence[str], classes: Sequence[str], top: int | None) -> None:
+    def __init__(self, pictures: Sequence[object], classes: Sequence[str], top: int | None) -> None:
         self.top = top
         self.name_width = max(len(name) for name in classes)
         self.label_width = max(self.name_width, len("uncertain"))
@@ -46,7 +46,7 @@ class TablePrinter:
 
     def _line(self, source: str, face: str, label: str, confidence: str, bar: str | Text) -> None:
         source = printable_name(source)
-        if cell_len(source) > self.source_width:
+        if output.is_terminal and cell_len(source) > self.source_width:
             while cell_len(source) >= self.source_width:
                 source = source[1:]
             source = "…" + source

@@ -39,8 +39,8 @@ MinConfidence = Annotated[
 
 
 # In words for people: `ferkit.data.readers.READERS` knows them to the letter, but takes a while to import.
-FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet."
-Data = Annotated[Path, typer.Argument(metavar="DATA", help=FORMATS)]
+FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet; s3://... too."
+Data = Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)]
 Split = Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")]
 DropDuplicates = Annotated[
     bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
@@ -53,7 +53,7 @@ Votes = Annotated[Path | None, typer.Option(help="FER+ votes (CSV), as targets f
 class TrainingData:
     """What those options said."""
 
-    source: Path
+    source: str
     split: str
     drop_duplicates: bool
     skip_broken: bool
@@ -76,7 +76,7 @@ class TrainingData:
 
     def words(self) -> list[str]:
         """The same as words of a command line."""
-        words = [str(self.source)]
+        words = [self.source]
         if self.split != "official":
             words += ["--split", self.split]
         if self.votes is not None:

@@ -15,11 +15,15 @@ from ferkit.models import TTA, help_text
 
 if TYPE_CHECKING:
     from ferkit.results import PictureResult
+    from ferkit.sources import Reference
 
 
 def predict(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE", help="Pictures, folders, globs, https://..., or -.")
+        list[str],
+        typer.Argument(
+            metavar="SOURCE", help="Pictures, folders, globs, archives, lists, https://..., s3://..., or -."
+        ),
     ],
     model: Model = "default",
     detector: Detector = "auto",
@@ -47,7 +51,7 @@ def predict(
     from ferkit.cli.face_table import TablePrinter
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.render import SINKS, AnnotatedPictures
-    from ferkit.sources import expand_sources
+    from ferkit.sources import SHARD, list_sources
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
@@ -57,11 +61,11 @@ def predict(
         raise UsageError("--blur-faces is about the pictures of --save, which is missing.")
     with no_native_chatter():
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta)
-    pictures = list(expand_sources(sources))
+    pictures = list(list_sources(sources))
     _check_tables(csv, parquet, pictures)
     if save is not None:
         pictures = _outside(save, pictures, sources)
-    unread = faces = 0
+    looked_at = unread = faces = 0
     with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
         for name, target in (("csv", csv), ("parquet", parquet)):
@@ -77,17 +81,19 @@ def predict(
             writers.append(opened.enter_context(_json_list()))
         elif as_table:
             writers.append(TablePrinter(pictures, recognizer.classes, top))
-        advance = opened.enter_context(_progress(len(pictures), as_table))
+        hidden = any(not isinstance(one, str) and one.kind == SHARD for one in pictures)
+        advance = opened.enter_context(_progress(None if hidden else len(pictures), as_table))
         for result in recognizer.stream(pictures, keep_pixels=save is not None):
             if result.error is not None:
                 fail(result.error)
+            looked_at += 1
             unread += result.error is not None
             faces += len(result)
             for write in writers:
                 write(result)
             advance()
-    if len(pictures) > 1:
-        notes.print(f"{count(len(pictures), 'picture')}, {count(faces, 'face')}; {unread:,} could not be read.")
+    if looked_at > 1:
+        notes.print(f"{count(looked_at, 'picture')}, {count(faces, 'face')}; {unread:,} could not be read.")
     for written in (csv, parquet, save):
         if written is not None and written.exists():
             notes.print(f"Wrote {written}", markup=False)
@@ -95,29 +101,37 @@ def predict(
         raise typer.Exit(1)
 
 
-def _check_tables(csv: Path | None, parquet: Path | None, pictures: "Sequence[str]") -> None:
+def _check_tables(csv: Path | None, parquet: Path | None, pictures: "Sequence[str | Reference]") -> None:
     for option, table in (("--csv", csv), ("--parquet", parquet)):
         if table is not None and str(table) == "-":
             raise UsageError(f"{option} writes a file. For standard output take --json.")
-        if table is not None and table.exists() and any(_same_file(table, picture) for picture in pictures):
+        if table is not None and table.exists() and any(_same_file(table, _file_of(picture)) for picture in pictures):
             raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
     if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
         raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
 
 
-def _outside(save: Path, pictures: "Sequence[str]", named: "Sequence[str]") -> list[str]:
+def _file_of(picture: "str | Reference") -> str:
+    return picture if isinstance(picture, str) else picture.path
+
+
+def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[str]) -> "list[str | Reference]":
     """The pictures that do not lie where annotated ones go: those found there were drawn by the run before."""
+    from ferkit.sources import FILE
+
     target = os.path.realpath(save)
     inside: dict[str, bool] = {}  # by folder: many pictures share one
-    left = []
+    left: list[str | Reference] = []
     for picture in pictures:
-        folder = os.path.dirname(picture)  # noqa: PTH120 - also of what can be no path
+        path = _file_of(picture)
+        member = not isinstance(picture, str) and picture.kind != FILE
+        folder = os.path.dirname(path)  # noqa: PTH120 - also of what can be no path
         if folder not in inside:
             inside[folder] = os.path.commonpath([target, os.path.realpath(folder)]) == target
-        if not inside[folder] or not os.path.isfile(picture):  # noqa: PTH113
+        if member or not inside[folder] or not os.path.isfile(path):  # noqa: PTH113
             left.append(picture)
         elif picture in named:
-            raise UsageError(f"{picture} lies in {save}, where annotated pictures would replace it. Take another.")
+            raise UsageError(f"{path} lies in {save}, where annotated pictures would replace it. Take another.")
     if len(left) < len(pictures):
         notes.print(f"Left out {len(pictures) - len(left)} pictures in {save}, where annotated ones go.", markup=False)
     return left
@@ -148,9 +162,9 @@ def _json_list() -> "Iterator[Callable[[PictureResult], None]]":
 
 
 @contextmanager
-def _progress(total: int, as_table: bool) -> Iterator[Callable[[], None]]:
+def _progress(total: int | None, as_table: bool) -> Iterator[Callable[[], None]]:
     """A bar on standard error, when there is much to do and no table already shows how far we are."""
-    if total < 2 or not notes.is_terminal or (as_table and output.is_terminal):
+    if (total is not None and total < 2) or not notes.is_terminal or (as_table and output.is_terminal):
         yield lambda: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

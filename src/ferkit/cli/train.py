@@ -65,7 +65,7 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def show(sweep: "Sweep", data: Path, *, json_: bool) -> None:
+def show(sweep: "Sweep", data: str, *, json_: bool) -> None:
     """The table, or all of it as JSON; `TrainingError` where a seed failed."""
     if json_:
         print_json({"folder": str(sweep.folder), **sweep.to_dict()})

@@ -1,12 +1,9 @@
-from .archives import DAMAGED_HEADER as DAMAGED_HEADER
-from .archives import Finite as Finite
 from .contact_sheet import check_target as check_target
 from .contact_sheet import write_contact_sheet as write_contact_sheet
 from .csv_files import usage_name as usage_name
 from .loading import broken_error as broken_error
 from .loading import load_dataset as load_dataset
 from .loading import places as places
-from .parquet import refuse_bomb as refuse_bomb
 from .readers import READERS as READERS
 from .records import SPLIT_ALIASES as SPLIT_ALIASES
 from .records import TRUTHS as TRUTHS
@@ -17,12 +14,6 @@ from .records import FaceSet as FaceSet
 from .records import Findings as Findings
 from .records import concatenate as concatenate
 from .records import pixel_prints as pixel_prints
-from .sources import is_junk as is_junk
-from .sources import is_there as is_there
-from .sources import missing as missing
-from .sources import open_file as open_file
-from .sources import reading as reading
-from .sources import unpacked as unpacked
 from .splits import HELD_OUT_OF_TRAINING as HELD_OUT_OF_TRAINING
 from .splits import SPLITS as SPLITS
 from .splits import are_published as are_published

@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.data.records import Batch, Broken, Faces
-from ferkit.data.sources import read_ahead
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical
 
@@ -136,6 +135,7 @@ def decode_row(text: bytes, pixels: int) -> npt.NDArray[np.uint8] | str:
 FER_PIXELS = 48 * 48
 # Smaller blocks fit the cache better, but then threads wait for the interpreter's lock more often than they compute.
 BLOCK_BYTES = 1 << 20
+_BLOCKS_AHEAD = 4
 PARSERS = 2
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
@@ -210,7 +210,7 @@ def _parsed_blocks(stream: BinaryIO, columns: Columns, name: str, block_bytes: i
 def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[bytes]:
     """Cut the stream at line ends; no block keeps its last newline, so that splitting it gives its lines."""
     pieces: list[bytes] = []
-    for piece in read_ahead(stream, block_bytes):
+    for piece in _read_ahead(stream, block_bytes):
         cut = piece.rfind(b"\n")
         if cut < 0:
             pieces.append(piece)
@@ -224,6 +224,15 @@ def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[b
         pieces = [piece[cut + 1 :]]
     if rest := b"".join(pieces):
         yield rest
+
+
+def _read_ahead(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """Pieces of a stream, read (and unpacked) by another thread while the last ones are worked on."""
+    with ThreadPoolExecutor(1, "ferkit-read") as reader:
+        ahead = deque(reader.submit(stream.read, size) for _ in range(_BLOCKS_AHEAD))
+        while piece := ahead.popleft().result():
+            ahead.append(reader.submit(stream.read, size))
+            yield piece
 
 
 def _usual_pixel_count(lines: Sequence[bytes], columns: Columns) -> int:

@@ -4,12 +4,16 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading
-from ferkit.data.sources import Source, Tree
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical, order_classes
+
+if TYPE_CHECKING:
+    from ferkit.data.readers import Source
+    from ferkit.sources import Tree
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -38,7 +42,7 @@ class Placed:
     split: str
 
 
-def read_folders(source: Source, tree: Tree, shaper: Shaper) -> Reading:
+def read_folders(source: "Source", tree: "Tree", shaper: Shaper) -> Reading:
     """Read the pictures of a tree."""
     notes: list[str] = []
     placed = place(source, notes)
@@ -50,14 +54,14 @@ def read_folders(source: Source, tree: Tree, shaper: Shaper) -> Reading:
     return Reading("folders", classes, shaped(_pictures(tree, by_name, classes), shaper, notes), len(names), notes)
 
 
-def _pictures(tree: Tree, by_name: dict[str, Placed], classes: Sequence[str]) -> Iterator[Picture]:
+def _pictures(tree: "Tree", by_name: dict[str, Placed], classes: Sequence[str]) -> Iterator[Picture]:
     index = {name: number for number, name in enumerate(classes)}
     for row, (name, data) in enumerate(tree.contents(list(by_name))):
         one = by_name[name]
         yield Picture(name, data, index[canonical(one.folder)], one.split, row)
 
 
-def place(source: Source, notes: list[str]) -> list[Placed]:
+def place(source: "Source", notes: list[str]) -> list[Placed]:
     """Find class and split of each picture from its path; what does not fit the layout is left out with a note."""
     folders = {name: name.split("/")[:-1] for name in source.pictures}
     depths = {name: _split_depth(parts) for name, parts in folders.items()}

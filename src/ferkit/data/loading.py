@@ -3,6 +3,7 @@
 `load_dataset`: any source of labelled faces, in one call.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from ferkit.data.folders import place
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import READERS, open_source, read_source
 from ferkit.data.records import Broken, Dataset, FaceTable, Progress
-from ferkit.data.sources import checksum, is_there, missing
 from ferkit.data.splits import SPLITS, make_dataset
 from ferkit.data.votes import join_votes
 from ferkit.errors import DatasetError, UsageError
+from ferkit.sources import checksum, is_address, is_folder, is_there, missing
 
 
 def places(source: str | Path, rows: npt.NDArray[np.int64]) -> list[str]:
@@ -25,7 +26,7 @@ def places(source: str | Path, rows: npt.NDArray[np.int64]) -> list[str]:
 
     rows: int64 (N,), as `FaceSet.rows` has them. Raises `DatasetError` if the source changed since.
     """
-    found = open_source(Path(source).expanduser())
+    found = open_source(_located(source))
     form = next((name for name, reader in READERS.items() if reader.recognise(found)), "")
     if form != "folders":
         first = 2 if form == "csv" else 1  # behind the header, counted from 1
@@ -51,7 +52,8 @@ def load_dataset(
     """Load labelled faces; a second load of the same source comes from the cache, memory-mapped.
 
     source: FER-2013 CSV (plain or .gz), folder of class folders with or without train, val and test above, Parquet
-        with encoded pictures, or a .zip or .tar(.gz) of one of them, read without unpacking to disk.
+        with encoded pictures, or a .zip or .tar(.gz) of one of them, read without unpacking to disk. A path, or an
+        address such as `s3://bucket/faces.zip`.
     split: "official" keeps the published splits (a set without any is split at random); "random" is 80 % train and
         20 % val over all faces, in each class.
     drop_duplicates: leave out training faces whose pixels also stand in a held-out split, and all but the first of
@@ -76,7 +78,7 @@ def load_dataset(
         raise UsageError(f"channels must be 1 (gray) or 3 (RGB). Received: {channels}.")
     if size is not None and not (len(size) == 2 and all(1 <= side <= 2048 for side in size)):
         raise UsageError(f"size must be (height, width), each from 1 to 2048 pixels. Received: {size}.")
-    path = Path(source).expanduser()
+    path = _located(source)
     table = load_table(path, size=size, channels=channels, progress=progress)
     if table.broken and not skip_broken:
         raise broken_error(path, table.broken)
@@ -91,19 +93,25 @@ def load_dataset(
     )
 
 
+def _located(source: str | Path) -> str:
+    text = os.fsdecode(source).removeprefix("file://")
+    return text if is_address(text) else str(Path(text).expanduser())
+
+
 def load_table(
-    path: Path,
+    path: str | Path,
     *,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
     progress: Progress | None = None,
 ) -> FaceTable:
     """All faces of a source before splitting, from the cache if it was read before."""
+    path = _located(path)
     if not is_there(path):
         raise missing(path)
     versions = ",".join(f"{name}{reader.version}" for name, reader in READERS.items())
     # A folder is known by its listing only, so the same listing elsewhere may hold other pictures.
-    where = path.resolve() if path.is_dir() else ""
+    where = os.path.realpath(path) if is_folder(path) and not is_address(path) else ""
     key = f"{checksum(path)}:{where}:{versions}:{channels or 1}"
     if size is not None:
         # A model asks for its own size, which mostly is the one that the source has anyway.
@@ -114,7 +122,7 @@ def load_table(
     return cached_table(key, lambda: read_source(path, Shaper.of(size, channels)), progress)
 
 
-def broken_error(path: Path, broken: Sequence[Broken]) -> DatasetError:
+def broken_error(path: str | Path, broken: Sequence[Broken]) -> DatasetError:
     """The error for a source with broken rows: names the first, counts the others."""
     first = broken[0]
     more = f" ({len(broken) - 1:,} more broken)" if len(broken) > 1 else ""

@@ -2,24 +2,23 @@
 
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ferkit.data.folders import SPLIT_FOLDERS
 from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading
-from ferkit.data.sources import LARGEST_RATIO, RATIO_FREE_BYTES, DataFile
-from ferkit.errors import DatasetError, FerkitError
+from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical, order_classes
+from ferkit.sources import IMAGE, image_column, open_parquet, picture_bytes, reading_parquet
 
-_IMAGE = ("image", "img", "picture", "face", "img_bytes", "image_bytes", "bytes")
+if TYPE_CHECKING:
+    from ferkit.data.readers import DataFile
+
 _LABEL = ("label", "labels", "emotion", "class", "expression")
 _SPLIT = ("split", "usage")
 _ROWS_AT_ONCE = 256
@@ -39,12 +38,12 @@ class Part:
     names: tuple[str, ...] | None
 
 
-def read_parquet(files: Sequence[DataFile], source: str, shaper: Shaper) -> Reading:
+def read_parquet(files: Sequence["DataFile"], source: str, shaper: Shaper) -> Reading:
     """Read Parquet files as one data set; the split comes from a column, else from a file's name."""
     parts = [_open(one) for one in files]
     notes: list[str] = []
     classes = _classes(parts, source, notes)
-    with _unharmed(parts[0].name):
+    with reading_parquet(_none(parts[0].name)):
         first = next(parts[0].file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[parts[0].image]), None)
         samples = [] if first is None else first.column(0).to_pylist()
     shaper.settle(map(_data, samples))
@@ -52,50 +51,22 @@ def read_parquet(files: Sequence[DataFile], source: str, shaper: Shaper) -> Read
     return Reading("parquet", classes, shaped(_pictures(parts, classes), shaper, notes), total, notes)
 
 
-@contextmanager
-def _unharmed(name: str) -> Iterator[None]:
-    """Turn what Arrow raises of a damaged file into a `DatasetError`; of text that is none it is a `ValueError`."""
-    try:
-        yield
-    except FerkitError:
-        raise
-    except (pa.ArrowException, OSError, ValueError) as problem:
-        raise DatasetError(f"{name} is no Parquet file that can be read ({problem}). Download it again.") from problem
-
-
-def refuse_bomb(metadata: Any, name: str) -> None:
-    """Raise `DatasetError` for a file that says itself that it unpacks to far more than it holds, as pictures never do."""
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        if group.total_byte_size <= RATIO_FREE_BYTES:
-            continue
-        for column in map(group.column, range(group.num_columns)):
-            if column.total_uncompressed_size > max(RATIO_FREE_BYTES, LARGEST_RATIO * column.total_compressed_size):
-                raise DatasetError(
-                    f"{name} unpacks to more than {LARGEST_RATIO} times its size, so it is refused as a decompression "
-                    "bomb. Unpack it yourself if you trust it."
-                )
-
-
-def _open(one: DataFile) -> Part:
-    with _unharmed(one.name):
-        if one.path is not None:
-            # Arrow takes a name that is no text only where it does not open the file itself.
-            file = pq.ParquetFile(pa.memory_map(os.fsencode(one.path)))
-        else:
-            with one.open() as (stream, _):
-                data = stream.read(_LARGEST_PACKED_FILE + 1)
-            if len(data) > _LARGEST_PACKED_FILE:
-                raise DatasetError(f"{one.name} is larger than 4 GiB inside its archive. Unpack it first.")
-            file = pq.ParquetFile(io.BytesIO(data))
-        schema = file.schema_arrow
-        refuse_bomb(file.metadata, one.name)
+def _open(one: "DataFile") -> Part:
+    if one.path is not None:
+        file = open_parquet(one.path)
+    else:
+        with one.open() as (stream, _):
+            data = stream.read(_LARGEST_PACKED_FILE + 1)
+        if len(data) > _LARGEST_PACKED_FILE:
+            raise DatasetError(f"{one.name} is larger than 4 GiB inside its archive. Unpack it first.")
+        file = open_parquet(one.name, io.BytesIO(data))
+    schema = file.schema_arrow
     columns = {name.lower(): name for name in schema.names}
-    image = next((columns[name] for name in _IMAGE if name in columns), None)
-    label = next((columns[name] for name in _LABEL if name in columns), None)
+    image, label = image_column(schema), next((columns[name] for name in _LABEL if name in columns), None)
     if image is None or label is None:
         what = " and ".join(
             f"no column of {kind} ({', '.join(names)})"
-            for kind, names, found in (("pictures", _IMAGE, image), ("labels", _LABEL, label))
+            for kind, names, found in (("pictures", IMAGE, image), ("labels", _LABEL, label))
             if found is None
         )
         raise DatasetError(f"{one.name} has {what}. It has: {', '.join(schema.names)}.")
@@ -128,7 +99,7 @@ def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[str,
         return order_classes(tuple(dict.fromkeys(name for one in parts for name in one.names or ())))
     found: set[Any] = set()
     for one in parts:
-        with _unharmed(one.name):
+        with reading_parquet(_none(one.name)):
             for column in one.file.iter_batches(columns=[one.label]):
                 found.update(column.column(0).unique().to_pylist())
     found.discard(None)
@@ -148,7 +119,7 @@ def _pictures(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[Picture
         columns = [name for name in (one.image, one.label, one.split) if name]
         batches = one.file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns)
         while True:
-            with _unharmed(one.name):
+            with reading_parquet(_none(one.name)):
                 batch = next(batches, None)
                 if batch is None:
                     break
@@ -164,6 +135,10 @@ def _pictures(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[Picture
                 row += 1
 
 
+def _none(name: str) -> str:
+    return f"{name} is no Parquet file that can be read"
+
+
 def _label(value: object, names: Sequence[str] | None, classes: Sequence[str]) -> int | None:
     # Data frames turn whole numbers into 3.0 where one is missing.
     if isinstance(value, (int, np.integer)) or (isinstance(value, float) and value.is_integer()):
@@ -177,11 +152,9 @@ def _expected(names: Sequence[str] | None, classes: Sequence[str]) -> str:
     return f"0 to {len(names or classes) - 1} or a name of: {', '.join(classes)}"
 
 
-def _data(value: object) -> bytes | str:
-    """The encoded picture in a cell: bytes, or a struct that holds them."""
-    if isinstance(value, dict):
-        value = value.get("bytes")
-    return value if isinstance(value, bytes) else "no picture bytes in this row"
+def _data(cell: object) -> bytes | str:
+    data = picture_bytes(cell)
+    return "no picture bytes in this row" if data is None else data
 
 
 def _split_of_file(name: str) -> str:

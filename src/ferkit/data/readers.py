@@ -1,7 +1,8 @@
 """The forms a data set comes in. A reader looks at a source's content, says whether it is its own, and reads it."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -10,14 +11,44 @@ import numpy as np
 
 from ferkit._support.registry import Registry, describe
 from ferkit.data import csv_files as csv_reader
-from ferkit.data.archives import open_tree
 from ferkit.data.folders import read_folders
 from ferkit.data.pictures import Shaper
 from ferkit.data.records import Batch, Faces, Reading
-from ferkit.data.sources import DATA_SUFFIXES, DataFile, Source, open_file
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS
-from ferkit.sources import PICTURE_SUFFIXES
+from ferkit.sources import PICTURE_SUFFIXES, Opened, Tree, is_folder, open_binary, open_file, open_tree, reading
+
+DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".parquet")
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that holds many faces, itself the source or inside one.
+
+    open: context manager that yields the unpacked stream and how far the packed bytes are read.
+    size: packed bytes in all.
+    path: its path or address, or None if it is inside an archive.
+    """
+
+    name: str
+    open: Callable[[], Opened]
+    size: int
+    path: str | None = None
+
+    def head(self, count: int = 1 << 16) -> bytes:
+        with self.open() as (stream, _):
+            return stream.read(count)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What readers look at: the files that may hold many faces, and the single pictures."""
+
+    name: str
+    size: int
+    files: Sequence[DataFile]
+    tree: Tree | None = None
+    pictures: Sequence[str] = ()
 
 
 class Reader(Protocol):
@@ -39,25 +70,31 @@ _LONGEST_HEADER = 1 << 16
 READERS: Registry[Reader] = Registry("data set format")
 
 
-def open_source(path: Path) -> Source:
-    """Look at a path: a file with many faces, or the files of a folder or an archive."""
-    size = path.stat().st_size
-    if size == 0 and path.is_file():
+def open_source(path: str | Path) -> Source:
+    """Look at a path or an address: a file with many faces, or the files of a folder or an archive."""
+    place = str(path)
+    size = 0 if is_folder(place) else _size(place)
+    if size == 0 and not is_folder(place):
         raise DatasetError(f"{path} is empty. Expected a CSV or Parquet file or an archive; download it again.")
-    tree = open_tree(path)
+    tree = open_tree(place)
     if tree is None:
-        return Source(str(path), size, [DataFile(str(path), partial(open_file, path), size, path)])
+        return Source(place, size, [DataFile(place, partial(open_file, place), size, place)])
     names = tree.names()
     files = [
-        DataFile(name, partial(tree.open, name), size, path / name if path.is_dir() else None)
+        DataFile(name, partial(tree.open, name), size or _size(tree.path_of(name) or place), tree.path_of(name))
         for name in names
         if name.lower().endswith(DATA_SUFFIXES)
     ]
     pictures = [name for name in names if name.lower().endswith(PICTURE_SUFFIXES)]
-    return Source(str(path), size, files, tree, pictures)
+    return Source(place, size, files, tree, pictures)
 
 
-def read_source(path: Path, shaper: Shaper) -> Reading:
+def _size(place: str) -> int:
+    with reading(place), open_binary(place) as file:
+        return file.seek(0, os.SEEK_END)
+
+
+def read_source(path: str | Path, shaper: Shaper) -> Reading:
     """Recognise a source and read it; a `DatasetError` says what was expected if no reader knows it."""
     source = open_source(path)
     for reader in READERS.values():

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from ferkit.data.csv_files import usage_name
 from ferkit.data.records import FaceTable
-from ferkit.data.sources import is_there, missing, open_file
 from ferkit.errors import DatasetError
 from ferkit.labels import canonical
+from ferkit.sources import is_there, missing, open_file
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.data import SPLIT_ALIASES, FaceSet, is_there, missing, open_file, places, usage_name
+from ferkit.data import SPLIT_ALIASES, FaceSet, places, usage_name
 from ferkit.errors import DatasetError, UsageError, count
 from ferkit.labels import canonical
+from ferkit.sources import is_there, missing, open_file
 
 _ROW = "row"
 # Names of a column with the path of the picture, in order of preference.

@@ -1,4 +1,4 @@
-"""Where pictures come from: paths, folders, globs, addresses, data URIs, standard input, bytes, open files."""
+"""One picture, wherever it comes from: what it is called, and how its encoded bytes are opened."""
 
 import base64
 import binascii
@@ -9,18 +9,19 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeAlias, overload
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import IO, Any, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import PIL.Image
 
 from ferkit._support.download import fetch
 from ferkit._support.parallel import alone_with
-from ferkit.errors import DownloadError, ImageError
-from ferkit.sources.listing import PICTURE_SUFFIXES, pictures_below, pictures_matching
+from ferkit.errors import DownloadError, FerkitError, ImageError
+from ferkit.sources.listing import MAX_COPIED_BYTES, PICTURE_SUFFIXES, pictures_below
+from ferkit.sources.names import STDIN, InMemory, Picture, is_base64, is_data_uri, printable_name, size_in_words
+from ferkit.sources.stores import is_address, is_web, read_object, reason
 
 # Anything `read_image` takes.
 Source: TypeAlias = (
@@ -30,110 +31,18 @@ Source: TypeAlias = (
     | bytearray
     | memoryview
     | IO[bytes]
+    | Picture
     | PIL.Image.Image
     | np.ndarray[Any, np.dtype[Any]]
 )
 
-STDIN = "-"
-
 # The largest picture that we hold has half a gigabyte of pixels; files beyond that are no pictures.
 MAX_FILE_BYTES = 1 << 29
-# What has to be copied into memory before it can be looked at: addresses, standard input, open files, data URIs.
-MAX_COPIED_BYTES = 100_000_000
 _PIECE = 1 << 20
-_LONGEST_PATH = 4096
-
-
-def one_or_many(sources: Source | Iterable[Source]) -> Iterable[Source]:
-    """Sources to go through; a single one, which may be iterable itself, as a list of it."""
-    single = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, PIL.Image.Image)
-    if isinstance(sources, single) or callable(getattr(sources, "read", None)):
-        return [sources]  # type: ignore[list-item]
-    return sources
-
-
-@overload
-def expand_sources(sources: Iterable[str]) -> Iterator[str]: ...
-
-
-@overload
-def expand_sources(sources: Iterable[Source]) -> Iterator[Source]: ...
-
-
-def expand_sources(sources: Iterable[Source]) -> Iterator[Source]:
-    """Turn folders and globs into the pictures that they hold, in their place; all else stays as it is.
-
-    Folders are read with all that is below them, in natural order, without following links to folders (which may lead
-    in a circle) and without hidden files. What does not exist or holds nothing is passed on: reading it says so, and
-    the others go on. Folders are listed one by one, when their turn comes.
-    """
-    for source in sources:
-        if not isinstance(source, str | os.PathLike) or not is_many(source):
-            yield source
-            continue
-        text = os.fsdecode(source)
-        found = pictures_below(text) if os.path.isdir(text) else pictures_matching(text)  # noqa: PTH112 - never raises
-        first = next(found, None)
-        yield source if first is None else first
-        yield from found
-
-
-def is_many(source: object) -> bool:
-    """Whether a source stands for any number of pictures: a folder, or a glob.
-
-    A file may be called "me[1].jpg": what exists is no glob.
-    """
-    if not isinstance(source, str | os.PathLike):
-        return False
-    text = os.fsdecode(source)
-    if _is_address(text) or _is_data_uri(text) or text == STDIN:
-        return False
-    # These two answer False to what can be no path, where Path's raise.
-    return os.path.isdir(text) or (glob.has_magic(text) and not os.path.lexists(text))  # noqa: PTH112
-
-
-def name_of(source: object) -> str:
-    """What results call a source: its path or address where it has one; long ones are cut short."""
-    if isinstance(source, str | os.PathLike):
-        text = os.fsdecode(source)
-        if _is_data_uri(text):
-            head, _, body = text.partition(",")
-            return f"{head[:40]},... ({_size(len(body) * 3 // 4 if _is_base64(head) else len(body))})"
-        return text if len(text) <= _LONGEST_PATH else f"{text[:60]}... ({len(text):,} letters)"
-    if isinstance(source, bytes | bytearray | memoryview):
-        return "bytes"
-    if isinstance(source, np.ndarray):
-        return "array"
-    if isinstance(source, PIL.Image.Image):
-        name = getattr(source, "filename", "")
-        return os.fsdecode(name) if name else "PIL image"
-    if callable(getattr(source, "read", None)):
-        name = getattr(source, "name", None)
-        return name if isinstance(name, str) and name else "file"
-    return type(source).__name__
-
-
-def path_of(name: str) -> Path:
-    """What to name a file after that is made of a source of this name: its path, or the last part of its address.
-
-    >>> str(path_of("https://example.org/photos/me.png?size=large"))
-    'me.png'
-    """
-    if _is_data_uri(name):
-        return Path("picture")
-    if _is_address(name):
-        return Path(os.fsdecode(unquote_to_bytes(urlsplit(name).path.rpartition("/")[2])) or "picture")
-    return Path({STDIN: "stdin"}.get(name, name))
-
-
-def printable_name(source: object) -> str:
-    """The same for messages: in one line, without letters that a terminal would obey."""
-    name = name_of(source)
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
 def open_source(source: Source) -> IO[bytes]:
-    """Open what holds an encoded picture: all that `read_image` takes but arrays and PIL images.
+    """Open what holds one encoded picture: all that `read_image` takes but arrays and PIL images.
 
     Raises `ImageError` where it cannot, or where there is nothing or too much to be a picture. Files that the caller
     opened stay the caller's: they are copied into memory, not closed.
@@ -145,9 +54,17 @@ def open_source(source: Source) -> IO[bytes]:
         text = os.fsdecode(source)
         if text == STDIN:
             return _open_stdin(name)
-        if _is_data_uri(text):
+        if is_data_uri(text):
             return _open_data_uri(text, name)
-        return _open_address(text) if _is_address(text) else _open_path(text, name)
+        if is_web(text):
+            return _open_address(text)
+        text = text.removeprefix("file://")
+        return _open_object(text, name) if is_address(text) else _open_path(text, name)
+    if isinstance(source, Picture):
+        if source.source is None:
+            raise ImageError(source.problem or f"Cannot read {name}.")
+        # The bytes are ours, and nobody else reads them.
+        return source.source if isinstance(source.source, InMemory) else open_source(source.source)
     if callable(getattr(source, "read", None)):
         return _copied(source, name)  # type: ignore[arg-type] # arrays and PIL images have no read()
     raise ImageError(
@@ -177,7 +94,7 @@ def _copied(file: IO[bytes], name: str) -> IO[bytes]:
     except ImageError:
         raise
     except Exception as problem:  # it may be anybody's class
-        raise ImageError(f"Cannot read {name}: {_reason(problem)}.") from problem
+        raise ImageError(f"Cannot read {name}: {reason(problem)}.") from problem
     return _in_memory(bytes(data), name, " Was it read before? Go back to its start with seek(0).")
 
 
@@ -195,6 +112,20 @@ def _open_address(url: str) -> IO[bytes]:
         raise ImageError(str(problem)) from problem
 
 
+def _open_object(address: str, name: str) -> IO[bytes]:
+    try:
+        data = read_object(address, MAX_COPIED_BYTES)
+    except FileNotFoundError as problem:
+        raise ImageError(f"There is no file {name}.") from problem
+    except FerkitError as problem:
+        raise ImageError(str(problem)) from problem
+    except OSError as problem:
+        raise ImageError(f"Cannot read {name}: {reason(problem)}.") from problem
+    if len(data) > MAX_COPIED_BYTES:
+        raise ImageError(_too_large(name, "more than", MAX_COPIED_BYTES, MAX_COPIED_BYTES))
+    return _in_memory(data, name)
+
+
 def _open_data_uri(text: str, name: str) -> IO[bytes]:
     if len(text) > MAX_COPIED_BYTES:
         raise ImageError(_too_large(name, "", len(text), MAX_COPIED_BYTES))
@@ -202,7 +133,7 @@ def _open_data_uri(text: str, name: str) -> IO[bytes]:
     if not comma:
         raise ImageError(f"Cannot read {name}: a data URI without a comma. Expected data:image/png;base64,....")
     data = unquote_to_bytes(body)
-    if not _is_base64(head):
+    if not is_base64(head):
         return _in_memory(data, name)
     # Blanks and line breaks mean nothing; "-" and "_" are what addresses have for "+" and "/".
     letters = b"".join(data.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
@@ -242,11 +173,9 @@ def _not_there(path: str, name: str, problem: OSError | ValueError) -> str:
     if len(path) > 255 and re.fullmatch(r"[\w+/=-]+", path):
         return f"Cannot read {name[:40]}...: it is no path. Base64 needs data:image/png;base64, in front of it."
     if not isinstance(problem, FileNotFoundError):
-        return f"Cannot read {name}: {_reason(problem)}."
-    if re.match(r"https?:/[^/]", path, re.IGNORECASE):
+        return f"Cannot read {name}: {reason(problem)}."
+    if re.match(r"[a-z][a-z0-9+.-]+:/[^/]", path, re.IGNORECASE):
         return f"{name} is an address that went through Path, which drops a slash. Give it as a str."
-    if re.match(r"[a-z][a-z0-9+.-]+:/", path, re.IGNORECASE):
-        return f"{name} is an address that ferkit cannot read. Expected https:// or http://, or a file."
     if glob.has_magic(path):
         return f"No picture matches {name}."
     return f"There is no file {name}.{_near(Path(path))}"
@@ -261,28 +190,5 @@ def _near(path: Path) -> str:
     return f" Did you mean {' or '.join(printable_name(path.parent / name) for name in near)}?" if near else ""
 
 
-def _is_address(text: str) -> bool:
-    return text[:8].lower().startswith(("http://", "https://"))
-
-
-def _is_data_uri(text: str) -> bool:
-    return text[:5].lower() == "data:"
-
-
-def _is_base64(head: str) -> bool:
-    return head.lower().rstrip().endswith(";base64")
-
-
 def _too_large(name: str, more: str, size: int, limit: int) -> str:
-    return f"Cannot read {name}: it has {f'{more} ' if more else ''}{_size(size)}. Expected at most {_size(limit)}."
-
-
-def _size(count: int) -> str:
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (1000, "kB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count} bytes"
-
-
-def _reason(problem: BaseException) -> str:
-    return getattr(problem, "strerror", None) or " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
+    return f"Cannot read {name}: it has {f'{more} ' if more else ''}{size_in_words(size)}. Expected at most {size_in_words(limit)}."

@@ -14,7 +14,18 @@ import numpy as np
 
 from ferkit._support.download import offline
 from ferkit.errors import UsageError, VideoError
-from ferkit.sources import RgbImage, expand_sources, is_many, printable_name, read_image
+from ferkit.sources import (
+    MANY_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SHARD,
+    Reference,
+    RgbImage,
+    expand_sources,
+    is_many,
+    list_sources,
+    printable_name,
+    read_image,
+)
 from ferkit.video.frames import DEFAULT_FPS, PROTOCOLS, Every, FrameSource, Pending, RisingClock, Stream
 
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps")
@@ -27,7 +38,8 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
     """Open a video; iterating the result gives its frames, `with` closes it.
 
     source: path of a video (whatever FFmpeg reads: mp4, mov, avi, mkv, webm, ...), address (https, http, rtsp, rtmp),
-        number of a camera (0 or "0"), or a folder or glob of frames, taken in natural order.
+        number of a camera (0 or "0"), or frames in natural order: a folder, a glob, an
+        archive, a list, an address such as `s3://bucket/frames`.
     every: 5 takes each fifth frame, "0.5s" one every half second.
     fps: frames per second of a folder of frames; all else says itself when its frames are.
 
@@ -42,7 +54,8 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
     text = os.fsdecode(source)
     if re.fullmatch(r"\d{1,3}", text) and not os.path.lexists(text):
         return Camera(int(text), every)
-    if scheme := re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE):
+    scheme = re.match(r"([a-z][a-z0-9+.-]+)://", text, re.IGNORECASE)
+    if scheme and not _are_frames(text, scheme[1].lower()):
         return _address(text, scheme[1].lower(), every)
     if is_many(text):
         return FrameFolder(text, every, fps)
@@ -50,6 +63,13 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
         raise VideoError(_not_there(text))
     # "file:" keeps names with a colon from being taken for protocols.
     return Stream(f"file:{text}", printable_name(text), every, sound=True)
+
+
+def _are_frames(address: str, scheme: str) -> bool:
+    """Whether an address holds frames rather than a video: an archive, a glob of pictures, a folder of a store."""
+    if address.lower().endswith((*MANY_SUFFIXES, *PICTURE_SUFFIXES)):
+        return is_many(address)
+    return scheme not in PROTOCOLS and "." not in address.rpartition("/")[2]
 
 
 class Camera(FrameSource):
@@ -90,21 +110,26 @@ class Camera(FrameSource):
 
 
 class FrameFolder(FrameSource):
-    """Pictures of a folder or glob as the frames of a video, in natural order."""
+    """Pictures of a folder, a glob, a list or an archive as the frames of a video, in natural order."""
 
     def __init__(self, pattern: str, every: Every, fps: float) -> None:
         super().__init__(printable_name(pattern), every)
         if not (math.isfinite(fps) and fps > 0):
             raise UsageError(f"fps must be more than 0 frames per second. Received: {fps}.")
         self.rate = fps
-        self._pictures = list(expand_sources([pattern]))
+        self._pictures: list[str | Reference] = list(list_sources([pattern]))
         if self._pictures == [pattern]:
             raise VideoError(f"{self.name} holds no pictures. Expected a folder of frames, or a video file.")
-        self.duration_s = self.end_s = len(self._pictures) / fps
+        first = self._pictures[0]
+        if isinstance(first, Reference) and first.problem and len(self._pictures) == 1:
+            raise VideoError(first.problem)
+        # How many frames a packed tar holds is known at its end.
+        if not any(isinstance(one, Reference) and one.kind == SHARD for one in self._pictures):
+            self.duration_s = self.end_s = len(self._pictures) / fps
 
     def _frames(self) -> Iterator[Pending]:
-        for number, path in enumerate(self._pictures):
-            yield number, number / float(self.rate or DEFAULT_FPS), partial(read_image, path)
+        for number, picture in enumerate(expand_sources(self._pictures)):
+            yield number, number / float(self.rate or DEFAULT_FPS), partial(read_image, picture)
 
     def close(self) -> None: ...
 

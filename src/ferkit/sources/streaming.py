@@ -1,62 +1,81 @@
-"""From references to what can be decoded: files, members of archives, cells of Parquet files."""
+"""From references to what can be decoded: files, members of archives, cells of Parquet files, objects of a store."""
 
 import functools
-import io
+import os
 import struct
 import tarfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, overload
+
+import numpy as np
+import PIL.Image
 
 from ferkit._support.download import AddressError, fetch
 from ferkit._support.parallel import ordered_map
-from ferkit.batch import references as kinds
-from ferkit.batch.parquet import Cells
-from ferkit.batch.references import Reference
-from ferkit.batch.storage import filesystem, is_address, network, reason
-from ferkit.batch.tars import Archive, open_unpacked, tar_pictures, unreadable
-from ferkit.data import reading
-from ferkit.errors import DatasetError, DownloadError, FerkitError, one_line
-from ferkit.sources import MAX_COPIED_BYTES
+from ferkit.errors import DatasetError, DownloadError, FerkitError
+from ferkit.sources import listing as kinds
+from ferkit.sources.archives import Tar, open_unpacked, reading, tar_members
+from ferkit.sources.listing import (
+    MAX_COPIED_BYTES,
+    Reference,
+    is_picture,
+    list_sources,
+    no_content,
+    too_large,
+    unreadable,
+)
+from ferkit.sources.names import InMemory, Picture
+from ferkit.sources.pictures import Source
+from ferkit.sources.stores import is_address, is_web, read_object, reason
 
 # Over a network most of the time is waiting, so pictures are asked for before their turn comes: so many at once.
 _THREADS = 8
 _AHEAD = 16
-_WEB = ("http://", "https://")
 
-T = TypeVar("T")
-
-
-class InMemory(io.BytesIO):
-    """An encoded picture that knows its name."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the plan, its bytes at hand or its path known.
-
-    source: what `read_image` takes; None where there is a `problem`, which says why in one line.
-    """
-
-    name: str
-    source: str | InMemory | None
-    problem: str | None = None
-
-
-# A picture of the plan by its name, and what gets it; nothing of it is touched before.
+# A picture by its name, and what gets it; nothing of it is touched before.
 Entry = tuple[str, Callable[[], Picture]]
 
 
-def pictures(references: Sequence[Reference]) -> Iterator[Picture]:
-    """The pictures of a part in their order; a reference that cannot be read comes as a picture with a `problem`.
+def one_or_many(sources: Source | Iterable[Source]) -> Iterable[Source]:
+    """Sources to go through; a single one, which may be iterable itself, as a list of it."""
+    single = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, PIL.Image.Image, Picture, Reference)
+    if isinstance(sources, single) or callable(getattr(sources, "read", None)):
+        return [sources]  # type: ignore[list-item]
+    return sources
+
+
+@overload
+def expand_sources(sources: Iterable[str]) -> Iterator[str | Picture]: ...
+
+
+@overload
+def expand_sources(sources: Iterable[Source | Reference]) -> Iterator[Source]: ...
+
+
+def expand_sources(sources: Iterable[Any]) -> Iterator[Any]:
+    """Turn what holds many pictures into these, in its place; see `list_sources`, whose references are taken as well.
+
+    What cannot be read comes as a `Picture` that says why when it is opened, and the others go on.
+    """
+    with Containers() as containers:
+        for one in list_sources(sources):
+            if not isinstance(one, Reference):
+                yield one
+            elif one.kind == kinds.FILE or one.problem is not None:
+                yield Picture(one.name, None if one.problem else one.path, one.problem)
+            else:
+                try:
+                    yield from (get() for _, get in containers.entries(one))
+                except FerkitError as problem:
+                    yield Picture(one.name, None, str(problem))
+
+
+def read_pictures(references: Sequence[Reference]) -> Iterator[Picture]:
+    """The pictures of references in their order; one that cannot be read comes as a picture with a `problem`.
 
     Those that lie far away are fetched before their turn. Raises `FerkitError` where an object store or a web server
     cannot be asked: that is no picture's fault.
@@ -68,16 +87,11 @@ def pictures(references: Sequence[Reference]) -> Iterator[Picture]:
     return _read_ahead(get() for _, get in entries(references))
 
 
-def entries(references: Sequence[Reference]) -> Iterator[Entry]:
+def entries(references: Iterable[Reference]) -> Iterator[Entry]:
     """The same one at a time: each is to be got before the next is asked for, or not at all."""
     with Containers() as containers:
         for reference in references:
-            if reference.kind == kinds.SHARD and reference.problem is None:
-                yield from _shard(reference)
-            elif reference.kind == kinds.FILE or reference.problem is not None:
-                yield reference.name, functools.partial(_file, reference)
-            else:
-                yield reference.name, functools.partial(containers.picture, reference)
+            yield from containers.entries(reference)
 
 
 def _read_ahead(items: Iterator[Picture]) -> Iterator[Picture]:
@@ -97,13 +111,10 @@ def _file(reference: Reference) -> Picture:
         return Picture(name, None, reference.problem)
     if not is_address(path):
         return Picture(name, path)
-    if path.lower().startswith(_WEB):
+    if is_web(path):
         return _fetched(name, path)
     try:
-        with network(path):
-            files, place = filesystem(path)
-            # One byte more than is allowed, so that no object fills the memory.
-            return _in_memory(name, files.cat_file(place, start=0, end=MAX_COPIED_BYTES + 1))
+        return _in_memory(name, read_object(path, MAX_COPIED_BYTES))
     except FileNotFoundError:
         return _failed(name, "it is no longer there")
     except OSError as problem:
@@ -137,7 +148,7 @@ class Containers:
 
     def __init__(self) -> None:
         self._opened = ExitStack()
-        self._key: tuple[str, str] | None = None
+        self._key: tuple[str, bool] | None = None
         self._stream: Any = None
 
     def __enter__(self) -> "Containers":
@@ -146,14 +157,21 @@ class Containers:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def picture(self, reference: Reference) -> Picture:
-        """The picture of a reference that is inside another file."""
-        name, what = reference.name, "row" if reference.kind == kinds.ROW else "bytes"
+    def entries(self, reference: Reference) -> Iterator[Entry]:
+        """The pictures of a reference: one, or all of a shard."""
+        if reference.kind == kinds.SHARD and reference.problem is None:
+            yield from _shard(reference)
+        else:
+            plain = reference.kind == kinds.FILE or reference.problem is not None
+            yield reference.name, functools.partial(_file if plain else self._picture, reference)
+
+    def _picture(self, reference: Reference) -> Picture:
+        name, is_row = reference.name, reference.kind == kinds.ROW
         try:
-            if self._key != (reference.path, what):
-                self._open(reference.path, what)
-            if what == "row":
-                return _in_memory(name, self._stream.cell(reference.size, reference.offset))
+            if self._key != (reference.path, is_row):
+                self._open(reference.path, is_row)
+            if is_row:
+                return _in_memory(name, self._stream.picture(reference.size, reference.offset))
             if reference.kind == kinds.RANGE:
                 return _in_memory(name, self._bytes(reference.offset, reference.size))
             return _in_memory(name, self._member(reference))
@@ -161,15 +179,20 @@ class Containers:
             self._key = None  # a stream that failed is not read on
             return _failed(name, reason(problem))
 
-    def _open(self, path: str, what: str) -> None:
+    def _open(self, path: str, is_row: bool) -> None:
         self._opened.close()
         self._key = None
-        self._stream = self._opened.enter_context(Cells(path) if what == "row" else open_unpacked(path))
-        self._key = path, what
+        if is_row:
+            from ferkit.sources.parquet import PictureTable
+
+            self._stream = self._opened.enter_context(PictureTable(path))
+        else:
+            self._stream = self._opened.enter_context(open_unpacked(path))
+        self._key = path, is_row
 
     def _bytes(self, offset: int, size: int) -> bytes:
-        if size > MAX_COPIED_BYTES:
-            raise OSError(_too_large(size))
+        if why := too_large(size):
+            raise OSError(why)
         self._stream.seek(offset)
         data = bytes(self._stream.read(size))
         if len(data) < size:
@@ -190,16 +213,16 @@ class Containers:
 def _shard(reference: Reference) -> Iterator[Entry]:
     try:
         with open_unpacked(reference.path) as stream:
-            for member, archive in tar_pictures(stream, reference.name):
-                name = f"{reference.name}::{member.name}"
-                yield name, functools.partial(_extracted, name, member, archive)
+            for member, archive in tar_members(stream, reference.name):
+                if (member.isreg() or member.islnk()) and is_picture(member.name):
+                    name = f"{reference.name}::{member.name}"
+                    yield name, functools.partial(_extracted, name, member, archive)
     except (DatasetError, OSError) as problem:
         yield reference.name, functools.partial(_failed, reference.name, reason(problem))
 
 
-def _extracted(name: str, member: tarfile.TarInfo, archive: Archive) -> Picture:
-    why = unreadable(member) or (_too_large(member.size) if member.size > MAX_COPIED_BYTES else None)
-    if why is not None:
+def _extracted(name: str, member: tarfile.TarInfo, archive: Tar) -> Picture:
+    if why := no_content(member):
         return _failed(name, why)
     try:
         with reading("its archive"):
@@ -209,16 +232,9 @@ def _extracted(name: str, member: tarfile.TarInfo, archive: Archive) -> Picture:
 
 
 def _in_memory(name: str, data: bytes | None) -> Picture:
-    if data is None:
-        return _failed(name, "there are no picture bytes in this row")
-    if len(data) > MAX_COPIED_BYTES:
-        return _failed(name, _too_large(len(data)))
-    return Picture(name, InMemory(bytes(data), name))
+    why = "there are no picture bytes in this row" if data is None else too_large(len(data))
+    return _failed(name, why) if why else Picture(name, InMemory(bytes(data or b""), name))
 
 
 def _failed(name: str, why: str) -> Picture:
-    return Picture(name, None, one_line(f"Cannot read {name}: {why}."))
-
-
-def _too_large(size: int) -> str:
-    return f"it has {size:,} bytes or more. Expected at most {MAX_COPIED_BYTES:,}"
+    return Picture(name, None, unreadable(name, why))

@@ -1,0 +1,325 @@
+"""The files of a folder or an archive by their names, here or far away; read in place, never unpacked to disk.
+
+A member of an archive with an absolute name or `..` in it is an attack or an accident: such an archive is refused.
+"""
+
+import difflib
+import hashlib
+import io
+import os
+import re
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from pathlib import Path, PureWindowsPath
+from typing import Any, BinaryIO, Protocol, cast
+
+from ferkit._support.parallel import ordered_map
+from ferkit.errors import DatasetError
+from ferkit.sources.archives import (
+    Tar,
+    guarded,
+    is_junk,
+    open_file,
+    open_unpacked,
+    reading,
+    reading_archive,
+    tar_members,
+    unpacked,
+    zip_members,
+)
+from ferkit.sources.stores import exists, filesystem, is_address, is_folder, network, open_binary, read_object, reason
+
+# No photograph of a face is larger; what claims to be would only fill the memory.
+MAX_FACE_BYTES = 64 << 20
+
+_TAR_MAGIC, _TAR_MAGIC_AT = b"ustar", 257
+_HASHED_BYTES = 4 << 20
+# Stores answer slowly, and many questions at once.
+_THREADS = 8
+
+Opened = AbstractContextManager[tuple[BinaryIO, Callable[[], int]]]
+
+
+class Tree(Protocol):
+    """Named files of a folder or an archive. Names are relative, with `/` between their parts."""
+
+    def names(self) -> Sequence[str]:
+        """Files in reading order, without links and without what systems leave behind (`.DS_Store`, `__MACOSX`)."""
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Name and content of each, in reading order; a `str` instead of bytes is the reason why it cannot be read."""
+
+    def open(self, name: str) -> Opened:
+        """One file as a stream, and how many bytes of the source are read so far."""
+
+    def path_of(self, name: str) -> str | None:
+        """Where a file lies by itself; None inside an archive."""
+
+
+def open_tree(path: str | os.PathLike[str]) -> Tree | None:
+    """A folder or an archive as a tree; None for any other file. Archives are told by their first bytes."""
+    text = os.fsdecode(path)
+    if is_folder(text):
+        return _RemoteFolder(text) if is_address(text) else _Folder(text)
+    with open_unpacked(text) as stream:
+        head = stream.read(512)
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _Zip(text)
+    return _Tar(text) if head[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC) else None
+
+
+def _too_large(size: int) -> str | None:
+    return None if size <= MAX_FACE_BYTES else f"{size:,} bytes, expected at most {MAX_FACE_BYTES:,}"
+
+
+class _Folder:
+    """A folder on disk; links are followed, each folder once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    @cached_property
+    def _names(self) -> list[str]:
+        with reading(self.path):
+            return sorted(self._walk())
+
+    def _walk(self) -> Iterator[str]:
+        def refuse(problem: OSError) -> None:
+            raise problem
+
+        seen: set[str] = set()
+        for top, folders, files in os.walk(self.path, onerror=refuse, followlinks=True):
+            if (real := os.path.realpath(top)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            inside = Path(top).relative_to(self.path).as_posix()
+            names = (file if inside == "." else f"{inside}/{file}" for file in files)
+            yield from (name for name in names if not is_junk(name))
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        # One is opened while the last is decoded only where opening takes long.
+        return ordered_map(lambda name: (name, self._content(name)), names, _THREADS if is_address(self.path) else 1)
+
+    def _content(self, name: str) -> bytes | str:
+        path = Path(self.path, name)
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return "not a regular file"
+            return _too_large(status.st_size) or path.read_bytes()
+        except OSError as problem:
+            return f"cannot be read: {problem.strerror or problem}"
+
+    def open(self, name: str) -> Opened:
+        return open_file(self.path_of(name))
+
+    def path_of(self, name: str) -> str:
+        return f"{self.path.rstrip('/')}/{name}"
+
+    def stamp(self, name: str) -> str | None:
+        """What changes when the file does; None where it is a dangling link, which the reader will report."""
+        try:
+            status = Path(self.path, name).stat()
+        except FileNotFoundError:
+            return None
+        return f"{status.st_size}\0{status.st_mtime_ns}"
+
+
+class _RemoteFolder(_Folder):
+    """A folder of an object store."""
+
+    @cached_property
+    def _found(self) -> dict[str, dict[str, Any]]:
+        files, root = filesystem(self.path)
+        with network(self.path):
+            found = files.find(root, detail=True)
+        start = len(root.rstrip("/")) + 1
+        return {path[start:]: facts for path, facts in found.items()}
+
+    def _walk(self) -> Iterator[str]:
+        return (name for name in self._found if name and not is_junk(name))
+
+    def _content(self, name: str) -> bytes | str:
+        try:
+            return _too_large(self._found[name]["size"] or 0) or read_object(self.path_of(name), MAX_FACE_BYTES)
+        except OSError as problem:
+            return f"cannot be read: {reason(problem)}"
+
+    def stamp(self, name: str) -> str | None:
+        return _facts(self._found[name])
+
+
+def _checked(name: str, archive: str) -> str:
+    """A member's name, if it stays inside the archive."""
+    name = name.replace("\\", "/")
+    if name.startswith("/") or PureWindowsPath(name).drive or ".." in name.split("/"):
+        raise DatasetError(
+            f"{archive} is refused: its member {name!r} points outside of the archive. Expected relative names; "
+            "do not unpack this file."
+        )
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+class _Archive:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def path_of(self, _: str) -> None:
+        return None
+
+
+class _Zip(_Archive):
+    """A .zip file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        with self._opened() as archive:
+            members = {_checked(one.filename, path): one for one in zip_members(archive)}
+        self._members = {name: one for name, one in members.items() if not is_junk(name)}
+
+    @contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        with reading_archive(self.path), open_binary(self.path) as file, zipfile.ZipFile(file) as archive:
+            yield archive
+
+    def names(self) -> Sequence[str]:
+        return list(self._members)
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        with self._opened() as archive:
+            for name in names:
+                member = self._members[name]
+                try:
+                    why = _too_large(member.file_size)
+                    if why is None:
+                        with archive.open(
+                            member
+                        ) as stream:  # never read() without a size: it unpacks all that there is
+                            yield name, stream.read(MAX_FACE_BYTES)
+                    else:
+                        yield name, why
+                except (zipfile.BadZipFile, zlib.error, EOFError) as problem:
+                    yield name, f"damaged in the archive ({problem})"
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
+        member = self._members[name]
+        with self._opened() as archive, archive.open(member) as raw:
+            label, packed = f"{self.path} ({name})", member.compress_size
+            with unpacked(guarded(cast(BinaryIO, raw), packed, label), packed, label) as stream:
+                # The member's own file is private to zipfile; how much came out, scaled, serves a progress bar.
+                scale = packed / max(member.file_size, 1)
+                yield stream, lambda: int(raw.tell() * scale)
+
+
+class _Tar(_Archive):
+    """A .tar file, plain or packed by gzip, bzip2 or xz; read from start to end each time."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._names = [name for name, _, _ in self._members()]
+
+    def names(self) -> Sequence[str]:
+        return self._names
+
+    def _members(self) -> Iterator[tuple[str, tarfile.TarInfo, Tar]]:
+        with open_unpacked(self.path) as stream:
+            for member, archive in tar_members(stream, self.path):
+                name = _checked(member.name, self.path)
+                if member.isreg() and not is_junk(name):
+                    yield name, member, archive
+
+    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        wanted = set(names)
+        with reading_archive(self.path):
+            for name, member, archive in self._members():
+                if name in wanted:
+                    yield name, _too_large(member.size) or archive.content(member)
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[tuple[BinaryIO, Callable[[], int]]]:
+        for found, member, archive in self._members():
+            raw = archive.extractfile(member) if found == name else None
+            if raw is not None:
+                label = f"{self.path} ({name})"
+                with reading_archive(self.path), unpacked(cast(io.BufferedReader, raw), member.size, label) as stream:
+                    yield stream, raw.tell
+                return
+        raise DatasetError(f"{self.path} no longer holds {name}. It changed while it was read; run again.")
+
+
+def checksum(path: str) -> str:
+    """Checksum of a file's content (SHA-256 of the SHA-256s of its parts), or of a folder's listing; hex.
+
+    Of what is far away the store's own facts are taken: size, time of change, ETag.
+    """
+    if is_folder(path):
+        folder = _RemoteFolder(path) if is_address(path) else _Folder(path)
+        digest = hashlib.sha256()
+        with reading(path):
+            for name in folder.names():
+                if (stamp := folder.stamp(name)) is not None:
+                    digest.update(f"{name}\0{stamp}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+    if is_address(path):
+        files, inside = filesystem(path)
+        with reading(path), network(path):
+            return hashlib.sha256(_facts(files.info(inside)).encode()).hexdigest()
+
+    def part(start: int) -> bytes:
+        with Path(path).open("rb") as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(_HASHED_BYTES)).digest()
+
+    # Parts are hashed side by side: in one go, this would be a fifth of the time that a plain CSV takes.
+    with reading(path), ThreadPoolExecutor(os.cpu_count() or 1, "ferkit-hash") as hashers:
+        size = Path(path).stat().st_size
+        return hashlib.sha256(b"".join(hashers.map(part, range(0, size, _HASHED_BYTES)))).hexdigest()
+
+
+def _facts(info: dict[str, Any]) -> str:
+    return str(sorted((name, str(value)) for name, value in info.items()))
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether a file or folder exists; False also for names that no file system takes."""
+    text = os.fsdecode(path)
+    if is_address(text):
+        return exists(text)
+    try:
+        local = Path(text)
+        if local.exists() and not (local.is_file() or local.is_dir()):
+            raise DatasetError(
+                f"{path} is neither a file nor a folder. Data is read more than once: write it to a file."
+            )
+        return local.exists()
+    except OSError:
+        return False
+
+
+def missing(path: str | os.PathLike[str]) -> DatasetError:
+    """The error for a path that does not exist, with near names of what lies beside it."""
+    text = os.fsdecode(path)
+    if is_address(text):
+        return DatasetError(f"There is no {text}. Check the address.")
+    if re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
+        return DatasetError(f"{text} is an address that went through Path, which drops a slash. Give it as a str.")
+    folder = Path(text).parent
+    try:
+        names = sorted(one.name for one in folder.iterdir())
+    except OSError:
+        return DatasetError(f"There is no {text}, nor a folder {folder} that can be read. Check the path.")
+    near = difflib.get_close_matches(Path(text).name, names, n=2, cutoff=0.6)
+    if near:
+        return DatasetError(f"There is no {text}. Did you mean {' or '.join(str(folder / name) for name in near)}?")
+    return DatasetError(f"There is no {text}. Expected a CSV or Parquet file, an archive or a folder of pictures.")
