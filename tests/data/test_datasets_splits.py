@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_files import pictures, random_faces, row, rows_of, write_csv, write_tree
+from dataset_files import EMOTION_FOLDERS, pictures, png, random_faces, row, rows_of, write_csv, write_tree
 from ferkit.data import cache, loading
 from ferkit.data.loading import load_dataset
-from ferkit.data.splits import stratified
+from ferkit.data.splits import hold_out, may_share_faces
 from ferkit.errors import DatasetError, UsageError
 
 A, B, C, D = random_faces(4, 6)
@@ -59,16 +59,14 @@ def test_dropping_duplicates_leaves_no_leak_and_no_repeat_in_training(repeating)
     )
 
 
-def test_random_split_is_stratified_repeatable_and_says_what_it_leaks(tmp_path):
+def test_random_split_is_stratified_repeatable_and_keeps_copies_together(tmp_path):
     rows = rows_of(70, 6)
     path = write_csv(tmp_path / "faces.csv", rows + rows)
     dataset = load_dataset(path, split="random")
     assert {name: len(one) for name, one in dataset.splits.items()} == {"train": 112, "val": 28}
     assert set(dataset.val.counts.values()) == {4}
-    trained = {face.tobytes() for face in dataset.train.images}
-    leaked = sum(face.tobytes() in trained for face in dataset.val.images)
-    assert leaked > 10
-    assert f"leaks {leaked} exact duplicates" in " ".join(dataset.notes)
+    assert "Copies of a face stay together (70 repeat an earlier face)" in " ".join(dataset.notes)
+    assert dataset.findings.across == {}
     assert load_dataset(path, split="random").fingerprint == dataset.fingerprint
     assert load_dataset(path, split="random", seed=1).fingerprint != dataset.fingerprint
 
@@ -82,11 +80,75 @@ def test_random_split_is_stratified_repeatable_and_says_what_it_leaks(tmp_path):
         pytest.param([0] * 2 + [1] * 2, 0.9, [1, 1], id="never all"),
     ],
 )
-def test_stratified(labels, share, held_out):
-    labels = np.array(labels)
-    kept, out = stratified(np.arange(len(labels)), labels, share, 42)
-    assert np.bincount(labels[out], minlength=2).tolist() == held_out
-    assert sorted([*kept, *out]) == list(range(len(labels)))
+@pytest.mark.parametrize("copies", [1, 3])
+def test_held_out_faces(labels, share, held_out, copies):
+    labels = np.array(labels * copies)
+    prints = np.arange(len(labels)) % (len(labels) // copies)
+    out = hold_out(prints.astype(np.uint64), labels, share, 42)
+    assert np.bincount(labels[out], minlength=2).tolist() == [copies * one for one in held_out]
+    assert set(prints[out]).isdisjoint(prints[~out])
+
+
+TWICE = [
+    pytest.param({"": 12}, {}, id="no splits"),
+    pytest.param({"": 12}, {"split": "random"}, id="random"),
+    pytest.param({"train": 12}, {}, id="training alone"),
+    pytest.param({"train": 12, "test": 4}, {}, id="no validation"),
+    pytest.param({"train": 12, "val": 4, "test": 4}, {"split": "random"}, id="published, drawn anew"),
+]
+
+
+@pytest.mark.parametrize(("splits", "options"), TWICE)
+@pytest.mark.parametrize("form", ["folders", "csv"])
+def test_copies_stay_together_in_every_split(splits, options, form, tmp_path):
+    """Every face stands there twice, once under another label; no split that is drawn here tears the two apart."""
+    usages = {"": "", "train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+    faces = iter(random_faces(7 * sum(splits.values()), 8))
+    every = [(next(faces), label, split) for split, n in splits.items() for label in range(7) for _ in range(n)]
+    every = [
+        (face, (label + (copy and n % 5 == 0)) % 7, split)
+        for copy in (0, 1)
+        for n, (face, label, split) in enumerate(every)
+    ]
+    if form == "folders":
+        names = [
+            f"{split + '/' if split else ''}{EMOTION_FOLDERS[label]}/{n}.png"
+            for n, (_, label, split) in enumerate(every)
+        ]
+        path = write_tree(tmp_path / "f", {name: png(face) for name, (face, _, _) in zip(names, every, strict=True)})
+    elif splits == {"": 12}:
+        rows = [row(face, label).rpartition(",")[0] for face, label, _ in every]
+        path = write_csv(tmp_path / "f.csv", rows, header="emotion,pixels")
+    else:
+        path = write_csv(tmp_path / "f.csv", [row(face, label, usages[split]) for face, label, split in every])
+    dataset = load_dataset(path, **options)
+    assert dataset.findings.across == {}
+    assert sum(map(len, dataset.splits.values())) == len(every)
+    assert len(dataset.val) > 0
+    assert set(dataset.train.labels) == set(range(7))
+
+
+@pytest.mark.parametrize(
+    ("trained", "used", "may"),
+    [
+        pytest.param({"split": "random"}, {"split": "random"}, False, id="same split"),
+        pytest.param({"split": "random"}, {"split": "random", "size": (24, 24)}, False, id="in another size"),
+        pytest.param({"split": "random"}, {"split": "random", "drop_duplicates": True}, False, id="without duplicates"),
+        pytest.param({"split": "random"}, {"split": "random", "seed": 1}, True, id="another seed"),
+        pytest.param({"split": "random"}, {}, True, id="published"),
+        pytest.param({}, {"size": (24, 24)}, False, id="both published"),
+    ],
+)
+def test_a_split_says_whether_it_may_have_been_learnt(trained, used, may, tmp_path):
+    path = write_csv(tmp_path / "f.csv", 2 * rows_of(42))
+    first, second = load_dataset(path, **trained), load_dataset(path, **used)
+    card = {
+        "source": "f.csv",
+        "fingerprint": first.fingerprint,
+        "faces": dict.fromkeys(first.splits, 1),
+        "split_by": dict(first.split_by),
+    }
+    assert may_share_faces(json.loads(json.dumps(card)), second) == may
 
 
 @pytest.mark.parametrize(

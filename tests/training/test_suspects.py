@@ -11,13 +11,13 @@ import ferkit.models.classifier
 from faces import face_set
 from ferkit.data.loading import load_dataset, places
 from ferkit.data.records import FaceSet, pixel_prints
+from ferkit.data.splits import assign_folds, hold_out
 from ferkit.errors import DatasetError, TrainingError
 from ferkit.labels import EMOTIONS
 from ferkit.training import label_issues as folds
 from ferkit.training.augmentation import Augmentation
 from ferkit.training.label_issues import (
     Plan,
-    assign_folds,
     confident_classes,
     find_suspects,
     label_margins,
@@ -237,7 +237,7 @@ def test_a_rare_class_takes_no_faces_from_training(tmp_path, monkeypatch):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_class_of_one_face_is_trained_on(seed):
     labels = np.array([0] + 30 * [1] + 2 * [2])
-    chosen = folds._tenth(np.arange(33).astype(np.uint64), labels, seed)
+    chosen = hold_out(np.arange(33).astype(np.uint64), labels, 0.1, seed)
     assert not chosen[0]
     assert 3 <= chosen.sum() <= 4
     assert set(labels[~chosen]) == {0, 1, 2}

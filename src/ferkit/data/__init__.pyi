@@ -16,5 +16,8 @@ from .records import concatenate as concatenate
 from .records import pixel_prints as pixel_prints
 from .splits import HELD_OUT_OF_TRAINING as HELD_OUT_OF_TRAINING
 from .splits import SPLITS as SPLITS
+from .splits import SPLITTER as SPLITTER
 from .splits import are_published as are_published
+from .splits import assign_folds as assign_folds
+from .splits import hold_out as hold_out
 from .splits import may_share_faces as may_share_faces

@@ -6,6 +6,7 @@ All faces of a source as one table, before they are split: what readers produce 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -152,6 +153,8 @@ class Dataset:
     notes: sentences about what was done or is missing, e.g. that there is no PrivateTest.
     broken: rows or pictures left out because they could not be read.
     findings: duplicates and conflicting labels; None for a set that was not searched for them.
+    split_by: how faces came into their splits: `split`, `seed`, `held_out` (share that was drawn at random), `faces` (how
+        many were split) and `splitter` (version of the way). Empty where nobody knows.
     """
 
     splits: Mapping[str, FaceSet]
@@ -161,6 +164,7 @@ class Dataset:
     notes: Sequence[str] = field(default_factory=tuple)
     broken: Sequence[Broken] = ()
     findings: Findings | None = None
+    split_by: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> FaceSet:
         """One split by its published name or by train, val, test, all.

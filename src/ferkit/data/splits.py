@@ -19,6 +19,7 @@ from ferkit.data.votes import Votes
 from ferkit.errors import DatasetError, UsageError
 
 Prints = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
 
 
 def repeats(prints: Prints) -> npt.NDArray[np.bool_]:
@@ -59,6 +60,52 @@ def _conflicts(
     ]
 
 
+# Raise it when the same faces are split otherwise: cards and folders of folds say by which version they were.
+SPLITTER = 2
+
+
+def hold_out(prints: Prints, labels: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Which faces to hold out, bool (N,): a share of the different faces of each class, copies of a face together.
+
+    A class of two or more different faces keeps at least one on each side, a class of one is trained on.
+
+    >>> hold_out(np.array([1, 2, 3, 3], np.uint64), np.array([0, 0, 1, 1]), 0.5, seed=42).tolist()
+    [True, False, False, False]
+    """
+    held_out, copy_of, classes = _shuffled(prints, labels, seed)
+    for members in classes:
+        number = round(share * len(members))
+        if len(members) > 1:
+            number = min(max(number, 1), len(members) - 1)
+        held_out[members[:number]] = 1
+    return np.asarray(held_out[copy_of] == 1)
+
+
+def assign_folds(prints: Prints, labels: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """The fold of each face, int64 (N,), 0 to folds - 1: every class spread evenly, copies of a face together."""
+    fold, copy_of, classes = _shuffled(prints, labels, seed)
+    start = 0
+    for members in classes:
+        # Classes do not all begin at the first fold, which would then be the largest.
+        fold[members] = (np.arange(len(members)) + start) % folds
+        start += len(members)
+    return fold[copy_of]
+
+
+def _shuffled(prints: Prints, labels: npt.NDArray[np.int64], seed: int) -> tuple[Indices, Indices, list[Indices]]:
+    """The one way of splitting: a zero for each different face, the different face of each face, those of each class at random.
+
+    Different faces stand in the order of their first copies, whose labels they have.
+    """
+    _, first, copy_of = np.unique(prints, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty(len(first), np.int64)
+    place[order] = np.arange(len(first))
+    label_of, rng = labels[first[order]], np.random.default_rng(seed)
+    classes = [rng.permutation(np.flatnonzero(label_of == label)) for label in np.unique(label_of)]
+    return np.zeros(len(first), np.int64), place[copy_of], classes
+
+
 SPLITS = {
     "official": "the splits that the data set was published with",
     "random": "80 % train, 20 % val at random in each class, as in the tutorial",
@@ -68,8 +115,6 @@ HELD_OUT_OF_TRAINING = 0.1
 
 _ORDER = [name for pair in zip(SPLIT_ALIASES.values(), SPLIT_ALIASES, strict=True) for name in pair]
 _TRAINING = ("Training", "train")
-
-Indices = npt.NDArray[np.int64]
 
 
 def are_published(names: Iterable[str]) -> bool:
@@ -83,6 +128,9 @@ def may_share_faces(trained: Mapping[str, Any], dataset: Dataset) -> bool:
     trained: what the model's card says of its data, under `training.data`.
     """
     if trained.get("source") != Path(dataset.source).name or trained.get("fingerprint") == dataset.fingerprint:
+        return False
+    # The same way of splitting as many faces holds out the same ones, in whatever size they are seen.
+    if dataset.split_by and trained.get("split_by") == dict(dataset.split_by):
         return False
     return not (are_published(trained.get("faces", ())) and are_published(dataset.splits))
 
@@ -105,7 +153,7 @@ def make_dataset(
         first = f" {len(broken):,} are broken; {broken[0].where}: {broken[0].reason}." if broken else ""
         raise DatasetError(f"{source} holds no usable face.{first} Expected at least one row or picture with a label.")
     said = [*table.notes, *notes]
-    parts = _random(table, said, seed) if split == "random" else _official(table, said, seed)
+    parts, held_out = _random(table, said, seed) if split == "random" else _official(table, said, seed)
     if drop_duplicates:
         parts = _without_leaks(table, parts, said)
     for name, indices in parts.items():
@@ -134,6 +182,13 @@ def make_dataset(
         classes=table.classes,
         source=source,
         fingerprint=_fingerprint(table, parts),
+        split_by={
+            "split": split,
+            "seed": seed,
+            "held_out": held_out,
+            "faces": len(table.images),
+            "splitter": SPLITTER,
+        },
         notes=tuple(said),
         broken=table.broken,
         findings=find_duplicates(
@@ -145,20 +200,22 @@ def make_dataset(
     )
 
 
-def _official(table: FaceTable, notes: list[str], seed: int) -> dict[str, Indices]:
+def _official(table: FaceTable, notes: list[str], seed: int) -> tuple[dict[str, Indices], float]:
+    """The faces of each split, and the share that was held out here because none was published."""
     if table.split_names == ("",):
         notes.append("The source has no splits of its own.")
         return _random(table, notes, seed)
     names = sorted(table.split_names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
     parts = {name: np.flatnonzero(table.splits == table.split_names.index(name)) for name in names}
+    share = 0.0
     has = {alias: name for alias, published in SPLIT_ALIASES.items() for name in (alias, published) if name in parts}
     if "train" in has and "val" not in has:
-        name = has["train"]
-        parts[name], held_out = stratified(parts[name], table.labels, HELD_OUT_OF_TRAINING, seed)
-        parts = {name: parts[name], "val": held_out, **parts}
+        name, share = has["train"], HELD_OUT_OF_TRAINING
+        trained, held_out = _held_out(table, parts[name], share, seed)
+        parts = {name: trained, "val": held_out, **{one: parts[one] for one in parts if one != name}}
         notes.append(
-            f"There is no validation split: {len(held_out):,} faces ({HELD_OUT_OF_TRAINING:.0%} of each class of "
-            f"{name}, seed {seed}) are held out as val."
+            f"There is no validation split: {len(held_out):,} faces ({share:.0%} of each class of {name}, seed {seed}) are held "
+            "out as val."
         )
         if "test" not in has:
             notes.append("There is no test split either: test means val.")
@@ -167,34 +224,24 @@ def _official(table: FaceTable, notes: list[str], seed: int) -> dict[str, Indice
         notes.append(f"There is no {untouched}: test means {has['val']}, the split that models are chosen on.")
     elif "train" not in has:
         notes.append("There is no training split: this set can be evaluated, not trained on.")
-    return parts
+    return parts, share
 
 
-def _random(table: FaceTable, notes: list[str], seed: int) -> dict[str, Indices]:
-    train, val = stratified(np.arange(len(table.labels)), table.labels, HELD_OUT_OF_ALL, seed)
-    leaked = int(np.isin(table.prints[val], table.prints[train]).sum())
-    share = f" ({leaked / len(val):.1%} of val)" if leaked else ""
+def _random(table: FaceTable, notes: list[str], seed: int) -> tuple[dict[str, Indices], float]:
+    train, val = _held_out(table, np.arange(len(table.labels)), HELD_OUT_OF_ALL, seed)
+    copies = int(repeats(table.prints).sum())
+    together = f" Copies of a face stay together ({copies:,} repeat an earlier face)." if copies else ""
     notes.append(
         f"Split at random: {len(train):,} faces train, {len(val):,} val ({HELD_OUT_OF_ALL:.0%} of each class, seed "
-        f"{seed}). It leaks {leaked:,} exact duplicates from train into val{share}."
+        f"{seed}).{together}"
     )
-    return {"train": train, "val": val}
+    return {"train": train, "val": val}, HELD_OUT_OF_ALL
 
 
-def stratified(indices: Indices, labels: npt.NDArray[np.int64], share: float, seed: int) -> tuple[Indices, Indices]:
-    """Hold out a share of each class at random; a class of two or more keeps at least one face on each side.
-
-    Returns the indices kept and those held out, each in ascending order.
-    """
-    rng = np.random.default_rng(seed)
-    held_out = np.zeros(len(indices), bool)
-    for label in np.unique(labels[indices]):
-        members = rng.permutation(np.flatnonzero(labels[indices] == label))
-        count = round(share * len(members))
-        if len(members) > 1:
-            count = min(max(count, 1), len(members) - 1)
-        held_out[members[:count]] = True
-    return indices[~held_out], indices[held_out]
+def _held_out(table: FaceTable, indices: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
+    """The indices kept and those held out, each in ascending order."""
+    chosen = hold_out(table.prints[indices], table.labels[indices], share, seed)
+    return indices[~chosen], indices[chosen]
 
 
 def _without_leaks(table: FaceTable, parts: dict[str, Indices], notes: list[str]) -> dict[str, Indices]:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit._support.files import blame, write_atomically
-from ferkit.data import HELD_OUT_OF_TRAINING, Dataset, FaceSet, pixel_prints
+from ferkit.data import HELD_OUT_OF_TRAINING, SPLITTER, Dataset, FaceSet, assign_folds, hold_out, pixel_prints
 from ferkit.errors import DatasetError, TrainingError, UsageError, count
 from ferkit.evaluation import accuracy
 from ferkit.models import Labels, Probabilities
@@ -218,8 +218,6 @@ FOLDS_FILE = "folds.json"
 # it learns from a few hundred faces as well, where an average of the weights would still hold the first of them.
 RECIPE = RECIPES["better"].config.changed(model="compact", epochs=12, label_smoothing=0.05)
 
-Prints = npt.NDArray[np.uint64]
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -293,27 +291,13 @@ def out_of_fold(
     return probabilities
 
 
-def assign_folds(prints: Prints, labels: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """The fold of each face, int64 (N,), 0 to folds - 1: every class spread evenly, copies of a face together."""
-    _, first, copy_of = np.unique(prints, return_index=True, return_inverse=True)
-    fold = np.zeros(len(first), np.int64)
-    rng = np.random.default_rng(seed)
-    start = 0
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels[first] == label))
-        # Classes do not all begin at the first fold, which would then be the largest.
-        fold[members] = (np.arange(len(members)) + start) % folds
-        start += len(members)
-    return fold[copy_of]
-
-
 def _answers(
     faces: FaceSet, fold_of: npt.NDArray[np.int64], fold: int, recipe: TrainConfig, folder: Path, quiet: bool
 ) -> npt.NDArray[np.float32]:
     """What a network trained on the other folds says of a fold."""
     others = faces.select(np.flatnonzero(fold_of != fold))
     # The tenth on which the epoch is chosen holds no copy of what is trained on.
-    tenth = _tenth(pixel_prints(others.images), others.labels, recipe.seed)
+    tenth = hold_out(pixel_prints(others.images), others.labels, HELD_OUT_OF_TRAINING, recipe.seed)
     splits = {"train": others.select(~tenth, "train"), "val": others.select(tenth, "val")}
     dataset = Dataset(splits, faces.classes, f"{faces.name} without fold {fold + 1}", _print_of(faces, str(fold)))
     begun = (folder / run_folder.CONFIG_FILE).is_file()
@@ -321,30 +305,19 @@ def _answers(
     return run.classifier.predict_proba(np.ascontiguousarray(faces.images[fold_of == fold]))
 
 
-def _tenth(prints: Prints, labels: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.bool_]:
-    """Which faces the epoch is chosen on, bool (N,): no copy of any is outside, and no class is inside as a whole.
-
-    A class of less than ten faces may be missing here, which costs nothing; its only face is trained on.
-    """
-    _, first, copy_of = np.unique(prints, return_index=True, return_inverse=True)
-    seen = labels[first]
-    several = (np.bincount(seen) > 1)[seen][copy_of]
-    chosen = np.zeros(len(prints), np.bool_)
-    chosen[several] = assign_folds(prints[several], labels[several], round(1 / HELD_OUT_OF_TRAINING), seed) == 0
-    return chosen
-
-
 def _agreed(folder: Path, faces: FaceSet, plan: Plan) -> tuple[TrainConfig, int]:
     """Recipe and number of folds: those of the folds that are there, else as planned, which is written down."""
     path, data = folder / FOLDS_FILE, _print_of(faces)
     if not path.is_file():
         recipe, folds = plan.full_recipe, plan.folds or FOLDS
-        run_folder.write_json(path, {"data": data, "folds": folds, "recipe": recipe.to_dict()})
+        run_folder.write_json(path, {"data": data, "folds": folds, "splitter": SPLITTER, "recipe": recipe.to_dict()})
         return recipe, folds
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         recipe, folds = TrainConfig.from_dict(stored["recipe"]), int(stored["folds"])
         same = stored["data"] == data
+        if stored.get("splitter") != SPLITTER:
+            raise ValueError("its faces were assigned to folds in another way")
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise TrainingError(
             f"{path} cannot be read ({problem}). Remove {folder}, or choose another --folds-in."

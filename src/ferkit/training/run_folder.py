@@ -204,6 +204,7 @@ def about(dataset: Dataset) -> dict[str, Any]:
         "source": Path(dataset.source).name,
         "fingerprint": dataset.fingerprint,
         "faces": counts,
+        "split_by": dict(dataset.split_by),
         "votes": bool(voted),
     }
     if voted:
