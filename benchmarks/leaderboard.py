@@ -29,7 +29,7 @@ from ferkit.models import apply_temperature, fit_temperature, model_folder
 from ferkit.models.engines import onnx_network
 from ferkit.models.tta import TTA
 from ferkit.sources.images import FaceInput
-from ferkit.training.config import RECIPES, TrainConfig, as_options
+from ferkit.training.config import FORMER_NAMES, RECIPES, TrainConfig, to_args
 from leaderboard_page import page
 
 ROWS = HERE / "leaderboard.json"
@@ -80,14 +80,15 @@ def config_of(stored: Mapping[str, Any]) -> TrainConfig:
     """The config in a card, whichever version wrote it: values that came later were off, those that are gone say nothing."""
     known = {field.name for field in dataclasses.fields(TrainConfig)}
     parts = {field.name for field in dataclasses.fields(TrainConfig().augmentation)}
-    values = {name: value for name, value in stored.items() if name in known}
+    values = {FORMER_NAMES.get(name, name): value for name, value in stored.items()}
+    values = {name: value for name, value in values.items() if name in known}
     values["augmentation"] = {name: value for name, value in stored["augmentation"].items() if name in parts}
     return TrainConfig.from_dict(values)
 
 
 def _options(config: TrainConfig, recipe: str) -> list[str]:
     usual = RECIPES[recipe].config
-    return as_options(dataclasses.replace(config, seed=usual.seed), usual)
+    return to_args(dataclasses.replace(config, seed=usual.seed), usual)
 
 
 def folder_name(model: Path) -> str:

@@ -5,7 +5,6 @@
 A test fails when docs/reference/ differs from what this writes.
 """
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,8 @@ import typer
 
 from ferkit._support.files import write_atomically
 from ferkit.cli import app
-from ferkit.training.config import RECIPES
+from ferkit.training.config import RECIPES, SPACE, TrainConfig
+from ferkit.training.values import declared, get
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 OWNER = "<!-- Written by tools/reference.py; change the code instead. -->"
@@ -93,24 +93,34 @@ def _cell(text: str | None) -> str:
 
 
 def recipes() -> str:
-    """The values of every recipe, a row each; what all share is left to the defaults of TrainConfig."""
-    table = {name: dict(_flat(recipe.config)) for name, recipe in RECIPES.items()}
+    """The values of every recipe, what they mean and can be, and where `ferkit tune` searches, as TrainConfig declares them."""
+    values = declared(TrainConfig)
     lines = [OWNER, "", "# Recipes", ""]
-    lines += ["Every value of every recipe, explained in [training](../training.md#recipes) and in"]
-    lines += ["[`TrainConfig`](python.md#training); `ferkit train --set VALUE=...` changes any of them.", ""]
-    lines += [f"| value | {' | '.join(f'`{name}`' for name in table)} |", f"|---|{'---|' * len(table)}"]
-    for value in next(iter(table.values())):
-        lines.append(f"| `{value}` | {' | '.join(_plain(one[value]) for one in table.values())} |")
+    lines += [
+        "Every value of every recipe. `ferkit train --set VALUE=...` changes any of them, some have an option of their own;"
+    ]
+    lines += [
+        "in Python they are arguments of `ferkit.train` and of `ferkit.TrainConfig`. See [training](../training.md#recipes).",
+        "",
+    ]
+    lines += [f"| value | {' | '.join(f'`{name}`' for name in RECIPES)} |", f"|---|{'---|' * len(RECIPES)}"]
+    for name in values:
+        lines.append(f"| `{name}` | {' | '.join(_plain(get(one.config, name)) for one in RECIPES.values())} |")
+    lines += ["", "## Meaning", "", "| value | option | can be | meaning |", "|---|---|---|---|"]
+    for name, one in values.items():
+        options = ", ".join(f"`{option}`" for option in one.options)
+        lines.append(f"| `{name}` | {options} | {one.range} | {_cell(one.value.help)} |")
+    lines += [
+        "",
+        "## Search",
+        "",
+        "What `ferkit tune --search` can search, and where.",
+        "",
+        "| value | range |",
+        "|---|---|",
+    ]
+    lines += [f"| `{name}` | {one} |" for name, one in SPACE.items()]
     return "\n".join(lines) + "\n"
-
-
-def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _flat(value, f"{field.name}.")
-        else:
-            yield prefix + field.name, value
 
 
 def _plain(value: Any) -> str:

@@ -19,7 +19,10 @@ from .results import PictureResult as PictureResult
 from .results import Results as Results
 from .training import Run as Run
 from .training import TrainConfig as TrainConfig
+from .training import find_label_issues as find_label_issues
 from .training import train as train
+from .training import train_seeds as train_seeds
+from .training import tune as tune
 from .video import Timeline as Timeline
 from .video import analyze_video as analyze_video
 

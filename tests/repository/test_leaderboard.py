@@ -153,7 +153,7 @@ def board(tmp_path, monkeypatch):
 def test_seeds_are_one_row_and_ensembles_another(board):
     one = board.runs.add("better-s1", card(seed=1), wrong_every=3, int8=True)
     two = board.runs.add("better-s2", card(seed=2), wrong_every=5, int8=True)
-    other = board.runs.add("other", card(epochs=9, forget=("thaw",)), wrong_every=2)
+    other = board.runs.add("other", card(epochs=9, forget=("unfreeze",)), wrong_every=2)
     tables, records = board(one, two, other, "--votes", board.votes, "--ensemble", f"both={one},{two}")
 
     accuracy = tables["Accuracy"]

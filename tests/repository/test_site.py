@@ -19,7 +19,7 @@ import ferkit
 from faces import face_set
 from ferkit.labels import EMOTIONS
 from ferkit.results import Box, Face, FaceEmotion, PictureResult, table_columns
-from ferkit.training.label_issues import find_suspects
+from ferkit.training.label_issues import confident_learning
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -92,7 +92,7 @@ def test_formats_names_every_key_of_a_command(words, table, run_ferkit, tmp_path
 
 def test_formats_names_every_key_of_suspects():
     faces = face_set(21, 1, "val")
-    found = find_suspects(faces, np.full((21, 7), 1 / 7, np.float32), [""] * 21, "x").to_dict()
+    found = confident_learning(faces, np.full((21, 7), 1 / 7, np.float32), [""] * 21, "x").to_dict()
     listed = rows_of(DOCS / "reference" / "formats.md")
     assert {"suspects", *found} <= listed
 

@@ -83,7 +83,12 @@ def test_votes_are_soft_targets(rng, tmp_path):
     votes = np.roll(np.eye(7, dtype=np.float32)[data.train.labels], 1, axis=1)
     faces = replace(data.train, votes=votes)
     run = train(
-        replace(data, splits={**data.splits, "Training": faces}), "better", out=tmp_path / "r", epochs=1, quiet=True
+        replace(data, splits={**data.splits, "Training": faces}),
+        "better",
+        out=tmp_path / "r",
+        epochs=1,
+        warmup_epochs=0,
+        quiet=True,
     )
     targets = training_targets(faces, run.config)
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)

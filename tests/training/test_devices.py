@@ -60,8 +60,8 @@ def test_a_run_on_four_devices_is_that_on_one(runs):
 
 @pytest.mark.slow
 def test_the_run_folder_says_where_it_was_done(runs):
-    sittings = json.loads((runs / "moved" / "environment.json").read_text())
-    assert [len(one["devices"]) for one in sittings] == [1, 4, 1, 4]
+    sessions = json.loads((runs / "moved" / "environment.json").read_text())
+    assert [len(one["devices"]) for one in sessions] == [1, 4, 1, 4]
     assert "devices" not in json.loads((runs / "moved" / "config.json").read_text())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from faces import face_set
 from ferkit.errors import UsageError
-from ferkit.training.config import RECIPES, TrainConfig, as_options, changes_of
+from ferkit.training.config import RECIPES, TrainConfig, changes_of, to_args
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -131,16 +131,27 @@ def test_targets_are_labels_votes_and_teachers():
         pytest.param(["recalibrate=true"], {"recalibrate": True}, id="switch"),
         pytest.param(["accumulate=4", "activation=gelu"], {"accumulate": 4, "activation": "gelu"}, id="whole-and-word"),
         pytest.param(["teachers=a,b"], {"teachers": ("a", "b")}, id="list"),
+        pytest.param(["patience=none", "init=None"], {"patience": None, "init": None}, id="none"),
+        pytest.param(["weights=none"], {"weights": "none"}, id="a word that is none"),
+        pytest.param(["thaw=3"], {"unfreeze": 3}, id="former name"),
     ],
 )
 def test_settings_are_read(settings, changes):
-    assert changes_of(settings, TrainConfig().augmentation) == changes
+    assert changes_of(settings) == changes
 
 
 def test_settings_of_the_augmentation_leave_its_others():
-    usual = RECIPES["strong"].config.augmentation
-    changed = changes_of(["augmentation.erase=0.5", "augmentation.flip=false"], usual)["augmentation"]
-    assert (changed.erase, changed.flip, changed.rotation) == (0.5, False, usual.rotation)
+    usual = RECIPES["strong"].config
+    changed = usual.changed(**changes_of(["augmentation.erase=0.5", "augmentation.flip=false"])).augmentation
+    assert (changed.erase, changed.flip, changed.rotation) == (0.5, False, usual.augmentation.rotation)
+
+
+def test_none_can_be_set_where_it_is_a_value():
+    config = TrainConfig(patience=3, head_epochs=1, unfreeze_rate=1e-4)
+    changed = config.changed(**changes_of(["patience=none", "unfreeze_rate=none"]))
+    assert (changed.patience, changed.unfreeze_rate) == (None, None)
+    words = to_args(changed, config)
+    assert words == ["--set", "patience=none", "--set", "unfreeze_rate=none"]
 
 
 @pytest.mark.parametrize(
@@ -152,22 +163,23 @@ def test_settings_of_the_augmentation_leave_its_others():
         pytest.param("mixup=lots", "mixup must be a number", id="no-number"),
         pytest.param("epochs=2.5", "epochs must be a whole number", id="no-whole-number"),
         pytest.param("recalibrate=perhaps", "true or false", id="no-switch"),
+        pytest.param("epochs=none", "epochs must be a whole number", id="no-none"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(setting, said):
     with pytest.raises(UsageError) as caught:
-        changes_of([setting], TrainConfig().augmentation)
+        changes_of([setting])
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_options_say_how_one_config_becomes_another():
     usual = RECIPES["strong"].config
-    erased = changes_of(["augmentation.erase=0.5"], usual.augmentation)
+    erased = changes_of(["augmentation.erase=0.5"])
     config = usual.changed(epochs=7, mixup=0.9, patience=3, teachers=("a", "b"), recalibrate=False, **erased)
-    words = as_options(config, usual)
+    words = to_args(config, usual)
     assert words[:2] == ["--epochs", "7"]
     assert words[words.index("--teacher") :][:4] == ["--teacher", "a", "--teacher", "b"]
     settings = [word for before, word in pairwise(words) if before == "--set"]
-    again = usual.changed(epochs=7, patience=3, teachers=("a", "b"), **changes_of(settings, usual.augmentation))
+    again = usual.changed(epochs=7, patience=3, teachers=("a", "b"), **changes_of(settings))
     assert again == config

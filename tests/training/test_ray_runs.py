@@ -15,7 +15,7 @@ from ferkit.errors import ClusterError, MissingDependencyError, TrainingError, U
 from ferkit.evaluation.report_page import read_history
 from ferkit.training import run_folder
 from ferkit.training.config import TrainConfig
-from ferkit.training.experiments import Job, Where
+from ferkit.training.experiments import Experiment, Where
 from ferkit.training.search import Plan
 
 pytest.importorskip("ray")
@@ -39,10 +39,10 @@ def ray():
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def play(dataset, job, enough, *, quiet):
+def play(job, enough, *, quiet):
     """Stands in for training, in the worker. What shall happen is said in files beside the run.
 
-    `trial-002.die-1-3`: the worker dies after the first epoch, and in the next sitting after the third.
+    `trial-002.die-1-3`: the worker dies after the first epoch, and in the next session after the third.
     """
     said = {path.suffix for path in job.folder.parent.glob(f"{job.folder.name}.*")}
     deaths = [int(one) for word in said for one in word.split("-")[1:] if word.startswith(".die")]
@@ -53,16 +53,16 @@ def play(dataset, job, enough, *, quiet):
     table = job.folder / "history.csv"
     rows = read_history(table) if table.is_file() else []
     if not rows:
-        run_folder.claim(job.folder, job.recipe, dataset)
-    with (job.folder / "sittings").open("a") as file:
+        run_folder.claim(job.folder, job.recipe, job.dataset)
+    with (job.folder / "sessions").open("a") as file:
         file.write(f"{len(rows) + 1}\n")
-    sitting = len((job.folder / "sittings").read_text().splitlines())
+    session = len((job.folder / "sessions").read_text().splitlines())
     while len(rows) < EPOCHS:
         epoch = len(rows) + 1
         rows.append({"epoch": epoch, "val_accuracy": job.recipe.learning_rate * epoch / EPOCHS, "pid": os.getpid()})
         run_folder.write_history(table, rows)
         done = enough(rows[-1])
-        if sitting <= len(deaths) and deaths[sitting - 1] <= epoch:
+        if session <= len(deaths) and deaths[session - 1] <= epoch:
             os.kill(os.getpid(), signal.SIGKILL)
         if done:
             return None
@@ -76,7 +76,8 @@ def played(monkeypatch, ray):
 
 def jobs_in(folder, count):
     for number in range(1, count + 1):
-        yield Job(number, f"Trial {number}", folder / f"trial-{number:03}", TrainConfig(learning_rate=number / 10))
+        config = TrainConfig(learning_rate=number / 10)
+        yield Experiment(DATA, config, folder / f"trial-{number:03}", number=number, name=f"Trial {number}")
 
 
 @pytest.mark.slow
@@ -89,10 +90,10 @@ def test_a_run_that_lost_its_worker_goes_on_elsewhere(played, tmp_path, capfd):
         return job.number == 3 and row["epoch"] == 2
 
     where = Where("ray", workers=2)
-    outcomes = list(where.runs(DATA, jobs_in(tmp_path, 4), enough, say=said.append))
-    assert sorted((one.job.number, one.why) for one in outcomes) == [(number, None) for number in range(1, 5)]
+    outcomes = list(where.runs(jobs_in(tmp_path, 4), enough, say=said.append))
+    assert sorted((one.experiment.number, one.why) for one in outcomes) == [(number, None) for number in range(1, 5)]
     assert sorted(told) == [(n, epoch) for n in range(1, 5) for epoch in range(1, 3 if n == 3 else 5)], "once each"
-    assert (tmp_path / "trial-002" / "sittings").read_text().split() == ["1", "2", "4"]
+    assert (tmp_path / "trial-002" / "sessions").read_text().split() == ["1", "2", "4"]
     assert [one.split(" (")[0] for one in said if "worker" in one] == [
         "Trial 2 lost its worker and goes on from its last whole epoch"
     ] * 2
@@ -103,20 +104,20 @@ def test_a_run_that_lost_its_worker_goes_on_elsewhere(played, tmp_path, capfd):
 @pytest.mark.slow
 def test_a_run_that_kills_every_worker_is_given_up(played, tmp_path):
     (tmp_path / "trial-001.die-1-1-1-1-1-1").touch()
-    outcomes = {one.job.number: one.why for one in _all(jobs_in(tmp_path, 2))}
+    outcomes = {one.experiment.number: one.why for one in _all(jobs_in(tmp_path, 2))}
     assert outcomes[1].startswith(f"It lost {ray_runs.ATTEMPTS} workers")
     assert "\n" not in outcomes[1]
     assert outcomes[2] is None
 
 
 def _all(jobs):
-    return Where("ray", workers=2).runs(DATA, jobs, lambda job, row: False, say=None)
+    return Where("ray", workers=2).runs(jobs, lambda job, row: False, say=None)
 
 
 @pytest.mark.slow
 def test_trouble_of_one_run_and_trouble_of_all(played, tmp_path):
     (tmp_path / "trial-001.fail").touch()
-    assert {one.job.number: one.why for one in _all(jobs_in(tmp_path, 2))} == {
+    assert {one.experiment.number: one.why for one in _all(jobs_in(tmp_path, 2))} == {
         1: "The loss became nan in epoch 1.",
         2: None,
     }
@@ -159,8 +160,8 @@ def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
         assert trial.epochs == len(read_history(out / f"trial-{trial.number:03}" / "history.csv"))
 
 
-def real(dataset, job, enough, *, quiet):
-    """Training itself, in a worker that dies after the first epoch of its first sitting. The serving copy is left out."""
+def real(job, enough, *, quiet):
+    """Training itself, in a worker that dies after the first epoch of its first session. The serving copy is left out."""
     from ferkit.errors import ModelError
     from ferkit.models import exporting as export
     from ferkit.training import experiments as runs
@@ -175,7 +176,7 @@ def real(dataset, job, enough, *, quiet):
         return done
 
     export.to_onnx = refuse
-    return runs.do(dataset, job, dying, quiet=quiet)
+    return runs.do(job, dying, quiet=quiet)
 
 
 @pytest.mark.keras

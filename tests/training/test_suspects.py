@@ -14,12 +14,13 @@ from ferkit.data.records import FaceSet, pixel_prints
 from ferkit.data.splits import assign_folds, hold_out
 from ferkit.errors import DatasetError, TrainingError
 from ferkit.labels import EMOTIONS
+from ferkit.training import experiments
 from ferkit.training import label_issues as folds
 from ferkit.training.augmentation import Augmentation
 from ferkit.training.label_issues import (
-    Plan,
+    FoldPlan,
     confident_classes,
-    find_suspects,
+    confident_learning,
     label_margins,
     out_of_fold,
     write_table,
@@ -66,7 +67,7 @@ def noisy(n=700, wrong=0.1, seed=0):
 
 def test_moved_labels_are_found():
     faces, probabilities, moved = noisy()
-    found = find_suspects(faces, probabilities, [f"face {i}" for i in range(len(faces))], "a model")
+    found = confident_learning(faces, probabilities, [f"face {i}" for i in range(len(faces))], "a model")
     assert moved[found.indices].mean() > 0.95
     assert len(found) > 0.5 * moved.sum(), "the surest half of them: a threshold is a mean"
     assert np.all(np.diff(found.margins) >= 0)
@@ -77,7 +78,7 @@ def test_moved_labels_are_found():
 
 def test_a_suspect_as_a_row(tmp_path):
     faces, probabilities, _ = noisy()
-    found = find_suspects(faces, probabilities, [f"face {i}" for i in range(len(faces))], "a model")
+    found = confident_learning(faces, probabilities, [f"face {i}" for i in range(len(faces))], "a model")
     first = int(found.indices[0])
     row = found.row(0)
     assert (row["face"], row["row"]) == (f"face {first}", first + 5)
@@ -93,7 +94,7 @@ def test_a_suspect_as_a_row(tmp_path):
 
 def test_page(tmp_path):
     faces, probabilities, _ = noisy(60)
-    found = find_suspects(faces, probabilities, ["<b>.png"] * len(faces), "<i>")
+    found = confident_learning(faces, probabilities, ["<b>.png"] * len(faces), "<i>")
     page = write_page(found, tmp_path).read_text()
     assert page.count("<li><figure>") == len(found)
     assert "A suspect is not a mistake" in page
@@ -104,8 +105,8 @@ def test_page(tmp_path):
 
 def test_guesses_are_called_guesses():
     faces, probabilities, _ = noisy()
-    good = find_suspects(faces, probabilities, [""] * len(faces), "a model")
-    poor = find_suspects(faces, np.roll(probabilities, 1, axis=1), [""] * len(faces), "a model")
+    good = confident_learning(faces, probabilities, [""] * len(faces), "a model")
+    poor = confident_learning(faces, np.roll(probabilities, 1, axis=1), [""] * len(faces), "a model")
     assert good.warning == ""
     assert "no more than always answering" in poor.warning
 
@@ -114,7 +115,7 @@ def test_no_faces():
     faces, probabilities, _ = noisy(5)
     none = np.array([], np.int64)
     with pytest.raises(DatasetError, match="no face to look at"):
-        find_suspects(faces.select(none), probabilities[none], [], "a model")
+        confident_learning(faces.select(none), probabilities[none], [], "a model")
 
 
 def test_folds_keep_copies_together_and_spread_classes():
@@ -135,17 +136,23 @@ class Trained:
 
     def __init__(self, monkeypatch):
         self.calls = []
-        monkeypatch.setattr(folds, "train", self)
+        monkeypatch.setattr(experiments, "train", self)
+        monkeypatch.setattr(experiments, "forget_networks", lambda: None)
+        monkeypatch.setattr(experiments.Experiment, "classifier", property(self.answering))
 
-    def __call__(self, dataset, recipe, *, out, resume, quiet):
+    def __call__(self, dataset, recipe, *, out, resume, quiet, on_epoch):
         self.calls.append((dataset, recipe, out, resume))
 
+    def answering(self, experiment):
+        """The network of the run that ended last."""
+        assert self.calls[-1][2] == experiment.folder
+
         def predict_proba(faces):
-            rows = np.full((len(faces), len(dataset.classes)), 0.1, np.float32)
+            rows = np.full((len(faces), len(experiment.dataset.classes)), 0.1, np.float32)
             rows[:, 0] = len(self.calls)
             return rows
 
-        return SimpleNamespace(classifier=SimpleNamespace(predict_proba=predict_proba))
+        return SimpleNamespace(predict_proba=predict_proba)
 
 
 def faces_with_copies(n=63, size=48):
@@ -159,7 +166,7 @@ def faces_with_copies(n=63, size=48):
 
 def test_no_network_is_trained_or_chosen_on_its_fold(tmp_path, monkeypatch):
     trained, faces = Trained(monkeypatch), faces_with_copies()
-    probabilities = out_of_fold(faces, tmp_path / "folds", plan=Plan(folds=3, epochs=2), quiet=True)
+    probabilities = out_of_fold(faces, tmp_path / "folds", plan=FoldPlan(folds=3, epochs=2))
     assert len(trained.calls) == 3
     prints = pixel_prints(faces.images)
     answered = probabilities[:, 0]  # by which network
@@ -176,15 +183,15 @@ def test_no_network_is_trained_or_chosen_on_its_fold(tmp_path, monkeypatch):
 
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     faces = faces_with_copies()
-    first = out_of_fold(faces, tmp_path, plan=Plan(epochs=2), quiet=True) if Trained(monkeypatch) else None
+    first = out_of_fold(faces, tmp_path, plan=FoldPlan(epochs=2)) if Trained(monkeypatch) else None
     again = Trained(monkeypatch)
-    np.testing.assert_array_equal(out_of_fold(faces, tmp_path, quiet=True), first)
+    np.testing.assert_array_equal(out_of_fold(faces, tmp_path), first)
     assert again.calls == []
     # Killed in the second fold: its run has begun, its answers are cut off.
     (tmp_path / "fold-2.npy").write_bytes((tmp_path / "fold-2.npy").read_bytes()[:100])
     (tmp_path / "fold-2").mkdir()
     (tmp_path / "fold-2" / "config.json").write_text("{}")
-    out_of_fold(faces, tmp_path, quiet=True)
+    out_of_fold(faces, tmp_path)
     assert [(call[2].name, call[3]) for call in again.calls] == [("fold-2", True)]
     assert again.calls[0][1].epochs == 2, "as it was begun"
 
@@ -193,11 +200,11 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     ("faces", "plan", "said"),
     [
         pytest.param(faces_with_copies(70), None, "folds of other faces", id="other faces"),
-        pytest.param(faces_with_copies(), Plan(epochs=5), "--epochs 2", id="other epochs"),
-        pytest.param(faces_with_copies(), Plan(folds=4), "--folds 3", id="other folds"),
+        pytest.param(faces_with_copies(), FoldPlan(epochs=5), "--epochs 2", id="other epochs"),
+        pytest.param(faces_with_copies(), FoldPlan(folds=4), "--folds 3", id="other folds"),
         pytest.param(
             faces_with_copies(),
-            Plan(recipe=folds.RECIPE.changed(model="tutorial", epochs=2)),
+            FoldPlan(recipe=folds.RECIPE.changed(model="tutorial", epochs=2)),
             "another recipe",
             id="recipe",
         ),
@@ -205,18 +212,18 @@ def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
 )
 def test_folds_of_something_else_are_refused(tmp_path, monkeypatch, faces, plan, said):
     trained = Trained(monkeypatch)
-    out_of_fold(faces_with_copies(), tmp_path, plan=Plan(epochs=2), quiet=True)
+    out_of_fold(faces_with_copies(), tmp_path, plan=FoldPlan(epochs=2))
     trained.calls.clear()
     with pytest.raises(TrainingError, match=said):
-        out_of_fold(faces, tmp_path, plan=plan, quiet=True)
+        out_of_fold(faces, tmp_path, plan=plan)
     assert trained.calls == []
 
 
 def test_folds_of_an_unusual_recipe_go_on_with_it_and_say_so(tmp_path, monkeypatch):
     trained, said = Trained(monkeypatch), []
     quick = folds.RECIPE.changed(model="tutorial", epochs=2)
-    for plan in (Plan(recipe=quick), Plan(recipe=quick), Plan()):
-        out_of_fold(faces_with_copies(), tmp_path, plan=plan, quiet=True, say=said.append)
+    for plan in (FoldPlan(recipe=quick), FoldPlan(recipe=quick), FoldPlan()):
+        out_of_fold(faces_with_copies(), tmp_path, plan=plan, say=said.append)
     assert {call[1].model for call in trained.calls} == {"tutorial"}
     assert [line for line in said if "another recipe" in line] == said[3:]
     assert len(said) == 4
@@ -228,7 +235,7 @@ def test_a_rare_class_takes_no_faces_from_training(tmp_path, monkeypatch):
     faces = face_set(300, 1, "all")
     labels = np.where(np.arange(300) < 3, 6, np.arange(300) % 2)
     faces = FaceSet(faces.images, labels, EMOTIONS, "all", rows=np.arange(300))
-    out_of_fold(faces, tmp_path, plan=Plan(folds=2, epochs=2), quiet=True)
+    out_of_fold(faces, tmp_path, plan=FoldPlan(folds=2, epochs=2))
     for dataset, *_ in trained.calls:
         assert len(dataset.val) == pytest.approx(len(dataset.train) / 9, abs=2)
         assert (dataset.train.labels == 6).any()
@@ -247,7 +254,7 @@ def test_too_few_faces_of_a_class(tmp_path, monkeypatch):
     trained = Trained(monkeypatch)
     faces = face_set(16, 1, "all")
     with pytest.raises(DatasetError, match="Too few have: fear, happy, sad, surprise, neutral"):
-        out_of_fold(faces, tmp_path / "folds", quiet=True)
+        out_of_fold(faces, tmp_path / "folds")
     assert trained.calls == []
     assert not (tmp_path / "folds").exists()
 
@@ -262,8 +269,8 @@ def test_folds_for_real(tmp_path):
     labels[:12] = (labels[:12] + 1) % 3
     faces = FaceSet(faces.images, labels, faces.classes, "all", rows=np.arange(len(labels)))
     recipe = folds.RECIPE.changed(model="tutorial", epochs=10, batch_size=16, augmentation=Augmentation())
-    probabilities = out_of_fold(faces, tmp_path, plan=Plan(folds=2, recipe=recipe), quiet=True)
-    found = find_suspects(faces, probabilities, [""] * len(faces), "folds")
+    probabilities = out_of_fold(faces, tmp_path, plan=FoldPlan(folds=2, recipe=recipe))
+    found = confident_learning(faces, probabilities, [""] * len(faces), "folds")
     assert (found.indices[:10] < 12).mean() > 0.8
 
 
@@ -340,7 +347,7 @@ def test_command_with_folds(command, fer, tmp_path, monkeypatch):
     assert "trained on it, nor on a copy with the same pixels" in page_of(tmp_path)
     assert len(trained.calls) == 3
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name.startswith("suspects-fer2013-")
+    assert folder.name.startswith("label-issues-fer2013-")
 
 
 def card_of(dataset, **changes):
@@ -373,7 +380,7 @@ def test_models_that_have_seen_the_faces(command, fer, words, changes, code, sai
         pytest.param(["--suspects", "\N{SUPERSCRIPT TWO}"], 2, "a file .csv", id="superscript"),
         pytest.param(["--suspects", "+-5"], 2, "a file .csv", id="two signs"),
         pytest.param(["--suspects", "5" * 5000], 2, "a file .csv", id="no number of faces"),
-        pytest.param(["--report", "page"], 2, "--report is for suspects", id="page of nothing"),
+        pytest.param(["--report", "page"], 2, "--report is for label issues", id="page of nothing"),
         pytest.param(["--suspects", "5", "--predictions", "m", "--folds", "3"], 2, "nothing is trained", id="both"),
         pytest.param(["--suspects", "5", "--folds", "1"], 2, "folds must be at least 2", id="one fold"),
         pytest.param(["--suspects", "5", "--epochs", "0"], 2, "epochs must be at least 1", id="no epoch"),

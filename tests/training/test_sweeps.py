@@ -11,7 +11,7 @@ from ferkit.cli import app
 from ferkit.errors import FerkitError, TrainingError, UsageError
 from ferkit.training import run_folder
 from ferkit.training.config import RECIPES
-from ferkit.training.experiments import Spread, check_seeds, train_seeds
+from ferkit.training.experiments import Spread, train_seeds
 
 pytest.importorskip("keras")
 
@@ -158,9 +158,9 @@ def test_folders_that_do_not_fit(options, words, play, tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 1], [-1]], ids=str)
-def test_seeds_that_make_no_sense(seeds):
+def test_seeds_that_make_no_sense(seeds, tmp_path):
     with pytest.raises(UsageError, match="different whole numbers from 0"):
-        check_seeds(seeds)
+        train_seeds("missing.csv", "tutorial", seeds, out=tmp_path / "s")
 
 
 # The command

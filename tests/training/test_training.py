@@ -274,10 +274,24 @@ def test_paths_and_lists_are_kept_as_json_gives_them_back(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        pytest.param({"seed": 2**32}, UsageError, "seed must be below", id="seed"),
+        pytest.param({"seed": 2**32}, UsageError, "seed must be at least 0 and below 4294967296", id="seed"),
         pytest.param({"teachers": "default"}, UsageError, "teachers must be several models", id="teachers"),
         pytest.param({"recipe": "tutoriel"}, UsageError, "Did you mean 'tutorial'", id="recipe"),
         pytest.param({"epochs": 0}, UsageError, "epochs must be at least 1. Received: 0", id="epochs"),
+        pytest.param({"epochs": 2.5}, UsageError, "epochs must be a whole number. Received: 2.5", id="half-an-epoch"),
+        pytest.param({"epochs": None}, UsageError, "epochs must be a whole number. Received: None", id="no-epochs"),
+        pytest.param(
+            {"recipe": "better", "epochs": 1},
+            UsageError,
+            "epochs (1) must be larger than warmup_epochs (1), or the learning rate never leaves its warm-up",
+            id="all-warm-up",
+        ),
+        pytest.param(
+            {"recipe": "fine-tune", "head_epochs": 11, "warmup_epochs": 1.5},
+            UsageError,
+            "epochs - head_epochs (1) must be larger than warmup_epochs (1.5)",
+            id="all-warm-up-in-a-phase",
+        ),
         pytest.param({"batch_size": -4}, UsageError, "batch_size must be at least 1", id="batch-size"),
         pytest.param({"learning_rate": 0.0}, UsageError, "learning_rate must be above 0", id="rate-zero"),
         pytest.param({"learning_rate": float("nan")}, UsageError, "learning_rate must be above 0", id="rate-nan"),
@@ -288,11 +302,13 @@ def test_paths_and_lists_are_kept_as_json_gives_them_back(tmp_path):
             {"activation": "glu"}, UsageError, "'glu' cannot stand behind a convolution", id="halves-channels"
         ),
         pytest.param({"activation": "threshold"}, UsageError, "wants values of its own", id="wants-values"),
-        pytest.param({"thaw_rate": 1e-4}, UsageError, "head_epochs is 0. Set head_epochs", id="thaw-rate-alone"),
+        pytest.param(
+            {"unfreeze_rate": 1e-4}, UsageError, "head_epochs is 0. Set head_epochs", id="unfreeze-rate-alone"
+        ),
         pytest.param({"precision": "float16"}, UsageError, "Choices: float32, bfloat16", id="precision"),
         pytest.param({"mix_share": 1.5}, UsageError, "mix_share must be from 0 to 1. Received: 1.5", id="mix-share"),
         pytest.param({"average": 1.0}, UsageError, "average must be at least 0 and below 1", id="average"),
-        pytest.param({"mixup": -0.2}, UsageError, "mixup must not be negative. Received: -0.2", id="mixup"),
+        pytest.param({"mixup": -0.2}, UsageError, "mixup must be at least 0. Received: -0.2", id="mixup"),
         pytest.param({"colour": 1}, UsageError, "Unknown training option 'colour'", id="option"),
         pytest.param({"init": "nowhere"}, FerkitError, "No model at nowhere", id="init"),
     ],
@@ -391,7 +407,7 @@ def test_a_tiny_run_on_jax(tmp_path):
         from test_training import EVERYTHING, train
         run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, **{{**EVERYTHING, "epochs": 2}})
         assert run.history[1]["loss"] < run.history[0]["loss"], run.history
-        print(run.classifier.card["training"]["sittings"][0]["backend"], sorted(run.classifier.card["sha256"]))
+        print(run.classifier.card["training"]["sessions"][0]["backend"], sorted(run.classifier.card["sha256"]))
         assert list((run.folder / "tensorboard").iterdir())
     """)
     # What XLA would make faster is run twice: compiling it takes longer.
@@ -410,8 +426,8 @@ def test_steps_are_not_waited_for():
 
 
 def test_whole_numbers_are_rates_too():
-    config = TrainConfig(learning_rate=1, thaw_rate=2, head_epochs=1)
-    assert [type(one) for one in (config.learning_rate, config.thaw_rate)] == [float, float]
+    config = TrainConfig(learning_rate=1, unfreeze_rate=2, head_epochs=1)
+    assert [type(one) for one in (config.learning_rate, config.unfreeze_rate)] == [float, float]
 
 
 @pytest.mark.usefixtures("no_serving_copy")

@@ -84,7 +84,7 @@ def test_two_phases_resume_to_the_bit(after, tmp_path, two_phases):
 
 @pytest.fixture(scope="module")
 def two_phases(tmp_path_factory):
-    options = {**QUICK, "epochs": 4, "head_epochs": 2, "thaw_rate": 1e-4, "schedule": "cosine", "average": 0.5}
+    options = {**QUICK, "epochs": 4, "head_epochs": 2, "unfreeze_rate": 1e-4, "schedule": "cosine", "average": 0.5}
     return train(small_dataset(size=16), "tutorial", out=tmp_path_factory.mktemp("run") / "whole", **options), options
 
 
@@ -270,7 +270,11 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(tmp_path):
         ({"votes_weight": 0.5}, DatasetError, "--votes"),
         ({"teachers": (str(teacher.folder),)}, ModelError, "classes of the data"),
         ({"teachers": (str(tmp_path / "nothing"),)}, ModelError, "nothing"),
-        ({"head_epochs": 3, "epochs": 3}, UsageError, "head_epochs must be below epochs"),
+        (
+            {"head_epochs": 3, "epochs": 3},
+            UsageError,
+            "head_epochs \\(3\\) must be smaller than epochs \\(3\\)\\. Use --epochs 4 or --head-epochs 0",
+        ),
         ({"focal": -1.0}, UsageError, "focal"),
     ):
         with pytest.raises(error, match=said):

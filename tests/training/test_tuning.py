@@ -14,20 +14,11 @@ from faces import small_dataset
 from ferkit.cli import app
 from ferkit.errors import FerkitError, MissingDependencyError, TrainingError, UsageError
 from ferkit.training import run_folder
-from ferkit.training.config import RECIPES, TrainConfig
-from ferkit.training.search import Plan
-from ferkit.training.search_space import (
-    SPACE,
-    USUAL_SEARCH,
-    ByOptimizer,
-    OneOf,
-    applied,
-    checked,
-    starting_point,
-    suggest,
-)
+from ferkit.training.config import RECIPES, SPACE, USUAL_SEARCH, TrainConfig
+from ferkit.training.search import Plan, checked, starting_point, suggest
+from ferkit.training.values import ByOptimizer, OneOf, get
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "tuning.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "recipes.md"
 
 
 class Ask:
@@ -60,9 +51,7 @@ def test_a_search_from_a_model_searches_its_network():
 @pytest.mark.parametrize("end", [0, 1])
 def test_every_value_can_be_searched(name, end):
     values = suggest(Ask(end), [name], TrainConfig())
-    config = applied(TrainConfig(), values)
-    part, _, field = name.rpartition(".")
-    assert getattr(getattr(config, part) if part else config, field) == values[name]
+    assert get(TrainConfig().changed(**values), name) == values[name]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -110,7 +99,7 @@ def test_every_value_has_a_row_in_the_document():
         pytest.param(["better", ["lerning_rate"]], {}, "Did you mean 'learning_rate'", id="value"),
         pytest.param(["better", []], {}, "at least one value", id="no value"),
         pytest.param(["better"], {"epochs": 0}, "epochs must be at least 1", id="epochs"),
-        pytest.param(["better"], {"epochs": 1}, "all warm-up", id="warm-up"),
+        pytest.param(["better"], {"epochs": 1}, "never leaves its warm-up", id="warm-up"),
         pytest.param(["better"], {"model": "toturial"}, "Did you mean 'tutorial'", id="model"),
     ],
 )

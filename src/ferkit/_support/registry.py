@@ -5,7 +5,7 @@ contract tests read the registries, so a list of options is never typed twice.
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from ferkit.errors import UsageError
@@ -27,6 +27,13 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind = kind
         self._choices: dict[str, T] = {}
 
+    @classmethod
+    def of(cls, kind: str, choices: Mapping[str, T]) -> "Registry[T]":
+        """A registry that is filled already."""
+        registry = cls(kind)
+        registry._choices.update(choices)
+        return registry
+
     def register(self, name: str) -> Callable[[T], T]:
         def keep(choice: T) -> T:
             if name in self._choices:
@@ -39,9 +46,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name in self._choices:
             return self._choices[name]
-        near = difflib.get_close_matches(name, self._choices, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"Unknown {self.kind} {name!r}. {hint}Choices: {', '.join(self._choices)}.")
+        raise unknown(self.kind, name, list(self._choices))
 
     def __contains__(self, name: object) -> bool:
         return name in self._choices
@@ -51,6 +56,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._choices)
+
+
+def unknown(kind: str, name: str, choices: Sequence[str]) -> UsageError:
+    """The error for a name that is none of the choices, with the nearest one."""
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return UsageError(f"Unknown {kind} {name!r}. {hint}Choices: {', '.join(choices)}.")
 
 
 def describe(choice: object) -> str:

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli import label_issues as doubts
-from ferkit.cli.console import notes, output, print_json
-from ferkit.cli.options import Data, DropDuplicates, Split
+from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.label_issues import Wanted, show, write
+from ferkit.cli.options import Data, DropDuplicates, Split, say
 from ferkit.errors import count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.table import Table
 
     from ferkit.data import Dataset
+    from ferkit.training import LabelIssues
 
 # A terminal page of them says enough; --json lists all.
 _SHOWN = 20
@@ -31,40 +34,46 @@ def data(
     sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet: some faces of every class.")] = Path(
         "contact_sheet.png"
     ),
-    suspects: Annotated[
+    label_issues: Annotated[
         str | None,
-        typer.Option(metavar="N|FILE.csv", help="Look for labels that are likely wrong: list N, or all in a CSV."),
+        typer.Option(
+            "--label-issues",
+            "--suspects",
+            metavar="N|FILE.csv",
+            help="Look for labels that are likely wrong: list N, or all in a CSV.",
+        ),
     ] = None,
     predictions: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="Of suspects: a model that has not seen the faces; may be repeated."),
+        typer.Option(metavar="MODEL", help="For label issues: a model that has not seen the faces; may be repeated."),
     ] = None,
     among: Annotated[
-        str | None, typer.Option(help="Of suspects: a split, or all. [default: all; with --predictions: not training]")
+        str | None,
+        typer.Option(help="For label issues: a split, or all. [default: all; with --predictions: not training]"),
     ] = None,
     folds_in: Annotated[
-        Path | None, typer.Option(help="Of suspects: folder of the networks that are trained. [default: in runs/]")
+        Path | None, typer.Option(help="For label issues: folder of the networks that are trained. [default: in runs/]")
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Of suspects: networks to train, each on the others' faces.")
+        int | None, typer.Option(help="For label issues: networks to train, each on the others' faces.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of suspects: epochs of each of these.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Of suspects: folder for a page with their faces.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="For label issues: epochs of each of these.")] = None,
+    report: Annotated[Path | None, typer.Option(help="For label issues: folder for a page with their faces.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Show what is in a data set: counts per class and split, duplicates, conflicts, broken rows, a contact sheet.
 
-    With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --suspects trains
-    three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it trains none.
+    With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --label-issues
+    trains three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it trains none.
 
     Example: ferkit data fer2013.csv --sheet faces.png
 
-    Example: ferkit data fer2013.csv --suspects 50 --report suspects/
+    Example: ferkit data fer2013.csv --label-issues 50 --report issues/
     """
     from ferkit.cli.console import reading_bar
     from ferkit.data import broken_error, check_target, load_dataset, write_contact_sheet
 
-    wanted = doubts.Wanted(suspects, predictions or (), among, folds_in, folds, epochs, report)
+    wanted = Wanted(label_issues, predictions or (), among, folds_in, folds, epochs, report)
     wanted.check()
     check_target(sheet)
     with reading_bar() as progress:
@@ -82,17 +91,33 @@ def data(
         _print(dataset)
     write_contact_sheet(dataset, sheet)
     unusable = bool(dataset.broken) and not skip_broken
-    found = doubts.find(wanted, dataset, load) if wanted.suspects and not unusable else None
+    found = _label_issues(wanted, dataset, load) if wanted.issues and not unusable else None
     if as_json:
         more = {} if found is None else {"suspects": found.to_dict(wanted.count)}
         print_json({**to_dict(dataset), "contact_sheet": str(sheet), **more})
     elif found is not None:
-        doubts.show(found, wanted.count)
+        show(found, wanted.count)
     notes.print(f"Contact sheet: {sheet}", markup=False)
     if unusable:
         raise broken_error(source, dataset.broken)
     if found is not None:
-        doubts.write(found, wanted)
+        write(found, wanted)
+
+
+def _label_issues(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Dataset]") -> "LabelIssues":
+    import ferkit
+
+    with no_native_chatter():
+        return ferkit.find_label_issues(
+            dataset,
+            wanted.predictions,
+            among=wanted.among,
+            out=wanted.folds_in,
+            folds=wanted.folds,
+            epochs=wanted.epochs,
+            load=load,
+            say=say,
+        )
 
 
 def to_dict(dataset: "Dataset") -> dict[str, Any]:

@@ -3,30 +3,38 @@
 The options of every command that recognises faces: which model, which detector, how sure it must be.
 
 The options by which commands take labelled data, and the loading of it for `train` and `tune`.
+
+The options for the values of a recipe, as `ferkit.training.config` declares them.
 """
 
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import notes
+from ferkit.cli.console import no_native_chatter, notes
+from ferkit.training import Declared, TrainConfig, declared
 
 if TYPE_CHECKING:
     from ferkit.data import Dataset
 
 Engine = Annotated[
-    str, typer.Option(help="local: one run after the other. ray: several at once, here or on a cluster.")
+    str,
+    typer.Option(help="Where runs are done. local: one after the other. ray: several at once, here or on a cluster."),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="With ray: how many at once. [default: one per GPU, or where there are none per machine]",
+        help="How many runs at once, with ray. [default: one per GPU, or where there are none per machine]",
         show_default=False,
     ),
 ]
-Address = Annotated[str | None, typer.Option(help="Of a Ray cluster that is there: host:port, or auto.")]
+Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster that is there: host:port, or auto.")]
 
 
 Model = Annotated[
@@ -60,7 +68,8 @@ class TrainingData:
     votes: Path | None
 
     def load(self) -> "Dataset":
-        """The faces; what there is to know about them goes to standard error."""
+        """The faces; what there is to know about them goes to standard error. Keras is loaded after them, quietly."""
+        from ferkit._support.keras_backend import load_keras
         from ferkit.data import load_dataset
 
         dataset = load_dataset(
@@ -72,10 +81,12 @@ class TrainingData:
         )
         for note in dataset.notes:
             notes.print(f"Note: {note}", markup=False)
+        with no_native_chatter():
+            load_keras()
         return dataset
 
-    def words(self) -> list[str]:
-        """The same as words of a command line."""
+    def to_args(self) -> list[str]:
+        """The same as arguments of a command line."""
         words = [self.source]
         if self.split != "official":
             words += ["--split", self.split]
@@ -83,3 +94,63 @@ class TrainingData:
             words += ["--votes", str(self.votes)]
         flags = {"--drop-duplicates": self.drop_duplicates, "--skip-broken": self.skip_broken}
         return words + [name for name, given in flags.items() if given]
+
+
+def say(text: str) -> None:
+    """Tell what happens, on standard error."""
+    notes.print(text, markup=False)
+
+
+@contextmanager
+def epochs_are_kept() -> Iterator[None]:
+    """Say so where training is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("Whole epochs are kept. To go on: the same command with --resume.")
+        raise
+
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other value of the recipe, e.g. mixup=0.2 or patience=none. May be repeated.",
+    ),
+]
+
+
+def recipe_values(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each value of a recipe that declares one; it gets those that were given as `values`.
+
+    names: of the values, where not all are wanted.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = [one for one in declared(TrainConfig).values() if one.options and one.name in (names or [one.name])]
+        own = [one for one in inspect.signature(command, eval_str=True).parameters.values() if one.name != "values"]
+
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            values = {one.name: given.pop(one.name) for one in options}
+            command(**given, values={name: one for name, one in values.items() if one not in (None, [])})
+
+        shown = [
+            inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(one))
+            for one in options
+        ]
+        # Behind data and recipe.
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own[:2], *shown, *own[2:]]]
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _option(one: Declared) -> Any:
+    kind = list[str] if one.kind is tuple else one.kind
+    choices = one.value.choices or ()
+    listed = f" One of: {', '.join(choices)}." if 0 < len(choices) < 8 else ""
+    return Annotated[kind | None, typer.Option(*one.options, help=one.value.help + listed)]

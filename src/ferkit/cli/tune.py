@@ -5,9 +5,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Address, Data, DropDuplicates, Engine, SkipBroken, Split, TrainingData, Votes, Workers
-from ferkit.training import SPACE, USUAL_EPOCHS, USUAL_SEARCH
+from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.options import (
+    Address,
+    Data,
+    DropDuplicates,
+    Engine,
+    Settings,
+    SkipBroken,
+    Split,
+    TrainingData,
+    Votes,
+    Workers,
+    epochs_are_kept,
+    recipe_values,
+    say,
+)
+from ferkit.training import SPACE, USUAL_SEARCH
 
 if TYPE_CHECKING:
     from ferkit.training import Tuning
@@ -15,89 +29,66 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
+@recipe_values("epochs", "model", "precision", "seed")
 def tune(
     data: Data,
     recipe: Annotated[str | None, typer.Option(help="Where to start; see: ferkit recipes. [default: better]")] = None,
+    settings: Settings = None,
     search: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,NAME", help=f"Of: {', '.join(SPACE)}. [default: {','.join(USUAL_SEARCH)}]", show_default=False
+            metavar="NAME,NAME",
+            help=f"Values to search, of: {', '.join(SPACE)}. [default: {','.join(USUAL_SEARCH)}]",
+            show_default=False,
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="How many in all, those of earlier sittings included.")] = 20,
-    epochs: Annotated[int | None, typer.Option(help=f"Of each trial. [default: {USUAL_EPOCHS}]")] = None,
-    model: Annotated[str | None, typer.Option(help="Architecture; see: ferkit models.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="float32, or bfloat16: faster where the processor has it.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other value of all trials, e.g. mixup=0.2."),
-    ] = None,
+    trials: Annotated[int, typer.Option(help="How many trials in all, those of earlier sessions included.")] = 20,
     split: Split = "official",
     drop_duplicates: DropDuplicates = False,
     skip_broken: SkipBroken = False,
     votes: Votes = None,
-    seed: Annotated[int | None, typer.Option(help="Of the search and of each trial.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/tune"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption, or with more trials.")] = False,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
     json_: Annotated[bool, typer.Option("--json", help="Print what best.json holds as JSON.")] = False,
+    *,
+    values: dict[str, Any],
 ) -> None:
     """Search for better values of a recipe: short runs on the training split, compared on the validation split.
 
-    Trials that fall behind are stopped. Interrupted, even by kill -9, it goes on with --resume.
+    Each trial has 5 epochs unless --epochs says otherwise; trials that fall behind are stopped. Interrupted, even by
+    kill -9, it goes on with --resume.
 
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """
-    from ferkit.training import RECIPES, Plan, Where, changes_of, check_free, check_trials, load_optuna, stored_plan
-
-    # All choices are checked before minutes are spent on data.
-    check_trials(trials)
-    where = Where(engine, workers, address)
-    where.check()
-    names = None if search is None else [name.strip() for name in search.split(",") if name.strip()]
-    changes: dict[str, Any] = {"epochs": epochs, "model": model, "precision": precision, "seed": seed}
-    if resume:
-        plan = stored_plan(out)
-        plan.check(recipe, names, **changes | changes_of(settings or [], plan.config.augmentation))
-    else:
-        base = RECIPES[recipe or "better"].config
-        changes |= changes_of(settings or [], base.augmentation)
-        plan = Plan.of(recipe or "better", USUAL_SEARCH if names is None else names, **changes)
-        check_free(out)
-    load_optuna()
+    import ferkit
+    from ferkit.training import Where, changes_of
 
     given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
-    dataset = given.load()
-
-    from ferkit._support.keras_backend import load_keras
-    from ferkit.training import tune as run_search
-
-    with no_native_chatter():
-        load_keras()
-    words = given.words()
-    try:
-        result = run_search(
-            dataset,
-            plan,
+    names = None if search is None else [name.strip() for name in search.split(",") if name.strip()]
+    words = given.to_args()
+    with epochs_are_kept():
+        result = ferkit.tune(
+            given.load,
+            recipe,
+            names,
             out=out,
             trials=trials,
             resume=resume,
             data=words,
-            where=where,
-            say=lambda text: notes.print(text, markup=False),
+            where=Where(engine, workers, address),
+            say=say,
+            **values | changes_of(settings or []),
         )
-    except KeyboardInterrupt:
-        notes.print("Trials and whole epochs are kept. To go on: the same command with --resume.")
-        raise
     if json_:
         print_json({"folder": str(result.folder), **result.to_dict(words)})
         return
     _show(result)
-    notes.print(f"\nTo train with the best values:\n{plan.command(result.ranked[0].values, words)}", markup=False)
+    notes.print(
+        f"\nTo train with the best values:\n{result.plan.command(result.ranked[0].values, words)}", markup=False
+    )
     notes.print(f"\n{result.caveat}", markup=False)
 
 

@@ -20,4 +20,5 @@ from .splits import SPLITTER as SPLITTER
 from .splits import are_published as are_published
 from .splits import assign_folds as assign_folds
 from .splits import hold_out as hold_out
+from .splits import is_of as is_of
 from .splits import may_share_faces as may_share_faces

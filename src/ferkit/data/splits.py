@@ -122,12 +122,18 @@ def are_published(names: Iterable[str]) -> bool:
     return set(names) <= set(SPLIT_ALIASES.values())
 
 
+def is_of(trained: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a card speaks of this data set, packed and split in whatever way. trained: as `may_share_faces` takes it."""
+    stems = [Path(str(one)).name.split(".")[0] for one in (trained.get("source"), dataset.source)]
+    return trained.get("fingerprint") == dataset.fingerprint or stems[0] == stems[1]
+
+
 def may_share_faces(trained: Mapping[str, Any], dataset: Dataset) -> bool:
     """Whether a model may have learnt faces that this data set holds out, because it was split in another way then.
 
     trained: what the model's card says of its data, under `training.data`.
     """
-    if trained.get("source") != Path(dataset.source).name or trained.get("fingerprint") == dataset.fingerprint:
+    if trained.get("fingerprint") == dataset.fingerprint or not is_of(trained, dataset):
         return False
     # The same way of splitting as many faces holds out the same ones, in whatever size they are seen.
     if dataset.split_by and trained.get("split_by") == dict(dataset.split_by):

@@ -342,7 +342,7 @@ def _training(training: Entries) -> Iterator[str]:
     if rows:
         yield table(("recipe value", "setting"), rows)
         yield "Values that are not listed are switched off."
-    sittings = [one for one in training.get("sittings") or () if isinstance(one, Mapping)]
+    sittings = [one for one in training.get("sessions", training.get("sittings")) or () if isinstance(one, Mapping)]
     if sittings:
         places = Counter(_place(one) for one in sittings)
         yield f"Sittings: {'; '.join(f'{count} with {place}' for place, count in places.items())}."

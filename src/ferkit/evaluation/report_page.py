@@ -58,11 +58,11 @@ def _facts(history: History, card: Mapping[str, Any]) -> Iterator[tuple[str, str
     if speeds := [row["faces_per_second"] for row in history if "faces_per_second" in row]:
         yield "Speed", f"{median(speeds):,.0f} faces/s (median), {min(speeds):,.0f} to {max(speeds):,.0f}"
     training = card.get("training")
-    sittings = training.get("sittings") if isinstance(training, Mapping) else None
+    sittings = training.get("sessions", training.get("sittings")) if isinstance(training, Mapping) else None
     if isinstance(sittings, list) and sittings:
         places = Counter(_place(one) for one in sittings if isinstance(one, Mapping))
         said = "; ".join(f"{n} on {place}" if len(places) > 1 else f"on {place}" for place, n in places.items())
-        yield "Sittings", f"{len(sittings)}, {said}" if said else f"{len(sittings)}"
+        yield "Sessions", f"{len(sittings)}, {said}" if said else f"{len(sittings)}"
 
 
 def _place(sitting: Mapping[str, Any]) -> str:

@@ -7,11 +7,11 @@ uses. Rotation, shear, zoom, shift and flip are multiplied into one matrix, so e
 lower resolution are sums over rows and over columns, hence two small matrix products per face.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ferkit._support.keras_backend import load_keras
-from ferkit.errors import UsageError
+from ferkit.training.values import Between, OneOf, settle, value
 
 if TYPE_CHECKING:
     import keras
@@ -24,46 +24,52 @@ _NOISE = 0.12  # standard deviation as a share of 255
 _COARSE = 4.0  # pixels of the original per pixel, along each side
 
 
+_SHARE: dict[str, Any] = {"least": 0, "most": 1}
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How far faces are varied in training. Every range is symmetric; 0 switches that part off.
 
-    rotation: degrees, uniform in [-rotation, rotation].
-    shear: degrees, likewise (the `shear_range` of Keras' ImageDataGenerator is in degrees too).
-    zoom: each axis is scaled on its own, uniform in [1 - zoom, 1 + zoom].
-    shift: fraction of height and of width.
-    flip: whether half of the faces are mirrored.
-    contrast: factor around the face's mean, uniform in [1 - contrast, 1 + contrast].
-    brightness: added grey levels as a fraction of 255.
-    erase: share of faces of which a rectangle, 2 to 20 % of the picture, is painted over with one random grey
-        ("random erasing", Zhong et al. 2020).
-    blur: share of faces that are blurred, with a Gaussian whose sigma is up to 2 pixels of 48.
-    noise: share of faces with Gaussian noise on every pixel and channel, its standard deviation up to 0.12 of 255.
-    coarse: share of faces seen with fewer pixels, down to a quarter along each side, and enlarged again.
-    Outside the picture the nearest edge pixel is repeated.
+    Outside the picture the nearest edge pixel is repeated. Values:
     """
 
-    rotation: float = 0.0
-    shear: float = 0.0
-    zoom: float = 0.0
-    shift: float = 0.0
-    flip: bool = False
-    contrast: float = 0.0
-    brightness: float = 0.0
-    erase: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    coarse: float = 0.0
+    rotation: float = value(0.0, "Degrees, uniform in [-rotation, rotation].", least=0, search=Between(0, 30))
+    # The `shear_range` of Keras' ImageDataGenerator is in degrees too.
+    shear: float = value(0.0, "Degrees of shear, likewise.", least=0, search=Between(0, 20))
+    zoom: float = value(
+        0.0,
+        "Each axis is scaled on its own, uniform in [1 - zoom, 1 + zoom].",
+        least=0,
+        below=1,
+        search=Between(0, 0.3),
+    )
+    shift: float = value(0.0, "Fraction of height and of width.", least=0, search=Between(0, 0.2))
+    flip: bool = value(False, "Whether half of the faces are mirrored.", search=OneOf((False, True)))
+    contrast: float = value(
+        0.0, "Factor around the face's mean, uniform in [1 - contrast, 1 + contrast].", least=0, search=Between(0, 0.5)
+    )
+    brightness: float = value(0.0, "Added grey levels as a fraction of 255.", least=0, search=Between(0, 0.3))
+    erase: float = value(
+        0.0,
+        "Share of faces of which a rectangle, 2 to 20 % of the picture, is painted over with one random grey (Zhong et al. 2020).",
+        **_SHARE,
+        search=Between(0, 0.5),
+    )
+    blur: float = value(
+        0.0, "Share of faces that are blurred, by a Gaussian with a sigma of up to 2 pixels of 48.", **_SHARE
+    )
+    noise: float = value(
+        0.0,
+        "Share of faces with Gaussian noise on every pixel and channel, its standard deviation up to 0.12 of 255.",
+        **_SHARE,
+    )
+    coarse: float = value(
+        0.0, "Share of faces seen with fewer pixels, down to a quarter along each side, and enlarged again.", **_SHARE
+    )
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 0:
-                raise UsageError(f"{name} must not be negative. Received: {value}.")
-        if self.zoom >= 1:
-            raise UsageError(f"zoom must be below 1, or faces shrink to nothing. Received: {self.zoom}.")
-        for name in ("erase", "blur", "noise", "coarse"):
-            if getattr(self, name) > 1:
-                raise UsageError(f"{name} is a share of faces, at most 1. Received: {getattr(self, name)}.")
+        settle(self)
 
     @property
     def moves(self) -> bool:

@@ -4,171 +4,221 @@ Values of a `TrainConfig` as words of a command line: `mixup=0.2`, `augmentation
 """
 
 import dataclasses
-import os
-import types
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
-from ferkit._support.registry import Registry
+from ferkit._support.registry import Registry, unknown
 from ferkit.errors import UsageError
 from ferkit.models import ARCHITECTURES, TTA
 from ferkit.training.augmentation import Augmentation
 from ferkit.training.schedules import SCHEDULES
+from ferkit.training.values import Between, ByOptimizer, OneOf, Space, declared, get, settle, value
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
 PRECISIONS = ("float32", "bfloat16")
-_NOT_NEGATIVE = (
-    *("weight_decay", "warmup_epochs", "focal", "class_weight", "mixup", "cutmix"),
-    *("head_epochs", "seed"),
-)
+# Names that values had in earlier versions.
+FORMER_NAMES = {"thaw": "unfreeze", "thaw_rate": "unfreeze_rate"}
+_ADAM = Between(1e-4, 1e-2, log=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Everything that decides how a run goes; stored in the run folder as `config.json`.
+    """Everything that decides how a run goes; stored in the run folder as `config.json`. Values:"""
 
-    model: name of an architecture.
-    activation: any Keras activation (relu, leaky_relu, gelu, silu, ...).
-    epochs, batch_size: the incomplete last batch of an epoch is left out.
-    optimizer: adam, adamw, sgd (Nesterov, momentum 0.9), or lion (Chen et al. 2023; wants a rate 3 to 10 times lower than
-        AdamW's).
-    learning_rate: the peak; `schedule` says what becomes of it.
-    warmup_epochs: epochs of linear rise from a hundredth of the rate at the start (cosine only).
-    weight_decay: decoupled, as in AdamW (Loshchilov & Hutter 2019).
-    accumulate: batches whose gradients are gathered for one step of the optimizer: a large batch in little memory.
-    label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016).
-    focal: gamma of the focal loss (Lin et al. 2017): faces that are right already count less; 0 is plain cross-entropy.
-    class_weight: power of the inverse class frequency by which faces count: 0 all alike, 1 every class in sum alike.
-    votes_weight: share of the loss that a second head on FER+ votes gets; its labels' head learns the labels. 0 has one
-        head, on the votes where the data has them.
-    teachers: models whose mean answer to each face is part of its target (distillation, Hinton et al. 2015).
-    teacher_tta: the views over which they answer, see `ferkit.models.tta`; None asks once.
-    teacher_share: that part. teacher_temperature: the answer's logarithms are divided by it; above 1 it is softer.
-    augmentation: how faces are varied.
-    mixup, cutmix: alpha of the Beta distribution by which faces and targets are mixed, see `ferkit.training.augmentation`; 0 is off.
-    mix_share: share of batches that are mixed, if `mixup` or `cutmix` is set.
-    average: decay per step of the running average of the weights, see `ferkit.training.step`; the average is what is
-        measured and kept. 0 keeps none; 0.999 looks back about 1,000 steps, or a tenth of a shorter run. Normalisation statistics are not averaged:
-        with `recalibrate` they are those of the average.
-    precision: bfloat16 computes activations and gradients in 16 bits and keeps weights in 32 (Micikevicius et al.
-        2018); faster where the processor has bfloat16 (AMX, AVX512-BF16, GPU, TPU), slower elsewhere. The trained
-        network is float32 either way.
-    recalibrate: after each epoch the running statistics of batch normalisation are taken anew from clean faces, see
-        `ferkit.models.layers`.
-    patience: epochs without a better validation accuracy after which training stops; None never stops early.
-    init: a model to start from; layers with the same name and shapes take its weights, the head only from the same classes.
-    weights: of a `keras.applications` network: none, imagenet, or a file, see `ferkit.models.pretrained`.
-    head_epochs: epochs at the start in which only the last layer learns, at `learning_rate`; 0 trains everything at once.
-    thaw: layers of the base, from its top, that learn after that; None is all. thaw_rate: their peak rate after
-        `head_epochs`; None takes a tenth of `learning_rate`.
-    seed: of weights, order, augmentation and dropout.
-    """
-
-    model: str = "tutorial"
-    activation: str = "relu"
-    epochs: int = 50
-    batch_size: int = 64
-    optimizer: str = "adam"
-    learning_rate: float = 1e-4
-    schedule: str = "constant"
-    warmup_epochs: float = 0.0
-    weight_decay: float = 0.0
-    accumulate: int = 1
-    label_smoothing: float = 0.0
-    focal: float = 0.0
-    class_weight: float = 0.0
-    votes_weight: float = 0.0
-    teachers: tuple[str, ...] = ()
-    teacher_tta: str | None = "flip"
-    teacher_share: float = 0.5
-    teacher_temperature: float = 1.0
+    model: str = value("tutorial", "Architecture; see: ferkit models.", choices=ARCHITECTURES, option=True)
+    activation: str = value("relu", "Activation: relu, leaky_relu, gelu, silu or any other of Keras.", option=True)
+    epochs: int = value(50, "Passes over the training faces.", least=1, option=True)
+    batch_size: int = value(
+        64,
+        "Faces per step. The incomplete last batch of an epoch is left out.",
+        least=1,
+        option=True,
+        search=OneOf((32, 64, 128, 256)),
+    )
+    optimizer: str = value(
+        "adam",
+        "Optimizer. SGD has Nesterov momentum 0.9; Lion (Chen et al. 2023) wants a rate 3 to 10 times lower than AdamW's.",
+        choices=OPTIMIZERS,
+        option=True,
+        search=OneOf(OPTIMIZERS),
+    )
+    learning_rate: float = value(
+        1e-4,
+        "Peak learning rate; the schedule says what becomes of it.",
+        above=0,
+        option=True,
+        search=ByOptimizer(
+            {"adam": _ADAM, "adamw": _ADAM, "sgd": Between(1e-2, 0.5, log=True), "lion": Between(1e-5, 1e-3, log=True)}
+        ),
+    )
+    schedule: str = value("constant", "Schedule of the learning rate.", choices=SCHEDULES, option=True)
+    warmup_epochs: float = value(
+        0.0, "Epochs of linear rise from a hundredth of the rate at the start (schedule cosine only).", least=0
+    )
+    weight_decay: float = value(
+        0.0,
+        "Decoupled weight decay, as in AdamW (Loshchilov & Hutter 2019).",
+        least=0,
+        search=Between(1e-4, 0.1, log=True),
+    )
+    accumulate: int = value(
+        1,
+        "Batches whose gradients are gathered for one step of the optimizer: a large batch in little memory.",
+        least=1,
+    )
+    label_smoothing: float = value(
+        0.0,
+        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016).",
+        least=0,
+        below=1,
+        search=Between(0, 0.2),
+    )
+    focal: float = value(
+        0.0,
+        "Gamma of the focal loss (Lin et al. 2017): faces that are right already count less; 0 is plain cross-entropy.",
+        least=0,
+    )
+    class_weight: float = value(
+        0.0,
+        "Power of the inverse class frequency by which faces count: 0 all alike, 1 every class in sum alike.",
+        least=0,
+    )
+    votes_weight: float = value(
+        0.0,
+        "Share of the loss of a second head, on FER+ votes; the first one learns the labels. 0 has one head, on the votes "
+        "where the data has them.",
+        least=0,
+        below=1,
+    )
+    teachers: tuple[str, ...] = value(
+        (),
+        "A model to distil from: its answer to each face is part of the target (Hinton et al. 2015). May be repeated; the mean "
+        "of several counts.",
+        option=("--teacher",),
+    )
+    teacher_tta: str | None = value(
+        "flip", "Views over which teachers answer (test-time augmentation); none asks once.", choices=TTA
+    )
+    teacher_share: float = value(0.5, "Share of the target that the teachers' answer is.", least=0, most=1)
+    teacher_temperature: float = value(
+        1.0, "The logarithms of the teachers' answer are divided by it; above 1 it is softer.", above=0
+    )
     augmentation: Augmentation = field(default_factory=Augmentation)
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_share: float = 1.0
-    average: float = 0.0
-    precision: str = "float32"
-    recalibrate: bool = False
-    patience: int | None = None
-    init: str | None = None
-    weights: str = "none"
-    head_epochs: int = 0
-    thaw: int | None = None
-    thaw_rate: float | None = None
-    seed: int = 42
+    mixup: float = value(
+        0.0,
+        "Alpha of the Beta distribution by which faces and targets are mixed (Zhang et al. 2018); 0 is off.",
+        least=0,
+        search=Between(0, 0.5),
+    )
+    cutmix: float = value(
+        0.0,
+        "The same for rectangles of another face (Yun et al. 2019); with `mixup`, one of them at a time.",
+        least=0,
+        search=Between(0, 1),
+    )
+    mix_share: float = value(1.0, "Share of batches that are mixed, if `mixup` or `cutmix` is set.", least=0, most=1)
+    average: float = value(
+        0.0,
+        "Decay per step of the running average of the weights, which is what is measured and kept; 0 keeps none. 0.999 looks "
+        "back about 1,000 steps, or a tenth of a shorter run.",
+        least=0,
+        below=1,
+        search=OneOf((0.0, 0.99, 0.995, 0.998, 0.999)),
+    )
+    precision: str = value(
+        "float32",
+        "Precision of activations and gradients (Micikevicius et al. 2018). bfloat16 is faster where the processor has it, and "
+        "slower elsewhere; the model is float32 either way.",
+        choices=PRECISIONS,
+        option=True,
+    )
+    recalibrate: bool = value(
+        False, "Whether the statistics of batch normalisation are taken anew from clean faces after each epoch."
+    )
+    patience: int | None = value(
+        None,
+        "Stop after so many epochs without a better validation accuracy; none never stops early.",
+        least=1,
+        option=True,
+    )
+    init: str | None = value(
+        None,
+        "A model to start from: layers of the same name and shapes take its weights, the head only from the same classes.",
+        option=True,
+    )
+    weights: str = value("none", "Weights of a keras.applications network: none, imagenet, or a file.", option=True)
+    head_epochs: int = value(
+        0,
+        "Epochs at the start in which only the last layer learns; 0 trains everything at once.",
+        least=0,
+        option=True,
+    )
+    unfreeze: int | None = value(
+        None,
+        "How many of the base's last layers learn after that; none is all.",
+        least=1,
+        option=("--unfreeze", "--thaw"),
+    )
+    unfreeze_rate: float | None = value(
+        None,
+        "Their peak learning rate; none takes a tenth of the head's.",
+        above=0,
+        option=("--unfreeze-rate", "--thaw-rate"),
+    )
+    seed: int = value(
+        42, "Random seed for weights, data order, augmentation and dropout.", least=0, below=2**32, option=True
+    )
 
     def __post_init__(self) -> None:
-        self._settle()
-        ARCHITECTURES[self.model]
-        SCHEDULES[self.schedule]
-        if self.teacher_tta is not None:
-            TTA[self.teacher_tta]
-        for kind, value, choices in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in choices:
-                raise UsageError(f"Unknown {kind} {value!r}. Choices: {', '.join(choices)}.")
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 1), ("thaw", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"{name} must be at least {least}. Received: {value}.")
-        for name in ("learning_rate", "thaw_rate", "teacher_temperature"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} must be above 0. Received: {value}.")
-        for name in ("label_smoothing", "average", "votes_weight"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise UsageError(f"{name} must be at least 0 and below 1. Received: {value}.")
-        for name in ("mix_share", "teacher_share"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise UsageError(f"{name} must be from 0 to 1. Received: {value}.")
-        for name in _NOT_NEGATIVE:
-            value = getattr(self, name)
-            if not value >= 0:
-                raise UsageError(f"{name} must not be negative. Received: {value}.")
-        if self.seed >= 2**32:
-            raise UsageError(f"seed must be below 2**32. Received: {self.seed}.")
-        if self.head_epochs >= self.epochs:
+        settle(self)
+        epochs, head, warmup = self.epochs, self.head_epochs, self.warmup_epochs
+        if head >= epochs:
             raise UsageError(
-                f"head_epochs must be below epochs, or the rest never learns. Received: {self.head_epochs} of {self.epochs}."
+                f"head_epochs ({head}) must be smaller than epochs ({epochs}). Use --epochs {head + 1} or --head-epochs 0."
             )
-        if self.thaw_rate is not None and not self.head_epochs:
+        if self.unfreeze_rate is not None and not head:
             raise UsageError(
-                "thaw_rate is the rate after the head's epochs, and head_epochs is 0. Set head_epochs, or learning_rate alone."
+                "unfreeze_rate is the rate after the head's epochs, and head_epochs is 0. Set head_epochs, or learning_rate alone."
             )
-
-    def _settle(self) -> None:
-        """Bring values into the form that `config.json` gives them back in, so that a run can be gone on with."""
-        if isinstance(self.teachers, str):
-            raise UsageError(
-                f"teachers must be several models, as in ({self.teachers!r},). Received: {self.teachers!r}."
-            )
-        object.__setattr__(self, "teachers", tuple(os.fspath(one) for one in self.teachers))
-        object.__setattr__(self, "learning_rate", float(self.learning_rate))  # Keras takes no whole number
-        object.__setattr__(self, "thaw_rate", None if self.thaw_rate is None else float(self.thaw_rate))
-        for name in ("init", "weights"):
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else os.fspath(value))
-        if str(self.teacher_tta).lower() == "none":
-            object.__setattr__(self, "teacher_tta", None)
+        phases = {"head_epochs": head, "epochs - head_epochs": epochs - head} if head else {"epochs": epochs}
+        for name, count in phases.items():
+            if self.schedule == "cosine" and warmup >= count:
+                raise UsageError(
+                    f"{name} ({count}) must be larger than warmup_epochs ({warmup:g}), or the learning rate never leaves its "
+                    "warm-up. Use more --epochs, or --set warmup_epochs=0."
+                )
 
     def changed(self, **changes: Any) -> "TrainConfig":
-        """This config with some values replaced; None leaves a value as it is (and "none" is no `teacher_tta`)."""
-        known = {f.name for f in dataclasses.fields(self)}
-        for name in changes:
+        """This config with some values replaced; those of the augmentation too, as `**{"augmentation.zoom": 0.1}`."""
+        known = [*declared(TrainConfig), "augmentation"]
+        own: dict[str, Any] = {"augmentation": self.augmentation}
+        for name, one in changes.items():
             if name not in known:
-                raise UsageError(f"Unknown training option {name!r}. Choices: {', '.join(sorted(known))}.")
-        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+                raise unknown("training option", name, known)
+            if "." not in name:
+                own[name] = one
+        varied = {name.partition(".")[2]: one for name, one in changes.items() if "." in name}
+        own["augmentation"] = dataclasses.replace(own["augmentation"], **varied)
+        return dataclasses.replace(self, **own)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
-        return cls(**{**values, "augmentation": Augmentation(**values["augmentation"])})
+    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+        """Raises `UsageError` for values that there are not, or no longer."""
+        values = {FORMER_NAMES.get(name, name): one for name, one in values.items()}
+        return cls().changed(**{**values, "augmentation": Augmentation(**values["augmentation"])})
+
+
+for _owner in (TrainConfig, Augmentation):
+    _owner.__doc__ = "\n\n    ".join(
+        [
+            _owner.__doc__ or "",
+            *(f"{name}: {one.value.help}" for name, one in declared(_owner).items() if "." not in name),
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -250,73 +300,48 @@ RECIPES.register("fine-tune")(
 )
 
 
-# Values with an option of their own; all others go through --set.
-OPTIONS = (
-    *("model", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "activation", "precision", "patience"),
-    *("seed", "init", "weights", "head_epochs", "thaw", "thaw_rate", "teachers"),
+USUAL_SEARCH = ("learning_rate", "weight_decay", "label_smoothing")
+USUAL_EPOCHS = 5
+# What can be searched; the optimizer stands before its rate.
+SPACE: Mapping[str, Space] = Registry.of(
+    "value to search",
+    {
+        name: one.value.search
+        for name, one in sorted(declared(TrainConfig).items(), key=lambda item: item[0] != "optimizer")
+        if one.value.search
+    },
 )
-_PART = "augmentation."
 
 
-def changes_of(settings: list[str], augmentation: Augmentation) -> dict[str, Any]:
-    """Changes for `TrainConfig.changed` from words `name=value`, those of the augmentation `augmentation.name=value`.
+def changes_of(settings: Sequence[str]) -> dict[str, Any]:
+    """Changes for `TrainConfig.changed` from words `name=value`. Raises `UsageError` for what there is not or does not fit.
 
-    augmentation: the one whose other values stay. Raises `UsageError` for an unknown name or a value that does not fit.
+    >>> changes_of(["mixup=0.2", "patience=none", "augmentation.flip=true"])
+    {'mixup': 0.2, 'patience': None, 'augmentation.flip': True}
     """
     changes: dict[str, Any] = {}
-    varied: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise UsageError(f"A setting is NAME=VALUE, as in mixup=0.2. Received: {setting!r}.")
-        if name.startswith(_PART):
-            varied[name.removeprefix(_PART)] = _value(Augmentation, name, name.removeprefix(_PART), text)
-        else:
-            changes[name] = _value(TrainConfig, name, name, text)
-    if varied:
-        changes["augmentation"] = dataclasses.replace(augmentation, **varied)
+        name = FORMER_NAMES.get(name, name)
+        if name not in declared(TrainConfig):
+            raise unknown("setting", name, list(declared(TrainConfig)))
+        changes[name] = declared(TrainConfig)[name].parse(text)
     return changes
 
 
-def as_options(config: TrainConfig, usual: TrainConfig) -> list[str]:
+def to_args(config: TrainConfig, usual: TrainConfig) -> list[str]:
     """The options of `ferkit train` that turn one config into another, e.g. ["--epochs", "100", "--set", "mixup=0.0"]."""
     words: list[str] = []
-    for value_field in dataclasses.fields(TrainConfig):
-        value, before = getattr(config, value_field.name), getattr(usual, value_field.name)
-        if value == before:
+    for name, one in declared(TrainConfig).items():
+        now = get(config, name)
+        if now == get(usual, name):
             continue
-        if value_field.name == "augmentation":
-            for name, number in dataclasses.asdict(value).items():
-                if number != getattr(before, name):
-                    words += ["--set", f"{_PART}{name}={_text(number)}"]
-        elif value_field.name == "teachers" and value:
-            for teacher in value:
-                words += ["--teacher", teacher]
-        elif value_field.name in OPTIONS and value is not None:
-            words += [f"--{value_field.name.replace('_', '-')}", str(value)]
+        if one.options and now not in (None, ()):
+            for part in now if one.kind is tuple else [now]:
+                words += [one.options[0], str(part)]
         else:
-            words += ["--set", f"{value_field.name}={_text(value)}"]
+            text = ",".join(now) if one.kind is tuple else str(now)
+            words += ["--set", f"{name}={text.lower() if now is None or one.kind is bool else text}"]
     return words
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _value(owner: type, name: str, field: str, text: str) -> Any:
-    hints = {key: kind for key, kind in get_type_hints(owner).items() if key != "augmentation"}
-    if field not in hints:
-        known = [*(n for n in get_type_hints(TrainConfig) if n != "augmentation")]
-        known += [_PART + n for n in get_type_hints(Augmentation)]
-        raise UsageError(f"Unknown setting {name!r}. Choices: {', '.join(known)}.")
-    kinds = get_args(hints[field]) if get_origin(hints[field]) in (Union, types.UnionType) else (hints[field],)
-    kind = next(one for one in kinds if one is not type(None))
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        if kind in (int, float, str):
-            return kind(text)
-    except (ValueError, KeyError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-        raise UsageError(f"{name} must be {wanted}. Received: {text!r}.") from None
-    return tuple(part for part in text.split(",") if part)

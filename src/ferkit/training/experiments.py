@@ -1,12 +1,11 @@
-"""Several training runs: one after the other here, or side by side on the workers of a Ray cluster.
+"""Experiments: training runs as values, done one after the other here or side by side on the workers of a Ray cluster.
 
-Whoever wants runs hands over jobs, one whenever there is room for it, and is asked after each epoch whether it is
-enough. Both engines take the same jobs and leave the same folders, so what one began the other can finish.
+One recipe with several seeds, the folds of a search for label issues and the trials of a search for better values are
+lists of experiments, with one rule: a run that its folder holds already goes on from its last whole epoch. Both engines
+take the same experiments and leave the same folders, so what one began the other can finish.
 
-One recipe with several seeds: how good it is, and how much of that is luck.
-
-A sweep lives in one folder: `seed-42/` and so on are ordinary runs, `seeds.json` is what came out. Killed at any moment
-it goes on where it was, each run from its last whole epoch.
+One recipe with several seeds: how good it is, and how much of that is luck. They live in one folder: `seed-42/` and so on
+are ordinary runs, `seeds.json` is what came out.
 """
 
 import gc
@@ -18,35 +17,61 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ferkit._support.keras_backend import load_keras
 from ferkit._support.ray_session import load_ray
-from ferkit._support.registry import Registry
+from ferkit._support.registry import unknown
 from ferkit.data import Dataset
 from ferkit.errors import TrainingError, UsageError
 from ferkit.evaluation import metrics
-from ferkit.models import model_folder
+from ferkit.models import EmotionClassifier, model_folder
 from ferkit.training import run_folder
-from ferkit.training.config import RECIPES, TrainConfig
+from ferkit.training.config import TrainConfig
 from ferkit.training.loop import train
-from ferkit.training.run_folder import CONFIG_FILE
+from ferkit.training.start import Data, config_of, load_data
 
 Row = Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to do; one that its folder holds already goes on from its last whole epoch.
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A training run: on which data, with which values, in which folder.
 
-    name: for people, e.g. "Trial 3". recipe, changes: as `train` takes them.
+    number, name: for its list and for people, e.g. "Trial 3". recipe, changes: as `train` takes them.
     """
 
-    number: int
-    name: str
-    folder: Path
+    dataset: Dataset
     recipe: str | TrainConfig
+    folder: Path
     changes: Mapping[str, Any] = field(default_factory=dict)
+    number: int = 1
+    name: str = ""
+
+    @property
+    def config(self) -> TrainConfig:
+        """All of its values."""
+        return config_of(self.recipe, self.changes)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder holds a run, which then goes on."""
+        return (self.folder / run_folder.CONFIG_FILE).is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds the model: its card is the last that a run writes."""
+        return (self.folder / model_folder.CARD_FILE).exists()
+
+    @property
+    def classifier(self) -> EmotionClassifier:
+        """The network of the best epoch of the finished run."""
+        return EmotionClassifier.load(self.folder)
+
+    def check(self) -> None:
+        """Raise `TrainingError` if the folder holds a run on other data or with other values."""
+        if self.begun:
+            run_folder.stored_config(self.folder, self.dataset, self.changes)
 
 
 @dataclass(frozen=True)
@@ -56,43 +81,26 @@ class Outcome:
     why: what the run could not do, in one line; None if it did it.
     """
 
-    job: Job
+    experiment: Experiment
     why: str | None = None
 
 
 # Closing it ends what is under way.
 Outcomes = Generator[Outcome, None, None]
 
-# Told of a job's epoch as it ends; True ends the run there.
-Enough = Callable[[Job, Row], bool]
+# Told of an experiment's epoch as it ends; True ends the run there.
+Enough = Callable[[Experiment, Row], bool]
+Say = Callable[[str], object]
 
-
-class Engine(Protocol):
-    """Does jobs and yields each as it ends. A full disk or a lost cluster raises: that is no fault of one run.
-
-    say: told what happens; None works without a word.
-    """
-
-    def __call__(
-        self,
-        dataset: Dataset,
-        jobs: Iterator[Job],
-        enough: Enough,
-        *,
-        where: "Where",
-        say: Callable[[str], object] | None,
-    ) -> Outcomes: ...
-
-
-RUN_ENGINES: Registry[Engine] = Registry("engine")
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where runs are done.
+    """Where experiments are done.
 
-    engine: one of `RUN_ENGINES`. workers: how many at once; None takes one per GPU, or where there are none one per
-    machine. address: of a Ray cluster, see `ferkit._support.ray_session`.
+    engine: local, one after the other in this process, or ray, on a cluster. workers: how many at once; None takes one
+    per GPU, or where there are none one per machine. address: of a Ray cluster, see `ferkit._support.ray_session`.
     """
 
     engine: str = "local"
@@ -101,24 +109,33 @@ class Where:
 
     def check(self) -> None:
         """Raise `UsageError` for what makes no sense, `MissingDependencyError` where Ray is wanted and missing."""
-        RUN_ENGINES[self.engine]
+        if self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers must be at least 1. Received: {self.workers}.")
-        if self.engine == "local":
-            if (self.workers or 1) > 1 or self.address:
-                raise UsageError("One run at a time is done here. Take --engine ray for several, or for a cluster.")
-        else:
+        if self.engine == "ray":
             load_ray()
+        elif (self.workers or 1) > 1 or self.address:
+            raise UsageError("One run at a time is done here. Use --engine ray for several, or for a cluster.")
 
     @property
     def alone(self) -> bool:
         """Whether runs follow each other, so that what was learnt from one is known before the next."""
         return self.engine == "local" or self.workers == 1
 
-    def runs(
-        self, dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, say: Callable[[str], object] | None
-    ) -> Outcomes:
-        return RUN_ENGINES[self.engine](dataset, jobs, enough, where=self, say=say)
+    def runs(self, experiments: Iterator[Experiment], enough: Enough, *, say: Say | None) -> Outcomes:
+        """Do experiments, one whenever there is room for it, and yield each as it ends.
+
+        A full disk or a lost cluster raises: that is no fault of one run. say: told what happens; None works without a word.
+        """
+        if self.engine == "ray":
+            from ferkit.training import ray_runs
+
+            yield from ray_runs.run_all(experiments, enough, where=self, say=say)
+            return
+        for one in experiments:
+            why = do(one, lambda row, one=one: enough(one, row), quiet=say is None)  # type: ignore[misc]
+            yield Outcome(one, why)
 
 
 HERE = Where()
@@ -128,7 +145,7 @@ class _EnoughError(Exception):
     """Ends a run from inside."""
 
 
-def do(dataset: Dataset, job: Job, enough: Callable[[Row], bool], *, quiet: bool) -> str | None:
+def do(experiment: Experiment, enough: Callable[[Row], bool], *, quiet: bool) -> str | None:
     """Do a run, or the rest of it; why it failed, if it did, for trouble of its own. Trouble with the disk raises."""
 
     def on_epoch(row: Row) -> None:
@@ -136,10 +153,10 @@ def do(dataset: Dataset, job: Job, enough: Callable[[Row], bool], *, quiet: bool
             raise _EnoughError
 
     forget_networks()
-    begun = (job.folder / CONFIG_FILE).is_file()
+    options: dict[str, Any] = {"out": experiment.folder, "resume": experiment.begun, "quiet": quiet}
     try:
         with suppress(_EnoughError):
-            train(dataset, job.recipe, out=job.folder, resume=begun, quiet=quiet, on_epoch=on_epoch, **job.changes)
+            train(experiment.dataset, experiment.recipe, on_epoch=on_epoch, **options, **experiment.changes)
     except TrainingError as problem:
         if isinstance(problem.__cause__, OSError):
             raise
@@ -148,7 +165,7 @@ def do(dataset: Dataset, job: Job, enough: Callable[[Row], bool], *, quiet: bool
         if not _out_of_memory(problem):
             raise
         first = str(problem).strip().partition("\n")[0]
-        return f"Out of memory with batch_size={_batch_size(job)}: {first or type(problem).__name__}"
+        return f"Out of memory with batch_size={experiment.config.batch_size}: {first or type(problem).__name__}"
     return None
 
 
@@ -158,35 +175,15 @@ def _out_of_memory(problem: Exception) -> bool:
     return exhausted or isinstance(problem, MemoryError)
 
 
-def _batch_size(job: Job) -> int:
-    base = RECIPES[job.recipe].config if isinstance(job.recipe, str) else job.recipe
-    return base.changed(**job.changes).batch_size
-
-
 def forget_networks() -> None:
     """What Keras remembers of the runs before would fill the memory."""
     load_keras().backend.clear_session()
     gc.collect()
 
 
-@RUN_ENGINES.register("local")
-def _local(
-    dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, where: Where, say: Callable[[str], object] | None
-) -> Outcomes:
-    """One run after the other, in this process."""
-    for job in jobs:
-        why = do(dataset, job, lambda row, job=job: enough(job, row), quiet=say is None)  # type: ignore[misc]
-        yield Outcome(job, why)
-
-
-@RUN_ENGINES.register("ray")
-def _ray(
-    dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, where: Where, say: Callable[[str], object] | None
-) -> Outcomes:
-    """Several at once, on the workers of a Ray cluster."""
-    from ferkit.training import ray_runs
-
-    return ray_runs.run_all(dataset, jobs, enough, where=where, say=say)
+def never_enough(experiment: Experiment, row: Row) -> bool:
+    """For runs that end by themselves."""
+    return False
 
 
 SEEDS_FILE = "seeds.json"
@@ -261,44 +258,28 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise UsageError(f"seeds are different whole numbers from 0, as in 42,43,44. Received: {given or 'none'}.")
 
 
-def check_folder(out: Path, seeds: Sequence[int], *, resume: bool) -> None:
-    """Raise `TrainingError` if runs of these seeds are there and shall not go on, or if no run is there to go on."""
-    there = seeds_in(out)
-    begun = [_folder(out, seed) for seed in seeds if seed in there]
-    if begun and not resume:
-        raise TrainingError(f"{begun[0]} holds a run already. Go on with --resume, or choose another --out.")
-    if resume and not there:
-        raise TrainingError(f"{out} holds no run of a seed: nothing to resume. Start it without --resume.")
-
-
-def seeds_in(out: Path) -> list[int]:
-    """Seeds that have a run in a folder, finished or not."""
-    found = (_RUN.fullmatch(path.parent.name) for path in out.glob(f"seed-*/{run_folder.CONFIG_FILE}"))
-    return sorted(int(match[1]) for match in found if match)
-
-
 def train_seeds(
-    dataset: Dataset,
+    data: Data,
     recipe: str | TrainConfig,
     seeds: Sequence[int],
     *,
-    out: Path,
+    out: str | Path | None = None,
     resume: bool = False,
     where: Where = HERE,
-    say: Callable[[str], object] | None = None,
+    say: Say | None = None,
     **changes: Any,
 ) -> Sweep:
     """Train a recipe once with each seed, into `out/seed-N`; a run that fails costs the others nothing.
 
     Args:
-        dataset: faces with a training and a validation split.
-        recipe: name of a recipe, or a `TrainConfig`.
-        seeds: different whole numbers from 0. Those of earlier sweeps in `out` need not be named: the table has them too.
-        out: the folder of all runs.
-        resume: go on with those seeds that are there, and begin the rest.
-        where: on which engine, and how many at once.
-        say: told what happens; None trains without a word.
-        **changes: as `ferkit.train` takes them.
+        data: Faces with a training and a validation split, or the path of such data.
+        recipe: Name of a recipe, or a `TrainConfig`.
+        seeds: Different whole numbers from 0. Those of earlier sweeps in `out` need not be named: the table has them too.
+        out: The folder of all runs; None takes `runs/<recipe>-seeds`.
+        resume: Go on with those seeds that are there, and begin the rest.
+        where: On which engine, and how many at once.
+        say: Told what happens; None trains without a word.
+        **changes: As `ferkit.train` takes them.
 
     Raises:
         UsageError: seeds, choices or values that make no sense.
@@ -307,46 +288,56 @@ def train_seeds(
     """
     check_seeds(seeds)
     where.check()
-    check_folder(out, seeds, resume=resume)
-    base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
-    config = base.changed(**_values(changes))
-    with run_folder.alone(out, "sweep of seeds"):
-        check_folder(out, seeds, resume=resume)  # again: another sweep may just have ended
-        _check_runs(out, seeds, dataset, config, _values(changes))
-        jobs = [Job(seed, f"Seed {seed}", _folder(out, seed), recipe, {**changes, "seed": seed}) for seed in seeds]
-        failed = _train(dataset, jobs, where, say)
-        there = {*seeds_in(out), *seeds}
+    config_of(recipe, changes)
+    folder = Path(out or Path("runs") / f"{recipe if isinstance(recipe, str) else 'custom'}-seeds")
+    _check_folder(folder, seeds, resume=resume)
+    dataset = load_data(data)
+    experiments = [
+        Experiment(dataset, recipe, folder / f"seed-{seed}", {**changes, "seed": seed}, seed, f"Seed {seed}")
+        for seed in seeds
+    ]
+    with run_folder.alone(folder, "sweep of seeds"):
+        _check_folder(folder, seeds, resume=resume)  # again: another sweep may just have ended
+        _check_runs(folder, experiments)
+        failed = _train(experiments, where, say)
+        there = {*_seeds_in(folder), *seeds}
         order = seeds if there == set(seeds) else sorted(there)
-        whys = {**_failures(out), **failed}
-        sweep = Sweep(out, tuple(_run(out, seed, whys) for seed in order), dataset.val.name, len(dataset.val))
-        run_folder.write_json(out / SEEDS_FILE, sweep.to_dict())
+        whys = {**_failures(folder), **failed}
+        sweep = Sweep(folder, tuple(_run(folder, seed, whys) for seed in order), dataset.val.name, len(dataset.val))
+        run_folder.write_json(folder / SEEDS_FILE, sweep.to_dict())
     if not sweep.done:
         raise TrainingError(f"None of {len(sweep.runs)} seeds could be trained; the last: {sweep.runs[-1].why}")
     return sweep
 
 
-def _folder(out: Path, seed: int) -> Path:
-    return out / f"seed-{seed}"
+def _check_folder(out: Path, seeds: Sequence[int], *, resume: bool) -> None:
+    """Raise `TrainingError` if runs of these seeds are there and shall not go on, or if no run is there to go on."""
+    there = _seeds_in(out)
+    begun = [out / f"seed-{seed}" for seed in seeds if seed in there]
+    if begun and not resume:
+        raise TrainingError(f"{begun[0]} holds a run already. Go on with --resume, or choose another --out.")
+    if resume and not there:
+        raise TrainingError(f"{out} holds no run of a seed: nothing to resume. Start it without --resume.")
 
 
-def _values(changes: dict[str, Any]) -> dict[str, Any]:
-    """What is changed in the recipe, and not where it is done."""
-    return {name: value for name, value in changes.items() if name != "devices"}
+def _seeds_in(out: Path) -> list[int]:
+    """Seeds that have a run in a folder, finished or not."""
+    found = (_RUN.fullmatch(path.parent.name) for path in out.glob(f"seed-*/{run_folder.CONFIG_FILE}"))
+    return sorted(int(match[1]) for match in found if match)
 
 
-def _check_runs(out: Path, seeds: Sequence[int], dataset: Dataset, config: TrainConfig, values: dict[str, Any]) -> None:
+def _check_runs(out: Path, experiments: Sequence[Experiment]) -> None:
     """Raise `TrainingError` for runs on other data or with other values: a table compares seeds and nothing else."""
-    there = seeds_in(out)
-    joined = not set(seeds) <= set(there)
-    for seed in there:
-        if not joined and seed not in seeds:
-            continue
-        folder = _folder(out, seed)
-        stored, _ = run_folder.stored_config(folder, dataset, {} if joined else {**values, "seed": seed})
-        if not joined:
-            continue
+    there = {seed: out / f"seed-{seed}" for seed in _seeds_in(out)}
+    if {one.number for one in experiments} <= set(there):
+        for one in experiments:
+            one.check()
+        return
+    dataset, config = experiments[0].dataset, experiments[0].config
+    for seed, folder in there.items():
+        stored, _ = run_folder.stored_config(folder, dataset, {})
         # Where weights are taken over, the model may be that of the weights.
-        wanted = config.changed(seed=seed, model=stored.model if config.init else None).to_dict()
+        wanted = config.changed(seed=seed, model=stored.model if config.init else config.model).to_dict()
         differing = [name for name, value in stored.to_dict().items() if wanted[name] != value]
         if differing:
             raise TrainingError(
@@ -354,22 +345,22 @@ def _check_runs(out: Path, seeds: Sequence[int], dataset: Dataset, config: Train
             )
 
 
-def _train(dataset: Dataset, jobs: Sequence[Job], where: Where, say: Callable[[str], object] | None) -> dict[int, str]:
+def _train(experiments: Sequence[Experiment], where: Where, say: Say | None) -> dict[int, str]:
     """Do the runs; return why those failed that did, by their seeds."""
 
-    def told() -> Iterator[Job]:
-        for job in jobs:
+    def told() -> Iterator[Experiment]:
+        for one in experiments:
             if say and where.engine == "local":
-                say(f"{job.name}:")
-            yield job
+                say(f"{one.name}:")
+            yield one
 
     failed: dict[int, str] = {}
-    with closing(where.runs(dataset, told(), _never_enough, say=say)) as outcomes:
+    with closing(where.runs(told(), never_enough, say=say)) as outcomes:
         for outcome in outcomes:
             if outcome.why is not None:
-                failed[outcome.job.number] = outcome.why
+                failed[outcome.experiment.number] = outcome.why
                 if say:
-                    say(f"{outcome.job.name} failed: {outcome.why}")
+                    say(f"{outcome.experiment.name} failed: {outcome.why}")
     return failed
 
 
@@ -382,14 +373,9 @@ def _failures(out: Path) -> dict[int, str]:
         return {}  # no table yet, or none that can be read: it is written anew
 
 
-def _never_enough(job: Job, row: Row) -> bool:
-    return False
-
-
 def _run(out: Path, seed: int, whys: dict[int, str]) -> SeedRun:
-    folder = _folder(out, seed)
-    # The card is the last that a run writes.
-    if not (folder / model_folder.CARD_FILE).exists():
+    folder = out / f"seed-{seed}"
+    if not (folder / model_folder.CARD_FILE).exists():  # the last that a run writes
         return SeedRun(seed, folder.name, None, whys.get(seed, "It is not finished. Go on with --resume."))
     scores = model_folder.read_card(folder)["metrics"]
     return SeedRun(seed, folder.name, {name: scores[name] for name in FIGURES})

@@ -100,5 +100,5 @@ def about_run(
         "epochs_done": len(history),
         "best_epoch": int(max(history, key=lambda row: row["val_accuracy"])["epoch"]),
         "seconds": round(sum(row["seconds"] for row in history), 1),
-        "sittings": run_folder.sittings(folder),
+        "sessions": run_folder.sessions(folder),
     }

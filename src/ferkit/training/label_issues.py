@@ -1,8 +1,8 @@
-"""Labels that are likely wrong, by confident learning: what a model that never saw a face says against its label.
+"""Label issues: labels that are likely wrong, by what a model that never saw a face says against its label.
 
 Northcutt, Jiang and Chuang 2021, "Confident learning: estimating uncertainty in dataset labels". A class has a threshold
 of its own: the mean probability that faces with its label get for it. A face that reaches the threshold of another class
-than its label's is counted off the diagonal of the confident joint, and is a suspect. Thresholds make up for classes that
+than its label's is counted off the diagonal of the confident joint, and its label is an issue. Thresholds make up for classes that
 a model is surer or less sure of; it must not have been trained on the faces, or it repeats their labels.
 
 Probabilities of faces by networks that never saw them: each fold is answered by one trained on the others.
@@ -15,8 +15,10 @@ is not done again.
 import csv
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +26,33 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit._support.files import blame, write_atomically
-from ferkit.data import HELD_OUT_OF_TRAINING, SPLITTER, Dataset, FaceSet, assign_folds, hold_out, pixel_prints
+from ferkit.data import (
+    HELD_OUT_OF_TRAINING,
+    SPLITTER,
+    Dataset,
+    FaceSet,
+    assign_folds,
+    concatenate,
+    hold_out,
+    is_of,
+    load_dataset,
+    may_share_faces,
+    pixel_prints,
+    places,
+)
 from ferkit.errors import DatasetError, TrainingError, UsageError, count
-from ferkit.evaluation import accuracy
-from ferkit.models import Labels, Probabilities
+from ferkit.evaluation import accuracy, evaluate
+from ferkit.models import EmotionClassifier, Labels, Probabilities, model_folder
 from ferkit.training import run_folder
 from ferkit.training.config import RECIPES, TrainConfig
-from ferkit.training.loop import train
+from ferkit.training.experiments import HERE, Experiment, Say, Where, never_enough
+from ferkit.training.start import Data, load_data
 
 Joint = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Suspects:
+class LabelIssues:
     """The faces whose labels are in doubt, most suspicious first: M of N that were looked at.
 
     faces: all that were looked at. probabilities: float32 (N, K), of a model that was not trained on them.
@@ -69,14 +85,14 @@ class Suspects:
 
     @property
     def warning(self) -> str:
-        """Why the suspects are worth nothing, in a sentence; empty where they may be worth something."""
+        """Why the issues found mean nothing, in a sentence; empty where they may mean something."""
         counts = self.faces.counts
         commonest = max(counts, key=lambda name: counts[name])
         if self.accuracy > counts[commonest] / len(self.faces):
             return ""
         return (
             f"The answers agree with {self.accuracy:.1%} of the labels, no more than always answering {commonest}, so these "
-            "suspects mean nothing. Train longer, gather more faces, or name a better model."
+            "label issues mean nothing. Train longer, gather more faces, or name a better model."
         )
 
     @property
@@ -88,7 +104,7 @@ class Suspects:
         return wrong_share(self.joint, np.bincount(self.faces.labels, minlength=len(self.faces.classes)))
 
     def row(self, rank: int) -> dict[str, Any]:
-        """One suspect, by its place in the order, as the table and the JSON have it."""
+        """One issue, by its place in the order, as the table and the JSON have it."""
         index, classes = int(self.indices[rank]), self.faces.classes
         given = int(self.faces.labels[index])
         row = None if self.faces.rows is None else int(self.faces.rows[index])
@@ -103,7 +119,7 @@ class Suspects:
         }
 
     def to_dict(self, count: int | None = None) -> dict[str, Any]:
-        """What the JSON holds: the figures, and the first `count` suspects (None: all)."""
+        """What the JSON holds: the figures, and the first `count` issues (None: all)."""
         classes = self.faces.classes
         return {
             "among": self.faces.name,
@@ -118,10 +134,10 @@ class Suspects:
         }
 
 
-def find_suspects(
+def confident_learning(
     faces: FaceSet, probabilities: npt.NDArray[np.float32], places: list[str], by: str, *, how: str = ""
-) -> Suspects:
-    """The faces that seem to be of another class than their label's, most suspicious first.
+) -> LabelIssues:
+    """The faces that seem to be of another class than their label's, most suspicious first, by confident learning.
 
     probabilities: float32 (N, K) in the order of `faces.classes`, of a model that was not trained on these faces.
     Raises `DatasetError` if there is no face.
@@ -136,7 +152,7 @@ def find_suspects(
     margins = label_margins(probabilities, labels)
     doubted = np.flatnonzero(counted & (seems != labels))
     order = doubted[np.argsort(margins[doubted], kind="stable")]
-    return Suspects(
+    return LabelIssues(
         faces=faces,
         probabilities=probabilities,
         places=places,
@@ -193,23 +209,148 @@ def wrong_share(joint: Joint, counts: npt.NDArray[np.int64]) -> float:
     return float((off * counts).sum() / counts.sum())
 
 
-def write_table(suspects: Suspects, path: Path) -> None:
-    """All suspects as CSV, most suspicious first: face, row, label, suggested, margin, self_confidence, probabilities."""
-    names = ["face", "row", "label", "suggested", "margin", "self_confidence", *suspects.faces.classes]
+def write_table(issues: LabelIssues, path: Path) -> None:
+    """All label issues as CSV, most suspicious first: face, row, label, suggested, margin, self_confidence, probabilities."""
+    names = ["face", "row", "label", "suggested", "margin", "self_confidence", *issues.faces.classes]
     with write_atomically(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         # Not a DictWriter: a class may be named as a column is.
         writer = csv.writer(file)
         writer.writerow(names)
-        for rank in range(len(suspects)):
-            row = suspects.row(rank)
-            probabilities = suspects.probabilities[int(suspects.indices[rank])]
+        for rank in range(len(issues)):
+            row = issues.row(rank)
+            probabilities = issues.probabilities[int(issues.indices[rank])]
             writer.writerow([*(row[name] for name in names[:6]), *(f"{p:.6f}" for p in probabilities)])
 
 
-def write_figures(suspects: Suspects, path: Path) -> None:
-    """The JSON of `Suspects.to_dict`, in a file."""
+def write_figures(issues: LabelIssues, path: Path) -> None:
+    """The JSON of `LabelIssues.to_dict`, in a file."""
     with write_atomically(path) as draft:
-        draft.write_text(json.dumps(suspects.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.write_text(json.dumps(issues.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+_TRAINING = ("Training", "train")
+# Why the answers can be taken as another opinion than the label.
+_OUT_OF_FOLD = "Every face was evaluated by a network that was not trained on it, nor on a copy with the same pixels."
+_HELD_OUT = "Every face is of a split held out from training, and none has the pixels of a training face."
+_TOLD = "The models were said not to have seen these faces; nothing that they tell of themselves speaks against it."
+
+
+def find_label_issues(
+    data: Data,
+    models: Sequence[str | Path] = (),
+    *,
+    among: str | None = None,
+    out: str | Path | None = None,
+    folds: int | None = None,
+    epochs: int | None = None,
+    load: Callable[..., Dataset] | None = None,
+    where: Where = HERE,
+    say: Say | None = None,
+) -> LabelIssues:
+    """Find labels that are likely wrong: by models that have not seen the faces, or by networks that are trained for it.
+
+    Args:
+        data: Labelled faces, or their path.
+        models: Models that have not seen the faces; their mean answer counts. None at all trains networks, each on the
+            other folds' faces.
+        among: A split, or "all". By default all faces, with models all but those of the training split.
+        out: Folder of the networks that are trained; by default one in `runs/`, named after the data. What is done there
+            is not done again.
+        folds: How many networks are trained; by default 3, or as `out` has them.
+        epochs: For how long each; by default 12, or as `out` has them.
+        load: Loads the data again in the `size` and `channels` that a model takes. By default what reads the path.
+        where: Where networks are trained.
+        say: Told what happens; None works without a word.
+
+    Raises:
+        DatasetError: a model has seen the faces, or there are too few of a class.
+        UsageError, TrainingError, ModelError: as from `train` and `EmotionClassifier.load`.
+    """
+    say = say or (lambda text: None)
+    plan = FoldPlan(folds, epochs)
+    if models and (out or folds or epochs):
+        raise UsageError("With models nothing is trained: leave the folder, folds and epochs out.")
+    if load is None and isinstance(data, str | Path):
+        load = partial(load_dataset, data)
+    dataset = load_data(data)
+    if models:
+        faces, probabilities = _predicted(dataset, models, among, load, say)
+        by, how = " and ".join(map(str, models)), _TOLD if _wants_training(dataset, among) else _HELD_OUT
+    else:
+        faces = dataset.split(among or "all")
+        name = Path(dataset.source).name.split(".")[0] or "data"
+        folder = Path(out or Path("runs") / f"label-issues-{name}-{dataset.fingerprint[:8]}-{faces.name}")
+        say(f"Folds: {folder} (what is done there is not done again)")
+        probabilities = out_of_fold(faces, folder, plan=plan, where=where, say=say)
+        by, how = "networks that were trained on the other folds", _OUT_OF_FOLD
+    found = places(dataset.source, faces.rows) if faces.rows is not None else [""] * len(faces)
+    issues = confident_learning(faces, probabilities, found, by, how=how)
+    if issues.warning:
+        say(f"Warning: {issues.warning}")
+    return issues
+
+
+def _predicted(
+    dataset: Dataset, names: Sequence[str | Path], among: str | None, load: Callable[..., Dataset] | None, say: Say
+) -> tuple[FaceSet, npt.NDArray[np.float32]]:
+    """The faces that were asked for, and the mean answer of the models, without classes that only models know."""
+    models = [EmotionClassifier.load(name) for name in names]
+    for model in models:
+        _check_unseen(model, dataset, among)
+    wished = _among(dataset, among)
+    everything = _wants_training(dataset, among)
+    unseen = np.ones(len(wished), np.bool_) if everything else ~_copies_of_training(dataset, wished)
+    if not unseen.all():
+        say(f"Note: {count(int((~unseen).sum()), 'face')} left out, with pixels that stand in the training split.")
+    answers = []
+    for model in models:
+        takes = model.face_input
+        again = load(size=(takes.height, takes.width), channels=takes.channels) if load else dataset
+        faces = _among(again, among).select(unseen)
+        answers.append(evaluate(model, faces).probabilities[:, : len(dataset.classes)])
+        if model.card.get("metrics", {}).get("split") == faces.name:
+            say(f"Note: {model.name} was chosen on {faces.name}, though not trained on it.")
+    mean = np.mean(answers, axis=0, dtype=np.float64)
+    return wished.select(unseen), (mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+def _among(dataset: Dataset, among: str | None) -> FaceSet:
+    if among is not None:
+        return dataset.split(among)
+    held_out = [faces for name, faces in dataset.splits.items() if name not in _TRAINING]
+    if not held_out:
+        raise DatasetError(
+            f"{dataset.source} has a training split only. If the models have not seen these faces: --among all."
+        )
+    return held_out[0] if len(held_out) == 1 else concatenate(held_out, ", ".join(one.name for one in held_out))
+
+
+def _wants_training(dataset: Dataset, among: str | None) -> bool:
+    """Whether faces of the training split are asked for."""
+    return among == "all" or (among is not None and dataset.split(among).name in _TRAINING)
+
+
+def _copies_of_training(dataset: Dataset, faces: FaceSet) -> npt.NDArray[np.bool_]:
+    """Which faces have the pixels of a training face, bool (N,): a model has seen these."""
+    training = [pixel_prints(one.images) for name, one in dataset.splits.items() if name in _TRAINING]
+    prints = pixel_prints(faces.images)
+    return np.isin(prints, np.concatenate(training)) if training else np.zeros(len(prints), np.bool_)
+
+
+def _check_unseen(model: EmotionClassifier, dataset: Dataset, among: str | None) -> None:
+    """Refuse a model that was trained on the faces: its answers there are the labels that it has learned."""
+    trained = model_folder.trained_on(model.card)
+    source = Path(dataset.source).name
+    if trained and _wants_training(dataset, among) and is_of(trained, dataset):
+        raise DatasetError(
+            f"{model.name} was trained on the training faces of {source}, so its answers there repeat the labels. Leave --among "
+            "out to look at the other splits, or --predictions to train folds."
+        )
+    if trained and may_share_faces(trained, dataset):
+        raise DatasetError(
+            f"{model.name} was trained on other splits of {source}, so it may have seen any of its faces. Give the --split that it "
+            "was trained with, or leave --predictions out."
+        )
 
 
 FOLDS = 3
@@ -220,7 +361,7 @@ RECIPE = RECIPES["better"].config.changed(model="compact", epochs=12, label_smoo
 
 
 @dataclass(frozen=True)
-class Plan:
+class FoldPlan:
     """How the folds are made. None keeps what the folds have that are there already, else takes the defaults.
 
     epochs: in place of the recipe's.
@@ -238,16 +379,16 @@ class Plan:
     @property
     def full_recipe(self) -> TrainConfig:
         """What networks are trained by if there is no fold yet. Raises `UsageError` for epochs that cannot be."""
-        return (self.recipe or RECIPE).changed(epochs=self.epochs)
+        return (self.recipe or RECIPE).changed(**({} if self.epochs is None else {"epochs": self.epochs}))
 
 
 def out_of_fold(
     faces: FaceSet,
     folder: Path,
     *,
-    plan: Plan | None = None,
-    quiet: bool = False,
-    say: Callable[[str], object] | None = None,
+    plan: FoldPlan | None = None,
+    where: Where = HERE,
+    say: Say | None = None,
 ) -> npt.NDArray[np.float32]:
     """Calibrated probabilities of all faces, float32 (N, K), each by a network that saw neither it nor a copy of it.
 
@@ -259,53 +400,75 @@ def out_of_fold(
         faces: labelled faces, votes are not used.
         folder: where networks and answers are kept. A second call takes them from there.
         plan: how many folds, by which recipe; None takes what is there, or the defaults.
-        quiet: no progress on standard error.
-        say: told what happens.
+        where: where the networks are trained.
+        say: told what happens; None trains without a word.
 
     Raises:
         TrainingError: the folder holds folds of other faces or other values, or is in use. DatasetError: too few faces.
     """
-    say = say or (lambda _: None)
+    tell = say or (lambda text: None)
+    where.check()
     faces = replace(faces, votes=None, voted=None)  # the labels are in question, so it is they that are learned
-    plan = plan or Plan()
+    plan = plan or FoldPlan()
     if not (folder / FOLDS_FILE).is_file():  # so that what is refused leaves no folder
         _check(faces, plan.folds or FOLDS)
-    with run_folder.alone(folder, "search for suspects"):
+    with run_folder.alone(folder, "search for label issues"):
         recipe, folds = _agreed(folder, faces, plan)
         if recipe.changed(epochs=RECIPE.epochs) != RECIPE and plan.recipe is None:
-            say(f"The folds in {folder} were begun with another recipe than the usual one, and go on with it.")
+            tell(f"The folds in {folder} were begun with another recipe than the usual one, and go on with it.")
         fold_of = assign_folds(pixel_prints(faces.images), faces.labels, folds, recipe.seed)
-        probabilities = np.zeros((len(faces), len(faces.classes)), np.float32)
-        for fold in range(folds):
-            members = fold_of == fold
-            kept = folder / f"fold-{fold + 1}.npy"
-            answers = _stored(kept, (int(members.sum()), len(faces.classes)))
-            if answers is None:
-                say(
-                    f"Fold {fold + 1} of {folds}: {count(int(members.sum()), 'face')}, by a network trained on the others."
-                )
-                answers = _answers(faces, fold_of, fold, recipe, folder / f"fold-{fold + 1}", quiet)
-                with write_atomically(kept, TrainingError) as draft:
-                    np.save(draft, answers)
-            probabilities[members] = answers
+        answers = {
+            fold: stored
+            for fold in range(folds)
+            if (stored := _stored(_kept(folder, fold), (int((fold_of == fold).sum()), len(faces.classes)))) is not None
+        }
+
+        def to_do() -> Iterator[Experiment]:
+            for fold in range(folds):
+                if fold not in answers:
+                    members = count(int((fold_of == fold).sum()), "face")
+                    tell(f"Fold {fold + 1} of {folds}: {members}, by a network trained on the others.")
+                    yield _experiment(faces, fold_of, fold, recipe, folder)
+
+        with closing(where.runs(to_do(), never_enough, say=say)) as outcomes:
+            for outcome in outcomes:
+                one, fold = outcome.experiment, outcome.experiment.number - 1
+                if outcome.why is not None:
+                    raise TrainingError(f"{one.name} could not be trained: {outcome.why}")
+                answers[fold] = one.classifier.predict_proba(np.ascontiguousarray(faces.images[fold_of == fold]))
+                with write_atomically(_kept(folder, fold), TrainingError) as draft:
+                    np.save(draft, answers[fold])
+    probabilities = np.zeros((len(faces), len(faces.classes)), np.float32)
+    for fold, found in answers.items():
+        probabilities[fold_of == fold] = found
     return probabilities
 
 
-def _answers(
-    faces: FaceSet, fold_of: npt.NDArray[np.int64], fold: int, recipe: TrainConfig, folder: Path, quiet: bool
-) -> npt.NDArray[np.float32]:
-    """What a network trained on the other folds says of a fold."""
+def _kept(folder: Path, fold: int) -> Path:
+    return folder / f"fold-{fold + 1}.npy"
+
+
+def _experiment(
+    faces: FaceSet, fold_of: npt.NDArray[np.int64], fold: int, recipe: TrainConfig, folder: Path
+) -> Experiment:
+    """A network that is trained, and whose epoch is chosen, on the other folds."""
     others = faces.select(np.flatnonzero(fold_of != fold))
     # The tenth on which the epoch is chosen holds no copy of what is trained on.
     tenth = hold_out(pixel_prints(others.images), others.labels, HELD_OUT_OF_TRAINING, recipe.seed)
     splits = {"train": others.select(~tenth, "train"), "val": others.select(tenth, "val")}
-    dataset = Dataset(splits, faces.classes, f"{faces.name} without fold {fold + 1}", _print_of(faces, str(fold)))
-    begun = (folder / run_folder.CONFIG_FILE).is_file()
-    run = train(dataset, recipe, out=folder, resume=begun, quiet=quiet)
-    return run.classifier.predict_proba(np.ascontiguousarray(faces.images[fold_of == fold]))
+    drawn = {"split": f"without fold {fold + 1}", "seed": recipe.seed, "held_out": HELD_OUT_OF_TRAINING}
+    dataset = Dataset(
+        splits,
+        faces.classes,
+        f"{faces.name} without fold {fold + 1}",
+        _print_of(faces, str(fold)),
+        split_by={**drawn, "faces": len(others), "splitter": SPLITTER},
+    )
+    name = f"Fold {fold + 1}"
+    return Experiment(dataset, recipe, folder / f"fold-{fold + 1}", number=fold + 1, name=name)
 
 
-def _agreed(folder: Path, faces: FaceSet, plan: Plan) -> tuple[TrainConfig, int]:
+def _agreed(folder: Path, faces: FaceSet, plan: FoldPlan) -> tuple[TrainConfig, int]:
     """Recipe and number of folds: those of the folds that are there, else as planned, which is written down."""
     path, data = folder / FOLDS_FILE, _print_of(faces)
     if not path.is_file():

@@ -10,7 +10,7 @@ from ferkit.errors import count
 from ferkit.evaluation import suspects_gallery
 from ferkit.render import class_name, face_tile, scrolling_table, section
 from ferkit.render.document import document, percent
-from ferkit.training.label_issues import Suspects, write_figures, write_table
+from ferkit.training.label_issues import LabelIssues, write_figures, write_table
 
 _FACES = 96
 _IN_PICTURE = 36
@@ -27,7 +27,7 @@ _BEWARE = (
 )
 
 
-def write_page(suspects: Suspects, folder: Path) -> Path:
+def write_page(suspects: LabelIssues, folder: Path) -> Path:
     """Write `index.html`, which holds everything, with `suspects.csv`, `suspects.json` and a picture in `figures/`.
 
     Returns the path of the page. Raises `FerkitError` if the folder cannot be written.
@@ -63,7 +63,7 @@ _FACES_TEXT = (
 )
 
 
-def _tiles(suspects: Suspects) -> str:
+def _tiles(suspects: LabelIssues) -> str:
     n = len(suspects.faces)
     tiles = [
         ("Suspects", f"{len(suspects):,}", f"of {count(n, 'face')}, {percent(len(suspects) / n)}."),
@@ -86,7 +86,7 @@ def _tiles(suspects: Suspects) -> str:
     return f'<dl class="tiles">{cells}</dl>'
 
 
-def _by_class(suspects: Suspects) -> str:
+def _by_class(suspects: LabelIssues) -> str:
     classes, labels = suspects.faces.classes, suspects.faces.labels
     given = labels[suspects.indices]
     rows = []
@@ -103,7 +103,7 @@ def _by_class(suspects: Suspects) -> str:
     return scrolling_table(f'{head}<th scope="col" style="text-align:left">Suggested most often</th>', rows)
 
 
-def _faces(suspects: Suspects) -> str:
+def _faces(suspects: LabelIssues) -> str:
     tiles = []
     for rank in range(min(_FACES, len(suspects))):
         index, row = int(suspects.indices[rank]), suspects.row(rank)
@@ -115,6 +115,6 @@ def _faces(suspects: Suspects) -> str:
     return f'<ul class="faces">{"".join(tiles)}</ul>' if tiles else "<p>There are none.</p>"
 
 
-def _both(suspects: Suspects, rank: int) -> tuple[int, int]:
+def _both(suspects: LabelIssues, rank: int) -> tuple[int, int]:
     """The label of a suspect, and what is suggested."""
     return int(suspects.faces.labels[suspects.indices[rank]]), int(suspects.suggested[rank])

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from ferkit._support.devices import Devices
 from ferkit._support.devices import choose as choose_devices
+from ferkit._support.devices import parse as parse_devices
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import Dataset, Faces
 from ferkit.errors import TrainingError
@@ -35,10 +36,12 @@ from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.finish import about_run, write_model
 from ferkit.training.schedules import plateau_rate
 from ferkit.training.start import (
-    architecture_of,
+    Data,
     check_activation,
     check_sources,
     check_splits,
+    config_of,
+    load_data,
     phase_of,
     phases_of,
     take_weights,
@@ -142,7 +145,7 @@ class Run:
 
 
 def train(
-    dataset: Dataset,
+    data: Data,
     recipe: str | TrainConfig = "tutorial",
     *,
     out: str | Path | None = None,
@@ -155,7 +158,7 @@ def train(
     """Train a network and leave a model folder.
 
     Args:
-        dataset: faces with a training and a validation split, from `load_dataset`.
+        data: faces with a training and a validation split, from `load_dataset`, or the path of such data.
         recipe: name of a recipe, or a `TrainConfig`.
         out: run folder; None picks `runs/<recipe>`, numbered if taken.
         resume: go on with the run in `out` (with None: the newest of this recipe) from its last whole epoch.
@@ -164,32 +167,33 @@ def train(
             ends the run, which can be resumed.
         devices: how many devices of this machine share each batch, or "all"; None takes one. Decides where the work is
             done, not how it goes: the weights are those of one device within rounding, and a run may be resumed on others.
-        **changes: values of `TrainConfig` to change, e.g. `epochs=10`.
+        **changes: values of `TrainConfig` to change, e.g. `epochs=10`, `**{"augmentation.erase": 0.2}`.
 
     Raises:
         UsageError: a choice or value that makes no sense, or a batch that does not divide by the devices.
         TrainingError: the folder is taken or unwritable, or there is nothing to resume. The last checkpoint survives.
     """
     # Set-up: what to do and where.
-    base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
-    config = base.changed(**changes)
-    if config.init is not None and isinstance(recipe, str) and changes.get("model") is None and not resume:
-        config = config.changed(model=architecture_of(config.init))
-    check_splits(dataset)
+    # A run that is resumed has its config already, and the model that it started from may be gone.
+    config = config_of(recipe if isinstance(recipe, TrainConfig) or not resume else RECIPES[recipe].config, changes)
     named = recipe if isinstance(recipe, str) else "custom"
+    if devices is not None:
+        parse_devices(str(devices))
     folder = run_folder.choose(out, named, resume)
+    dataset = load_data(data)
+    check_splits(dataset)
     if resume:
         config, begun_as = run_folder.stored_config(folder, dataset, changes)
         named = begun_as or named
     load_keras()
     check_activation(config.activation)
-    sitting = _Sitting(dataset, config, folder, named, resume, choose_devices(devices))
-    sitting.devices.check_batch(sitting.batch_size)
-    progress = TrainingProgress(config.epochs, sitting.steps, sitting.batch_size, quiet=quiet)
+    session = _Session(dataset, config, folder, named, resume, choose_devices(devices))
+    session.devices.check_batch(session.batch_size)
+    progress = TrainingProgress(config.epochs, session.steps, session.batch_size, quiet=quiet)
 
     with ExitStack() as held:
-        with sitting.devices.scope():
-            network, trained, history = _learn(sitting, progress, on_epoch, held)
+        with session.devices.scope():
+            network, trained, history = _learn(session, progress, on_epoch, held)
 
         # The best epoch becomes the model.
         about = about_run(folder, dataset, config, history, named)
@@ -200,7 +204,7 @@ def train(
 
 
 @dataclass(frozen=True)
-class _Sitting:
+class _Session:
     """One stretch of a run, from a start to its end: what to do and where."""
 
     dataset: Dataset
@@ -220,7 +224,7 @@ class _Sitting:
 
 
 def _learn(
-    sitting: _Sitting,
+    session: _Session,
     progress: TrainingProgress,
     on_epoch: Callable[[dict[str, float]], None] | None,
     held: ExitStack,
@@ -230,9 +234,9 @@ def _learn(
     held: gets the lock of the folder, which must last until the models are written.
     """
     keras = load_keras()
-    dataset, config, folder, resume = sitting.dataset, sitting.config, sitting.folder, sitting.resume
+    dataset, config, folder, resume = session.dataset, session.config, session.folder, session.resume
     faces, val = dataset.train, dataset.val
-    batch_size, steps = sitting.batch_size, sitting.steps
+    batch_size, steps = session.batch_size, session.steps
     last, best = folder / "checkpoints" / "last.npz", folder / "checkpoints" / "best.npz"
     checkpoint = checkpoints.load(last) if resume and last.is_file() else None
     history: History = checkpoint.history if checkpoint else []
@@ -259,11 +263,11 @@ def _learn(
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
     if not resume:
-        run_folder.claim(folder, config, dataset, sitting.recipe)
+        run_folder.claim(folder, config, dataset, session.recipe)
     held.enter_context(run_folder.alone(folder, "run", run_folder.CONFIG_FILE))
     if resume:
         run_folder.tidy(folder)
-    run_folder.add_sitting(folder, sitting.devices.names)
+    run_folder.add_session(folder, session.devices.names)
     if checkpoint:
         checkpoints.put(checkpoint, model)
         # The table lags behind if the process died between the two.
@@ -281,7 +285,7 @@ def _learn(
                 progress.say(line)
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
-        elif (config.head_epochs or config.thaw) and config.init is None and config.weights == "none":
+        elif (config.head_epochs or config.unfreeze) and config.init is None and config.weights == "none":
             progress.say("Layers are held fast that have random weights. Give them others with --init or --weights.")
         while len(history) < config.epochs and not _out_of_patience(history[phases[-1].first :], config.patience):
             epoch = len(history) + 1
@@ -301,7 +305,7 @@ def _learn(
             with averaged(model):
                 if config.recalibrate:
                     recalibrate_normalization(network, faces.images)
-                scores = _scores(model, val.images, wanted, len(sitting.devices))
+                scores = _scores(model, val.images, wanted, len(session.devices))
             if not np.isfinite(logs["loss"][0]):
                 raise TrainingError(
                     f"The loss became {logs['loss'][0]} in epoch {epoch}: the learning rate is too high. "

@@ -5,6 +5,7 @@ every epoch and answers whether to go on. A run whose worker died goes on from i
 """
 
 import asyncio
+import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -18,27 +19,27 @@ from ferkit._support.keras_backend import load_keras
 from ferkit._support.ray_session import USUAL_STORE, ray_session
 from ferkit.data import Dataset
 from ferkit.errors import ClusterError, FerkitError
-from ferkit.training.experiments import Enough, Job, Outcome, Outcomes, Row, Where, do
+from ferkit.training.experiments import Enough, Experiment, Outcome, Outcomes, Row, Say, Where, do
 
 # A run that has cost so many workers is at fault itself: it wants more memory than there is, say.
 ATTEMPTS = 4
 
 
-def run_all(
-    dataset: Dataset, jobs: Iterator[Job], enough: Enough, *, where: Where, say: Callable[[str], object] | None
-) -> Outcomes:
-    """Do the jobs, so many at once as `where` says, and yield each as it ends, in any order.
+def run_all(experiments: Iterator[Experiment], enough: Enough, *, where: Where, say: Say | None) -> Outcomes:
+    """Do the experiments, so many at once as `where` says, and yield each as it ends, in any order.
 
     Raises:
         ClusterError: no cluster, or a machine of it does not see the run folders.
         TrainingError: the disk is full.
     """
-    store = USUAL_STORE + 2 * sum(faces.images.nbytes for faces in dataset.splits.values())
+    first = list(itertools.islice(experiments, 1))
+    store = USUAL_STORE + 2 * sum(faces.images.nbytes for one in first for faces in one.dataset.splits.values())
     with ray_session(where.address, workers=where.workers, store=store) as ray:
         places = Places.of([node["Resources"] for node in ray.nodes() if node["Alive"]], where.workers)
         if say:
             say(f"Ray: {places}.")
-        yield from _Pool(ray, places, dataset, enough, say or (lambda text: None)).outcomes(jobs)
+        pool = _Pool(ray, places, enough, say or (lambda text: None))
+        yield from pool.outcomes(itertools.chain(first, experiments))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Places:
 
 @dataclass
 class _Running:
-    job: Job
+    experiment: Experiment
     attempt: int = 1
 
 
@@ -91,18 +92,18 @@ class _Pool:
 
     ray: ModuleType
     places: Places
-    dataset: Dataset
     enough: Enough
-    say: Callable[[str], object]
+    say: Say
     running: dict[Any, _Running] = field(default_factory=dict)
     satisfied: set[int] = field(default_factory=set)
+    # The data set that was sent last, and where it is: mostly all runs share one.
+    sent: tuple[Dataset | None, Any] = (None, None)
 
     def __post_init__(self) -> None:
         here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             self.ray.get_runtime_context().get_node_id(), soft=False
         )
         self.desk = self.ray.remote(num_cpus=0)(_Desk).options(scheduling_strategy=here).remote()
-        self.data = self.ray.put(self.dataset)
         # No retries of Ray's own: a run that is tried again is worth a word, and must end some day.
         self.train = self.ray.remote(
             num_cpus=self.places.cores, num_gpus=self.places.gpus, max_retries=0, max_calls=self.places.gpus
@@ -111,12 +112,12 @@ class _Pool:
         own["KERAS_BACKEND"] = load_keras().backend.backend()
         self.worker = _Worker(own, Path.cwd(), self.places.cores)
 
-    def outcomes(self, jobs: Iterator[Job]) -> Outcomes:
+    def outcomes(self, experiments: Iterator[Experiment]) -> Outcomes:
         news = self.desk.next.remote()
         try:
             while True:
-                while len(self.running) < self.places.count and (job := next(jobs, None)) is not None:
-                    self._start(_Running(job))
+                while len(self.running) < self.places.count and (one := next(experiments, None)) is not None:
+                    self._start(_Running(one))
                 if not self.running:
                     return
                 (ready,), _ = self.ray.wait([news, *self.running])
@@ -132,17 +133,22 @@ class _Pool:
             self.ray.kill(self.desk)
 
     def _start(self, one: _Running) -> None:
-        job = replace(one.job, folder=one.job.folder.resolve())
-        self.running[self.train.remote(self.data, job, self.desk, self.worker, do)] = one
+        experiment = one.experiment
+        if experiment.dataset is not self.sent[0]:
+            self.sent = experiment.dataset, self.ray.put(experiment.dataset)
+        # The faces travel by themselves, once for all runs.
+        bare = replace(experiment, folder=experiment.folder.resolve(), dataset=replace(experiment.dataset, splits={}))
+        self.running[self.train.remote(self.sent[1], bare, self.desk, self.worker, do)] = one
 
     def _answer(self, number: int, row: Row) -> None:
-        job = next((one.job for one in self.running.values() if one.job.number == number), None)
-        if job is None:
+        known = (one.experiment for one in self.running.values())
+        experiment = next((one for one in known if one.number == number), None)
+        if experiment is None:
             return  # the last word of a worker that died
         self.say(
-            f"{job.name}, epoch {row['epoch']:.0f}: loss {row.get('loss', 0):.4f}  val_accuracy {row['val_accuracy']:.4f}"
+            f"{experiment.name}, epoch {row['epoch']:.0f}: loss {row.get('loss', 0):.4f}  val_accuracy {row['val_accuracy']:.4f}"
         )
-        if done := self.enough(job, row):
+        if done := self.enough(experiment, row):
             self.satisfied.add(number)
         self.desk.answer.remote(number, done)
 
@@ -150,18 +156,20 @@ class _Pool:
         """The outcome; None if the run was started again."""
         one = self.running.pop(run)
         try:
-            return Outcome(one.job, self.ray.get(run))
+            return Outcome(one.experiment, self.ray.get(run))
         except self.ray.exceptions.RayTaskError as problem:
             if isinstance(problem.cause, FerkitError):
                 raise problem.cause from problem
             raise
         except self.ray.exceptions.RayError as problem:
-            if one.job.number in self.satisfied:
-                return Outcome(one.job)
+            if one.experiment.number in self.satisfied:
+                return Outcome(one.experiment)
             if one.attempt >= ATTEMPTS:
-                return Outcome(one.job, f"It lost {ATTEMPTS} workers, the last one so: {_first_line(problem)}")
-            self.say(f"{one.job.name} lost its worker and goes on from its last whole epoch ({_first_line(problem)})")
-            self._start(_Running(one.job, one.attempt + 1))
+                return Outcome(one.experiment, f"It lost {ATTEMPTS} workers, the last one so: {_first_line(problem)}")
+            self.say(
+                f"{one.experiment.name} lost its worker and goes on from its last whole epoch ({_first_line(problem)})"
+            )
+            self._start(_Running(one.experiment, one.attempt + 1))
             return None
 
 
@@ -204,20 +212,21 @@ class _Worker:
             os.chdir(self.folder)
 
 
-def _train(dataset: Dataset, job: Job, desk: Any, worker: _Worker, work: Callable[..., str | None]) -> str | None:
+def _train(
+    dataset: Dataset, experiment: Experiment, desk: Any, worker: _Worker, work: Callable[..., str | None]
+) -> str | None:
     """What a worker does: one run. Returns why it failed, as `do` does, which is the `work`."""
     import ray
 
     worker.settle()
-    if not job.folder.parent.is_dir():
-        raise ClusterError(
-            f"{socket.gethostname()} does not see {job.folder.parent}. Choose an --out that all machines share."
-        )
+    folder = experiment.folder.parent
+    if not folder.is_dir():
+        raise ClusterError(f"{socket.gethostname()} does not see {folder}. Choose an --out that all machines share.")
 
     def enough(row: Row) -> bool:
-        return bool(ray.get(desk.tell.remote(job.number, dict(row))))
+        return bool(ray.get(desk.tell.remote(experiment.number, dict(row))))
 
-    return work(dataset, job, enough, quiet=True)
+    return work(replace(experiment, dataset=dataset), enough, quiet=True)
 
 
 def _first_line(problem: Exception) -> str:

@@ -163,7 +163,7 @@ def alone(folder: Path, what: str, file: str = _LOCK_FILE) -> Iterator[None]:
         yield
 
 
-def stored_config(folder: Path, dataset: Dataset, changes: dict[str, Any]) -> tuple[TrainConfig, str | None]:
+def stored_config(folder: Path, dataset: Dataset, changes: Mapping[str, Any]) -> tuple[TrainConfig, str | None]:
     """The config of the run to resume; a change that would make it another run is refused.
 
     Also the name of its recipe; None for runs begun before this was noted down.
@@ -217,7 +217,7 @@ def about(dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def sittings(folder: Path) -> list[dict[str, Any]]:
+def sessions(folder: Path) -> list[dict[str, Any]]:
     """Where and with what the run was done: one entry per start, so a run resumed elsewhere says so."""
     try:
         return list(json.loads((folder / _ENVIRONMENT_FILE).read_text(encoding="utf-8")))
@@ -225,7 +225,7 @@ def sittings(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def add_sitting(folder: Path, devices: Sequence[str]) -> None:
+def add_session(folder: Path, devices: Sequence[str]) -> None:
     now = {
         "backend": load_keras().backend.backend(),
         "commit": model_folder.git_commit(),
@@ -234,7 +234,7 @@ def add_sitting(folder: Path, devices: Sequence[str]) -> None:
         "devices": list(devices),
         "versions": model_folder.versions(),
     }
-    write_json(folder / _ENVIRONMENT_FILE, [*sittings(folder), now])
+    write_json(folder / _ENVIRONMENT_FILE, [*sessions(folder), now])
 
 
 def write_json(path: Path, document: Any) -> None:

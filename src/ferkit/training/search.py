@@ -9,9 +9,49 @@ from typing import Any
 
 from ferkit.errors import TrainingError, UsageError
 from ferkit.evaluation import metrics
-from ferkit.training.config import RECIPES, TrainConfig, as_options
-from ferkit.training.search_space import USUAL_EPOCHS, USUAL_SEARCH, applied, checked
-from ferkit.training.start import architecture_of
+from ferkit.training.config import RECIPES, SPACE, USUAL_EPOCHS, USUAL_SEARCH, TrainConfig, to_args
+from ferkit.training.start import config_of
+from ferkit.training.values import ByOptimizer, get
+
+
+def checked(names: Sequence[str]) -> tuple[str, ...]:
+    """The names in the order of `SPACE`, each once; raises `UsageError` for one that cannot be searched, or for none."""
+    for name in names:
+        SPACE[name]
+    if not names:
+        raise UsageError(f"A search needs at least one value. Choices: {', '.join(SPACE)}.")
+    return tuple(name for name in SPACE if name in names)
+
+
+def suggest(trial: Any, names: Sequence[str], config: TrainConfig) -> dict[str, Any]:
+    """Values for a trial of Optuna, by name; `names` as `checked` gives them, so that the optimizer comes first."""
+    values: dict[str, Any] = {}
+    for name in names:
+        one = SPACE[name]
+        if isinstance(one, ByOptimizer):
+            optimizer = values.get("optimizer", config.optimizer)
+            values[name] = one.ranges[optimizer].ask(trial, _key(name, optimizer, names))
+        else:
+            values[name] = one.ask(trial, name)
+    return values
+
+
+def starting_point(names: Sequence[str], config: TrainConfig) -> dict[str, Any]:
+    """The config's own values, brought into the ranges, as Optuna takes them: keys are those of `suggest`."""
+    point: dict[str, Any] = {}
+    for name in names:
+        one = SPACE[name]
+        value = get(config, name)
+        if isinstance(one, ByOptimizer):
+            point[_key(name, config.optimizer, names)] = one.ranges[config.optimizer].nearest(value)
+        else:
+            point[name] = one.nearest(value)
+    return point
+
+
+def _key(name: str, optimizer: str, names: Sequence[str]) -> str:
+    """Where the optimizer is searched too, what was learnt of one optimizer's rates says nothing of another's."""
+    return f"{name} of {optimizer}" if "optimizer" in names else name
 
 
 @dataclass(frozen=True)
@@ -23,31 +63,28 @@ class Plan:
     search: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls, recipe: str = "better", search: Sequence[str] = USUAL_SEARCH, *, epochs: int | None = None, **changes: Any
-    ) -> "Plan":
+    def of(cls, recipe: str = "better", search: Sequence[str] = USUAL_SEARCH, **changes: Any) -> "Plan":
         """A plan from names; changes are values of `TrainConfig`. Raises `UsageError` for what makes no sense."""
-        config = RECIPES[recipe].config.changed(**changes, epochs=USUAL_EPOCHS if epochs is None else epochs)
-        if config.init is not None and changes.get("model") is None:
-            config = config.changed(model=architecture_of(config.init))
-        if config.schedule == "cosine" and config.epochs <= config.warmup_epochs:
-            raise UsageError(
-                f"{config.epochs} epochs are all warm-up here (warmup_epochs is {config.warmup_epochs:g}). Take more epochs, "
-                "or --set warmup_epochs=0."
-            )
+        config = config_of(recipe, {"epochs": USUAL_EPOCHS, **changes})
         return cls(recipe, config, checked(search))
 
     def full(self, values: Mapping[str, Any]) -> TrainConfig:
         """A config with these values for a run of the recipe's own length."""
-        return applied(self.config.changed(epochs=RECIPES[self.recipe].config.epochs), values)
+        return self.config.changed(**{"epochs": RECIPES[self.recipe].config.epochs, **values})
 
     def command(self, values: Mapping[str, Any], data: Sequence[str]) -> str:
         """The `ferkit train` that trains with these values at full length; data: its argument and options."""
-        options = as_options(self.full(values), RECIPES[self.recipe].config)
+        options = to_args(self.full(values), RECIPES[self.recipe].config)
         return shlex.join(["ferkit", "train", *data, "--recipe", self.recipe, *options])
 
-    def check(self, recipe: str | None, search: Sequence[str] | None, **changes: Any) -> None:
+    def check(self, recipe: "str | Plan | None", search: Sequence[str] | None, changes: Mapping[str, Any]) -> None:
         """Refuse to be gone on with under other values; None and what is left out agree with everything."""
+        if isinstance(recipe, Plan):
+            if recipe != self:
+                raise TrainingError(
+                    "The folder holds another search. Resume it with the options it was started with, or none."
+                )
+            return
         other = [] if recipe in (None, self.recipe) else ["recipe"]
         if search is not None and checked(search) != self.search:
             other.append("search")

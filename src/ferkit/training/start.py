@@ -4,7 +4,7 @@ The phases of a run: usually one; in fine-tuning first the head alone, then the 
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,38 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit._support.keras_backend import load_keras
-from ferkit.data import Dataset, may_share_faces
+from ferkit.data import Dataset, load_dataset, may_share_faces
 from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.labels import canonical
 from ferkit.models import ARCHITECTURES, freeze_base, head_layers, model_folder, thaw
 from ferkit.models import exporting as export
-from ferkit.training.config import TrainConfig
+from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.step import compiled_model
+
+# A data set, its source, or what loads it: checks that need no data come before it.
+Data = Dataset | str | Path | Callable[[], Dataset]
 
 
 def architecture_of(init: str | Path) -> str | None:
     """The architecture that a model folder says it has; None where nothing says it, or it is not known here."""
     name = _card(init).get("architecture")
     return name if name in ARCHITECTURES else None
+
+
+def config_of(recipe: str | TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """A recipe with changes. Its network gives way to that of `init`; a config says itself which it wants."""
+    base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
+    config = base.changed(**changes)
+    if config.init is not None and isinstance(recipe, str) and "model" not in changes:
+        config = config.changed(model=architecture_of(config.init) or config.model)
+    return config
+
+
+def load_data(data: Data) -> Dataset:
+    """The data set that is meant; what a path or a function gives is loaded now."""
+    if isinstance(data, Dataset):
+        return data
+    return data() if callable(data) else load_dataset(data)
 
 
 def _card(init: str | Path) -> Mapping[str, Any]:
@@ -134,8 +153,8 @@ class Phase:
         """The training model of this phase, its optimizer new; see `ferkit.training.step.compiled_model`."""
         if self.head_only:
             freeze_base(network)
-        elif self.first or self.config.thaw or self.config.weights != "none":
-            thaw(network, self.config.thaw)
+        elif self.first or self.config.unfreeze or self.config.weights != "none":
+            thaw(network, self.config.unfreeze)
         return compiled_model(network, self.config, steps, counts)
 
 
@@ -143,9 +162,11 @@ def phases_of(config: TrainConfig) -> Sequence[Phase]:
     """The phases that a config asks for, in their order."""
     if not config.head_epochs:
         return [Phase(config, 0, head_only=False)]
-    rate = config.thaw_rate or config.learning_rate / 10
-    head = replace(config, epochs=config.head_epochs, head_epochs=0, thaw_rate=None)
-    rest = replace(config, epochs=config.epochs - config.head_epochs, head_epochs=0, learning_rate=rate, thaw_rate=None)
+    rate = config.unfreeze_rate or config.learning_rate / 10
+    head = replace(config, epochs=config.head_epochs, head_epochs=0, unfreeze_rate=None)
+    rest = replace(
+        config, epochs=config.epochs - config.head_epochs, head_epochs=0, learning_rate=rate, unfreeze_rate=None
+    )
     return [Phase(head, 0, head_only=True), Phase(rest, config.head_epochs, head_only=False)]
 
 

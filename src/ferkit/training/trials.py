@@ -10,7 +10,7 @@ its last whole epoch. Where several trials run at once, what is tried next follo
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,10 @@ from ferkit.data import Dataset
 from ferkit.errors import MissingDependencyError, TrainingError, UsageError
 from ferkit.evaluation import read_history
 from ferkit.training import run_folder
-from ferkit.training.experiments import HERE, Job, Outcome, Row, Where
-from ferkit.training.search import Plan, Trial, Tuning
-from ferkit.training.search_space import applied, starting_point, suggest
+from ferkit.training.config import USUAL_SEARCH
+from ferkit.training.experiments import HERE, Experiment, Outcome, Row, Say, Where
+from ferkit.training.search import Plan, Trial, Tuning, starting_point, suggest
+from ferkit.training.start import Data, load_data
 
 BEST_FILE = "best.json"
 
@@ -43,14 +44,14 @@ class Trials:
     folder: Path
     words: Sequence[str]
     where: Where
-    say: Callable[[str], object] | None
+    say: Say | None
     _asked: dict[int, Any] = field(default_factory=dict)
     _stopped: set[int] = field(default_factory=set)
 
     def do(self, count: int) -> None:
         """Have trials done until there are so many, the ones that a kill cut off first."""
         self._take_back()
-        with closing(self.where.runs(self.dataset, self._jobs(count), self._enough, say=self.say)) as outcomes:
+        with closing(self.where.runs(self._experiments(count), self._enough, say=self.say)) as outcomes:
             for outcome in outcomes:
                 self._tell(outcome)
 
@@ -82,18 +83,19 @@ class Trials:
             if {"values", "number"} <= one.user_attrs.keys():
                 self.study.enqueue_trial(one.params, user_attrs={"number": one.user_attrs["number"]})
 
-    def _jobs(self, count: int) -> Iterator[Job]:
+    def _experiments(self, count: int) -> Iterator[Experiment]:
         """Trials, each thought of when there is room for it, so that it knows of all that ended before."""
         again = [one.user_attrs["number"] for one in self._in_state("WAITING") if "number" in one.user_attrs]
         known = {*again, *(number for number, _ in self._finished())}
         for number in [*again, *(one for one in range(1, count + 1) if one not in known)]:
             trial = self._asked[number] = self._ask(number)
-            config = applied(self.plan.config, trial.user_attrs["values"])
-            job = Job(number, f"Trial {number}", self.folder / f"trial-{number:03}", config)
-            if self._goes_on(job):
-                yield job
+            config = self.plan.config.changed(**trial.user_attrs["values"])
+            folder = self.folder / f"trial-{number:03}"
+            one = Experiment(self.dataset, config, folder, number=number, name=f"Trial {number}")
+            if self._goes_on(one):
+                yield one
             else:  # it was cut off between its last epoch and its end
-                self._tell(Outcome(job))
+                self._tell(Outcome(one))
 
     def _ask(self, number: int) -> Any:
         """A trial with values, those of the recipe for the first one."""
@@ -113,34 +115,35 @@ class Trials:
             self.say(f"Trial {number}: {', '.join(f'{name} {value}' for name, value in values.items())}")
         return trial
 
-    def _goes_on(self, job: Job) -> bool:
+    def _goes_on(self, one: Experiment) -> bool:
         """Judge the epochs that a trial has behind it; whether some are left to do."""
-        table = job.folder / "history.csv"
-        if table.is_file() and run_folder.stored_config(job.folder, self.dataset, {})[0] == job.recipe:
-            return not any(self._enough(job, row) for row in read_history(table))
-        if job.folder.exists():
-            shutil.rmtree(job.folder)  # of a sitting that was cut off before its first epoch ended
+        table = one.folder / "history.csv"
+        if table.is_file() and run_folder.stored_config(one.folder, self.dataset, {})[0] == one.config:
+            return not any(self._enough(one, row) for row in read_history(table))
+        if one.folder.exists():
+            shutil.rmtree(one.folder)  # of a session that was cut off before its first epoch ended
         return True
 
-    def _enough(self, job: Job, row: Row) -> bool:
+    def _enough(self, one: Experiment, row: Row) -> bool:
         """Judge an epoch. No model is written, the figure is enough: so the last epoch ends a run too."""
-        trial, last = self._asked[job.number], row["epoch"] == self.plan.config.epochs
+        trial, last = self._asked[one.number], row["epoch"] == self.plan.config.epochs
         trial.report(row["val_accuracy"], int(row["epoch"]))
         if not last and trial.should_prune():
-            self._stopped.add(job.number)
-        return last or job.number in self._stopped
+            self._stopped.add(one.number)
+        return last or one.number in self._stopped
 
     def _tell(self, outcome: Outcome) -> None:
         """Write down how a trial went, and where the search stands."""
-        job, trial = outcome.job, self._asked.pop(outcome.job.number)
+        one = outcome.experiment
+        trial = self._asked.pop(one.number)
         if outcome.why is not None:
             trial.set_user_attr("why", outcome.why)
             if self.say:
-                self.say(f"{job.name} failed: {outcome.why}")
+                self.say(f"{one.name} failed: {outcome.why}")
         else:
-            history = read_history(job.folder / "history.csv")
+            history = read_history(one.folder / "history.csv")
             trial.set_user_attr("epochs", len(history))
-        if outcome.why is not None or job.number in self._stopped:
+        if outcome.why is not None or one.number in self._stopped:
             self.study.tell(trial, state=_states().PRUNED)
         else:
             self.study.tell(trial, max(row["val_accuracy"] for row in history), state=_states().COMPLETE)
@@ -182,27 +185,31 @@ def load_optuna() -> ModuleType:
 
 
 def tune(
-    dataset: Dataset,
-    plan: Plan,
+    dataset: Data,
+    recipe: str | Plan | None = None,
+    search: Sequence[str] | None = None,
     *,
-    out: Path,
+    out: str | Path = "runs/tune",
     trials: int = 20,
     resume: bool = False,
     data: Sequence[str] = (),
     where: Where = HERE,
-    say: Callable[[str], object] | None = None,
+    say: Say | None = None,
+    **changes: Any,
 ) -> Tuning:
-    """Search until there are so many trials, those of earlier sittings included.
+    """Search for better values of a recipe until there are so many trials, those of earlier sessions included.
 
     Args:
-        dataset: faces with a training and a validation split.
-        plan: what is searched; to resume, that of the search in `out`.
-        out: the search's folder.
-        trials: how many in all.
-        resume: go on with the search in `out`.
-        data: what stands for the data in the command that is left in `best.json`; empty takes the data's name.
-        where: on which engine trials are trained, and how many at once. It may change from sitting to sitting.
-        say: told before each trial what it tries, and why one failed; None trains without a word.
+        dataset: Faces with a training and a validation split, or the path of such data.
+        recipe: Where to start, "better" by default, or a whole `Plan`.
+        search: Names of the values to search, of `SPACE`; by default those of `USUAL_SEARCH`.
+        out: The search's folder.
+        trials: How many in all.
+        resume: Go on with the search in `out`; recipe, search and changes may then be left out.
+        data: What stands for the data in the command that is left in `best.json`; empty takes the data's name.
+        where: On which engine trials are trained, and how many at once. It may change from session to session.
+        say: Told before each trial what it tries, and why one failed; None trains without a word.
+        **changes: Values of all trials, as `ferkit.train` takes them; `epochs` is 5 where it is left out.
 
     Raises:
         UsageError: no trial is asked for, or an engine that there is not.
@@ -210,28 +217,33 @@ def tune(
         ClusterError: of Ray.
         MissingDependencyError: no Optuna or no Ray.
     """
-    check_trials(trials)
+    if trials < 1:
+        raise UsageError(f"trials must be at least 1. Received: {trials}.")
     where.check()
-    optuna, folder = load_optuna(), Path(out)
-    words = list(data) or [Path(dataset.source).name]
-    (stored_plan if resume else check_free)(folder)
+    folder = Path(out)
+    if resume:
+        plan = stored_plan(folder)
+        plan.check(recipe, search, changes)
+    else:
+        plan = (
+            recipe
+            if isinstance(recipe, Plan)
+            else Plan.of(recipe or "better", USUAL_SEARCH if search is None else search, **changes)
+        )
+        _check_free(folder)
+    optuna = load_optuna()
+    faces = load_data(dataset)
     with run_folder.alone(folder, "search"), _quiet_storage(optuna, folder):
-        _claim(folder, plan, dataset, resume)
-        study = _open(optuna, folder)
-        search = Trials(study, plan, dataset, folder, words, where, say)
-        search.do(trials)
-        result = search.now()
+        _claim(folder, plan, faces, resume)
+        study = Trials(_open(optuna, folder), plan, faces, folder, list(data) or [Path(faces.source).name], where, say)
+        study.do(trials)
+        result = study.now()
     if not result.ranked:
         raise TrainingError(f"None of {len(result.trials)} trials could be trained; the last: {result.trials[-1].why}")
     return result
 
 
-def check_trials(trials: int) -> None:
-    if trials < 1:
-        raise UsageError(f"trials must be at least 1. Received: {trials}.")
-
-
-def check_free(folder: Path) -> None:
+def _check_free(folder: Path) -> None:
     """Raise `TrainingError` if a search cannot begin in the folder because there is one."""
     taken = any((folder / name).exists() for name in (SEARCH_FILE, STUDY_FILE, BEST_FILE))
     if taken or any(folder.glob("trial-*")):
@@ -256,8 +268,6 @@ def _claim(folder: Path, plan: Plan, dataset: Dataset, resume: bool) -> None:
         run_folder.write_json(path, {"plan": plan.to_dict(), "data": about})
         return
     stored = json.loads(path.read_text(encoding="utf-8"))
-    if Plan.from_dict(stored["plan"]) != plan:
-        raise TrainingError(f"{folder} holds another search. Resume it with the options it was started with, or none.")
     # Facts that were not noted down yet when the search was begun are taken as given.
     if {**about, **stored["data"]} != about:
         raise TrainingError(
