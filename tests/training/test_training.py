@@ -98,7 +98,7 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     """`kill -9` in the middle of an epoch costs that epoch and changes nothing."""
     folder = tmp_path / "killed"
     script = textwrap.dedent(f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
+        import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]!r}
         from faces import face_set, small_dataset
         from test_training import EVERYTHING, train
         train(small_dataset(), "better", out={str(folder)!r}, **EVERYTHING)
@@ -402,7 +402,7 @@ def test_a_tiny_run_on_jax(tmp_path):
     """The same code on the other backend, in its own process because Keras chooses once."""
     pytest.importorskip("jax")
     script = textwrap.dedent(f"""
-        import sys; sys.path.insert(0, {str(Path(__file__).parents[1] / "helpers")!r})
+        import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")]!r}
         from faces import face_set, small_dataset
         from test_training import EVERYTHING, train
         run = train(small_dataset(size=16), "better", out={str(tmp_path / "run")!r}, **{{**EVERYTHING, "epochs": 2}})
