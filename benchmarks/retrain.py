@@ -62,7 +62,7 @@ def filled_in(words: list[str], *, data: str, votes: str | None, runs: Path, epo
     words = [places.get(word, word) for word in words]
     words = [str(runs / word.removeprefix(RUNS)) if word.startswith(RUNS) else word for word in words]
     # The last one counts, whether or not the command has its own.
-    return words if epochs is None else [*words, "--epochs", str(epochs)]
+    return words if epochs is None else [*words, "--epochs", str(epochs), "--set", "warmup_epochs=0"]
 
 
 def main() -> None:

@@ -242,7 +242,7 @@ def test_a_command_of_the_leaderboard_is_filled_in():
 
     words = ["ferkit", "train", "DATA", "--votes", "VOTES", "--teacher", "runs/a", "--out", "runs/b"]
     given = {"data": "f.csv", "votes": "v.csv", "runs": Path("mine"), "epochs": 1}
-    filled = "ferkit train f.csv --votes v.csv --teacher mine/a --out mine/b --epochs 1"
+    filled = "ferkit train f.csv --votes v.csv --teacher mine/a --out mine/b --epochs 1 --set warmup_epochs=0"
     assert retrain.filled_in(words, **given) == filled.split()
     with pytest.raises(SystemExit, match="--votes"):
         retrain.filled_in(words, **given | {"votes": None})
