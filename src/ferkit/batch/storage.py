@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, TypeAlias, cast
 
 from ferkit._support.files import blame, write_atomically
 from ferkit.errors import FerkitError, UsageError
@@ -14,29 +14,7 @@ from ferkit.sources import filesystem, is_address, reason
 _PIECEMEAL = ("ftp://", "sftp://", "ssh://", "smb://", "hdfs://", "webhdfs://")
 
 
-class Storage(Protocol):
-    """A folder with files of whole content, by names such as `_job/job.json`."""
-
-    def read(self, name: str) -> bytes | None:
-        """The content of a file; None where there is none."""
-
-    def open(self, name: str) -> BinaryIO | None:
-        """A file to read parts of; None where there is none."""
-
-    def write(self, name: str, data: bytes, *, lasting: bool = True) -> None:
-        """Write a file so that a reader meets all of it or nothing, even after `kill -9`.
-
-        lasting: whether it should also outlive the machine that loses its power.
-        """
-
-    def remove(self, name: str) -> None:
-        """Remove a file; one that is not there is no trouble."""
-
-    def names(self, folder: str = "") -> list[str]:
-        """Names of what lies in a folder, without those of folders above; empty where there is no such folder."""
-
-
-def open_storage(place: str) -> Storage:
+def open_storage(place: str) -> "Storage":
     """The storage of a folder's path or address. Nothing is made or asked for yet."""
     if place.lower().startswith(("http://", "https://")):
         raise UsageError(f"Nothing can be written to {place}. Expected a folder, s3://, gs:// or az://.")
@@ -46,12 +24,13 @@ def open_storage(place: str) -> Storage:
 
 
 class Folder:
-    """A local folder."""
+    """A local folder with files of whole content, by names such as `_job/job.json`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self, name: str) -> bytes | None:
+        """The content of a file; None where there is none."""
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
@@ -60,6 +39,7 @@ class Folder:
             raise FerkitError(f"Cannot read {self.path / name}: {problem.strerror or problem}.") from problem
 
     def open(self, name: str) -> BinaryIO | None:
+        """A file to read parts of; None where there is none."""
         try:
             return (self.path / name).open("rb")
         except FileNotFoundError:
@@ -68,6 +48,10 @@ class Folder:
             raise FerkitError(f"Cannot read {self.path / name}: {problem.strerror or problem}.") from problem
 
     def write(self, name: str, data: bytes, *, lasting: bool = True) -> None:
+        """Write a file so that a reader meets all of it or nothing, even after `kill -9`.
+
+        lasting: whether it should also outlive the machine that loses its power.
+        """
         target = self.path / name
         if lasting:
             with write_atomically(target) as draft:
@@ -86,10 +70,12 @@ class Folder:
                 draft.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no trouble."""
         with suppress(FileNotFoundError):
             (self.path / name).unlink()
 
     def names(self, folder: str = "") -> list[str]:
+        """Names of what lies in a folder, without those of folders above; empty where there is no such folder."""
         try:
             return os.listdir(self.path / folder)  # noqa: PTH208 - names, not paths, and of 100,000 parts
         except FileNotFoundError:
@@ -101,7 +87,7 @@ class Folder:
 
 
 class Bucket:
-    """A folder of an object store: what is put is there as a whole or not at all."""
+    """The same in an object store: what is put is there as a whole or not at all."""
 
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
@@ -152,3 +138,6 @@ class Bucket:
             raise
         except Exception as problem:  # every store has errors of its own
             raise FerkitError(f"Cannot {verb} {self.address}/{name}: {reason(problem)}.") from problem
+
+
+Storage: TypeAlias = Folder | Bucket

@@ -7,6 +7,7 @@ import glob
 import io
 import itertools
 import os
+import posixpath
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -182,7 +183,7 @@ def _one(source: str) -> Iterator[Reference]:
         return _matching(source)
     try:
         if is_folder(source):
-            return map(_file, _far_below(source) if far else pictures_below(source))
+            return map(_file, pictures_below(source))
         if exists(source):
             return _given(source)
     except OSError as problem:
@@ -243,53 +244,52 @@ def pictures_below(folder: str) -> Iterator[str]:
     Hidden files and links to folders are left out. A folder that cannot be listed comes as if it were a picture:
     reading it says why.
     """
+    join = posixpath.join if is_address(folder) else os.path.join  # keeps "./" as the user typed it, and is fast
     for below, names in _walk(folder):
         if names is None:
             yield below
             continue
         for name in sorted(names, key=natural_key):
             if name.lower().endswith(PICTURE_SUFFIXES):
-                yield os.path.join(below, name)  # noqa: PTH118 - keeps "./" as the user typed it, and is fast
+                yield join(below, name)
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str] | None]]:
     """A folder and all below it, with the names of their files; None for one that cannot be listed."""
+    files, join = None, os.path.join
+    if is_address(folder):
+        files, inside = filesystem(folder)
+        folder, join = str(files.unstrip_protocol(inside)).rstrip("/"), posixpath.join
     waiting = [folder]
     while waiting:
         here = waiting.pop()
-        files, folders = [], []
         try:
-            with os.scandir(here or ".") as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.name)
-                    elif not (entry.is_symlink() and entry.is_dir()):
-                        files.append(entry.name)
+            entries = _entries(here) if files is None else _far_entries(files, here)
         except OSError:
             yield here, None
             continue
-        yield here, files
-        waiting += [os.path.join(here, name) for name in sorted(folders, key=natural_key, reverse=True)]  # noqa: PTH118
+        yield here, [name for name, is_file in entries if is_file]
+        below = sorted((name for name, is_file in entries if is_file is False), key=natural_key, reverse=True)
+        waiting += [join(here, name) for name in below]
 
 
-def _far_below(address: str) -> Iterator[str]:
-    """The same in an object store."""
-    files, folder = filesystem(address)
-    waiting = [folder.rstrip("/")]
-    while waiting:
-        here = waiting.pop()
-        with network(here):
-            # Of each entry only its name is kept: stores tell a kilobyte about each.
-            entries = [
-                (str(one["name"]).rstrip("/"), one["type"] == "directory") for one in files.ls(here, detail=True)
-            ]
-        shown = [one for one in entries if one[0] != here and not one[0].rpartition("/")[2].startswith(".")]
-        waiting += sorted((name for name, folder in shown if folder), key=natural_key, reverse=True)
-        for name in sorted((name for name, folder in shown if not folder), key=natural_key):
-            if name.lower().endswith(PICTURE_SUFFIXES):
-                yield str(files.unstrip_protocol(name))
+def _entries(folder: str) -> list[tuple[str, bool | None]]:
+    """What is in a folder and not hidden, and whether it is a file; None for a link to a folder."""
+    with os.scandir(folder or ".") as found:
+        return [
+            (one.name, None if one.is_symlink() and one.is_dir() else not one.is_dir())
+            for one in found
+            if not one.name.startswith(".")
+        ]
+
+
+def _far_entries(files: Any, folder: str) -> list[tuple[str, bool | None]]:
+    with network(folder):
+        found = files.ls(inside := files._strip_protocol(folder), detail=True)
+    # Of each entry only its name is kept: stores tell a kilobyte about each. A console marks a folder by an entry of it.
+    paths = ((str(one["name"]).rstrip("/"), one["type"] != "directory") for one in found)
+    names = ((path.rpartition("/")[2], is_file) for path, is_file in paths if path != inside)
+    return [(name, is_file) for name, is_file in names if not name.startswith(".")]
 
 
 def _matching(pattern: str) -> Iterator[Reference]:

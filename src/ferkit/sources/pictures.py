@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import difflib
 import glob
 import io
 import os
@@ -21,7 +20,7 @@ from ferkit._support.parallel import alone_with
 from ferkit.errors import DownloadError, FerkitError, ImageError
 from ferkit.sources.listing import MAX_COPIED_BYTES, PICTURE_SUFFIXES, pictures_below
 from ferkit.sources.names import STDIN, InMemory, Picture, is_base64, is_data_uri, printable_name, size_in_words
-from ferkit.sources.stores import is_address, is_web, read_object, reason
+from ferkit.sources.stores import is_address, is_web, lost_a_slash, near_names, read_object, reason
 
 # Anything `read_image` takes.
 Source: TypeAlias = (
@@ -174,20 +173,15 @@ def _not_there(path: str, name: str, problem: OSError | ValueError) -> str:
         return f"Cannot read {name[:40]}...: it is no path. Base64 needs data:image/png;base64, in front of it."
     if not isinstance(problem, FileNotFoundError):
         return f"Cannot read {name}: {reason(problem)}."
-    if re.match(r"[a-z][a-z0-9+.-]+:/[^/]", path, re.IGNORECASE):
+    if lost_a_slash(path):
         return f"{name} is an address that went through Path, which drops a slash. Give it as a str."
     if glob.has_magic(path):
         return f"No picture matches {name}."
-    return f"There is no file {name}.{_near(Path(path))}"
-
-
-def _near(path: Path) -> str:
-    try:
-        names = os.listdir(path.parent)  # noqa: PTH208 - names, not paths
-    except OSError:
-        return f" There is no folder {printable_name(path.parent)} either."
-    near = difflib.get_close_matches(path.name, names, n=2, cutoff=0.6)
-    return f" Did you mean {' or '.join(printable_name(path.parent / name) for name in near)}?" if near else ""
+    near = near_names(path)
+    if near is None:
+        return f"There is no file {name}. There is no folder {printable_name(Path(path).parent)} either."
+    meant = f" Did you mean {' or '.join(map(printable_name, near))}?" if near else ""
+    return f"There is no file {name}.{meant}"
 
 
 def _too_large(name: str, more: str, size: int, limit: int) -> str:

@@ -4,8 +4,10 @@ What lies far away fails in two ways. A file that is missing or forbidden is tha
 answer, or that no longer takes a key, would fail for the next file too: that is a `FerkitError`.
 """
 
+import difflib
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,6 +101,21 @@ def is_folder(path: str) -> bool:
     files, inside = filesystem(path)
     with network(path):
         return bool(files.isdir(inside))
+
+
+def lost_a_slash(path: str) -> bool:
+    """Whether it was an address once, and went through `Path`."""
+    return re.match(r"[a-z][a-z0-9+.-]+:/[^/]", path, re.IGNORECASE) is not None
+
+
+def near_names(path: str) -> list[str] | None:
+    """Paths of what is named much like a path that is not there; None where there is no such folder either."""
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder or ".")  # noqa: PTH208 - names, not paths
+    except (OSError, ValueError):
+        return None
+    return [str(Path(folder, near)) for near in difflib.get_close_matches(name, sorted(names), n=2, cutoff=0.6)]
 
 
 def reason(problem: BaseException) -> str:

@@ -3,18 +3,16 @@
 A member of an archive with an absolute name or `..` in it is an attack or an accident: such an archive is refused.
 """
 
-import difflib
 import hashlib
 import io
 import os
-import re
 import stat
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO, Protocol, cast
@@ -33,7 +31,18 @@ from ferkit.sources.archives import (
     unpacked,
     zip_members,
 )
-from ferkit.sources.stores import exists, filesystem, is_address, is_folder, network, open_binary, read_object, reason
+from ferkit.sources.stores import (
+    exists,
+    filesystem,
+    is_address,
+    is_folder,
+    lost_a_slash,
+    near_names,
+    network,
+    open_binary,
+    read_object,
+    reason,
+)
 
 # No photograph of a face is larger; what claims to be would only fill the memory.
 MAX_FACE_BYTES = 64 << 20
@@ -66,7 +75,7 @@ def open_tree(path: str | os.PathLike[str]) -> Tree | None:
     """A folder or an archive as a tree; None for any other file. Archives are told by their first bytes."""
     text = os.fsdecode(path)
     if is_folder(text):
-        return _RemoteFolder(text) if is_address(text) else _Folder(text)
+        return _Folder(text)
     with open_unpacked(text) as stream:
         head = stream.read(512)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -79,20 +88,19 @@ def _too_large(size: int) -> str | None:
 
 
 class _Folder:
-    """A folder on disk; links are followed, each folder once."""
+    """A folder on disk or of an object store; links are followed, each folder once."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
-
-    def names(self) -> Sequence[str]:
-        return self._names
+        self.path, self._far = path, is_address(path)
 
     @cached_property
-    def _names(self) -> list[str]:
-        with reading(self.path):
-            return sorted(self._walk())
+    def facts(self) -> dict[str, str]:
+        """What changes of each file when the file does, by names in reading order."""
+        with reading(self.path), network(self.path) if self._far else nullcontext():
+            found = self._remote() if self._far else self._local()
+            return dict(sorted((name, facts) for name, facts in found if name and not is_junk(name)))
 
-    def _walk(self) -> Iterator[str]:
+    def _local(self) -> Iterator[tuple[str, str]]:
         def refuse(problem: OSError) -> None:
             raise problem
 
@@ -103,60 +111,39 @@ class _Folder:
                 continue
             seen.add(real)
             inside = Path(top).relative_to(self.path).as_posix()
-            names = (file if inside == "." else f"{inside}/{file}" for file in files)
-            yield from (name for name in names if not is_junk(name))
+            for file in files:
+                with suppress(FileNotFoundError):  # a dangling link
+                    status = Path(top, file).stat()
+                    yield file if inside == "." else f"{inside}/{file}", f"{status.st_size}\0{status.st_mtime_ns}"
+
+    def _remote(self) -> Iterator[tuple[str, str]]:
+        files, root = filesystem(self.path)
+        start = len(root.rstrip("/")) + 1
+        return ((path[start:], _facts(info)) for path, info in files.find(root, detail=True).items())
+
+    def names(self) -> Sequence[str]:
+        return list(self.facts)
 
     def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
-        # One is opened while the last is decoded only where opening takes long.
-        return ordered_map(lambda name: (name, self._content(name)), names, _THREADS if is_address(self.path) else 1)
+        return ordered_map(lambda name: (name, self._content(self.path_of(name))), names, _THREADS if self._far else 1)
 
-    def _content(self, name: str) -> bytes | str:
-        path = Path(self.path, name)
+    def _content(self, path: str) -> bytes | str:
         try:
-            status = path.stat()
+            if self._far:
+                data = read_object(path, MAX_FACE_BYTES)
+                return _too_large(len(data)) or data
+            status = Path(path).stat()
             if not stat.S_ISREG(status.st_mode):
                 return "not a regular file"
-            return _too_large(status.st_size) or path.read_bytes()
+            return _too_large(status.st_size) or Path(path).read_bytes()
         except OSError as problem:
-            return f"cannot be read: {problem.strerror or problem}"
-
-    def open(self, name: str) -> Opened:
-        return open_file(self.path_of(name))
+            return f"cannot be read: {reason(problem)}"
 
     def path_of(self, name: str) -> str:
         return f"{self.path.rstrip('/')}/{name}"
 
-    def stamp(self, name: str) -> str | None:
-        """What changes when the file does; None where it is a dangling link, which the reader will report."""
-        try:
-            status = Path(self.path, name).stat()
-        except FileNotFoundError:
-            return None
-        return f"{status.st_size}\0{status.st_mtime_ns}"
-
-
-class _RemoteFolder(_Folder):
-    """A folder of an object store."""
-
-    @cached_property
-    def _found(self) -> dict[str, dict[str, Any]]:
-        files, root = filesystem(self.path)
-        with network(self.path):
-            found = files.find(root, detail=True)
-        start = len(root.rstrip("/")) + 1
-        return {path[start:]: facts for path, facts in found.items()}
-
-    def _walk(self) -> Iterator[str]:
-        return (name for name in self._found if name and not is_junk(name))
-
-    def _content(self, name: str) -> bytes | str:
-        try:
-            return _too_large(self._found[name]["size"] or 0) or read_object(self.path_of(name), MAX_FACE_BYTES)
-        except OSError as problem:
-            return f"cannot be read: {reason(problem)}"
-
-    def stamp(self, name: str) -> str | None:
-        return _facts(self._found[name])
+    def open(self, name: str) -> Opened:
+        return open_file(self.path_of(name))
 
 
 def _checked(name: str, archive: str) -> str:
@@ -264,13 +251,8 @@ def checksum(path: str) -> str:
     Of what is far away the store's own facts are taken: size, time of change, ETag.
     """
     if is_folder(path):
-        folder = _RemoteFolder(path) if is_address(path) else _Folder(path)
-        digest = hashlib.sha256()
-        with reading(path):
-            for name in folder.names():
-                if (stamp := folder.stamp(name)) is not None:
-                    digest.update(f"{name}\0{stamp}\n".encode(errors="surrogateescape"))
-        return digest.hexdigest()
+        listing = "".join(f"{name}\0{facts}\n" for name, facts in _Folder(path).facts.items())
+        return hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
     if is_address(path):
         files, inside = filesystem(path)
         with reading(path), network(path):
@@ -312,14 +294,11 @@ def missing(path: str | os.PathLike[str]) -> DatasetError:
     text = os.fsdecode(path)
     if is_address(text):
         return DatasetError(f"There is no {text}. Check the address.")
-    if re.match(r"[a-z][a-z0-9+.-]+:/", text, re.IGNORECASE):
+    if lost_a_slash(text):
         return DatasetError(f"{text} is an address that went through Path, which drops a slash. Give it as a str.")
-    folder = Path(text).parent
-    try:
-        names = sorted(one.name for one in folder.iterdir())
-    except OSError:
-        return DatasetError(f"There is no {text}, nor a folder {folder} that can be read. Check the path.")
-    near = difflib.get_close_matches(Path(text).name, names, n=2, cutoff=0.6)
+    near = near_names(text)
+    if near is None:
+        return DatasetError(f"There is no {text}, nor a folder {Path(text).parent} that can be read. Check the path.")
     if near:
-        return DatasetError(f"There is no {text}. Did you mean {' or '.join(str(folder / name) for name in near)}?")
+        return DatasetError(f"There is no {text}. Did you mean {' or '.join(near)}?")
     return DatasetError(f"There is no {text}. Expected a CSV or Parquet file, an archive or a folder of pictures.")
