@@ -7,7 +7,7 @@ runs never fetch any.
 import os
 import socket
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -36,33 +36,26 @@ def fetch(url: str, *, limit: int, timeout: float = TIMEOUT, seconds: float = _F
 
     Raises `DownloadError`. Redirects are followed to http and https only, and from https to https only.
     """
-    return b"".join(_pieces(url, limit, timeout, seconds))
-
-
-class AddressError(DownloadError):
-    """What is wrong with one address or the file behind it, and stays so; the network and the server are well."""
-
-
-def _pieces(url: str, limit: int, timeout: float, seconds: float) -> Generator[bytes, None, None]:
-    """What an address holds, piece by piece. Every trouble with it is a `DownloadError` of one line."""
-    shown = url if len(url) <= 200 else f"{url[:200]}..."
-    shown = " ".join(shown.split())
+    shown = " ".join((url if len(url) <= 200 else f"{url[:200]}...").split())
     if offline():
         raise DownloadError(f"Cannot fetch {shown}: FERKIT_OFFLINE is set. Unset it, or give a file.")
     deadline = _Deadline(seconds)
     try:
-        yield from _answer(_checked(url), limit, timeout, deadline)
-        if deadline.passed:
-            raise _PassingError(f"it was not done after {seconds:g} seconds")
+        data = b"".join(_answer(_checked(url), limit, timeout, deadline))
+        if not deadline.passed:
+            return data
+        kind, why, cause = DownloadError, "", None
     except Exception as problem:
-        why = f"it was not done after {seconds:g} seconds" if deadline.passed else _why(problem, timeout)
-        from http.client import InvalidURL
-
-        stays = isinstance(problem, _ReasonError | ValueError | InvalidURL) and not isinstance(problem, _PassingError)
-        kind = AddressError if stays and not deadline.passed else DownloadError
-        raise kind(f"Cannot fetch {shown}: {why}.") from problem
+        kind, why, cause = AddressError if _stays(problem) else DownloadError, _why(problem, timeout), problem
     finally:
         deadline.cancel()
+    if deadline.passed:
+        kind, why = DownloadError, f"it was not done after {seconds:g} seconds"
+    raise kind(f"Cannot fetch {shown}: {why}.") from cause
+
+
+class AddressError(DownloadError):
+    """What is wrong with one address or the file behind it, and stays so; the network and the server are well."""
 
 
 class _ReasonError(Exception):
@@ -71,6 +64,12 @@ class _ReasonError(Exception):
 
 class _PassingError(_ReasonError):
     """A reason that may be gone later."""
+
+
+def _stays(problem: Exception) -> bool:
+    from http.client import InvalidURL
+
+    return isinstance(problem, _ReasonError | ValueError | InvalidURL) and not isinstance(problem, _PassingError)
 
 
 def _answer(url: str, limit: int, timeout: float, deadline: "_Deadline") -> Iterator[bytes]:

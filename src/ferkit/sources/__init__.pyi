@@ -1,6 +1,8 @@
 from .archives import open_file as open_file
 from .archives import open_unpacked as open_unpacked
 from .archives import reading as reading
+from .folders import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+from .folders import natural_key as natural_key
 from .images import FORMATS as FORMATS
 from .images import FaceInput as FaceInput
 from .images import RgbImage as RgbImage
@@ -8,17 +10,12 @@ from .images import read_image as read_image
 from .images import taken_at as taken_at
 from .listing import FILE as FILE
 from .listing import MANY_SUFFIXES as MANY_SUFFIXES
-from .listing import MAX_COPIED_BYTES as MAX_COPIED_BYTES
-from .listing import PICTURE_SUFFIXES as PICTURE_SUFFIXES
-from .listing import ROW as ROW
 from .listing import SHARD as SHARD
 from .listing import Reference as Reference
 from .listing import is_many as is_many
 from .listing import list_container as list_container
 from .listing import list_references as list_references
 from .listing import list_sources as list_sources
-from .listing import natural_key as natural_key
-from .listing import pictures_below as pictures_below
 from .names import InMemory as InMemory
 from .names import Picture as Picture
 from .names import name_of as name_of

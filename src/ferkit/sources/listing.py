@@ -7,7 +7,6 @@ import glob
 import io
 import itertools
 import os
-import posixpath
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from ferkit._support.download import fetch
 from ferkit._support.parallel import ordered_map
 from ferkit.errors import DatasetError, FerkitError, one_line
 from ferkit.sources.archives import DAMAGED_HEADER, TAR_SUFFIXES, is_junk, open_unpacked, tar_members, zip_members
+from ferkit.sources.folders import PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
 from ferkit.sources.stores import (
     absolute,
     exists,
@@ -32,10 +32,6 @@ from ferkit.sources.stores import (
     reason,
 )
 
-PICTURE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
-    *(".pgm", ".ppm"),
-)
 CONTAINER_SUFFIXES = (".zip", *TAR_SUFFIXES, ".parquet")
 LIST_SUFFIXES = (".txt", ".lst")
 MANY_SUFFIXES = (*CONTAINER_SUFFIXES, *LIST_SUFFIXES)
@@ -55,7 +51,6 @@ _EXPECTED = "Expected a folder, a glob, a .zip, a .tar, a .parquet, a list .txt 
 # Stores answer slowly, and many questions at once.
 _THREADS = 16
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_NUMBERS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -191,6 +186,22 @@ def _one(source: str) -> Iterator[Reference]:
     raise DatasetError(f"{source} is not there. {_EXPECTED}." if far else f"There is no {source}. {_EXPECTED}.")
 
 
+def _matching(pattern: str) -> Iterator[Reference]:
+    """The pictures that a glob matches; or archives and Parquet files, where its suffix says so."""
+    holders = pattern.lower().endswith(CONTAINER_SUFFIXES)
+    if is_address(pattern):
+        files, inside = filesystem(pattern)
+        with network(pattern):
+            names = [str(files.unstrip_protocol(str(one))) for one in files.glob(inside)]
+        wanted = CONTAINER_SUFFIXES if holders else PICTURE_SUFFIXES
+        found: Iterable[str] = sorted((one for one in names if one.lower().endswith(wanted)), key=natural_key)
+    elif holders:
+        found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - it may be absolute
+    else:
+        return map(_file, pictures_matching(pattern))
+    return itertools.chain.from_iterable(_entry(one, one) for one in found)
+
+
 def _given(name: str) -> Iterator[Reference]:
     """A file that was named: a list of others, or an entry of its own."""
     return _listed(name) if name.lower().endswith(LIST_SUFFIXES) else _entry(name, name)
@@ -233,117 +244,6 @@ def _hint(source: str) -> str:
     ends = (one for name in sorted(os.listdir(source)) for one in CONTAINER_SUFFIXES if name.lower().endswith(one))  # noqa: PTH208
     end = next(ends, None)
     return "" if end is None else f" For archives and Parquet files take a glob: {source}/*{end}"
-
-
-# Folders and globs.
-
-
-def pictures_below(folder: str) -> Iterator[str]:
-    """All pictures in a folder and below it, told by their suffix, folder by folder and in natural order.
-
-    Hidden files and links to folders are left out. A folder that cannot be listed comes as if it were a picture:
-    reading it says why.
-    """
-    join = posixpath.join if is_address(folder) else os.path.join  # keeps "./" as the user typed it, and is fast
-    for below, names in _walk(folder):
-        if names is None:
-            yield below
-            continue
-        for name in sorted(names, key=natural_key):
-            if name.lower().endswith(PICTURE_SUFFIXES):
-                yield join(below, name)
-
-
-def _walk(folder: str) -> Iterator[tuple[str, list[str] | None]]:
-    """A folder and all below it, with the names of their files; None for one that cannot be listed."""
-    files, join = None, os.path.join
-    if is_address(folder):
-        files, inside = filesystem(folder)
-        folder, join = str(files.unstrip_protocol(inside)).rstrip("/"), posixpath.join
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            entries = _entries(here) if files is None else _far_entries(files, here)
-        except OSError:
-            yield here, None
-            continue
-        yield here, [name for name, is_file in entries if is_file]
-        below = sorted((name for name, is_file in entries if is_file is False), key=natural_key, reverse=True)
-        waiting += [join(here, name) for name in below]
-
-
-def _entries(folder: str) -> list[tuple[str, bool | None]]:
-    """What is in a folder and not hidden, and whether it is a file; None for a link to a folder."""
-    with os.scandir(folder or ".") as found:
-        return [
-            (one.name, None if one.is_symlink() and one.is_dir() else not one.is_dir())
-            for one in found
-            if not one.name.startswith(".")
-        ]
-
-
-def _far_entries(files: Any, folder: str) -> list[tuple[str, bool | None]]:
-    with network(folder):
-        found = files.ls(inside := files._strip_protocol(folder), detail=True)
-    # Of each entry only its name is kept: stores tell a kilobyte about each. A console marks a folder by an entry of it.
-    paths = ((str(one["name"]).rstrip("/"), one["type"] != "directory") for one in found)
-    names = ((path.rpartition("/")[2], is_file) for path, is_file in paths if path != inside)
-    return [(name, is_file) for name, is_file in names if not name.startswith(".")]
-
-
-def _matching(pattern: str) -> Iterator[Reference]:
-    """The pictures that a glob matches; or archives and Parquet files, where its suffix says so."""
-    holders = pattern.lower().endswith(CONTAINER_SUFFIXES)
-    if is_address(pattern):
-        files, inside = filesystem(pattern)
-        with network(pattern):
-            names = [str(files.unstrip_protocol(str(one))) for one in files.glob(inside)]
-        wanted = CONTAINER_SUFFIXES if holders else PICTURE_SUFFIXES
-        found: Iterable[str] = sorted((one for one in names if one.lower().endswith(wanted)), key=natural_key)
-    elif holders:
-        found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - it may be absolute
-    else:
-        return map(_file, pictures_matching(pattern))
-    return itertools.chain.from_iterable(_entry(one, one) for one in found)
-
-
-def pictures_matching(pattern: str) -> Iterator[str]:
-    """All pictures that a glob matches, and those in the folders that it matches, in natural order."""
-    matches = dict.fromkeys(_matches(pattern))  # "**/a/**" meets some files twice
-    for match in sorted(matches, key=natural_key):
-        if not os.path.isdir(match):  # noqa: PTH112
-            if match.lower().endswith(PICTURE_SUFFIXES):
-                yield match
-        elif "**" not in pattern:  # which matches the files of folders itself
-            yield from pictures_below(match)
-
-
-def _matches(pattern: str) -> Iterator[str]:
-    """What `glob` finds, but "**" does not follow links: two that lead in a circle would keep `glob` busy for ever."""
-    deep = re.search(r"(?:^|(?<=/))\*\*(?:/|$)", pattern.replace(os.sep, "/"))
-    if deep is None:
-        yield from glob.glob(pattern)  # noqa: PTH207 - the pattern may be absolute
-        return
-    head, tail = pattern[: deep.start()], pattern[deep.end() :]
-    for folder in glob.glob(head) if head else [""]:  # noqa: PTH207
-        for below, names in _walk(folder):
-            if tail:
-                yield from _matches(os.path.join(glob.escape(below), tail))  # noqa: PTH118
-            else:
-                yield from (os.path.join(below, name) for name in names or ())  # noqa: PTH118
-
-
-def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Sort key that counts: picture 2 comes before picture 10.
-
-    >>> sorted(["b10.jpg", "b2.jpg", "a.jpg"], key=natural_key)
-    ['a.jpg', 'b2.jpg', 'b10.jpg']
-    """
-    # Words and numbers in turns, so that the same place of two keys holds the same kind.
-    parts: list[str | int] = [*_NUMBERS.split(text.lower())]
-    parts[1::2] = map(int, parts[1::2])
-    return parts, text
 
 
 # Archives and Parquet files.

@@ -18,7 +18,8 @@ import PIL.Image
 from ferkit._support.download import fetch
 from ferkit._support.parallel import alone_with
 from ferkit.errors import DownloadError, FerkitError, ImageError
-from ferkit.sources.listing import MAX_COPIED_BYTES, PICTURE_SUFFIXES, pictures_below
+from ferkit.sources.folders import PICTURE_SUFFIXES, pictures_below
+from ferkit.sources.listing import MAX_COPIED_BYTES
 from ferkit.sources.names import STDIN, InMemory, Picture, is_base64, is_data_uri, printable_name, size_in_words
 from ferkit.sources.stores import is_address, is_web, lost_a_slash, near_names, read_object, reason
 

@@ -112,9 +112,11 @@ class _Folder:
             seen.add(real)
             inside = Path(top).relative_to(self.path).as_posix()
             for file in files:
-                with suppress(FileNotFoundError):  # a dangling link
+                facts = ""  # of a dangling link, which `contents` reports
+                with suppress(FileNotFoundError):
                     status = Path(top, file).stat()
-                    yield file if inside == "." else f"{inside}/{file}", f"{status.st_size}\0{status.st_mtime_ns}"
+                    facts = f"{status.st_size}\0{status.st_mtime_ns}"
+                yield file if inside == "." else f"{inside}/{file}", facts
 
     def _remote(self) -> Iterator[tuple[str, str]]:
         files, root = filesystem(self.path)
