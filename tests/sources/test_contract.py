@@ -118,7 +118,8 @@ def test_every_source_gives_the_same_names_and_pixels(make, between, labelled, f
     # As `predict` and `EmotionRecognizer` read them,
     found = list(expand_sources([source]))
     assert [name_of(one) for one in found] == names
-    assert np.array_equal([read_image(one) for one in found], PIXELS)
+    for _ in range(2):
+        assert np.array_equal([read_image(one) for one in found], PIXELS)
     again = list(expand_sources(list_sources([source])))
     assert [name_of(one) for one in again] == names
 

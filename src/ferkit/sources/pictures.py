@@ -63,8 +63,9 @@ def open_source(source: Source) -> IO[bytes]:
     if isinstance(source, Picture):
         if source.source is None:
             raise ImageError(source.problem or f"Cannot read {name}.")
-        # The bytes are ours, and nobody else reads them.
-        return source.source if isinstance(source.source, InMemory) else open_source(source.source)
+        if isinstance(source.source, InMemory):
+            return _in_memory(source.source.getvalue(), name)
+        return open_source(source.source)
     if callable(getattr(source, "read", None)):
         return _copied(source, name)  # type: ignore[arg-type] # arrays and PIL images have no read()
     raise ImageError(
