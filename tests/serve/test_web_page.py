@@ -18,7 +18,7 @@ from ferkit.results import Box, Face, FaceEmotion
 from ferkit.serve.settings import Limits, Settings
 from ferkit.sources.images import read_image
 from ferkit.video.follower import TrackedFace
-from web import in_the_middle, picture, running
+from web import NobodyHidden, in_the_middle, picture, running
 
 WIDTH, HEIGHT = 480, 270  # small, for Haar takes its time
 PHONE = {"width": 390, "height": 844}
@@ -247,7 +247,35 @@ def test_why_stops_the_camera_and_lets_it_go_on(open_page, server):
     assert page.query_selector(".why:not([hidden])") is None
 
 
-class DisgustInTheMiddle:
+class MissesAll(NobodyHidden):
+    """Finds a face in its first frame, and only knows later where it must be."""
+
+    place = Box(300, 30, 420, 190)  # on the left of what the page shows, which is a mirror
+
+    def __init__(self):
+        self.missing = False
+
+    def __call__(self, image, time_s):
+        missed, self.missing = self.missing, True
+        emotion = FaceEmotion.from_probabilities(Face(self.place, 0.5), EMOTIONS, np.eye(7)[3])
+        return [] if missed else [TrackedFace(1, emotion, dict(emotion.probabilities))]
+
+    def hidden(self, time_s):
+        return (self.place,)
+
+
+def test_a_missed_face_stays_blurred(open_page):
+    with running(follower=lambda recognizer: MissesAll()) as started:
+        page = open_page(started)
+        page.click("#start-button")
+        page.wait_for_selector(".person[data-track='1'][data-gone='true']")
+        page.wait_for_timeout(500)  # longer than a face that is gone is still drawn
+        sharp, blurred = (saved(page, key) for key in ("", "b"))
+        assert detail(sharp) > 4 * detail(blurred)
+        page.close()  # before the server: else it complains of a lost connection
+
+
+class DisgustInTheMiddle(NobodyHidden):
     """What follows faces and remembers: it says what no frame alone shows."""
 
     def __call__(self, image, time_s):
@@ -305,7 +333,7 @@ def test_without_a_camera_the_page_says_what_to_do(open_page, quick, script, say
     assert page.is_visible("#message-retry") == ("address" not in says)
 
 
-class OneFace:
+class OneFace(NobodyHidden):
     def __call__(self, image, time_s):
         emotion = FaceEmotion.from_probabilities(Face(Box(9, 9, 99, 99), 0.5), EMOTIONS, np.eye(7)[3])
         return [TrackedFace(1, emotion, dict(emotion.probabilities))]

@@ -14,13 +14,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from ferkit.labels import EMOTIONS
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.serve.settings import Limits, Settings
-from ferkit.video.follower import TrackedFace
-from web import claims, picture, running
+from ferkit.video.follower import FaceFollower, TrackedFace
+from web import NobodyHidden, claims, picture, running
 
 FRAME = picture(255)
 
 
-class Follower:
+class Follower(NobodyHidden):
     """Finds one face in everything, and counts what it is shown; `gate` holds it up."""
 
     def __init__(self, gate=None, seen=None):
@@ -104,6 +104,17 @@ def test_a_frame_is_answered(form, usual):
     assert (face["track"], face["label"], face["box"]) == (1, "neutral", [1, 1, 9, 9])
     assert face["raw"]["neutral"] == 1
     assert answer["worked_ms"] >= 0
+
+
+def test_a_face_that_is_missed_for_a_moment_is_where_it_must_be_hidden():
+    async def test(connection, server):
+        answers = []
+        for value in (255, 0):  # in a dark frame the detector sees none
+            await connection.send(picture(value))
+            answers.append(await receive(connection))
+        return [([face["track"] for face in one["faces"]], one["hidden"]) for one in answers]
+
+    assert stream_of(test, {}, FaceFollower) == [([1], []), ([], [[16, 12, 48, 36]])]
 
 
 def test_the_newest_frame_wins_and_answers_say_whose_they_are():

@@ -12,6 +12,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from ferkit.errors import FerkitError
+from ferkit.results import Box
 from ferkit.serve.guard import PROTOCOL, WebMetrics, check_key, key_of
 from ferkit.serve.limits import FRAME_FORMATS, Refusal, check_picture
 from ferkit.serve.server import Workers
@@ -29,6 +30,8 @@ class Follow(Protocol):
     """What follows faces from frame to frame; `ferkit.video.follower.FaceFollower` does."""
 
     def __call__(self, image: RgbImage, time_s: float, /) -> list[TrackedFace]: ...
+
+    def hidden(self, time_s: float, /) -> tuple[Box, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,14 @@ def _look(frame: _Frame, limits: Limits) -> dict[str, Any]:
     check_picture(frame.data, name, limits.frame_pixels, FRAME_FORMATS)
     image = read_image(frame.data)
     faces = frame.follow(image, frame.arrived)
-    return {"width": image.shape[1], "height": image.shape[0], "faces": [face.to_dict() for face in faces]}
+    height, width = image.shape[:2]
+    expected = (Box.inside(box.to_list(), width, height) for box in frame.follow.hidden(frame.arrived))
+    return {
+        "width": width,
+        "height": height,
+        "faces": [face.to_dict() for face in faces],
+        "hidden": [box.to_list() for box in expected if box is not None],
+    }
 
 
 async def _say_and_close(websocket: WebSocket, document: dict[str, Any], code: int) -> None:

@@ -102,7 +102,7 @@ export class Live {
       return;
     }
     const now = performance.now();
-    this.people.take(answer.faces, answer.width, answer.height, now / 1000);
+    this.people.take(answer, now / 1000);
     this.answers.push({ at: now, took: now - (capturedAt ?? now) });
     while (now - this.answers[0].at > 1000 * FIGURES_OVER_S) this.answers.shift();
     this.onAnswer();

@@ -154,7 +154,7 @@ function showPicture(entry) {
   $("status-text").textContent = entry.result ? counted(entry.result.faces.length) : entry.problem ? "Not read" : "Looking";
   $("banner").hidden = !entry.problem && !(entry.result && !entry.result.faces.length);
   $("banner").textContent = entry.problem ?? "No face found in this picture.";
-  if (entry.result) people.take(entry.result.faces, entry.result.width, entry.result.height, performance.now() / 1000, true);
+  if (entry.result) people.take(entry.result, performance.now() / 1000, true);
 }
 
 const counted = (count) => count === 1 ? "1 face" : `${count} faces`;

@@ -39,8 +39,9 @@ export function drawPeople(context, people, { place, unit, mirrored, colors, nam
 }
 
 // source: what is drawn, upright and not mirrored; the context shows it mirrored where `mirrored` says so.
-export function blurFaces(context, source, people, { place, mirrored, whole }) {
-  const boxes = whole ? [place] : people.map((person) => grown(boxOn(person.shown, place, mirrored)));
+// faces: boxes in fractions of the picture. whole: blur all of it.
+export function blurFaces(context, source, faces, { place, mirrored, whole }) {
+  const boxes = whole ? [place] : faces.map((box) => grown(boxOn(box, place, mirrored)));
   const [px, py, pw, ph] = place;
   const [sw, sh] = [source.videoWidth ?? source.naturalWidth, source.videoHeight ?? source.naturalHeight];
   if (!sw || !sh) return;

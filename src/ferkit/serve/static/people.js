@@ -13,12 +13,14 @@ export class People {
   constructor() {
     this.all = new Map();
     this.names = new Map();
+    this.hidden = []; // where people must be whom the last answer missed: only blurring asks
     this.seenAt = 0; // when the last answer came, in seconds
   }
 
   clear() {
     this.all.clear();
     this.names.clear();
+    this.hidden = [];
     this.seenAt = 0;
   }
 
@@ -26,15 +28,16 @@ export class People {
     return this.names.get(track) ?? `Person ${track}`;
   }
 
-  // faces: as the server answers; boxes become fractions of the picture. still: a picture, in which nothing moves.
-  take(faces, width, height, now, still = false) {
+  // As the server answers; boxes become fractions of the picture. still: a picture, in which nothing moves.
+  take({ faces, hidden = [], width, height }, now, still = false) {
+    const part = ([x1, y1, x2, y2]) => [x1 / width, y1 / height, x2 / width, y2 / height];
     this.seenAt = now;
+    this.hidden = hidden.map(part);
     const here = new Set();
     faces.forEach((face, index) => {
       const track = face.track ?? index + 1;
       here.add(track);
-      const [x1, y1, x2, y2] = face.box;
-      const box = [x1 / width, y1 / height, x2 / width, y2 / height];
+      const box = part(face.box);
       const person = this.all.get(track) ?? this.#newcomer(track, box, face, now);
       person.here = true;
       person.seenAt = now;

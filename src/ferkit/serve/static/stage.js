@@ -79,7 +79,8 @@ export class Stage {
     const people = this.people.inView;
     if (this.blurred) {
       const whole = !this.people.seenAt || (this.mode !== "picture" && !this.video.paused && now - this.people.seenAt > BLIND_S);
-      blurFaces(context, this.source, people, { place, mirrored: this.mirrored, whole });
+      const boxes = [...people.map((person) => person.shown), ...this.people.hidden];
+      blurFaces(context, this.source, boxes, { place, mirrored: this.mirrored, whole });
     }
     if (this.heat) drawHeat(context, this.heat, this.source, { place, mirrored: this.mirrored, plain: !this.blurred });
     const nameOf = (track) => this.people.nameOf(track);
