@@ -370,8 +370,6 @@ def test_it_fits_a_phone_works_by_keyboard_and_changes_its_colours(open_page, qu
     page.fill(".person-name", "Ada")
     page.wait_for_selector(".row span >> text=Ada")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    page.goto(f"{quick.address}docs")
-    page.wait_for_selector(".route >> text=predict")
 
 
 def test_the_page_comes_back_when_the_server_does(open_page):

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import python_multipart  # noqa: F401 - Starlette and uvicorn would only miss these two when they are needed
 import websockets  # noqa: F401
@@ -42,7 +42,10 @@ from ferkit.serve.uploads import Upload, read_uploads
 from ferkit.video import FaceFollower
 
 STATIC = Path(__file__).parent / "static"
-_ABOUT = "The expression that people perceive in a face, not what a person feels. Pictures and frames are not stored."
+_ABOUT = (
+    "Predicts the expression that people perceive in a face, not what a person feels. Images and frames are not stored. "
+    "Live frames go through the WebSocket /v1/stream: send binary JPEG or WebP, receive JSON."
+)
 
 
 def create_app(
@@ -65,7 +68,7 @@ def create_app(
         await streams.close_all()
         workers.close()
 
-    # The framework's own docs pages load from other hosts.
+    # FastAPI's interactive pages load scripts from other hosts, which the content policy forbids.
     app = FastAPI(
         title="ferkit", version=ferkit.__version__, description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan
     )
@@ -167,16 +170,11 @@ def _add_routes(
 
 
 def _add_pages(app: FastAPI) -> None:
-    for route, name in (("/", "index.html"), ("/docs", "docs.html")):
-        app.get(route, include_in_schema=False)(_page(STATIC / name))
-    app.mount("/static", StaticFiles(directory=STATIC))
-
-
-def _page(path: Path) -> Callable[[], Any]:
+    @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(path, media_type="text/html; charset=utf-8")
+        return FileResponse(STATIC / "index.html", media_type="text/html; charset=utf-8")
 
-    return page
+    app.mount("/static", StaticFiles(directory=STATIC))
 
 
 def _recognize(

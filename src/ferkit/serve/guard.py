@@ -193,7 +193,6 @@ def _route(scope: Scope) -> str:
         "/v1/stream",
         "/healthz",
         "/metrics",
-        "/docs",
         "/openapi.json",
     )
     return path if path in known else "/static" if path.startswith("/static/") else "other"

@@ -48,7 +48,7 @@ function table(rows) {
 }
 
 // An element with text in which `code` and escapes are meant.
-export function element(tag, text) {
+function element(tag, text) {
   const made = document.createElement(tag);
   text.split(/(`[^`]*`)/).forEach((part) => {
     if (/^`.*`$/.test(part)) made.append(Object.assign(document.createElement("code"), { textContent: part.slice(1, -1) }));
