@@ -291,7 +291,7 @@ def test_told_to_end_it_ends_all_and_holds_nothing_against_any_picture(number, c
         # Ctrl-C reaches all processes of the terminal, SIGTERM the one.
         (os.killpg if number == signal.SIGINT else os.kill)(driver.pid, number)
         assert driver.wait(30) == code
-        assert "To go on: the same command." in driver.stderr.read()
+        assert "To resume, run the same command." in driver.stderr.read()
     assert markers(out) == []
     with pytest.raises(ProcessLookupError):
         os.killpg(driver.pid, 0)

@@ -1,6 +1,9 @@
 """What every command does with words that it does not understand."""
 
 import pytest
+import typer
+
+from ferkit.cli import app
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,14 @@ def test_no_words_at_all_show_the_help(run_ferkit):
     assert code == 2
     assert "predict" in out + err
     assert len((out + err).splitlines()) > 10
+
+
+def test_the_help_shows_whole_summaries_at_80_columns(run_ferkit, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    code, out, _ = run_ferkit("--help")
+    assert code == 0
+    names = list(typer.main.get_command(app).commands)
+    lines = [line.strip() for line in out.splitlines() if line.split() and line.split()[0] in names]
+    assert len(lines) == len(names) >= 16
+    assert [line for line in lines if len(line) > 78 or not line.endswith(".") or line.endswith("...")] == []

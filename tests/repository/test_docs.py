@@ -145,7 +145,9 @@ def workplace(files, tmp_path, monkeypatch):
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_choices", dict(registry._choices))
     for name, recipe in RECIPES.items():
-        RECIPES._choices[name] = replace(recipe, config=replace(recipe.config, epochs=1, head_epochs=0, warmup_epochs=0))
+        RECIPES._choices[name] = replace(
+            recipe, config=replace(recipe.config, epochs=1, head_epochs=0, warmup_epochs=0)
+        )
     if importlib.util.find_spec("ai_edge_litert") is None:
         # TensorFlow carries the same interpreter under another name.
         for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):

@@ -78,7 +78,7 @@ def test_a_source_is_for_the_window(quick):
 
 
 def test_saving_is_for_the_window(quick):
-    with pytest.raises(UsageError, match="--save is about the frames of --window"):
+    with pytest.raises(UsageError, match="--save needs --window"):
         run("--save", "frames")
 
 

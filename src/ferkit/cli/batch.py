@@ -1,4 +1,4 @@
-"""`ferkit batch`: the emotions in an archive of pictures, however large."""
+"""`ferkit batch`: the expressions in a large set of images."""
 
 import signal
 import time
@@ -26,25 +26,27 @@ def batch(
     ],
     out: Annotated[str, typer.Argument(metavar="OUT", help="A new folder, or s3://... (gs://, az://).")],
     engine: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster.")] = "local",
-    workers: Annotated[int | None, typer.Option(min=1, help="How many. [default: one per core]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of workers. [default: one per core]")] = None,
     address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster that runs already. [default: one on this machine]")
+        str | None, typer.Option(help="Address of a running Ray cluster. [default: start one on this machine]")
     ] = None,
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
-    tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see: ferkit predict.")] = None,
+    tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see `ferkit predict`.")] = None,
     part_size: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Pictures per file of OUT, each done or not. [default: 64 to 1024]", show_default=False
+            min=1,
+            help="Images per output file, which is also the unit of resuming. [default: 64 to 1024]",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
-    """Recognise the perceived emotion of every face in very many pictures, into a Parquet data set.
+    """Process millions of images into a Parquet dataset.
 
-    Killed at any moment and started again, the same command goes on. The exit code is 1 if pictures could not be read.
+    After an interruption the same command resumes. The exit code is 1 if images could not be read.
 
     Example: ferkit batch photos/ emotions/ --workers 8
     """
@@ -61,7 +63,7 @@ def batch(
         with no_native_chatter(), _ending_in_order(), _progress() as show:
             summary = run(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)
     except KeyboardInterrupt:
-        notes.print("Parts that are done are kept. To go on: the same command.")
+        notes.print("Finished parts are kept. To resume, run the same command.")
         raise
     _tell(summary)
     if as_json:
@@ -85,7 +87,7 @@ def _ending_in_order() -> Iterator[None]:
     """Let SIGTERM, by which clusters end jobs, do what Ctrl-C does, so that workers know that they were not at fault."""
 
     def leave(number: int, _: object) -> None:
-        notes.print("Told to end. To go on: the same command.")
+        notes.print("Terminated. To resume, run the same command.")
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, leave)

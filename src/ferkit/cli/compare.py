@@ -25,7 +25,9 @@ def compare(
     report: Annotated[Path | None, typer.Option(help="Folder for a page with figures, plots and faces.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Compare two models on the same faces: which is better, how sure that is, where they differ.
+    """Compare two models with a paired significance test.
+
+    Says whether the difference is significant, and where the two models disagree.
 
     Differences are B less A. The models must know the same classes; their order and the size of faces may differ.
 

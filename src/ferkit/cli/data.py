@@ -61,7 +61,9 @@ def data(
     report: Annotated[Path | None, typer.Option(help="For label issues: folder for a page with their faces.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Show what is in a data set: counts per class and split, duplicates, conflicts, broken rows, a contact sheet.
+    """Inspect a dataset: class counts, duplicates, label issues.
+
+    Also reports label conflicts and invalid rows, and draws a contact sheet.
 
     With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --label-issues
     trains three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it trains none.

@@ -118,7 +118,7 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="Folder for a page with figures and plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document; of several models, a list.")] = False,
 ) -> None:
-    """Measure models on labelled faces: accuracy, calibration, what they confuse.
+    """Evaluate models: accuracy, calibration, confusion matrix.
 
     Several models are compared or, with --ensemble, measured as one.
 

@@ -37,7 +37,9 @@ def explain(
     ] = None,
     detector: Detector = "auto",
 ) -> None:
-    """Show which places of each face speak for its emotion: Grad-CAM, or occlusion, which needs no Keras.
+    """Explain a prediction with a Grad-CAM or occlusion heatmap.
+
+    Grad-CAM needs Keras; occlusion runs with the base install.
 
     The map says where the model looked, not why a person looks so, nor whether the answer is right.
 

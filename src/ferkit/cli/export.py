@@ -24,7 +24,9 @@ def export(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Write a model in another format, after comparing its answers with the original's on a thousand faces.
+    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
+
+    Compares the predictions of the exported model with the original's on a thousand faces.
 
     Prints five lines of Python that use the file without ferkit.
 

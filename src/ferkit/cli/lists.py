@@ -25,7 +25,10 @@ def models(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List trained models for predict and evaluate, with their speed here, and architectures for train.
+    """List packaged models and trainable architectures.
+
+    With the speed of each model on this machine. `ferkit predict` and `ferkit evaluate` take the models, `ferkit
+    train` the architectures.
 
     If one that you name cannot be used, all are listed and the exit code is 1 at the end.
 
@@ -45,7 +48,7 @@ def models(
 
 
 def detectors(as_json: AsJson = False) -> None:
-    """List face detectors: whether each can be used here, how fast it is, its size and licence.
+    """List face detectors and their speed on this machine.
 
     Example: ferkit detectors
     """

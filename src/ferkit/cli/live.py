@@ -1,4 +1,4 @@
-"""`ferkit live`: the camera in the browser, or in a window of the desktop."""
+"""`ferkit live`: the webcam in the browser, or in a desktop window."""
 
 import sys
 from pathlib import Path
@@ -15,20 +15,22 @@ def live(
     source: Annotated[
         str | None, typer.Argument(metavar="SOURCE", help="With --window: camera number or video. [default: 0]")
     ] = None,
-    window: Annotated[bool, typer.Option("--window", help="A desktop window: q quits, s saves a frame.")] = False,
-    blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Make faces on screen unrecognisable.")] = False,
+    window: Annotated[bool, typer.Option("--window", help="Open a desktop window: q quits, s saves a frame.")] = False,
+    blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Blur faces on screen.")] = False,
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Where --window saves frames. [default: .]")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the frames that --window saves. [default: .]")
+    ] = None,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One line of JSON: the address, or the frames shown.")
+        bool, typer.Option("--json", help="Print one line of JSON: the URL, or the frames shown.")
     ] = False,
 ) -> None:
-    """Show the camera with everyone's perceived emotion: in the browser, or in a window. Nothing is stored.
+    """Show live webcam predictions in the browser or a window.
 
-    The page is served on this machine alone, on a free port, until Ctrl-C.
+    The page is served to this machine only, on a free port, until Ctrl-C. Nothing is stored.
 
     Example: ferkit live
     """
@@ -36,10 +38,10 @@ def live(
 
     if source is not None and not window:
         raise UsageError(
-            f"The page chooses its camera or video itself. For {source} take: ferkit live {source} --window"
+            f"The page chooses its camera or video itself. For {source} use: ferkit live {source} --window"
         )
     if save is not None and not window:
-        raise UsageError("--save is about the frames of --window, which is missing.")
+        raise UsageError("--save needs --window, which is missing.")
     if window:
         _show_window(source or "0", blur_faces, model, detector, min_confidence, save or Path(), as_json)
     else:

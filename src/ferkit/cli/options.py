@@ -40,9 +40,9 @@ Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster that
 Model = Annotated[
     str, typer.Option(help="Model folder, 'default', 'default-int8', 'voters', or a .onnx, .tflite, .keras, .h5 file.")
 ]
-Detector = Annotated[str, typer.Option(help="How faces are found; see: ferkit detectors.")]
+Detector = Annotated[str, typer.Option(help="Face detector (see `ferkit detectors`).")]
 MinConfidence = Annotated[
-    float, typer.Option(min=0, max=1, help="Below this probability a face is labelled 'uncertain'.")
+    float, typer.Option(min=0, max=1, help="Label a face 'uncertain' if its confidence is below this.")
 ]
 
 

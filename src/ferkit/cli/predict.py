@@ -1,4 +1,4 @@
-"""`ferkit predict`: the emotion of every face in pictures."""
+"""`ferkit predict`: the expression of every face in images."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,28 +21,25 @@ if TYPE_CHECKING:
 def predict(
     sources: Annotated[
         list[str],
-        typer.Argument(
-            metavar="SOURCE", help="Pictures, folders, globs, archives, lists, https://..., s3://..., or -."
-        ),
+        typer.Argument(metavar="SOURCE", help="Images, folders, globs, archives, lists, https://..., s3://..., or -."),
     ],
     model: Model = "default",
     detector: Detector = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON list on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table, one row per face.")] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the same table as Parquet.")] = None,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated pictures into this folder.")] = None,
-    blur_faces: Annotated[
-        bool, typer.Option("--blur-faces", help="Make faces in annotated pictures unrecognisable.")
-    ] = False,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated images into this folder.")] = None,
+    blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Blur faces in annotated images.")] = False,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Show only the K most probable emotions; files and JSON have all.")
+        int | None,
+        typer.Option(min=1, metavar="K", help="Show only the K most probable emotions; files and JSON have all."),
     ] = None,
     min_confidence: MinConfidence = 0.0,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
 ) -> None:
-    """Recognise the perceived emotion of every face in pictures.
+    """Recognise the expression of every face in images.
 
-    A picture that cannot be read is reported, the others go on, and the exit code is 1 at the end.
+    An image that cannot be read is reported and skipped; the exit code is then 1.
 
     Example: ferkit predict photo.jpg holidays/ --save annotated/ --csv faces.csv
     """
@@ -58,7 +55,7 @@ def predict(
     if tta is not None:
         TTA[tta]  # a wrong name is said before anything is fetched
     if blur_faces and save is None:
-        raise UsageError("--blur-faces is about the pictures of --save, which is missing.")
+        raise UsageError("--blur-faces needs --save, which is missing.")
     with no_native_chatter():
         recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta)
     pictures = list(list_sources(sources))
@@ -104,7 +101,7 @@ def predict(
 def _check_tables(csv: Path | None, parquet: Path | None, pictures: "Sequence[str | Reference]") -> None:
     for option, table in (("--csv", csv), ("--parquet", parquet)):
         if table is not None and str(table) == "-":
-            raise UsageError(f"{option} writes a file. For standard output take --json.")
+            raise UsageError(f"{option} writes a file. For standard output use --json.")
         if table is not None and table.exists() and any(_same_file(table, _file_of(picture)) for picture in pictures):
             raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
     if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
@@ -131,7 +128,9 @@ def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[
         if member or not inside[folder] or not os.path.isfile(path):  # noqa: PTH113
             left.append(picture)
         elif picture in named:
-            raise UsageError(f"{path} lies in {save}, where annotated pictures would replace it. Take another.")
+            raise UsageError(
+                f"{path} lies in {save}, where annotated pictures would replace it. Choose another folder."
+            )
     if len(left) < len(pictures):
         notes.print(f"Left out {len(pictures) - len(left)} pictures in {save}, where annotated ones go.", markup=False)
     return left

@@ -1,4 +1,4 @@
-"""`ferkit serve`: pictures by HTTP, live frames by WebSocket, and the page."""
+"""`ferkit serve`: images over HTTP, live frames over a WebSocket, and the page."""
 
 import dataclasses
 import sys
@@ -17,32 +17,42 @@ if TYPE_CHECKING:
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
     api_key: Annotated[
         str | None,
-        typer.Option(envvar="FERKIT_API_KEY", help="What clients must send. Better in the environment: ps shows this."),
+        typer.Option(
+            envvar="FERKIT_API_KEY",
+            help="API key that clients must send. Prefer FERKIT_API_KEY: options are visible in `ps`.",
+        ),
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(metavar="ORIGIN", help="A page of another host that may ask, or *.")
+        list[str] | None, typer.Option(metavar="ORIGIN", help="Allowed CORS origin, or *; repeatable.")
     ] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A further name by which browsers reach this server.")
+        list[str] | None, typer.Option(metavar="NAME", help="Additional accepted Host header; repeatable.")
     ] = None,
     trusted_proxy: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded-For is believed.")
+        str | None, typer.Option(metavar="ADDRESS", help="Reverse proxy whose X-Forwarded-For header is trusted.")
     ] = None,
     limits: Annotated[
-        list[str] | None, typer.Option("--limit", metavar="NAME=VALUE", help="Such as rate=100; docs/serve.md has all.")
+        list[str] | None,
+        typer.Option(
+            "--limit", metavar="NAME=VALUE", help="Change a limit, such as rate=100; docs/serve.md lists them."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON with the address, once it serves.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON with the URL once the server is ready.")
+    ] = False,
 ) -> None:
-    """Serve the model: REST, a WebSocket for live frames, and a page with the camera. Nothing is stored.
+    """Serve predictions over HTTP and WebSocket.
 
-    Ends with Ctrl-C or SIGTERM, once requests at work are answered.
+    Serves REST, a WebSocket for live frames, and a page with the camera. Nothing is stored.
+
+    Ctrl-C or SIGTERM stops it after the running requests.
 
     Example: ferkit serve --port 8000
     """
@@ -65,7 +75,7 @@ def serve(
             notes.print("Stop with Ctrl-C.")
 
     if not settings.on_loopback and settings.api_key is None:
-        notes.print("Note: whoever can reach this machine can ask. Set a key: FERKIT_API_KEY.")
+        notes.print("Note: anyone who can reach this machine can send requests. Set an API key: FERKIT_API_KEY.")
     run_server(load_recognizer(model, detector, min_confidence), settings, port, announce, trusted_proxy)
 
 

@@ -1,4 +1,4 @@
-"""`ferkit summarize`: what a table of faces says."""
+"""`ferkit summarize`: emotion shares of a table of faces."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,20 +13,22 @@ from ferkit.errors import UsageError
 def summarize(
     out: Annotated[
         str,
-        typer.Argument(metavar="OUT", help="Folder of ferkit batch, or a .parquet, .csv or .jsonl table; or s3://..."),
+        typer.Argument(
+            metavar="TABLE", help="Folder of ferkit batch, or a .parquet, .csv or .jsonl table; or s3://..."
+        ),
     ],
-    by: Annotated[str, typer.Option(help=f"Of: {', '.join(GROUPINGS)}.")] = "label",
+    by: Annotated[str, typer.Option(help=f"Group by: {', '.join(GROUPINGS)}.")] = "label",
     depth: Annotated[
-        int | None, typer.Option(min=1, help="Of --by folder: levels below what all have in common. [default: 1]")
+        int | None, typer.Option(min=1, help="With --by folder: folder depth below the common parent. [default: 1]")
     ] = None,
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Below this probability a face counts as 'uncertain'.")
     ] = 0.0,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a row per group, all of them.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the shares: .png, .svg or .pdf.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table with a row per group.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Plot the shares: .png, .svg or .pdf.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Count pictures, faces and errors in a table of faces, and the share of each perceived emotion.
+    """Summarize results: emotion shares by folder, day or month.
 
     Example: ferkit summarize out/ --by month --plot months.png
     """
@@ -34,13 +36,13 @@ def summarize(
     from ferkit.cli.console import reading_bar
 
     if depth is not None and by != "folder":
-        raise UsageError(f"--depth is about folders. Received: --by {by}. Add --by folder, or leave --depth out.")
+        raise UsageError(f"--depth needs --by folder. Received: --by {by}. Add --by folder, or omit --depth.")
     if plot is not None:
         from ferkit.batch import check_target, plot_summary
 
         check_target(plot)
     if csv is not None and str(csv) == "-":
-        raise UsageError("--csv writes a file. For standard output take --json.")
+        raise UsageError("--csv writes a file. For standard output use --json.")
     with reading_bar() as progress:
         summary = summarize(out, by=by, depth=depth or 1, min_confidence=min_confidence, csv=csv, progress=progress)
     if as_json:

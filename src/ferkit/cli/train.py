@@ -57,7 +57,9 @@ def train(
     *,
     values: dict[str, Any],
 ) -> None:
-    """Train a network on labelled faces; ends with a model folder that predict and evaluate take.
+    """Train a model on a labelled dataset.
+
+    Writes a model folder that `ferkit predict` and `ferkit evaluate` accept.
 
     Interrupted, even by kill -9, it goes on with --resume from its last whole epoch.
 

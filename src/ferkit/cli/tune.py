@@ -56,7 +56,9 @@ def tune(
     *,
     values: dict[str, Any],
 ) -> None:
-    """Search for better values of a recipe: short runs on the training split, compared on the validation split.
+    """Search hyperparameters with Optuna.
+
+    Trains short runs on the training split and compares them on the validation split.
 
     Each trial has 5 epochs unless --epochs says otherwise; trials that fall behind are stopped. Interrupted, even by
     kill -9, it goes on with --resume.

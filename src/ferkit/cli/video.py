@@ -1,4 +1,4 @@
-"""`ferkit video`: the emotions of the people in a video over time."""
+"""`ferkit video`: expressions in a video over time."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def video(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a table, .csv, .parquet or .jsonl, a row per face and frame."),
+        typer.Option(metavar="FILE", help="Write a table, .csv, .parquet or .jsonl, with a row per face and frame."),
     ] = None,
     annotate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the video with boxes, labels and bars, .mp4.")
@@ -38,14 +38,14 @@ def video(
         typer.Option(metavar="FILE", help="Write a plot of each person's emotions over time, .png or .svg."),
     ] = None,
     every: Annotated[
-        str, typer.Option(metavar="N", help="Look at each Nth frame, or at one every so often: 0.5s.")
+        str, typer.Option(metavar="N", help="Process every Nth frame (5) or one frame per interval (0.5s).")
     ] = "1",
     detect_every: Annotated[
         float | None,
         typer.Option(
             metavar="S",
             min=0,
-            help="Seconds between searches for faces, which are followed in between. [default: 0.2; with --blur-faces 0]",
+            help="Run the detector every S seconds and track faces in between. [default: 0.2; with --blur-faces 0]",
             show_default=False,
         ),
     ] = None,
@@ -59,18 +59,16 @@ def video(
         ),
     ] = None,
     fps: Annotated[float, typer.Option(help="Frames per second of a folder of frames.")] = 25.0,
-    seconds: Annotated[float | None, typer.Option(metavar="S", min=0, help="Stop after so much of the video.")] = None,
-    blur_faces: Annotated[
-        bool, typer.Option("--blur-faces", help="Make faces in the video and the plot unrecognisable.")
-    ] = False,
+    seconds: Annotated[float | None, typer.Option(metavar="S", min=0, help="Process only the first S seconds.")] = None,
+    blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Blur faces in the video and the plot.")] = False,
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
-    """Follow the people in a video and the emotions that they are perceived to show.
+    """Track faces in a video and recognise their expressions.
 
-    Ctrl-C ends it early; files are then whole up to that moment. A camera or a live stream runs until then.
+    Ctrl-C stops early and keeps the files up to that moment. A camera or live stream runs until then.
 
     Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
     """
