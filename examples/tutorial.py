@@ -6,8 +6,8 @@ Run it in a folder with `fer2013.csv` and `photo.jpg`: `python tutorial.py`. It 
 from pathlib import Path
 
 import ferkit
+from ferkit.models import freeze_base, unfreeze
 from ferkit.models.exporting import export
-from ferkit.models.pretrained import freeze_base, thaw
 from ferkit.training.augmentation import Augmentation
 from ferkit.training.config import RECIPES
 
@@ -54,7 +54,7 @@ print(classifier.classes, classifier.face_input.height)
 # 10. Fine-tune VGG16 or ResNet50
 base = ferkit.models.vgg16(num_classes=7)
 print(freeze_base(base), "trainable parameters")
-print(thaw(base, top=4), "trainable parameters")
+print(unfreeze(base, top=4), "trainable parameters")
 
 # 11. Learning-rate schedule and LeakyReLU
 config = RECIPES["tutorial"].config.changed(schedule="plateau", activation="leaky_relu")

@@ -5,10 +5,10 @@ import pytest
 
 from ferkit.errors import UsageError
 from ferkit.models import tutorial
-from ferkit.models.architectures import ARCHITECTURES, multiply_adds
+from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.engines import open_keras
-from ferkit.models.layers import recalibrate_normalization
-from ferkit.models.pretrained import IMAGENET_WEIGHTS
+from ferkit.models.layers import multiply_adds, recalibrate_normalization
+from ferkit.models.pretrained import APPLICATIONS
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -55,7 +55,7 @@ def _millions(count: int) -> str:
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_activation_reaches_the_network_or_is_refused(name, rng):
-    if name in IMAGENET_WEIGHTS:
+    if name in APPLICATIONS:
         with pytest.raises(UsageError, match="keeps the activations"):
             ARCHITECTURES[name](activation="leaky_relu")
         return

@@ -1,7 +1,6 @@
 from .architectures import ARCHITECTURES as ARCHITECTURES
 from .architectures import architecture as architecture
 from .architectures import compact as compact
-from .architectures import multiply_adds as multiply_adds
 from .architectures import resnet as resnet
 from .architectures import teacher as teacher
 from .architectures import tutorial as tutorial
@@ -20,7 +19,11 @@ from .engines import open_keras as open_keras
 from .ensemble import Ensemble as Ensemble
 from .export_formats import FORMATS as FORMATS
 from .export_formats import Faces as Faces
+from .layers import freeze_base as freeze_base
+from .layers import head_layers as head_layers
+from .layers import multiply_adds as multiply_adds
 from .layers import recalibrate_normalization as recalibrate_normalization
+from .layers import unfreeze as unfreeze
 from .layers import use_fused_normalization as use_fused_normalization
 from .model_files import BEFORE_EXPORT as BEFORE_EXPORT
 from .model_folder import CARD_FILE as CARD_FILE
@@ -28,12 +31,9 @@ from .model_folder import INTENDED_USE as INTENDED_USE
 from .model_folder import ONNX_FILE as ONNX_FILE
 from .pretrained import convnexttiny as convnexttiny
 from .pretrained import efficientnetv2 as efficientnetv2
-from .pretrained import freeze_base as freeze_base
-from .pretrained import head_layers as head_layers
 from .pretrained import mobilenetv3 as mobilenetv3
 from .pretrained import resnet50 as resnet50
 from .pretrained import take_weights as take_weights
-from .pretrained import thaw as thaw
 from .pretrained import vgg16 as vgg16
 from .samples import sample_picture as sample_picture
 from .tta import TTA as TTA

@@ -1,22 +1,11 @@
-"""The registry of architectures and the shape that all of them have.
+"""Architectures by name: untrained networks for small faces, and those of `keras.applications` for fine-tuning."""
 
-How large a network is: the two numbers by which models are compared.
-
-The network of the tutorial.
-
-The VGG for 48x48 faces of the literature.
-
-ConvNeXt-Tiny from layers that every backend and every exported format has.
-
-Residual networks with squeeze-and-excitation, for small grey faces.
-"""
-
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ferkit._support.keras_backend import load_keras
 from ferkit._support.registry import Registry
+from ferkit.models import pretrained
 
 if TYPE_CHECKING:
     import keras
@@ -42,21 +31,6 @@ def architecture(build: Architecture) -> Architecture:
     name: str = getattr(build, "__name__", "")
     register: Callable[[Architecture], Architecture] = ARCHITECTURES.register(name)
     return register(build)
-
-
-def multiply_adds(network: Any) -> int:
-    """Multiply-adds of one forward pass over one face: convolutions and dense layers, as papers count them.
-
-    Normalisation, activations and pooling are left out; each weight of a kernel counts once per output position.
-    """
-    total = 0
-    for layer in network._flatten_layers():
-        kernel = getattr(layer, "kernel", None)
-        if kernel is None or not hasattr(layer, "output"):
-            continue
-        # All axes between batch and channels are positions; a dense layer on a vector has none.
-        total += math.prod(kernel.shape) * math.prod(layer.output.shape[1:-1])
-    return total
 
 
 @architecture
@@ -127,58 +101,6 @@ def vgg(
     # float32 also under mixed precision: 16 bits are too few for probabilities and their loss.
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(pixels, probabilities, name="vgg")
-
-
-# Depth and filters of each stage (Liu et al. 2022).
-_STAGES = ((3, 96), (3, 192), (9, 384), (3, 768))
-
-
-def convnext_tiny(x: Any) -> Any:
-    """Preprocessed pixels to features (N, 768), as `keras.applications.ConvNeXtTiny` computes them.
-
-    Its layers with weights come in the same order and hold the same numbers; two kinds hold them in another shape. Its
-    convolutions in groups of one channel, which TensorFlow compiles one by one and tf2onnx refuses, are depthwise
-    convolutions here, and its own layer that scales channels is one of 1x1.
-    """
-    layers = load_keras().layers
-    for number, (depth, filters) in enumerate(_STAGES):
-        if number == 0:
-            x = layers.Conv2D(filters, 4, strides=4, name="stem_conv")(x)
-            x = _norm(x, "stem_norm")
-        else:
-            x = _norm(x, f"stage{number}_norm")
-            x = layers.Conv2D(filters, 2, strides=2, name=f"stage{number}_conv")(x)
-        for block in range(depth):
-            x = _convnext_block(x, filters, f"stage{number}_convnext_block{block}")
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return _norm(x, "norm")
-
-
-def _convnext_block(x: Any, filters: int, name: str) -> Any:
-    """A wide convolution by channel, two dense layers over channels, added to what came in."""
-    layers = load_keras().layers
-    y = layers.DepthwiseConv2D(7, padding="same", name=f"{name}_depthwise")(x)
-    y = _norm(y, f"{name}_norm")
-    y = layers.Dense(4 * filters, name=f"{name}_widen")(y)
-    y = _gelu(y)
-    y = layers.Dense(filters, name=f"{name}_narrow")(y)
-    # Every block starts as nearly nothing (Touvron et al. 2021).
-    y = layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer=_almost_zero(), name=f"{name}_scale")(y)
-    return layers.Add(name=f"{name}_add")([x, y])
-
-
-def _gelu(x: Any) -> Any:
-    # TensorFlow writes its own with an operation that tf2onnx does not know.
-    erf = load_keras().ops.erf
-    return 0.5 * x * (1 + erf(x * 0.5**0.5))
-
-
-def _norm(x: Any, name: str) -> Any:
-    return load_keras().layers.LayerNormalization(epsilon=1e-6, name=name)(x)
-
-
-def _almost_zero() -> Any:
-    return load_keras().initializers.Constant(1e-6)
 
 
 @architecture
@@ -299,4 +221,11 @@ def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, name: str) 
     return layers.BatchNormalization(name=f"{name}_norm")(x)
 
 
-from ferkit.models import pretrained as pretrained  # noqa: E402 - its networks register themselves
+for _build in (
+    pretrained.vgg16,
+    pretrained.resnet50,
+    pretrained.mobilenetv3,
+    pretrained.efficientnetv2,
+    pretrained.convnexttiny,
+):
+    architecture(_build)

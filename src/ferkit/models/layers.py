@@ -1,31 +1,120 @@
-"""Faster kernels under unchanged layers, for training.
+"""Changes to the layers of a network that is trained: which are trainable, and how batch normalisation computes.
 
-Keras writes batch normalisation out as elementary operations, each of which passes over the whole activation; on
-TensorFlow's CPU build that was a third of a training step. TensorFlow has one fused kernel for it. The layers keep
-their class, weights and configuration, so what is saved is plain Keras.
-
-Batch normalisation's running statistics, taken anew from clean faces.
-
-In training the statistics are averaged over augmented faces, and in layers behind a dropout over activations whose
-variance dropout has raised ("variance shift", Li et al. 2019). Later the network meets neither, and its accuracy jumps
-by points from epoch to epoch with how badly the statistics happen to fit (docs/LOG.md has figures).
+Fine-tuning freezes the base while a new head learns and then unfreezes it, as Keras' guide to transfer learning does
+(https://keras.io/guides/transfer_learning/): gradients of a random head would damage pretrained weights. Batch
+normalisation of the base stays in inference mode in both phases and keeps the statistics that it was trained with.
+Both functions only set `trainable` of layers, so compile the model after them.
 """
+
+from __future__ import annotations
 
 import math
 from types import MethodType
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from ferkit._support.keras_backend import load_keras
+from ferkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+def freeze_base(network: Any) -> int:
+    """Make only the head trainable: the last layer with weights before each output.
+
+    Works for every architecture, alone or inside another model. Compile the model afterwards.
+
+    Returns:
+        The number of trainable parameters.
+    """
+    heads = {id(layer) for layer in head_layers(network)}
+    for layer in weighted_layers(network):
+        layer.trainable = id(layer) in heads
+    return trainable_parameters(network)
+
+
+def unfreeze(network: Any, top: int | None = None) -> int:
+    """Make the head and the last layers of the base trainable. Compile the model afterwards.
+
+    Batch normalisation stays in inference mode and does not count as a layer.
+
+    Args:
+        network: a `keras.Model`.
+        top: number of layers with weights to unfreeze, counted from the head; None for all. More than there are means
+            all.
+
+    Returns:
+        The number of trainable parameters.
+
+    Raises:
+        UsageError: `top` is below 1.
+    """
+    if top is not None and top < 1:
+        raise UsageError(f"Unfreeze at least one layer (leave it out to unfreeze all). Received: {top}.")
+    keras = load_keras()
+    freeze_base(network)
+    frozen = [layer for layer in weighted_layers(network) if not layer.trainable]
+    base = [layer for layer in frozen if not isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in base if top is None else base[-top:]:
+        layer.trainable = True
+    return trainable_parameters(network)
+
+
+def trainable_parameters(network: Any) -> int:
+    """The number of trainable parameters of a network."""
+    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
+
+
+def head_layers(network: Any) -> list[Any]:
+    """The last layer with weights before each output of a network."""
+    found: list[Any] = []
+    edges = list(network.outputs)
+    while edges:
+        operation = edges.pop()._keras_history.operation
+        if getattr(operation, "weights", None):
+            found.append(operation)
+        else:
+            edges += load_keras().tree.flatten(operation.input)
+    return found
+
+
+def weighted_layers(network: Any) -> Iterator[Any]:
+    """All layers with weights of their own, from input to output, those of nested models included."""
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from weighted_layers(layer)
+        elif layer.weights:
+            yield layer
+
+
+def multiply_adds(network: Any) -> int:
+    """Multiply-adds of one forward pass over one face: convolutions and dense layers, as papers count them.
+
+    Normalisation, activations and pooling are left out; each weight of a kernel counts once per output position.
+    """
+    total = 0
+    for layer in network._flatten_layers():
+        kernel = getattr(layer, "kernel", None)
+        if kernel is None or not hasattr(layer, "output"):
+            continue
+        # All axes between batch and channels are positions; a dense layer on a vector has none.
+        total += math.prod(kernel.shape) * math.prod(layer.output.shape[1:-1])
+    return total
 
 
 def use_fused_normalization(network: Any) -> int:
-    """Let the batch normalisations of a network train through TensorFlow's fused kernel; returns how many do.
+    """Train batch normalisation through TensorFlow's fused kernel.
 
-    Same result within float32 rounding, running statistics included. Does nothing on other backends (XLA fuses there
-    by itself), for layers that are not over (N, height, width, channels), and outside training.
+    Keras composes it of elementary operations, each of which passes over the whole activation: a third of a training
+    step on TensorFlow's CPU build. The result is the same within float32 rounding, running statistics included. Layers
+    keep their class, weights and configuration, so a saved model is plain Keras. Other backends (XLA fuses
+    automatically), layers that do not take (N, height, width, channels), and inference are left as they are.
+
+    Returns:
+        The number of layers changed.
     """
     keras = load_keras()
     if keras.backend.backend() != "tensorflow":
@@ -70,16 +159,24 @@ def _fused_call(self: Any, inputs: Any, training: bool | None = None, mask: Any 
 
 _FACES = 2048
 _BATCH = 512
-# Keras keeps what all layers answer until the last one has: 512 faces of 96x96 through a ResNet-50 are 20 GB.
+# Keras keeps the activations of all layers until the forward pass ends: 512 faces of 96x96 through a ResNet-50 are 20 GB.
 _NUMBERS = 2**29
 
 
 def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> None:
-    """Set the running mean and variance of every batch normalisation to those of faces as they are, without dropout.
+    """Recompute the running statistics of batch normalisation on clean faces, without dropout.
 
-    "Precise batch normalisation" (Wu & Johnson 2021): one pass over up to 2,048 faces spread evenly over the set,
-    uint8 (N, height, width, channels); statistics of large batches are averaged. Weights stay as they are.
+    "Precise batch normalisation" (Wu & Johnson 2021). In training the statistics are averaged over augmented faces, and
+    behind a dropout over activations whose variance it has raised ("variance shift", Li et al. 2019). Inference meets
+    neither, and accuracy varies by percentage points from epoch to epoch with the misfit (docs/LOG.md has results).
+    Weights stay as they are.
+
+    Args:
+        network: a `keras.Model`.
+        faces: uint8 (N, height, width, channels); up to 2,048 of them, spread evenly, are passed once through it.
     """
+    import numpy as np  # not at the top: the command line lists architectures without it
+
     keras = load_keras()
     layers = list(network._flatten_layers())
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
@@ -103,6 +200,6 @@ def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> Non
 
 
 def _batch_of(layers: list[Any]) -> int:
-    """How many faces fit into the memory that `_NUMBERS` stands for, at most `_BATCH`."""
+    """The number of faces whose activations are at most `_NUMBERS` values, at most `_BATCH`."""
     numbers: int = sum(math.prod(layer.output.shape[1:]) for layer in layers if hasattr(layer, "output"))
     return max(min(_BATCH, _NUMBERS // numbers), 16)

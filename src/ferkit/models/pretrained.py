@@ -1,243 +1,130 @@
-"""Fine-tuning in two phases: first the new head alone on a base that stays as it is, then the base with it, slowly.
-
-So Keras' guide to transfer learning has it (https://keras.io/guides/transfer_learning/): gradients of a head that knows
-nothing yet would spoil what the base knows. Batch normalisation of the base stays in inference mode in both phases, with
-the statistics and factors that it was trained with; those of a small data set would spoil them as well.
-
-Both functions only set `trainable` of layers, so the model must be compiled after them: what learns and what is kept
-in a compiled step and in an optimizer is settled there.
-
-Weights that a network starts from: those it was trained to on ImageNet, or a file.
-
-Networks of `keras.applications`, to be fine-tuned from what they learnt on ImageNet (`ferkit.models.pretrained`).
+"""Networks of `keras.applications` for fine-tuning, and the weights that a network starts from.
 
 Each is one flat graph of standard layers: the face enlarged, gray repeated as RGB, the network's own preprocessing, its
-convolutions, the mean over the picture, dropout and one dense layer. They were made for pictures of 224x224, and halve
-them five times: of 48x48 one or two positions a side would be left, of 96x96 three are, at a fifth of the price of 224.
+convolutions, global average pooling, dropout and one dense layer. They were designed for 224x224 pixels and halve them
+five times: 48x48 would leave one or two positions a side, 96x96 leaves three, at a fifth of the cost of 224.
 """
 
-import hashlib
-import math
-import os
-from collections.abc import Callable, Iterator
+import contextlib
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferkit._support.download import TIMEOUT, fetch
-from ferkit._support.files import cache_folder, write_atomically
+from ferkit._support.download import offline
 from ferkit._support.keras_backend import load_keras
 from ferkit.errors import DownloadError, ModelError, UsageError
-from ferkit.models.architectures import architecture, convnext_tiny
+from ferkit.models.layers import head_layers, weighted_layers
 
 if TYPE_CHECKING:
     import keras
 
-
-def freeze_base(network: Any) -> int:
-    """Let only the head learn: the last layers with weights, one for each answer of the network.
-
-    Works for every architecture, before or after it was put into a model for training; compile after it.
-    Returns how many numbers learn.
-    """
-    heads = {id(layer) for layer in head_layers(network)}
-    for layer in weighted_layers(network):
-        layer.trainable = id(layer) in heads
-    return learning_parameters(network)
-
-
-def thaw(network: Any, top: int | None = None) -> int:
-    """Let the head learn and, of the base, the last `top` layers with weights or all (None); compile after it.
-
-    Batch normalisation counts as no layer and stays in inference mode. More layers than there are mean all.
-    Returns how many numbers learn. Raises `UsageError` for a `top` below 1.
-    """
-    if top is not None and top < 1:
-        raise UsageError(f"At least 1 layer of the base must thaw. Received: {top}. Leave it out to thaw all.")
-    keras = load_keras()
-    freeze_base(network)
-    frozen = [layer for layer in weighted_layers(network) if not layer.trainable]
-    base = [layer for layer in frozen if not isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in base if top is None else base[-top:]:
-        layer.trainable = True
-    return learning_parameters(network)
-
-
-def learning_parameters(network: Any) -> int:
-    """How many numbers of a network learn."""
-    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
-
-
-def head_layers(network: Any) -> list[Any]:
-    """The last layers with weights on the way to the answer: one, or one for each of several answers."""
-    found: list[Any] = []
-    edges = list(network.outputs)
-    while edges:
-        operation = edges.pop()._keras_history.operation
-        if getattr(operation, "weights", None):
-            found.append(operation)
-        else:
-            edges += load_keras().tree.flatten(operation.input)
-    return found
-
-
-def weighted_layers(network: Any) -> Iterator[Any]:
-    """All layers that have weights of their own, from pixels to answer, those inside layers of layers too."""
-    for layer in network.layers:
-        if hasattr(layer, "layers"):
-            yield from weighted_layers(layer)
-        elif layer.weights:
-            yield layer
-
-
 NONE, IMAGENET = "none", "imagenet"
 
-_STORE = "https://storage.googleapis.com/tensorflow/keras-applications"
-# The largest has 111 MB. A server that sends less than 50,000 bytes per second is given up.
-_LIMIT = 120_000_000
-_SLOWEST = 50_000
-
-
-@dataclass(frozen=True)
-class ImageNetWeights:
-    """A file of `keras.applications`: weights of a network without its last layer.
-
-    application: what Keras calls the network. path: below Keras' store. digest: MD5 or SHA-256 in hexadecimal letters.
-    """
-
-    application: str
-    path: str
-    digest: str
-
-    @property
-    def url(self) -> str:
-        return f"{_STORE}/{self.path}"
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-    def is_right(self, content: bytes) -> bool:
-        # MD5 tells a broken file; that nobody forged it, only https says. Keras goes by the same.
-        algorithm = "sha256" if len(self.digest) == 64 else "md5"
-        return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() == self.digest
-
-
-# Addresses and checksums are those of Keras 3.15, where they stand in private tables.
-IMAGENET_WEIGHTS = {
-    "vgg16": ImageNetWeights(
-        "VGG16", "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "6d6bbae143d832006294945121d1f1fc"
-    ),
-    "resnet50": ImageNetWeights(
-        "ResNet50", "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "4d473c1dd8becc155b73f8504c6f6626"
-    ),
-    "mobilenetv3": ImageNetWeights(
-        "MobileNetV3Small",
-        "mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
-        "d3e8ec802a04aa4fc771ee12a9a9b836",
-    ),
-    "efficientnetv2": ImageNetWeights(
-        "EfficientNetV2B0", "efficientnet_v2/efficientnetv2-b0_notop.h5", "893217f2bb855e2983157299931e43ff"
-    ),
-    "convnexttiny": ImageNetWeights(
-        "ConvNeXtTiny",
-        "convnext/convnext_tiny_notop.h5",
-        "d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1",
-    ),
+# What `keras.applications` calls the networks that have ImageNet weights.
+APPLICATIONS = {
+    "vgg16": "VGG16",
+    "resnet50": "ResNet50",
+    "mobilenetv3": "MobileNetV3Small",
+    "efficientnetv2": "EfficientNetV2B0",
+    "convnexttiny": "ConvNeXtTiny",
 }
 
 
 def take_weights(network: Any, weights: str | Path) -> None:
-    """Give a network, all but its head, weights to start from.
+    """Load pretrained weights into a network, except for its head.
 
-    network: an architecture as it was built; its name says which weights are its own.
-    weights: "none" leaves it as it is; "imagenet" fetches those of `keras.applications` (once, into the cache), for the
-        networks that have them; anything else is the path of an HDF5 file of weights: the `..._notop.h5` that
-        `keras.applications` has for these networks, or what `save_weights` wrote of their base; for other networks what
-        it wrote of the same network, whatever its classes.
+    Args:
+        network: a new architecture; its name decides which weights fit.
+        weights: "none" keeps the random weights. "imagenet" loads the weights that `keras.applications` publishes,
+            through Keras, which downloads them once into `~/.keras/models`. Anything else is the path of an HDF5 file:
+            a `..._notop.h5` of `keras.applications`, or a file that `save_weights` wrote of the same network, whatever
+            its classes.
 
     Raises:
-        UsageError: there are no ImageNet weights for this network. DownloadError: they cannot be fetched.
-        ModelError: the file cannot be read, or is another network's.
+        UsageError: `keras.applications` has no ImageNet weights for this network.
+        DownloadError: the weights cannot be downloaded.
+        ModelError: the file cannot be read, or belongs to another network.
     """
     if weights == NONE:
         return
-    _load(network, imagenet_file(network.name) if weights == IMAGENET else Path(weights))
+    if weights == IMAGENET:
+        _copy(_imagenet(network.name), network)
+    else:
+        _load(network, Path(weights))
 
 
-def imagenet_file(name: str) -> Path:
-    """The file of an architecture's ImageNet weights: from ferkit's or Keras' cache, else fetched into the former."""
-    if name not in IMAGENET_WEIGHTS:
+def _imagenet(name: str) -> Any:
+    """The base of an architecture with ImageNet weights, as Keras downloads or has stored it."""
+    if name not in APPLICATIONS:
         raise UsageError(
-            f"There are no ImageNet weights for {name}, only for {', '.join(IMAGENET_WEIGHTS)}. "
+            f"There are no ImageNet weights for {name}, only for {', '.join(APPLICATIONS)}. "
             "Choose one of those, give a file of weights, or start from none."
         )
-    wanted = IMAGENET_WEIGHTS[name]
-    target = cache_folder() / "weights" / wanted.name
-    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    for path in (target, keras_home / "models" / wanted.name):
-        if path.is_file() and wanted.is_right(path.read_bytes()):
-            return path
+    remedy = (
+        "Download the weights on another machine (docs/fine-tuning.md shows how) and give the file with "
+        "--weights FILE, or start from random weights with --weights none."
+    )
+    if offline():
+        raise DownloadError(f"No ImageNet weights for {name}: FERKIT_OFFLINE is set. {remedy}")
     try:
-        content = fetch(wanted.url, limit=_LIMIT, seconds=TIMEOUT + _LIMIT / _SLOWEST)
-        if not wanted.is_right(content):
-            raise DownloadError(
-                f"Refused {wanted.url}: its {len(content):,} bytes have another checksum than Keras says."
-            )
-    except DownloadError as problem:
-        raise DownloadError(
-            f"No ImageNet weights for {name}. {problem} Fetch that file elsewhere and give it with --weights FILE, "
-            "or start from random weights with --weights none."
-        ) from problem
-    with write_atomically(target, DownloadError) as draft:
-        draft.write_bytes(content)
-    return target
+        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
+            return _application(name, IMAGENET)
+    except Exception as problem:  # Keras raises a plain Exception when a download fails
+        reason = " ".join(str(problem).split()).rstrip(".")
+        raise DownloadError(f"No ImageNet weights for {name}: {reason}. {remedy}") from problem
 
 
 def _load(network: Any, path: Path) -> None:
     if not path.is_file():
-        raise ModelError(f"No file of weights at {path}. Expected none, imagenet, or the path of such a file.")
-    _refuse_other_formats(path)
-    known = IMAGENET_WEIGHTS.get(network.name)
-    base = _base_of(network) if known is None else _application(known.application)
+        raise ModelError(f"File of weights not found: {path}. Expected none, imagenet, or the path of such a file.")
+    _check_format(path)
+    published = network.name in APPLICATIONS
+    base = _application(network.name, None) if published else _base_of(network)
     try:
         base.load_weights(path)
     except (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError) as problem:
         first = str(problem).strip().split("\n")[0].rstrip(".")
-        raise ModelError(
-            f"{path} does not fit {network.name} ({first}). Expected weights of that network: "
-            f"{'what its save_weights() writes' if known is None else known.name}."
-        ) from problem
-    if known is not None:
-        _copy(base, network)
-
-
-def _refuse_other_formats(path: Path) -> None:
-    import h5py  # comes with Keras
-
-    if path.suffix not in (".h5", ".hdf5") or not h5py.is_hdf5(path):
-        raise ModelError(
-            f"{path} is no file of weights. Expected HDF5 that ends in .h5, as Keras writes it; a whole model is "
-            "started from with --init."
+        wanted = (
+            f"the notop file of keras.applications.{APPLICATIONS[network.name]}" if published else "its save_weights()"
         )
-
-
-def _application(name: str) -> Any:
-    keras = load_keras()
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        return getattr(keras.applications, name)(include_top=False, weights=None, pooling="avg")
-    finally:
-        keras.config.set_dtype_policy(before)
+        raise ModelError(
+            f"{path} does not fit {network.name} ({first}). Expected weights of the same network: {wanted}."
+        ) from problem
+    if published:
+        _copy(base, network)
 
 
 def _base_of(network: Any) -> Any:
     return load_keras().Model(network.input, head_layers(network)[0].input)
 
 
+def _check_format(path: Path) -> None:
+    import h5py  # comes with Keras
+
+    if path.suffix not in (".h5", ".hdf5") or not h5py.is_hdf5(path):
+        raise ModelError(
+            f"{path} is not a file of weights. Expected HDF5 that ends in .h5, as Keras writes it. To start from a "
+            "whole model, use --init."
+        )
+
+
+def _application(name: str, weights: str | None) -> Any:
+    """The network of `keras.applications` without its classification layer, in float32 whatever the policy is."""
+    keras = load_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return getattr(keras.applications, APPLICATIONS[name])(
+            include_top=False, weights=weights, pooling="avg", input_shape=(224, 224, 3)
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 def _copy(base: Any, network: Any) -> None:
-    """Layer by layer, from pixels to answer. Ours may hold the same numbers in another shape, see `ferkit.models.architectures`."""
+    """Copy weights layer by layer, from input to output; `convnext_tiny` holds the same numbers in another shape."""
     for theirs, ours in zip(weighted_layers(base), weighted_layers(network), strict=False):  # the head is left over
         values = zip(theirs.get_weights(), ours.get_weights(), strict=True)
         ours.set_weights([value.reshape(own.shape) for value, own in values])
@@ -267,7 +154,6 @@ _PLUS_MINUS_ONE = _Preprocessing.standard((127.5,) * 3, (127.5,) * 3)
 _IMAGENET = _Preprocessing.standard((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
 
 
-@architecture
 def vgg16(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
@@ -279,7 +165,6 @@ def vgg16(
     return _network("vgg16", _vgg16, _CAFFE, num_classes, input_shape, activation)
 
 
-@architecture
 def resnet50(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
@@ -291,7 +176,6 @@ def resnet50(
     return _network("resnet50", _resnet50, _CAFFE, num_classes, input_shape, activation)
 
 
-@architecture
 def mobilenetv3(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
@@ -303,7 +187,6 @@ def mobilenetv3(
     return _network("mobilenetv3", _mobilenetv3, _PLUS_MINUS_ONE, num_classes, input_shape, activation)
 
 
-@architecture
 def efficientnetv2(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
@@ -315,7 +198,6 @@ def efficientnetv2(
     return _network("efficientnetv2", _efficientnetv2, _IMAGENET, num_classes, input_shape, activation)
 
 
-@architecture
 def convnexttiny(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
@@ -378,5 +260,56 @@ def _efficientnetv2(x: Any) -> Any:
 
 
 def _base_on(x: Any) -> dict[str, Any]:
-    # weights=None: Keras would fetch them in its own way, with a progress bar on standard output.
     return {"input_tensor": x, "include_top": False, "weights": None, "pooling": "avg"}
+
+
+# Depth and filters of each stage (Liu et al. 2022).
+_STAGES = ((3, 96), (3, 192), (9, 384), (3, 768))
+
+
+def convnext_tiny(x: Any) -> Any:
+    """Preprocessed pixels to features (N, 768), as `keras.applications.ConvNeXtTiny` computes them.
+
+    Its layers with weights come in the same order and hold the same numbers; two kinds hold them in another shape. Its
+    convolutions in groups of one channel, which TensorFlow compiles one by one and tf2onnx refuses, are depthwise
+    convolutions here, and its own layer that scales channels is one of 1x1.
+    """
+    layers = load_keras().layers
+    for number, (depth, filters) in enumerate(_STAGES):
+        if number == 0:
+            x = layers.Conv2D(filters, 4, strides=4, name="stem_conv")(x)
+            x = _norm(x, "stem_norm")
+        else:
+            x = _norm(x, f"stage{number}_norm")
+            x = layers.Conv2D(filters, 2, strides=2, name=f"stage{number}_conv")(x)
+        for block in range(depth):
+            x = _convnext_block(x, filters, f"stage{number}_convnext_block{block}")
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return _norm(x, "norm")
+
+
+def _convnext_block(x: Any, filters: int, name: str) -> Any:
+    """A wide convolution by channel, two dense layers over channels, added to what came in."""
+    layers = load_keras().layers
+    y = layers.DepthwiseConv2D(7, padding="same", name=f"{name}_depthwise")(x)
+    y = _norm(y, f"{name}_norm")
+    y = layers.Dense(4 * filters, name=f"{name}_widen")(y)
+    y = _gelu(y)
+    y = layers.Dense(filters, name=f"{name}_narrow")(y)
+    # Every block starts as nearly nothing (Touvron et al. 2021).
+    y = layers.DepthwiseConv2D(1, use_bias=False, depthwise_initializer=_almost_zero(), name=f"{name}_scale")(y)
+    return layers.Add(name=f"{name}_add")([x, y])
+
+
+def _gelu(x: Any) -> Any:
+    # TensorFlow writes its own with an operation that tf2onnx does not know.
+    erf = load_keras().ops.erf
+    return 0.5 * x * (1 + erf(x * 0.5**0.5))
+
+
+def _norm(x: Any, name: str) -> Any:
+    return load_keras().layers.LayerNormalization(epsilon=1e-6, name=name)(x)
+
+
+def _almost_zero() -> Any:
+    return load_keras().initializers.Constant(1e-6)

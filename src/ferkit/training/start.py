@@ -16,7 +16,7 @@ from ferkit._support.keras_backend import load_keras
 from ferkit.data import Dataset, load_dataset, may_share_faces
 from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.labels import canonical
-from ferkit.models import ARCHITECTURES, freeze_base, head_layers, model_folder, thaw
+from ferkit.models import ARCHITECTURES, freeze_base, head_layers, model_folder, unfreeze
 from ferkit.models import exporting as export
 from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.step import compiled_model
@@ -154,7 +154,7 @@ class Phase:
         if self.head_only:
             freeze_base(network)
         elif self.first or self.config.unfreeze or self.config.weights != "none":
-            thaw(network, self.config.unfreeze)
+            unfreeze(network, self.config.unfreeze)
         return compiled_model(network, self.config, steps, counts)
 
 
