@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,18 +14,18 @@ import numpy.typing as npt
 
 from ferkit._support.parallel import ordered_map, usable_cores
 from ferkit.detection import FaceDetector, checked_faces, cut_face, load_detector
-from ferkit.errors import ImageError, UsageError
+from ferkit.errors import FerkitError, ImageError, UsageError, one_line
 from ferkit.models import Classifier, EmotionClassifier
 from ferkit.models import tta as augmented
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import FaceInput, RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image
+from ferkit.sources import RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
 # What may wait for a full batch. Pixels are kept only for drawing; a quarter gigabyte is a few photos.
-_WAITING_PICTURES = 32
 _WAITING_BYTES = 1 << 28
 # A batch that fills slowly is not waited for.
+_WAITING_PICTURES = 32
 _WAITING_SECONDS = 0.5
 
 
@@ -93,34 +94,73 @@ class EmotionRecognizer:
         found = self._find_faces(source)
         if found.error:
             raise found.error
-        return next(self._classify([found]))
+        return self._result(found, deque(self._classify(found.cut)))
 
-    def stream(self, sources: Source | Iterable[Source], *, keep_pixels: bool = False) -> Iterator[PictureResult]:
+    def stream(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        keep_pixels: bool = False,
+        batch_size: int | None = None,
+        report_failures: bool = False,
+    ) -> Iterator[PictureResult]:
         """Recognise pictures in order, on all cores, as they come; memory stays bounded however many there are.
 
-        sources: may hold folders and globs, which stand for the pictures in them; arrays may be filled anew when they
-            were taken. keep_pixels: whether results carry the decoded picture.
+        Args:
+            sources: May hold folders and globs, which stand for the pictures in them; arrays may be filled anew when
+                they were taken.
+            keep_pixels: Whether results carry the decoded picture.
+            batch_size: How many faces go through the network together; black ones are added where there are fewer, so
+                the answer to a face is the same to the last bit, whatever came with it. None takes the faces that are
+                there, up to 64, and waits for no more than half a second.
+            report_failures: Whether a detector that raises costs its picture alone, which then has an `error`; else
+                the stream ends there, after the results of what came before.
         """
 
-        def find(source: Source) -> _Found:
-            found = self._find_faces(source)
-            return found if keep_pixels else found.without_pixels()
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch_size must be at least 1. Received: {batch_size}.")
 
-        waiting: list[_Found] = []
+        def find(source: Source) -> _Found:
+            try:
+                found = self._find_faces(source)
+            except FerkitError:
+                raise  # A detector that returns no faces, a broken model: not this picture's fault.
+            except Exception as problem:
+                if not report_failures:
+                    raise
+                why = f"Cannot read {name_of(source)}: it was decoded, and then {type(problem).__name__}: {problem}."
+                found = _Found(PictureResult.failed(name_of(source), one_line(why)))
+            return found if keep_pixels else replace(found, result=found.result.without_pixels())
+
+        waiting: deque[_Found] = deque()
+        cut: list[npt.NDArray[np.uint8]] = []
+        answers: deque[npt.NDArray[np.floating[Any]]] = deque()
+        size = batch_size or _BATCH_FACES
+
+        def ready(at_once: bool) -> Iterator[PictureResult]:
+            """The results of all full batches; at once: of all that waits."""
+            while len(cut) >= size or (at_once and cut):
+                answers.extend(self._classify(cut[:size], padded_to=batch_size))
+                del cut[:size]
+            while waiting and len(answers) >= len(waiting[0].faces):
+                yield self._result(waiting.popleft(), answers)
+
         since = time.monotonic()
         pictures = map(_own, expand_sources(one_or_many(sources)))
         try:
             for found in ordered_map(find, pictures, self.threads):
-                waiting.append(found)
-                if _enough(waiting) or time.monotonic() - since > _WAITING_SECONDS:
-                    batch, waiting = waiting, []
-                    yield from self._classify(batch)
+                if not waiting:
                     since = time.monotonic()
+                waiting.append(found)
+                cut += found.cut
+                slow = len(waiting) >= _WAITING_PICTURES or time.monotonic() - since >= _WAITING_SECONDS
+                held = sum(one.result.pixels.nbytes for one in waiting if one.result.pixels is not None)
+                yield from ready(at_once=(slow and batch_size is None) or held > _WAITING_BYTES)
         except Exception:
             # A detector or a supply that fails does not cost what was found before.
-            yield from self._classify(waiting)
+            yield from ready(at_once=True)
             raise
-        yield from self._classify(waiting)
+        yield from ready(at_once=True)
 
     def _find_faces(self, source: Source) -> "_Found":
         """Everything before the network: what runs on all cores, for it takes nearly all of the time."""
@@ -128,7 +168,7 @@ class EmotionRecognizer:
         try:
             image = read_image(source)
         except ImageError as error:
-            return _Found(PictureResult.failed(name, str(error)), [], _no_faces(self.classifier.face_input), error)
+            return _Found(PictureResult.failed(name, str(error)), error=error)
         faces = self.detect(image)
         result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
         return _Found(result, faces, self._cut(image, faces))
@@ -140,23 +180,28 @@ class EmotionRecognizer:
 
     def probabilities(self, image: RgbImage, faces: Sequence[Face]) -> npt.NDArray[np.floating[Any]]:
         """Probabilities of faces wherever they are known to be in a picture, float (len(faces), classes)."""
-        if not faces:
+        return self._classify(self._cut(image, faces))
+
+    def _cut(self, image: RgbImage, faces: Sequence[Face]) -> list[npt.NDArray[np.uint8]]:
+        return [cut_face(image, face, self.classifier.face_input) for face in faces]
+
+    def _classify(
+        self, cut: Sequence[npt.NDArray[np.uint8]], *, padded_to: int | None = None
+    ) -> npt.NDArray[np.floating[Any]]:
+        """Probabilities of faces that were cut, float (len(cut), classes)."""
+        if not cut:
             return np.empty((0, len(self.classes)), np.float32)
-        return augmented.predict_proba(self.classifier, self._cut(image, faces), self.tta)
+        batch = np.zeros((padded_to or len(cut), *cut[0].shape), np.uint8)
+        batch[: len(cut)] = cut
+        return augmented.predict_proba(self.classifier, batch, self.tta)[: len(cut)]
 
-    def _cut(self, image: RgbImage, faces: Sequence[Face]) -> npt.NDArray[np.uint8]:
-        face_input = self.classifier.face_input
-        return np.stack([cut_face(image, face, face_input) for face in faces]) if faces else _no_faces(face_input)
-
-    def _classify(self, waiting: Sequence["_Found"]) -> Iterator[PictureResult]:
-        cut = [found.cut for found in waiting if found.faces]
-        rows = iter(augmented.predict_proba(self.classifier, np.concatenate(cut), self.tta) if cut else ())
-        for found in waiting:
-            emotions = tuple(
-                FaceEmotion.from_probabilities(face, self.classes, next(rows), self.min_confidence)
-                for face in found.faces
-            )
-            yield replace(found.result, faces=emotions, classes=self.classes)
+    def _result(self, found: "_Found", answers: deque[npt.NDArray[np.floating[Any]]]) -> PictureResult:
+        """The result of a picture, which takes the answers to its faces."""
+        classes, least = self.classes, self.min_confidence
+        emotions = tuple(
+            FaceEmotion.from_probabilities(face, classes, answers.popleft(), least) for face in found.faces
+        )
+        return replace(found.result, faces=emotions, classes=classes)
 
 
 class _Detectors:
@@ -184,32 +229,14 @@ class _Detectors:
 
 @dataclass(frozen=True)
 class _Found:
-    """A picture between detection and classification.
-
-    cut: uint8 (len(faces), height, width, channels).
-    """
+    """A picture between detection and classification. cut: uint8 (height, width, channels) of each face."""
 
     result: PictureResult
-    faces: list[Face]
-    cut: npt.NDArray[np.uint8]
+    faces: Sequence[Face] = ()
+    cut: Sequence[npt.NDArray[np.uint8]] = ()
     error: ImageError | None = None
-
-    def without_pixels(self) -> "_Found":
-        return replace(self, result=self.result.without_pixels())
-
-
-def _enough(waiting: Sequence[_Found]) -> bool:
-    return (
-        sum(len(one.faces) for one in waiting) >= _BATCH_FACES
-        or len(waiting) >= _WAITING_PICTURES
-        or sum(one.result.pixels.nbytes for one in waiting if one.result.pixels is not None) > _WAITING_BYTES
-    )
 
 
 def _own(source: Source) -> Source:
     """A source that stays as it is while it waits for its turn: cameras write all their frames into one array."""
     return source.copy() if isinstance(source, np.ndarray) else source
-
-
-def _no_faces(face_input: FaceInput) -> npt.NDArray[np.uint8]:
-    return np.empty((0, face_input.height, face_input.width, face_input.channels), np.uint8)

@@ -83,6 +83,33 @@ def test_faces_of_many_pictures_share_batches():
     assert len(classifier.batches) <= 3
 
 
+class Fickle(BrightnessClassifier):
+    """Answers differently when it sees another number of faces, as networks do in the last bit."""
+
+    def predict_proba(self, faces):
+        answers = super().predict_proba(faces)
+        answers[:, 0] += len(faces) / 1000
+        return answers / answers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("faces", [0, 1, 3, 5])
+def test_a_batch_size_makes_answers_independent_of_what_comes_together(faces, monkeypatch):
+    monkeypatch.setattr("ferkit.recognizer._WAITING_SECONDS", 0.0)
+    classifier = Fickle()
+    recognizer = EmotionRecognizer(classifier, lambda image: [face_at(0, 0, 10, 10)] * faces)
+    pictures = [gray(value) for value in (0, 130, 255)]
+    together = list(recognizer.stream(pictures, batch_size=4))
+    assert set(classifier.batches) <= {4}
+    assert len(classifier.batches) == -(-3 * faces // 4)
+    assert together == [result for one in pictures for result in recognizer.stream(one, batch_size=4)]
+    assert [len(result) for result in together] == [faces] * 3
+
+
+def test_a_batch_size_must_make_sense():
+    with pytest.raises(UsageError, match="batch_size must be at least 1"):
+        next(EmotionRecognizer(BrightnessClassifier(), "none").stream([gray(0)], batch_size=0))
+
+
 def test_stream_is_lazy_and_bounded():
     asked = 0
 
@@ -138,6 +165,24 @@ def test_what_was_found_before_a_failure_comes_first(threads):
         assert [len(next(stream)), len(next(stream))] == [0, 0]
         with pytest.raises(error):
             next(stream)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_of_the_detector_may_cost_its_picture_alone(threads):
+    def detect(image):
+        if image[0, 0, 0] == 1:
+            raise RuntimeError("broken\ndetector")
+        if image[0, 0, 0] == 3:
+            raise UsageError("not for this picture alone")
+        return []
+
+    stream = EmotionRecognizer(BrightnessClassifier(), detect, threads=threads).stream(
+        [gray(0), gray(1), gray(2), gray(3)], report_failures=True
+    )
+    errors = [next(stream).error for _ in range(3)]
+    assert errors == [None, "Cannot read array: it was decoded, and then RuntimeError: broken detector.", None]
+    with pytest.raises(UsageError, match="not for this picture alone"):
+        next(stream)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
