@@ -18,7 +18,7 @@ from ferkit.errors import FerkitError, ImageError, UsageError, one_line
 from ferkit.models import Classifier, EmotionClassifier
 from ferkit.models import tta as augmented
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image
+from ferkit.sources import RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image, reason
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
@@ -116,7 +116,6 @@ class EmotionRecognizer:
             report_failures: Whether a detector that raises costs its picture alone, which then has an `error`; else
                 the stream ends there, after the results of what came before.
         """
-
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size must be at least 1. Received: {batch_size}.")
 
@@ -128,7 +127,7 @@ class EmotionRecognizer:
             except Exception as problem:
                 if not report_failures:
                     raise
-                why = f"Cannot read {name_of(source)}: it was decoded, and then {type(problem).__name__}: {problem}."
+                why = f"Cannot read {name_of(source)}: it was decoded, and then {type(problem).__name__}: {reason(problem)}."
                 found = _Found(PictureResult.failed(name_of(source), one_line(why)))
             return found if keep_pixels else replace(found, result=found.result.without_pixels())
 
@@ -167,11 +166,11 @@ class EmotionRecognizer:
         name = name_of(source)
         try:
             image = read_image(source)
+            faces = self.detect(image)
+            result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
+            return _Found(result, faces, self._cut(image, faces))
         except ImageError as error:
             return _Found(PictureResult.failed(name, str(error)), error=error)
-        faces = self.detect(image)
-        result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
-        return _Found(result, faces, self._cut(image, faces))
 
     def detect(self, image: RgbImage) -> list[Face]:
         """The faces in RGB uint8 (H, W, 3), without their emotions."""

@@ -15,25 +15,21 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from ferkit._support.parallel import limit_cores
 from ferkit.batch.job import FOLDER, Job, checksums, load_recognizer, part_name
 from ferkit.batch.plan import read_part
 from ferkit.batch.storage import Storage
 from ferkit.batch.table import PartTable, counts_of
-from ferkit.detection import cut_face
-from ferkit.errors import FerkitError, ImageError, ModelError
-from ferkit.models import tta as augmented
-from ferkit.results import Face, FaceEmotion, PictureResult
-from ferkit.sources import Picture, Reference, entries, read_image, read_pictures, reason, taken_at
+from ferkit.errors import FerkitError, ModelError
+from ferkit.results import PictureResult
+from ferkit.sources import Picture, Reference, entries, read_pictures, taken_at
 
 # A neighbour that takes all memory may kill a process at any picture, but hardly twice at the same one.
 DEATHS = 2
@@ -147,9 +143,8 @@ def _name(part: int) -> str:
     return f"{BEGUN}/{part:06}.json"
 
 
-# Faces of several pictures go through the network together, always so many, black ones added where they are too few: in
-# smaller batches some networks answer differently in the last bit (docs/LOG.md, 2026-11-23), and rows must not
-# depend on which pictures came together.
+# Black faces are added where there are fewer: in smaller batches some networks answer differently in the last bit
+# (docs/LOG.md, 2026-11-23), and rows must not depend on which pictures came together.
 BATCH_FACES = 32
 
 # What was found in a picture, and when it was taken.
@@ -213,10 +208,7 @@ class PartWorker:
         with Attempt(self._storage, part) as attempt:
             table = PartTable(self._recognizer.classes)
             references = read_part(self._storage, part)
-            if attempt.careful:
-                rows = self._careful_rows(references, attempt)
-            else:
-                rows = self._classify(map(self._look, read_pictures(references)))
+            rows = self._careful_rows(references, attempt) if attempt.careful else self._rows(read_pictures(references))
             for result, taken in rows:
                 table.add(result, taken)
             seconds = round(time.perf_counter() - started, 3)
@@ -232,68 +224,20 @@ class PartWorker:
                 yield PictureResult.failed(name, why), None
             else:
                 attempt.at(number)
-                yield from self._classify([self._look(get())])
+                yield from self._rows([get()])
         attempt.at(None)
 
-    def _look(self, picture: Picture) -> "_Seen":
-        """Everything in front of the network."""
-        if picture.source is None:
-            return _Seen(PictureResult.failed(picture.name, picture.problem or "Cannot be read."))
-        try:
-            taken = taken_at(picture.source)
-            image = read_image(picture.source)
-            faces = self._recognizer.detect(image)
-            face_input = self._recognizer.classifier.face_input
-            cut = [cut_face(image, face, face_input) for face in faces]
-            return _Seen(PictureResult(picture.name, image.shape[1], image.shape[0]), taken, faces, cut)
-        except ImageError as problem:
-            return _Seen(PictureResult.failed(picture.name, str(problem)))
-        except FerkitError:
-            raise  # a detector that is none, a model that is broken: not this picture's fault
-        except (
-            Exception
-        ) as problem:  # a detector may meet a picture with any exception, and one costs no more than a row
-            why = f"Cannot read {picture.name}: it was decoded, and then {type(problem).__name__}: {reason(problem)}."
-            return _Seen(PictureResult.failed(picture.name, why))
+    def _rows(self, pictures: Iterable[Picture]) -> Iterator[_Row]:
+        taken: deque[datetime | None] = deque()
 
-    def _classify(self, found: "Iterable[_Seen]") -> Iterator[_Row]:
-        """The rows of pictures, in their order; faces go through the network as soon as there is a batch of them."""
-        waiting: deque[_Seen] = deque()
-        faces: list[npt.NDArray[np.uint8]] = []
-        answers: deque[npt.NDArray[np.floating[Any]]] = deque()
-        for one in found:
-            waiting.append(one)
-            faces += one.cut
-            while len(faces) >= BATCH_FACES:
-                answers.extend(self._probabilities(faces[:BATCH_FACES]))
-                del faces[:BATCH_FACES]
-            while waiting and len(answers) >= len(waiting[0].faces):
-                yield self._row(waiting.popleft(), answers)
-        if faces:
-            answers.extend(self._probabilities(faces))
-        for one in waiting:
-            yield self._row(one, answers)
+        def seen() -> Iterator[Picture]:
+            for picture in pictures:
+                taken.append(None if picture.source is None else taken_at(picture.source))
+                yield picture
 
-    def _probabilities(self, faces: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.floating[Any]]:
-        """Probabilities of at most `BATCH_FACES` faces, (len(faces), classes)."""
-        batch = np.zeros((BATCH_FACES, *faces[0].shape), np.uint8)
-        batch[: len(faces)] = faces
-        return augmented.predict_proba(self._recognizer.classifier, batch, self._recognizer.tta)[: len(faces)]
-
-    def _row(self, seen: "_Seen", answers: deque[npt.NDArray[np.floating[Any]]]) -> _Row:
-        classes, least = self._recognizer.classes, self._recognizer.min_confidence
-        emotions = tuple(FaceEmotion.from_probabilities(face, classes, answers.popleft(), least) for face in seen.faces)
-        return replace(seen.result, faces=emotions, classes=classes), seen.taken
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A picture between detection and classification. cut: uint8 (height, width, channels) for each face."""
-
-    result: PictureResult
-    taken: datetime | None = None
-    faces: Sequence[Face] = ()
-    cut: Sequence[npt.NDArray[np.uint8]] = ()
+        for result in self._recognizer.stream(seen(), batch_size=BATCH_FACES, report_failures=True):
+            when = taken.popleft()
+            yield result, when if result.error is None else None
 
 
 def summary_of(storage: Storage, part: int) -> PartSummary | None:
