@@ -1,5 +1,7 @@
 from . import batch as batch
 from . import models as models
+from .batch import run_batch as run_batch
+from .batch import summarize as summarize
 from .data import Dataset as Dataset
 from .data import FaceSet as FaceSet
 from .data import load_dataset as load_dataset

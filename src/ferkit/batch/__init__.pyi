@@ -5,6 +5,7 @@ from .job import Settings as Settings
 from .running import BatchSummary as BatchSummary
 from .running import Progress as Progress
 from .running import run as run
+from .running import run_batch as run_batch
 from .summary import GROUPINGS as GROUPINGS
 from .summary import GroupSummary as GroupSummary
 from .summary import Summary as Summary

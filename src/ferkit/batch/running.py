@@ -18,7 +18,9 @@ from ferkit.batch.job import FOLDER, Job, Settings, done_parts
 from ferkit.batch.plan import prepare
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.batch.worker import BEGUN, PartSummary, begun_parts, forget, summary_of
+from ferkit.detection import FaceDetector
 from ferkit.errors import FerkitError, UsageError
+from ferkit.models import Classifier, model_folder
 from ferkit.sources import absolute, is_address
 
 try:
@@ -58,9 +60,9 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job stands. All counts are of the whole job, those of earlier sittings included.
+    """Where a job stands. All counts are of the whole job, earlier sessions included.
 
-    pictures_in_all: None where shards far away are opened by the workers only. new: pictures of this sitting, which has
+    pictures_in_all: None where shards far away are opened by the workers only. new: pictures of this session, which has
     taken so many seconds.
     """
 
@@ -79,7 +81,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace of this sitting; None before its first part is done."""
+        """At the pace of this session; None before its first part is done."""
         if not self.new:
             return None
         if self.pictures_in_all is not None:
@@ -92,7 +94,7 @@ class BatchSummary:
     """What became of a job.
 
     pictures, faces, errors: of the whole job; an error is a picture that could not be read. parts: files of OUT;
-    skipped_parts: those that were there before. seconds, pictures_per_second: of this sitting.
+    skipped_parts: those that were there before. seconds, pictures_per_second: of this session.
     """
 
     source: str
@@ -110,7 +112,7 @@ class BatchSummary:
         return asdict(self)
 
 
-def run(
+def run_batch(
     src: str | Path,
     out: str | Path,
     *,
@@ -118,26 +120,42 @@ def run(
     workers: int | None = None,
     address: str | None = None,
     progress: Callable[[Progress], object] | None = None,
-    **settings: Any,
+    model: str | Path | Classifier = model_folder.DEFAULT,
+    detector: str | FaceDetector = "auto",
+    min_confidence: float = 0.0,
+    tta: str | None = None,
+    part_size: int | None = None,
 ) -> BatchSummary:
-    """Recognise every picture of SRC, and write OUT, a data set of Parquet files with a row per face.
+    """Recognise every face in a large set of images, and write a Parquet dataset with a row per face.
 
-    Killed at any moment and called again with the same arguments it goes on: parts that are there are skipped.
+    After an interruption the same call resumes: finished parts are skipped.
 
     Args:
-        src: folder, glob, archive, Parquet file, list; see `ferkit.sources.list_references`.
-        out: a folder of its own, or an address such as s3://bucket/folder.
-        engine: a name of `ferkit.batch.engines.ENGINES`.
-        workers: how many; None takes one per core, of this machine or of the cluster.
-        address: of the cluster, for engines that know one.
-        progress: told of the job at its start and after every part.
-        **settings: those of `ferkit.batch.job.Settings`: model, detector, min_confidence, tta, part_size.
+        src: A folder, glob, archive, Parquet file or list; see `ferkit.sources.list_references`.
+        out: An empty or new folder, or a URL such as s3://bucket/folder.
+        engine: A name of `ferkit.batch.engines.ENGINES`.
+        workers: Number of workers; None starts one per core of this machine or of the cluster.
+        address: Address of the cluster, for engines that use one.
+        progress: Called at the start and after every part.
+        model: "default", a model folder or file that every worker can read, or a classifier that can be pickled.
+        detector: Name of a detector, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which can be pickled.
+        min_confidence: Faces below it are labelled `uncertain`.
+        tta: Test-time augmentation, such as flip.
+        part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
+
+    Returns:
+        Counts of images, faces and errors, and the speed of this session.
 
     Raises:
-        UsageError: other things are in OUT, or a job with other settings. FerkitError: there are no pictures, another
-            run is at work on OUT, or something that stops the whole job, such as a full disk.
+        UsageError: OUT holds other files, or a job with other settings.
+        FerkitError: There are no images, another run is writing to OUT, or the whole job failed, as on a full disk.
+
+    Example:
+        summary = ferkit.run_batch("photos/", "emotions/", workers=8)
+        print(summary.pictures, summary.faces, summary.errors)
+
     """
-    wanted = Settings(**settings)
+    wanted = Settings(model, detector, min_confidence, tta, part_size)
     start = ENGINES[engine]
     check_engine(engine, address)
     if workers is not None and workers < 1:
@@ -156,6 +174,9 @@ def run(
             if progress:
                 progress(tally.now())
         return tally.summary()
+
+
+run = run_batch  # as ferkit.batch.run
 
 
 class _Tally:

@@ -50,7 +50,7 @@ def batch(
 
     Example: ferkit batch photos/ emotions/ --workers 8
     """
-    from ferkit.batch import run
+    from ferkit.batch import run_batch
 
     settings: dict[str, Any] = {
         "model": model,
@@ -61,7 +61,7 @@ def batch(
     }
     try:
         with no_native_chatter(), _ending_in_order(), _progress() as show:
-            summary = run(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)
+            summary = run_batch(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)
     except KeyboardInterrupt:
         notes.print("Finished parts are kept. To resume, run the same command.")
         raise
