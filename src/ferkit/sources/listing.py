@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from ferkit._support.download import fetch
 from ferkit._support.parallel import ordered_map
 from ferkit.errors import DatasetError, FerkitError, one_line
-from ferkit.sources.archives import DAMAGED_HEADER, TAR_SUFFIXES, is_junk, open_unpacked, tar_members, zip_members
+from ferkit.sources.archives import TAR_SUFFIXES, is_junk, open_unpacked, reading_archive, tar_members, zip_members
 from ferkit.sources.folders import PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
 from ferkit.sources.stores import (
     absolute,
@@ -256,24 +256,20 @@ def list_container(name: str, path: str, named: Callable[[str], Iterator[Referen
     """
     lower = path.lower()
     try:
-        if lower.endswith(".zip"):
-            with open_binary(path) as file, zipfile.ZipFile(file) as archive:
-                yield from _zip(name, path, archive)
-        elif lower.endswith(".parquet"):
-            yield from _parquet(name, path, named)
-        elif is_address(path):
-            # To list it, all of it would have to come here; whoever does it reads it once.
-            yield Reference(name, path, SHARD)
-        else:
-            with open_unpacked(path) as stream:
-                yield from _tar(name, path, stream)
+        with reading_archive(name):
+            if lower.endswith(".zip"):
+                with open_binary(path) as file, zipfile.ZipFile(file) as archive:
+                    yield from _zip(name, path, archive)
+            elif lower.endswith(".parquet"):
+                yield from _parquet(name, path, named)
+            elif is_address(path):
+                # To list it, all of it would have to come here; whoever does it reads it once.
+                yield Reference(name, path, SHARD)
+            else:
+                with open_unpacked(path) as stream:
+                    yield from _tar(name, path, stream)
     except DatasetError as problem:
         yield Reference(name, path, problem=str(problem))
-    except FerkitError:
-        raise
-    # The last two: an unknown way of packing, a password.
-    except (OSError, EOFError, *DAMAGED_HEADER, NotImplementedError, RuntimeError) as problem:
-        yield Reference(name, path, problem=unreadable(name, reason(problem)))
 
 
 def unreadable(name: str, why: str) -> str:
