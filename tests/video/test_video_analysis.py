@@ -4,7 +4,7 @@ import pytest
 pytest.importorskip("av")
 
 import ferkit
-from clips import counted, gray, write_clip
+from clips import counted, gray, streams_of, write_clip
 from ferkit.errors import UsageError, VideoError
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.video.sources import open_video
@@ -42,6 +42,38 @@ def test_stopping_early_keeps_what_was_found_and_closes(tmp_path):
     assert closed
     assert analysis.timeline.summary()["seconds"] == 0.4
     assert list(analysis) == []
+
+
+def test_files_are_complete_at_the_end_and_keep_what_was_found(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", gray(*[250] * 10, width=320, height=180))
+    table, drawn, plot = tmp_path / "t.csv", tmp_path / "a.mp4", tmp_path / "p.png"
+    analysis = ferkit.analyze_video(clip, recognizer(), out=table, annotate=str(drawn), plot=plot, seconds=0.45)
+    next(analysis)
+    assert analysis.written == []
+    analysis.finish()
+    assert analysis.written == [table, drawn, plot]
+    assert len(table.read_text().splitlines()) == 1 + 6
+    assert len(streams_of(drawn)["video"]["times"]) == 6
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+    with ferkit.analyze_video(clip, recognizer(), out=table) as analysis:
+        next(analysis)
+    assert len(table.read_text().splitlines()) == 1 + 1
+
+
+def test_files_are_discarded_if_their_block_fails(tmp_path):
+    clip = write_clip(tmp_path / "clip.mkv", counted(5))
+    analysis = ferkit.analyze_video(clip, recognizer(), out=tmp_path / "t.csv", annotate=tmp_path / "a.mp4")
+
+    def fails_after_a_frame():
+        with analysis:
+            next(analysis)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails_after_a_frame()
+    assert analysis.written == []
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
 
 
 def test_the_video_is_closed_if_there_is_no_analysis(tmp_path):

@@ -1,25 +1,19 @@
 """`ferkit video`: expressions in a video over time."""
 
-import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit._support.files import blame
 from ferkit.cli.console import fail, no_native_chatter, notes, print_json
 from ferkit.cli.options import Detector, MinConfidence, Model
-from ferkit.errors import FerkitError, UsageError, VideoError
 
 if TYPE_CHECKING:
     from ferkit.video import FrameFaces, VideoAnalysis
-
-Writer = "Callable[[FrameFaces], None]"
 
 
 def video(
@@ -74,45 +68,32 @@ def video(
     """
     from ferkit.cli.video_summary import print_summary
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.video import DETECT_EVERY_S, TIME_CONSTANT_S, analyze_video, check_table, open_video
+    from ferkit.video import TIME_CONSTANT_S, analyze_video, check_targets, open_video
 
-    _check_names(source, out, annotate, plot)
-    if out is not None:
-        check_table(out)
+    check_targets(source, out, annotate, plot)
     with no_native_chatter():
         frames = open_video(source, every=every, fps=fps)
-    with frames:
-        with no_native_chatter():
-            recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence)
-        if detect_every is None:
-            # A face that is first seen between two searches would not be hidden.
-            detect_every = 0.0 if blur_faces else DETECT_EVERY_S
-        smooth = TIME_CONSTANT_S if smooth is None else smooth
-        analysis = analyze_video(frames, recognizer, detect_every_s=detect_every, smooth_s=smooth)
-        with no_native_chatter(), _stopping() as stop:
-            draw = None if plot is None else _Plot(plot, blur_faces)
-            failed: list[FerkitError] = []
-            with ExitStack() as opened:
-                writers = [] if out is None else [opened.enter_context(_table(analysis, out))]
-                if annotate is not None:
-                    writers.append(opened.enter_context(_clip(analysis, annotate, blur_faces, failed)))
-                if draw is not None:
-                    writers.append(draw.peaks.add)
-                advance = opened.enter_context(_progress(analysis, seconds))
+    with frames, no_native_chatter(), _stopping() as stop:
+        analysis = analyze_video(
+            frames,
+            EmotionRecognizer(model, detector, min_confidence=min_confidence),
+            detect_every_s=detect_every,
+            smooth_s=TIME_CONSTANT_S if smooth is None else smooth,
+            seconds=seconds,
+            out=out,
+            annotate=annotate,
+            plot=plot,
+            blur_faces=blur_faces,
+        )
+        try:
+            with analysis, _progress(analysis, seconds) as advance:
                 for found in analysis:
-                    for write in writers:
-                        write(found)
                     advance(found)
-                    if failed or stop.by is not None or (seconds is not None and found.time_s >= seconds):
+                    if stop.by is not None:
                         break
-                analysis.close()
-            # The table is safe by now: what else goes wrong does not cost it.
-            _tell_of(out, None if failed else annotate)
-            if draw is not None:
-                draw(analysis)
-                _tell_of(plot)
-    if failed:
-        raise failed[0]
+        finally:
+            for path in analysis.written:
+                notes.print(f"Wrote {path}", markup=False)
     summary = analysis.timeline.summary()
     if stop.by is not None:
         summary["error"] = "interrupted"
@@ -122,12 +103,6 @@ def video(
         print_summary(analysis.timeline)
     sys.stdout.flush()
     _leave(analysis, stop.by)
-
-
-def _tell_of(*written: Path | None) -> None:
-    for path in written:
-        if path is not None:
-            notes.print(f"Wrote {path}", markup=False)
 
 
 def _leave(analysis: "VideoAnalysis", signal_number: int | None) -> None:
@@ -140,23 +115,6 @@ def _leave(analysis: "VideoAnalysis", signal_number: int | None) -> None:
     if timeline.problem is not None:
         fail(f"{timeline.source} is not whole: {timeline.problem}. What was found until then was kept.")
         raise typer.Exit(1)
-
-
-def _check_names(source: str, *targets: Path | None) -> None:
-    """Refuse what would replace the video or another of the files, and what nobody can draw."""
-    named = [target for target in targets if target is not None]
-    for place, target in enumerate(named):
-        if os.path.exists(source) and target.exists() and target.samefile(source):  # noqa: PTH110
-            raise UsageError(f"{target} is the video itself, and would be replaced. Name another file.")
-        if target.resolve() in [other.resolve() for other in named[:place]]:
-            raise UsageError(f"{target} is named twice, and one file would replace the other. Name two.")
-        if target.is_dir():
-            raise UsageError(f"{target} is a folder. Expected a file to write.")
-    *_, annotated, plot = targets
-    if annotated is not None and annotated.suffix.lower() != ".mp4":
-        raise UsageError(f"{annotated} is no clip that ferkit writes. Expected a name that ends in .mp4.")
-    if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"{plot} is no plot that ferkit writes. Expected a name that ends in .png, .svg or .pdf.")
 
 
 class _Stop:
@@ -181,64 +139,6 @@ def _stopping() -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _table(analysis: "VideoAnalysis", target: Path) -> "Iterator[Callable[[FrameFaces], None]]":
-    from ferkit.video import last_row, video_rows, video_table
-
-    timeline = analysis.timeline
-    with video_table(target, timeline.classes) as table:
-        yield lambda found: table.write_rows(video_rows(timeline.source, found))
-        table.write_rows(last_row(timeline))
-
-
-@contextmanager
-def _clip(
-    analysis: "VideoAnalysis", target: Path, blur_faces: bool, failed: list[FerkitError]
-) -> "Iterator[Callable[[FrameFaces], None]]":
-    """Its own trouble, such as a full disk, goes to `failed`: a table elsewhere stays good."""
-    from ferkit.video import ClipWriter, Overlay
-
-    source = analysis.source
-    draw = Overlay(analysis.timeline.classes, blur_faces=blur_faces)
-
-    def write(found: "FrameFaces") -> None:
-        pixels = draw(found)
-        try:
-            clip.write(pixels, found.time_s)
-        except VideoError as problem:
-            failed.append(problem)
-
-    with ExitStack() as opened:
-        clip = opened.enter_context(ClipWriter(target, rate=source.rate, sound=source.sound))
-        yield write
-        whole = opened.pop_all()
-        try:
-            with whole:
-                if failed:
-                    raise failed[0]
-                clip.hold(analysis.timeline.end_s)
-        except VideoError as problem:
-            failed.append(problem)
-
-
-class _Plot:
-    """Collects what a plot shows, and draws it at the end."""
-
-    def __init__(self, target: Path, blur_faces: bool) -> None:
-        from ferkit.video import Peaks
-
-        self.target, self.peaks = target, Peaks(blur_faces=blur_faces)
-        # To find out hours later would be late.
-        with blame(target, VideoError):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=target.parent).close()
-
-    def __call__(self, analysis: "VideoAnalysis") -> None:
-        from ferkit.video import plot_timeline
-
-        plot_timeline(analysis.timeline, self.target, peaks=self.peaks)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from .analysis import VideoAnalysis as VideoAnalysis
 from .analysis import analyze_video as analyze_video
+from .analysis import check_targets as check_targets
 from .clip import ClipWriter as ClipWriter
 from .follower import DETECT_EVERY_S as DETECT_EVERY_S
 from .follower import TIME_CONSTANT_S as TIME_CONSTANT_S

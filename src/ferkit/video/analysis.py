@@ -1,15 +1,25 @@
-"""analyze_video(): a video in, the people in it and their emotions over time out."""
+"""Videos in, the people in them and their expressions over time out: as records, and as a table, clip and plot."""
 
-from collections.abc import Generator, Iterator
+import os
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ferkit.errors import VideoError
+from ferkit._support.files import blame
+from ferkit.errors import UsageError, VideoError
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.video.clip import ClipWriter
 from ferkit.video.follower import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource
+from ferkit.video.overlay import Overlay
+from ferkit.video.peaks import Peaks, check_table, last_row, video_rows, video_table
 from ferkit.video.sources import VideoSource, open_video
 from ferkit.video.timeline import FrameFaces, Timeline
+
+_PLOTS = (".png", ".svg", ".pdf")
 
 
 def analyze_video(
@@ -17,35 +27,52 @@ def analyze_video(
     recognizer: EmotionRecognizer | None = None,
     *,
     every: str | int | Every = 1,
-    detect_every_s: float = DETECT_EVERY_S,
+    detect_every_s: float | None = None,
     smooth_s: float = TIME_CONSTANT_S,
     fps: float = DEFAULT_FPS,
+    seconds: float | None = None,
+    out: str | Path | None = None,
+    annotate: str | Path | None = None,
+    plot: str | Path | None = None,
+    blur_faces: bool = False,
 ) -> "VideoAnalysis":
-    """Find the people in a video and the emotions that they are perceived to show over time.
+    """Track the faces in a video and recognise their expressions over time.
 
     Args:
-        source: path, address, camera number, or a folder of frames; see `ferkit.video.sources.open_video`. What that
-            returned is taken too; it has its own `every` and `fps`.
-        recognizer: what finds and classifies faces; None makes one with the packaged model.
-        every: which frames to look at: 5 is each fifth, "0.5s" one every half second.
-        detect_every_s: seconds between two searches of the detector; in between faces are followed.
-        smooth_s: time constant of the smoothing in seconds; 0 smooths nothing.
-        fps: frames per second of a folder of frames.
+        source: A path, URL, camera number or folder of frames; see `ferkit.video.open_video`. What that returned is
+            accepted too; it has its own `every` and `fps`.
+        recognizer: Detects and classifies faces; None creates one with the default model.
+        every: Which frames to process: 5 is every fifth, "0.5s" one frame per half second.
+        detect_every_s: Seconds between two runs of the detector, between which faces are tracked. None stands for 0.2,
+            and for 0 with `blur_faces`, because a face that appears between two runs would not be blurred.
+        smooth_s: Time constant of the smoothing in seconds; 0 turns it off.
+        fps: Frames per second of a folder of frames.
+        seconds: Process only the first seconds of the video.
+        out: Write a table, .csv, .parquet or .jsonl, with a row per face and frame.
+        annotate: Write the video with boxes, labels and bars, .mp4.
+        plot: Write a plot of each person's expressions over time, .png, .svg or .pdf.
+        blur_faces: Blur the faces in `annotate` and `plot`.
 
     Returns:
-        A `VideoAnalysis`: iterate over it for the faces of each frame as they are found, or let it `finish()`.
+        A `VideoAnalysis`: iterate over it for the faces of each frame, or call `finish()`. The files are complete when
+        it ends, and contain what was found until then if it ends early.
 
     Raises:
-        VideoError: no video, or nothing in it can be decoded. UsageError: values that make no sense.
+        VideoError: The source is not a video, or none of its frames can be decoded.
+        UsageError: A value or a file name is not supported.
 
     Example:
-        analysis = ferkit.analyze_video("clip.mp4")
+        analysis = ferkit.analyze_video("clip.mp4", annotate="annotated.mp4")
         for found in analysis:
             print(found.time_s, [(face.track, face.face.label) for face in found.faces])
         print(analysis.timeline.summary())
 
     """
+    targets = [None if one is None else Path(one) for one in (out, annotate, plot)]
+    check_targets(source, *targets)
     frames = source if isinstance(source, FrameSource) else open_video(source, every=every, fps=fps)
+    if detect_every_s is None:
+        detect_every_s = 0.0 if blur_faces else DETECT_EVERY_S
     try:
         follower = FaceFollower(
             recognizer or EmotionRecognizer(),
@@ -54,25 +81,51 @@ def analyze_video(
             # Who is missing in one frame of few is not gone.
             max_gap_s=max(MAX_GAP_S, 2.5 * frames.step_s),
         )
+        timeline = Timeline(frames.name, follower.recognizer.classes)
+        return VideoAnalysis(frames, follower, _Files(frames, timeline, *targets, blur_faces=blur_faces), seconds)
     except Exception:
         frames.close()
         raise
-    return VideoAnalysis(frames, follower)
+
+
+def check_targets(source: object, out: Path | None, annotate: Path | None, plot: Path | None) -> None:
+    """Raise `UsageError` for a file that would replace the video or another file, or has an unsupported suffix."""
+    named = [target for target in (out, annotate, plot) if target is not None]
+    for place, target in enumerate(named):
+        if isinstance(source, str | Path) and os.path.exists(source) and target.exists() and target.samefile(source):  # noqa: PTH110
+            raise UsageError(f"{target} is the video itself and would be replaced. Choose another name.")
+        if target.resolve() in [other.resolve() for other in named[:place]]:
+            raise UsageError(f"{target} is named twice, and one file would replace the other. Choose two names.")
+        if target.is_dir():
+            raise UsageError(f"{target} is a folder. Expected a file to write.")
+    if out is not None:
+        check_table(out)
+    if annotate is not None and annotate.suffix.lower() != ".mp4":
+        raise UsageError(f"Clips cannot be written as {annotate}. Expected a name that ends in .mp4.")
+    if plot is not None and plot.suffix.lower() not in _PLOTS:
+        raise UsageError(f"Plots cannot be written as {plot}. Expected a name that ends in .png, .svg or .pdf.")
 
 
 class VideoAnalysis:
     """The faces of a video, frame by frame, and the timeline that they add up to so far.
 
-    An iterator, and a context manager that closes the video; it also closes when all frames were looked at.
+    An iterator, and a context manager that closes the video; it also closes after the last frame. An exception that
+    leaves the `with` block discards the files.
 
-    source: the video. timeline: what was found until now.
+    Attributes:
+        source: The video.
+        timeline: What was found so far.
+        written: The files that are complete.
+
     """
 
-    def __init__(self, source: FrameSource, follower: FaceFollower) -> None:
+    def __init__(self, source: FrameSource, follower: FaceFollower, files: "_Files", seconds: float | None) -> None:
         self.source = source
-        self.timeline = Timeline(source.name, follower.recognizer.classes)
+        self.timeline = files.timeline
+        self.written = files.written
+        self._seconds = seconds
         self._follower = follower
-        self._found = self._look()
+        self._found = self._frames(files)
 
     def __iter__(self) -> Iterator[FrameFaces]:
         return self
@@ -81,13 +134,13 @@ class VideoAnalysis:
         return next(self._found)
 
     def finish(self) -> Timeline:
-        """Look at all frames that are left; returns the timeline."""
+        """Process all remaining frames; returns the timeline."""
         for _ in self:
             pass
         return self.timeline
 
     def close(self) -> None:
-        """Look at no more frames; the timeline stays, with what was found until now."""
+        """Process no more frames; the timeline and the files keep what was found."""
         self._found.close()
         self._end()
 
@@ -97,23 +150,132 @@ class VideoAnalysis:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if problem is not None:
+            try:
+                self._found.throw(problem)
+            except BaseException as raised:
+                if raised is not problem:
+                    raise
         self.close()
 
-    def _look(self) -> Generator[FrameFaces, None, None]:
-        try:
-            for frame in self.source:
-                faces = self._follower(frame.pixels, frame.time_s)
-                found = FrameFaces(frame, tuple(faces), self._follower.hidden(frame.time_s))
-                self.timeline.add(found)
-                self.timeline.broken = self.source.broken
-                yield found
-            self.timeline.finish(self.source.end_s)
-        finally:
-            self._end()
-        if self.source.problem is not None and not self.timeline.frames:
-            raise VideoError(f"Cannot read {self.source.name}: {self.source.problem}. Expected a video that is whole.")
+    def _frames(self, files: "_Files") -> Generator[FrameFaces, None, None]:
+        with files:
+            try:
+                for frame in self.source:
+                    faces = self._follower(frame.pixels, frame.time_s)
+                    found = FrameFaces(frame, tuple(faces), self._follower.hidden(frame.time_s))
+                    self.timeline.add(found)
+                    self.timeline.broken = self.source.broken
+                    files.write(found)
+                    yield found
+                    if files.failed or (self._seconds is not None and found.time_s >= self._seconds):
+                        return
+                self.timeline.finish(self.source.end_s)
+            finally:
+                self._end()
+            if self.source.problem is not None and not self.timeline.frames:
+                raise VideoError(f"Cannot read {self.source.name}: {self.source.problem}. Expected a complete video.")
 
     def _end(self) -> None:
         self.timeline.finish()
         self.timeline.broken, self.timeline.problem = self.source.broken, self.source.problem
         self.source.close()
+
+
+class _Files:
+    """The table, clip and plot of one analysis, complete when the `with` block ends.
+
+    written: those that are complete. failed: why the clip could not be written, if so; the others are kept.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        timeline: Timeline,
+        out: Path | None,
+        annotate: Path | None,
+        plot: Path | None,
+        *,
+        blur_faces: bool,
+    ) -> None:
+        self.timeline = timeline
+        self.written: list[Path] = []
+        self.failed: VideoError | None = None
+        self._source, self._out, self._annotate, self._plot = source, out, annotate, plot
+        self._blur_faces = blur_faces
+        self._peaks = Peaks(blur_faces=blur_faces)
+        self._writers: list[Callable[[FrameFaces], None]] = []
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opening:
+            if self._plot is not None:
+                _check_writable(self._plot)
+                self._writers.append(self._peaks.add)
+            if self._out is not None:
+                self._writers.append(opening.enter_context(self._table(self._out)))
+            if self._annotate is not None:
+                self._writers.append(opening.enter_context(self._clip(self._annotate)))
+            self._open = opening.pop_all()
+        return self
+
+    def write(self, found: FrameFaces) -> None:
+        """Add a frame to all files."""
+        for write in self._writers:
+            write(found)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if problem is not None and not isinstance(problem, GeneratorExit):
+            self._open.__exit__(kind, problem, trace)
+            return
+        self._open.close()
+        clip = None if self.failed else self._annotate
+        self.written += [path for path in (self._out, clip) if path is not None]
+        # The other files are complete by now: a plot that fails does not cost them.
+        if self._plot is not None:
+            from ferkit.video.plot import plot_timeline  # Matplotlib takes a second to import
+
+            plot_timeline(self.timeline, self._plot, peaks=self._peaks)
+            self.written.append(self._plot)
+        if self.failed is not None:
+            raise self.failed
+
+    @contextmanager
+    def _table(self, target: Path) -> Iterator[Callable[[FrameFaces], None]]:
+        name = self.timeline.source
+        with video_table(target, self.timeline.classes) as table:
+            yield lambda found: table.write_rows(video_rows(name, found))
+            table.write_rows(last_row(self.timeline))
+
+    @contextmanager
+    def _clip(self, target: Path) -> Iterator[Callable[[FrameFaces], None]]:
+        """A clip that fails, as on a full disk, sets `failed`: the other files stay valid."""
+        draw = Overlay(self.timeline.classes, blur_faces=self._blur_faces)
+
+        def write(found: FrameFaces) -> None:
+            pixels = draw(found)
+            try:
+                clip.write(pixels, found.time_s)
+            except VideoError as problem:
+                self.failed = problem
+
+        with ExitStack() as opened:
+            clip = opened.enter_context(ClipWriter(target, rate=self._source.rate, sound=self._source.sound))
+            yield write
+            whole = opened.pop_all()
+            try:
+                with whole:
+                    if self.failed:
+                        raise self.failed
+                    clip.hold(self.timeline.end_s)
+            except VideoError as problem:
+                self.failed = problem
+
+
+def _check_writable(target: Path) -> None:
+    """Raise now what would otherwise be raised hours later."""
+    with blame(target, VideoError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=target.parent).close()
