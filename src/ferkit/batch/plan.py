@@ -12,9 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from ferkit._support.arrow import pa, pq
 from ferkit.batch.job import FOLDER, JOB_FILE, Job, Settings, checksums, load_recognizer, read_job
 from ferkit.batch.storage import Storage
 from ferkit.batch.table import schema_of

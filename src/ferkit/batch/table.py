@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from ferkit._support.arrow import pa, pq
 from ferkit.batch.storage import Storage
 from ferkit.errors import FerkitError
 from ferkit.results import PictureResult, face_rows, parquet_schema, table_columns

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
+from ferkit._support.arrow import pa
 from ferkit.data.folders import SPLIT_FOLDERS
 from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading

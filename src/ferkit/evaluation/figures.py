@@ -108,8 +108,6 @@ def training_speed(history: Sequence[Mapping[str, float]], path: Path, *, theme:
 
 def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path: Path, *, theme: Theme = LIGHT) -> None:
     """Share of each true class by prediction, with counts: int (K, K), rows true; no faces, empty row."""
-    import seaborn  # only here: it brings pandas, a second of start-up
-
     k = len(classes)
     totals = confusion.sum(axis=1, keepdims=True)
     rates = np.divide(confusion, totals, out=np.full(confusion.shape, np.nan), where=totals > 0)
@@ -117,9 +115,10 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
     figure = new_figure(theme, width=side, height=side * 0.94)
     axes = figure.subplots()
     shades = LinearSegmentedColormap.from_list("share", [theme.paper, theme.accent])
-    seaborn.heatmap(
-        rates, ax=axes, cmap=shades, vmin=0, vmax=1, cbar=False, square=True, linewidths=1.5, linecolor=theme.paper
-    )
+    axes.pcolormesh(rates, cmap=shades, vmin=0, vmax=1, linewidth=1.5, edgecolor=theme.paper)
+    axes.set_aspect("equal")
+    axes.invert_yaxis()
+    axes.spines[:].set_visible(False)
     for row in range(k):
         for column in range(k):
             if totals[row, 0] == 0:
@@ -141,8 +140,8 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
     axes.set_yticks(
         np.arange(k) + 0.5,
         [f"{name}\n{total:,}" for name, total in zip(names, totals[:, 0], strict=True)],
-        rotation=0,
         color=theme.ink,
+        va="center",
     )
     axes.tick_params(length=0, labelsize=10)
     axes.set_xlabel("Predicted", color=theme.muted, labelpad=8)

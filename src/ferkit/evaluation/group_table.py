@@ -133,8 +133,7 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from ferkit._support.arrow import pa, pq
 
     try:
         table = pq.read_table(path)

@@ -180,7 +180,7 @@ class ParquetTable(Table):
     group = 8192
 
     def _start(self, draft: Path, opening: ExitStack) -> None:
-        import pyarrow.parquet as pq
+        from ferkit._support.arrow import pq
 
         self._schema = parquet_schema(self.columns)
         self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
@@ -198,7 +198,7 @@ class ParquetTable(Table):
             self._flush()
 
     def _flush(self) -> None:
-        import pyarrow as pa
+        from ferkit._support.arrow import pa
 
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist([dict(row) for row in self._rows], self._schema))

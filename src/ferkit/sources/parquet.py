@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from ferkit._support.arrow import pa, pq
 from ferkit.errors import DatasetError, FerkitError
 from ferkit.sources.archives import LARGEST_RATIO, RATIO_FREE_BYTES, bomb
 from ferkit.sources.stores import is_address, open_binary
