@@ -12,6 +12,7 @@ from ferkit.data import cache, loading
 from ferkit.data.loading import load_dataset
 from ferkit.data.splits import hold_out, may_share_faces
 from ferkit.errors import DatasetError, UsageError
+from ferkit.training.run_folder import about
 
 A, B, C, D = random_faces(4, 6)
 # label, face, usage: A leaks under another label, B repeats in training, C repeats in PublicTest.
@@ -142,13 +143,9 @@ def test_copies_stay_together_in_every_split(splits, options, form, tmp_path):
 def test_a_split_says_whether_it_may_have_been_learnt(trained, used, may, tmp_path):
     path = write_csv(tmp_path / "f.csv", 2 * rows_of(42))
     first, second = load_dataset(path, **trained), load_dataset(path, **used)
-    card = {
-        "source": "f.csv",
-        "fingerprint": first.fingerprint,
-        "faces": dict.fromkeys(first.splits, 1),
-        "split_by": dict(first.split_by),
-    }
-    assert may_share_faces(json.loads(json.dumps(card)), second) == may
+    written = json.loads(json.dumps(about(first)))
+    assert written["split_by"]["split"] == trained.get("split", "official")
+    assert may_share_faces(written, second) == may
 
 
 @pytest.mark.parametrize(

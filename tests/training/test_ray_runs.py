@@ -39,7 +39,7 @@ def ray():
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
-def play(job, enough, *, quiet):
+def play(job, should_stop, *, quiet):
     """Stands in for training, in the worker. What shall happen is said in files beside the run.
 
     `trial-002.die-1-3`: the worker dies after the first epoch, and in the next session after the third.
@@ -61,7 +61,7 @@ def play(job, enough, *, quiet):
         epoch = len(rows) + 1
         rows.append({"epoch": epoch, "val_accuracy": job.recipe.learning_rate * epoch / EPOCHS, "pid": os.getpid()})
         run_folder.write_history(table, rows)
-        done = enough(rows[-1])
+        done = should_stop(rows[-1])
         if session <= len(deaths) and deaths[session - 1] <= epoch:
             os.kill(os.getpid(), signal.SIGKILL)
         if done:
@@ -71,7 +71,7 @@ def play(job, enough, *, quiet):
 
 @pytest.fixture
 def played(monkeypatch, ray):
-    monkeypatch.setattr(ray_runs, "do", play)
+    monkeypatch.setattr(ray_runs, "run_experiment", play)
 
 
 def jobs_in(folder, count):
@@ -85,12 +85,12 @@ def test_a_run_that_lost_its_worker_goes_on_elsewhere(played, tmp_path, capfd):
     (tmp_path / "trial-002.die-1-3").touch()
     told, said = [], []
 
-    def enough(job, row):
+    def should_stop(job, row):
         told.append((job.number, row["epoch"]))
         return job.number == 3 and row["epoch"] == 2
 
     where = Where("ray", workers=2)
-    outcomes = list(where.runs(jobs_in(tmp_path, 4), enough, say=said.append))
+    outcomes = list(where.runs(jobs_in(tmp_path, 4), should_stop, say=said.append))
     assert sorted((one.experiment.number, one.why) for one in outcomes) == [(number, None) for number in range(1, 5)]
     assert sorted(told) == [(n, epoch) for n in range(1, 5) for epoch in range(1, 3 if n == 3 else 5)], "once each"
     assert (tmp_path / "trial-002" / "sessions").read_text().split() == ["1", "2", "4"]
@@ -150,7 +150,7 @@ def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
     begun = {path.name for path in out.glob("trial-*")}
     assert begun >= {"trial-001", "trial-002", "trial-003"}
 
-    monkeypatch.setattr(runs, "do", lambda *args, **options: play(*args, **options))
+    monkeypatch.setattr(runs, "run_experiment", lambda *args, **options: play(*args, **options))
     resumed = tune(DATA, plan, out=out, trials=7, resume=True)
     assert [trial.number for trial in resumed.trials] == list(range(1, 8))
     assert resumed.trials[0].values["learning_rate"] == 0.001, "the recipe's own"
@@ -160,7 +160,7 @@ def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
         assert trial.epochs == len(read_history(out / f"trial-{trial.number:03}" / "history.csv"))
 
 
-def real(job, enough, *, quiet):
+def real(job, should_stop, *, quiet):
     """Training itself, in a worker that dies after the first epoch of its first session. The serving copy is left out."""
     from ferkit.errors import ModelError
     from ferkit.models import exporting as export
@@ -170,13 +170,13 @@ def real(job, enough, *, quiet):
         raise ModelError("left out by the test")
 
     def dying(row):
-        done = enough(row)
+        done = should_stop(row)
         if row["epoch"] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return done
 
     export.to_onnx = refuse
-    return runs.do(job, dying, quiet=quiet)
+    return runs.run_experiment(job, dying, quiet=quiet)
 
 
 @pytest.mark.keras
@@ -186,7 +186,7 @@ def test_a_seed_whose_worker_died_ends_as_one_trained_here(ray, tmp_path, monkey
 
     options = {"epochs": 2, "batch_size": 16}
     here = train_seeds(small_dataset(), "better", [5], out=tmp_path / "here", **options)
-    monkeypatch.setattr(ray_runs, "do", real)
+    monkeypatch.setattr(ray_runs, "run_experiment", real)
     said = []
     there = train_seeds(
         small_dataset(),
@@ -255,7 +255,7 @@ def test_a_missing_ray_names_its_extra(monkeypatch):
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:six"])
 def test_addresses_that_are_none(address):
     with pytest.raises(UsageError, match="host:port, or auto"):
-        ray_session._knock(address)
+        ray_session._check_reachable(address)
 
 
 def test_an_address_where_nobody_answers_is_said_at_once():
@@ -263,4 +263,4 @@ def test_an_address_where_nobody_answers_is_said_at_once():
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     with pytest.raises(ClusterError, match=rf"Nothing answers at 127.0.0.1:{port}"):
-        ray_session._knock(f"127.0.0.1:{port}")
+        ray_session._check_reachable(f"127.0.0.1:{port}")

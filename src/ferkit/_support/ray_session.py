@@ -57,7 +57,7 @@ def ray_session(
         yield ray
         return
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-    with _speechless():
+    with _silent():
         _connect(ray, wanted, workers, store)
         try:
             yield ray
@@ -66,7 +66,7 @@ def ray_session(
 
 
 @contextmanager
-def _speechless() -> Iterator[None]:
+def _silent() -> Iterator[None]:
     """Ray prints on standard output that a worker died, which is ours to say, and has no option for it."""
     worker: Any = importlib.import_module("ray._private.worker")
     before = getattr(worker, "_worker_logs_enabled", None)
@@ -85,7 +85,7 @@ def _connect(ray: ModuleType, address: str, workers: int | None, store: int) -> 
         # Ray would have its workers give way to everything else on the machine; those of the local engine do not.
         os.environ.setdefault("RAY_worker_niceness", "0")
     else:
-        _knock(address)
+        _check_reachable(address)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def _connect(ray: ModuleType, address: str, workers: int | None, store: int) -> 
             raise ClusterError(f"Ray cannot be {verb}: {first}") from problem
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Say at once what Ray would say after minutes."""
     if address == "auto":
         return

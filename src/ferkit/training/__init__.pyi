@@ -13,7 +13,7 @@ from .experiments import Sweep as Sweep
 from .experiments import Where as Where
 from .experiments import check_seeds as check_seeds
 from .experiments import train_seeds as train_seeds
-from .label_issues import FoldPlan as FoldPlan
+from .folds import FoldPlan as FoldPlan
 from .label_issues import LabelIssues as LabelIssues
 from .label_issues import confident_learning as confident_learning
 from .label_issues import find_label_issues as find_label_issues

@@ -76,7 +76,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that ended: with its model, or because it was told that it is enough, or for a reason.
+    """A run that ended: with its model, or stopped early, or failed.
 
     why: what the run could not do, in one line; None if it did it.
     """
@@ -88,8 +88,8 @@ class Outcome:
 # Closing it ends what is under way.
 Outcomes = Generator[Outcome, None, None]
 
-# Told of an experiment's epoch as it ends; True ends the run there.
-Enough = Callable[[Experiment, Row], bool]
+# Called with each epoch of an experiment as it ends; True stops the run.
+ShouldStop = Callable[[Experiment, Row], bool]
 Say = Callable[[str], object]
 
 ENGINES = ("local", "ray")
@@ -123,39 +123,39 @@ class Where:
         """Whether runs follow each other, so that what was learnt from one is known before the next."""
         return self.engine == "local" or self.workers == 1
 
-    def runs(self, experiments: Iterator[Experiment], enough: Enough, *, say: Say | None) -> Outcomes:
-        """Do experiments, one whenever there is room for it, and yield each as it ends.
+    def runs(self, experiments: Iterator[Experiment], should_stop: ShouldStop, *, say: Say | None) -> Outcomes:
+        """Train experiments, one whenever there is room for it, and yield each as it ends.
 
         A full disk or a lost cluster raises: that is no fault of one run. say: told what happens; None works without a word.
         """
         if self.engine == "ray":
             from ferkit.training import ray_runs
 
-            yield from ray_runs.run_all(experiments, enough, where=self, say=say)
+            yield from ray_runs.run_all(experiments, should_stop, where=self, say=say)
             return
         for one in experiments:
-            why = do(one, lambda row, one=one: enough(one, row), quiet=say is None)  # type: ignore[misc]
+            why = run_experiment(one, lambda row, one=one: should_stop(one, row), quiet=say is None)  # type: ignore[misc]
             yield Outcome(one, why)
 
 
 HERE = Where()
 
 
-class _EnoughError(Exception):
+class _StopError(Exception):
     """Ends a run from inside."""
 
 
-def do(experiment: Experiment, enough: Callable[[Row], bool], *, quiet: bool) -> str | None:
-    """Do a run, or the rest of it; why it failed, if it did, for trouble of its own. Trouble with the disk raises."""
+def run_experiment(experiment: Experiment, should_stop: Callable[[Row], bool], *, quiet: bool) -> str | None:
+    """Train, or go on with what is begun; why it failed, if it did, for trouble of its own. Trouble with the disk raises."""
 
     def on_epoch(row: Row) -> None:
-        if enough(row):
-            raise _EnoughError
+        if should_stop(row):
+            raise _StopError
 
     forget_networks()
     options: dict[str, Any] = {"out": experiment.folder, "resume": experiment.begun, "quiet": quiet}
     try:
-        with suppress(_EnoughError):
+        with suppress(_StopError):
             train(experiment.dataset, experiment.recipe, on_epoch=on_epoch, **options, **experiment.changes)
     except TrainingError as problem:
         if isinstance(problem.__cause__, OSError):
@@ -181,8 +181,8 @@ def forget_networks() -> None:
     gc.collect()
 
 
-def never_enough(experiment: Experiment, row: Row) -> bool:
-    """For runs that end by themselves."""
+def never_stop(experiment: Experiment, row: Row) -> bool:
+    """For runs that are trained to their end."""
     return False
 
 
@@ -355,7 +355,7 @@ def _train(experiments: Sequence[Experiment], where: Where, say: Say | None) -> 
             yield one
 
     failed: dict[int, str] = {}
-    with closing(where.runs(told(), never_enough, say=say)) as outcomes:
+    with closing(where.runs(told(), never_stop, say=say)) as outcomes:
         for outcome in outcomes:
             if outcome.why is not None:
                 failed[outcome.experiment.number] = outcome.why

@@ -255,8 +255,8 @@ def _learn(
     check_targets(faces, config)
     wanted = validation_targets(val, config)
     kept = folder / "checkpoints" / "teachers.npy"
-    taught = stored_answers(kept, faces) if resume else None
-    teachers = open_teachers(config, faces) if taught is None else None
+    distilled = stored_answers(kept, faces) if resume else None
+    teachers = open_teachers(config, faces) if distilled is None else None
     phases = phases_of(config)
     phase = phase_of(max(len(history), 1), phases)
     model = phase.compiled(trained, steps, counts)
@@ -273,9 +273,9 @@ def _learn(
         # The table lags behind if the process died between the two.
         run_folder.write_history(folder / "history.csv", history)
     if teachers is not None:
-        taught = teachers_answers(teachers, config, faces)
-        store_answers(taught, kept)
-    batches = batches_of(faces.images, training_targets(faces, config, taught), batch_size, config)
+        distilled = teachers_answers(teachers, config, faces)
+        store_answers(distilled, kept)
+    batches = batches_of(faces.images, training_targets(faces, config, distilled), batch_size, config)
 
     # Loop over epochs.
     board = run_folder.TensorBoard(folder / "tensorboard")

@@ -19,13 +19,13 @@ from ferkit._support.keras_backend import load_keras
 from ferkit._support.ray_session import USUAL_STORE, ray_session
 from ferkit.data import Dataset
 from ferkit.errors import ClusterError, FerkitError
-from ferkit.training.experiments import Enough, Experiment, Outcome, Outcomes, Row, Say, Where, do
+from ferkit.training.experiments import Experiment, Outcome, Outcomes, Row, Say, ShouldStop, Where, run_experiment
 
 # A run that has cost so many workers is at fault itself: it wants more memory than there is, say.
 ATTEMPTS = 4
 
 
-def run_all(experiments: Iterator[Experiment], enough: Enough, *, where: Where, say: Say | None) -> Outcomes:
+def run_all(experiments: Iterator[Experiment], should_stop: ShouldStop, *, where: Where, say: Say | None) -> Outcomes:
     """Do the experiments, so many at once as `where` says, and yield each as it ends, in any order.
 
     Raises:
@@ -38,7 +38,7 @@ def run_all(experiments: Iterator[Experiment], enough: Enough, *, where: Where, 
         places = Places.of([node["Resources"] for node in ray.nodes() if node["Alive"]], where.workers)
         if say:
             say(f"Ray: {places}.")
-        pool = _Pool(ray, places, enough, say or (lambda text: None))
+        pool = _Pool(ray, places, should_stop, say or (lambda text: None))
         yield from pool.outcomes(itertools.chain(first, experiments))
 
 
@@ -92,10 +92,10 @@ class _Pool:
 
     ray: ModuleType
     places: Places
-    enough: Enough
+    should_stop: ShouldStop
     say: Say
     running: dict[Any, _Running] = field(default_factory=dict)
-    satisfied: set[int] = field(default_factory=set)
+    stopped: set[int] = field(default_factory=set)
     # The data set that was sent last, and where it is: mostly all runs share one.
     sent: tuple[Dataset | None, Any] = (None, None)
 
@@ -103,7 +103,7 @@ class _Pool:
         here = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             self.ray.get_runtime_context().get_node_id(), soft=False
         )
-        self.desk = self.ray.remote(num_cpus=0)(_Desk).options(scheduling_strategy=here).remote()
+        self.reports = self.ray.remote(num_cpus=0)(_Reports).options(scheduling_strategy=here).remote()
         # No retries of Ray's own: a run that is tried again is worth a word, and must end some day.
         self.train = self.ray.remote(
             num_cpus=self.places.cores, num_gpus=self.places.gpus, max_retries=0, max_calls=self.places.gpus
@@ -113,7 +113,7 @@ class _Pool:
         self.worker = _Worker(own, Path.cwd(), self.places.cores)
 
     def outcomes(self, experiments: Iterator[Experiment]) -> Outcomes:
-        news = self.desk.next.remote()
+        news = self.reports.next.remote()
         try:
             while True:
                 while len(self.running) < self.places.count and (one := next(experiments, None)) is not None:
@@ -123,14 +123,14 @@ class _Pool:
                 (ready,), _ = self.ray.wait([news, *self.running])
                 if ready is news:
                     self._answer(*self.ray.get(news))
-                    news = self.desk.next.remote()
+                    news = self.reports.next.remote()
                 elif (outcome := self._ended(ready)) is not None:
                     yield outcome
         finally:
             # On a cluster that stays, nothing of ours does.
             for run in self.running:
                 self.ray.cancel(run, force=True)
-            self.ray.kill(self.desk)
+            self.ray.kill(self.reports)
 
     def _start(self, one: _Running) -> None:
         experiment = one.experiment
@@ -138,7 +138,7 @@ class _Pool:
             self.sent = experiment.dataset, self.ray.put(experiment.dataset)
         # The faces travel by themselves, once for all runs.
         bare = replace(experiment, folder=experiment.folder.resolve(), dataset=replace(experiment.dataset, splits={}))
-        self.running[self.train.remote(self.sent[1], bare, self.desk, self.worker, do)] = one
+        self.running[self.train.remote(self.sent[1], bare, self.reports, self.worker, run_experiment)] = one
 
     def _answer(self, number: int, row: Row) -> None:
         known = (one.experiment for one in self.running.values())
@@ -148,9 +148,9 @@ class _Pool:
         self.say(
             f"{experiment.name}, epoch {row['epoch']:.0f}: loss {row.get('loss', 0):.4f}  val_accuracy {row['val_accuracy']:.4f}"
         )
-        if done := self.enough(experiment, row):
-            self.satisfied.add(number)
-        self.desk.answer.remote(number, done)
+        if done := self.should_stop(experiment, row):
+            self.stopped.add(number)
+        self.reports.answer.remote(number, done)
 
     def _ended(self, run: Any) -> Outcome | None:
         """The outcome; None if the run was started again."""
@@ -162,7 +162,7 @@ class _Pool:
                 raise problem.cause from problem
             raise
         except self.ray.exceptions.RayError as problem:
-            if one.experiment.number in self.satisfied:
+            if one.experiment.number in self.stopped:
                 return Outcome(one.experiment)
             if one.attempt >= ATTEMPTS:
                 return Outcome(one.experiment, f"It lost {ATTEMPTS} workers, the last one so: {_first_line(problem)}")
@@ -173,7 +173,7 @@ class _Pool:
             return None
 
 
-class _Desk:
+class _Reports:
     """An actor beside the driver, where workers tell of their epochs and wait for an answer."""
 
     def __init__(self) -> None:
@@ -189,10 +189,10 @@ class _Desk:
     async def next(self) -> tuple[int, dict[str, float]]:
         return await self.told.get()
 
-    async def answer(self, number: int, enough: bool) -> None:
+    async def answer(self, number: int, stop: bool) -> None:
         answer = self.waiting.pop(number, None)
         if answer is not None and not answer.done():
-            answer.set_result(enough)
+            answer.set_result(stop)
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class _Worker:
     folder: Path
     cores: int
 
-    def settle(self) -> None:
+    def set_up(self) -> None:
         os.environ.update(self.environment)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         # TensorFlow would take all cores of the machine for every run.
@@ -213,20 +213,20 @@ class _Worker:
 
 
 def _train(
-    dataset: Dataset, experiment: Experiment, desk: Any, worker: _Worker, work: Callable[..., str | None]
+    dataset: Dataset, experiment: Experiment, reports: Any, worker: _Worker, work: Callable[..., str | None]
 ) -> str | None:
-    """What a worker does: one run. Returns why it failed, as `do` does, which is the `work`."""
+    """What a worker does: one run. Returns why it failed, as `run_experiment` does, which is the `work`."""
     import ray
 
-    worker.settle()
+    worker.set_up()
     folder = experiment.folder.parent
     if not folder.is_dir():
         raise ClusterError(f"{socket.gethostname()} does not see {folder}. Choose an --out that all machines share.")
 
-    def enough(row: Row) -> bool:
-        return bool(ray.get(desk.tell.remote(experiment.number, dict(row))))
+    def should_stop(row: Row) -> bool:
+        return bool(ray.get(reports.tell.remote(experiment.number, dict(row))))
 
-    return work(replace(experiment, dataset=dataset), enough, quiet=True)
+    return work(replace(experiment, dataset=dataset), should_stop, quiet=True)
 
 
 def _first_line(problem: Exception) -> str:

@@ -24,19 +24,19 @@ from ferkit.training.config import TrainConfig
 Targets = npt.NDArray[np.float32]
 
 
-def training_targets(faces: FaceSet, config: TrainConfig, taught: Targets | None = None) -> Targets:
+def training_targets(faces: FaceSet, config: TrainConfig, distilled: Targets | None = None) -> Targets:
     """Targets of training faces, float32 (N, classes), rows sum to 1; with two heads (N, 2 x classes), votes last.
 
-    taught: the teachers' answers, (N, classes).
+    distilled: the teachers' answers, (N, classes).
     Smoothing goes into the targets, not into the loss, so that the validation loss stays a plain log loss.
     """
     labels = _one_hot(faces)
     if faces.votes is not None and not config.votes_weight:
         labels = faces.votes
     smoothed = _smoothed(labels, config.label_smoothing)
-    if taught is not None:
+    if distilled is not None:
         # The teachers' answers are soft already.
-        softer = apply_temperature(taught, config.teacher_temperature)
+        softer = apply_temperature(distilled, config.teacher_temperature)
         smoothed = (1 - config.teacher_share) * smoothed + config.teacher_share * softer
     if not config.votes_weight:
         return smoothed

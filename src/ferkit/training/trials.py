@@ -51,7 +51,7 @@ class Trials:
     def do(self, count: int) -> None:
         """Have trials done until there are so many, the ones that a kill cut off first."""
         self._take_back()
-        with closing(self.where.runs(self._experiments(count), self._enough, say=self.say)) as outcomes:
+        with closing(self.where.runs(self._experiments(count), self._should_stop, say=self.say)) as outcomes:
             for outcome in outcomes:
                 self._tell(outcome)
 
@@ -119,12 +119,12 @@ class Trials:
         """Judge the epochs that a trial has behind it; whether some are left to do."""
         table = one.folder / "history.csv"
         if table.is_file() and run_folder.stored_config(one.folder, self.dataset, {})[0] == one.config:
-            return not any(self._enough(one, row) for row in read_history(table))
+            return not any(self._should_stop(one, row) for row in read_history(table))
         if one.folder.exists():
             shutil.rmtree(one.folder)  # of a session that was cut off before its first epoch ended
         return True
 
-    def _enough(self, one: Experiment, row: Row) -> bool:
+    def _should_stop(self, one: Experiment, row: Row) -> bool:
         """Judge an epoch. No model is written, the figure is enough: so the last epoch ends a run too."""
         trial, last = self._asked[one.number], row["epoch"] == self.plan.config.epochs
         trial.report(row["val_accuracy"], int(row["epoch"]))

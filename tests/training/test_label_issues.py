@@ -14,15 +14,13 @@ from ferkit.data.records import FaceSet, pixel_prints
 from ferkit.data.splits import assign_folds, hold_out
 from ferkit.errors import DatasetError, TrainingError
 from ferkit.labels import EMOTIONS
-from ferkit.training import experiments
-from ferkit.training import label_issues as folds
+from ferkit.training import experiments, folds
 from ferkit.training.augmentation import Augmentation
+from ferkit.training.folds import FoldPlan, out_of_fold
 from ferkit.training.label_issues import (
-    FoldPlan,
     confident_classes,
     confident_learning,
     label_margins,
-    out_of_fold,
     write_table,
     wrong_share,
 )
