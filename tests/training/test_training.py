@@ -121,9 +121,9 @@ def test_killed_and_resumed_ends_at_the_same_weights(finished, tmp_path):
     assert [row["val_loss"] for row in resumed.history] == [row["val_loss"] for row in finished.history]
 
 
-@pytest.mark.usefixtures("no_serving_copy")
+@pytest.mark.usefixtures("no_serving_copy", "tiny_network")
 def test_plateau_and_early_stopping_resume_too(tmp_path):
-    options = {"schedule": "plateau", "patience": 3, "learning_rate": 1e-3, "batch_size": 16}
+    options = {"model": "tiny", "schedule": "plateau", "patience": 3, "learning_rate": 1e-3, "batch_size": 16}
     whole = train(small_dataset(size=16), "tutorial", out=tmp_path / "whole", epochs=6, **options)
     parts = tmp_path / "parts"
     train(small_dataset(size=16), "tutorial", out=parts, epochs=3, **options)
@@ -430,38 +430,38 @@ def test_whole_numbers_are_rates_too():
     assert [type(one) for one in (config.learning_rate, config.unfreeze_rate)] == [float, float]
 
 
-@pytest.mark.usefixtures("no_serving_copy")
+@pytest.mark.usefixtures("no_serving_copy", "tiny_network")
 def test_trouble_with_tensorboard_does_not_cost_the_run(tmp_path, capsys):
     pytest.importorskip("tensorboard")
     from ferkit.training.loop import train
 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "tensorboard").write_text("in the way")
-    run = train(small_dataset(size=16), out=tmp_path / "run", epochs=2, batch_size=16)
+    run = train(small_dataset(size=16), out=tmp_path / "run", model="tiny", epochs=2, batch_size=16)
     assert len(run.history) == 2
     said = capsys.readouterr().err
     assert said.count("No more curves in") == 1
     assert "epoch   2/2" in said
 
 
-def test_a_network_that_cannot_be_served_is_said_and_kept(tmp_path, monkeypatch, capsys):
+def test_a_network_that_cannot_be_served_is_said_and_kept(tmp_path, monkeypatch, capsys, tiny_network):
     from ferkit.models import exporting as parity
     from ferkit.training.loop import train
 
     monkeypatch.setattr(parity, "TOLERANCE", -1.0)
-    run = train(small_dataset(size=16), out=tmp_path / "run", epochs=1, batch_size=16)
+    run = train(small_dataset(size=16), out=tmp_path / "run", model="tiny", epochs=1, batch_size=16)
     assert "No model.onnx" in capsys.readouterr().err
     assert list(run.classifier.card["sha256"]) == ["model.keras"]
     assert len(run.classifier.predict_proba(small_dataset(size=16).val.images)) == 28
 
 
-@pytest.mark.usefixtures("no_serving_copy")
+@pytest.mark.usefixtures("no_serving_copy", "tiny_network")
 def test_resume_catches_up_with_the_table_and_refuses_other_targets(tmp_path):
     """Killed after the checkpoint and before the table; resumed without the votes it was trained on."""
     data = small_dataset(size=16)
     votes = np.eye(7, dtype=np.float32)[data.train.labels]
     voted = replace(data, splits={**data.splits, "Training": replace(data.train, votes=votes)})
-    train(voted, out=tmp_path / "run", epochs=2, batch_size=16)
+    train(voted, out=tmp_path / "run", model="tiny", epochs=2, batch_size=16)
     table = tmp_path / "run" / "history.csv"
     whole = table.read_text()
     table.write_text("".join(whole.splitlines(keepends=True)[:-1]))

@@ -14,9 +14,9 @@ from ferkit.training.config import TrainConfig
 from ferkit.training.targets import training_targets
 
 keras = pytest.importorskip("keras")
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.usefixtures("tiny_network")]
 
-QUICK = {"epochs": 3, "batch_size": 16, "learning_rate": 1e-3}
+QUICK = {"model": "tiny", "epochs": 3, "batch_size": 16, "learning_rate": 1e-3}
 
 
 class InterruptionError(Exception):
@@ -60,7 +60,7 @@ def assert_resumes_to_the_bit(data, whole, parts, after: int, **options):
     "options",
     [
         pytest.param(
-            {"optimizer": "lion", "learning_rate": 1e-4, "weight_decay": 0.1}, id="lion", marks=pytest.mark.slow
+            {"optimizer": "lion", "learning_rate": 1e-3, "weight_decay": 0.1}, id="lion", marks=pytest.mark.slow
         ),
         pytest.param({"schedule": "onecycle"}, id="onecycle", marks=pytest.mark.slow),
         pytest.param({"accumulate": 3, "average": 0.5}, id="accumulate"),
@@ -70,7 +70,7 @@ def assert_resumes_to_the_bit(data, whole, parts, after: int, **options):
 )
 def test_a_method_learns_and_resumes_to_the_bit(options, tmp_path):
     data = with_votes(small_dataset(size=16))
-    options = {**QUICK, **options}
+    options = {**QUICK, "learning_rate": 1e-2, **options}
     rows = epochs_of(data, tmp_path / "whole", 3, **options)
     assert rows[-1]["loss"] < rows[0]["loss"]
     assert_resumes_to_the_bit(data, tmp_path / "whole", tmp_path / "parts", 2, **options)
@@ -83,7 +83,7 @@ def test_two_phases_resume_to_the_bit(after, tmp_path, two_phases):
 
 
 @pytest.fixture(scope="module")
-def two_phases(tmp_path_factory):
+def two_phases(tmp_path_factory, tiny_network):
     options = {**QUICK, "epochs": 4, "head_epochs": 2, "unfreeze_rate": 1e-4, "schedule": "cosine", "average": 0.5}
     return train(small_dataset(size=16), "tutorial", out=tmp_path_factory.mktemp("run") / "whole", **options), options
 
