@@ -179,7 +179,7 @@ def plan():
 
 def test_it_finds_what_is_better_and_stops_what_is_hopeless(plan, play, tmp_path):
     player, said = play(Player()), []
-    result = tuning.tune(DATA, plan, out=tmp_path / "t", trials=10, data=["d.csv"], say=said.append)
+    result = tuning.tune(DATA, plan, out=tmp_path / "t", trials=10, data_args=["d.csv"], say=said.append)
     first, best = result.trials[0], result.ranked[0]
     assert first.values == {"learning_rate": 0.001, "batch_size": 64}, "the recipe itself"
     assert best.accuracy > first.accuracy

@@ -1,11 +1,4 @@
-"""The options by which `train` and `tune` are told where their runs are done.
-
-The options of every command that recognises faces: which model, which detector, how sure it must be.
-
-The options by which commands take labelled data, and the loading of it for `train` and `tune`.
-
-The options for the values of a recipe, as `ferkit.training.config` declares them.
-"""
+"""Options that several commands share: models and detectors, labelled data, engines, the values of a recipe."""
 
 import functools
 import inspect

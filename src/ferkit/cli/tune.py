@@ -79,7 +79,7 @@ def tune(
             out=out,
             trials=trials,
             resume=resume,
-            data=words,
+            data_args=words,
             where=Where(engine, workers, address),
             say=say,
             **values | changes_of(settings or []),

@@ -1,9 +1,8 @@
-"""Exact duplicates: faces whose pixels are identical, inside a split and across splits, and what their labels say.
+"""From one table of faces to a data set: which face is for training, which is held out, and what to say about it.
 
-FER-2013 was gathered by searching the web, so the same picture came in more than once, now and then under two labels.
-A held-out face that also stands in training makes a score better than it is.
-
-From one table of faces to a data set: which face is for training, which is held out, and what to say about it.
+FER-2013 was collected by web search, so the same picture came in more than once, now and then under two labels. A
+held-out face that also stands in training makes a score better than it is. Every split that is drawn here keeps copies
+of a face (identical pixels) together; those between published splits are counted.
 """
 
 import hashlib

@@ -1,6 +1,4 @@
-"""What a person sees of a training run: a live bar on a terminal, a line per epoch in a log.
-
-Train a network on a data set: `train` reads top to bottom from set-up to model folder.
+"""Train a network on a data set: `train` reads top to bottom from set-up to model folder.
 
 A run lives in one folder: `config.json`, `environment.json`, `history.csv`, `curves.png`, `tensorboard/`,
 `checkpoints/last.npz` and `best.npz`, and at the end the model folder's own files. Killed at any moment, a run goes on

@@ -1,9 +1,8 @@
-"""The state of a training run on disk, exact to the bit, and readable without running anything.
+"""The folder of a training run: which one, what is written into it, and what a resumed run must agree with.
 
-One `.npz` holds every variable of the training model (weights, batch statistics, random states), every variable of the
-optimizer (moments, step count) and the history. It is written beside and renamed, so `kill -9` leaves the one before.
-
-The folder of a training run: which one, what is written into it, and what a resumed run must agree with.
+A checkpoint is exact to the bit and readable without running anything: one `.npz` holds every variable of the training
+model (weights, batch statistics, random states), every variable of the optimizer (moments, step count) and the history.
+It is written beside and renamed, so `kill -9` leaves the one before.
 """
 
 import csv

@@ -1,6 +1,6 @@
-"""What a run starts from: the weights of another model, and choices that only Keras can check.
+"""What a run starts from: its config and data, the weights of another model, choices that only Keras can check, its phases.
 
-The phases of a run: usually one; in fine-tuning first the head alone, then the base with it at a lower rate.
+A run has one phase, or in fine-tuning two: first the head alone, then the base with it at a lower rate.
 """
 
 import difflib

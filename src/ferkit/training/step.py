@@ -1,16 +1,13 @@
-"""An average of the weights over the steps of training, which does better on new faces than the last step's weights.
+"""A step of training: batches of faces and targets, the network behind its augmentation, loss, optimizer, averaged weights.
 
-Polyak & Juditsky 1992; here with exponentially falling weights. The average is kept by Keras' own optimizer
-among its variables, so that it is computed inside the compiled step and stored in the checkpoint with the rest. Keras
-would end every call of `fit` by putting the average in the place of the weights; here training goes on from the weights,
-and the average is put there only to be looked at.
+The loss is written once for all backends: cross-entropy, weighted for rare classes and hard faces. A network with two
+heads gives both answers side by side, (N, 2 x classes), the labels' first, then the votes'; its targets are laid out
+likewise.
 
-What a step of training makes small: cross-entropy, and what is done to it for rare classes and two heads.
-
-Written once for all backends. A network with two heads gives both answers side by side, (N, 2 x classes): the labels'
-first, then the votes'; its targets are laid out likewise.
-
-What a step of training sees and does: batches of faces and targets, the network behind its augmentation, the optimizer.
+The averaged weights (Polyak & Juditsky 1992, here with exponentially falling weights) do better on new faces than those
+of the last step. Keras' own optimizer keeps them among its variables, so they are computed inside the compiled step and
+stored in the checkpoint. Keras would put the average in the place of the weights at the end of every `fit`; here
+training goes on from the weights, and the average is put there only to be evaluated.
 """
 
 from collections.abc import Callable, Iterator

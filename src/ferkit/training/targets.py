@@ -1,8 +1,7 @@
-"""What the network is asked to answer to each face: its label, the voters' shares, what other models say, or a mixture.
+"""The target of each face: its label, the voters' shares, the answer of teachers, or a mixture.
 
-What other models say of the training faces: asked once, kept with the run and in the cache for the next one.
-
-Ten views of 28,709 faces take minutes of a processor, and every seed and trial of the same recipe would ask again.
+Ten views of 28,709 faces take minutes of a CPU, and every seed and trial of the same recipe needs the same answers, so
+teachers are evaluated once: their answers are kept with the run, and in the cache for the next one.
 """
 
 import hashlib

@@ -1,6 +1,4 @@
-"""The trials of a search: thought of, trained, judged after every epoch, written down.
-
-A small search over the values of a recipe, with Optuna: short runs, the hopeless ones stopped early.
+"""A small search over the values of a recipe, with Optuna: short runs, the hopeless ones stopped early.
 
 A search lives in one folder: `search.json` says what is searched, `study.db` (SQLite) holds the trials, `trial-001/` and
 so on are their runs, `best.json` is the best so far. Killed at any moment it goes on where it was, and ends at the same
@@ -185,14 +183,14 @@ def load_optuna() -> ModuleType:
 
 
 def tune(
-    dataset: Data,
+    data: Data,
     recipe: str | Plan | None = None,
     search: Sequence[str] | None = None,
     *,
     out: str | Path = "runs/tune",
     trials: int = 20,
     resume: bool = False,
-    data: Sequence[str] = (),
+    data_args: Sequence[str] = (),
     where: Where = HERE,
     say: Say | None = None,
     **changes: Any,
@@ -200,13 +198,13 @@ def tune(
     """Search for better values of a recipe until there are so many trials, those of earlier sessions included.
 
     Args:
-        dataset: Faces with a training and a validation split, or the path of such data.
+        data: Faces with a training and a validation split, or the path of such data.
         recipe: Where to start, "better" by default, or a whole `Plan`.
         search: Names of the values to search, of `SPACE`; by default those of `USUAL_SEARCH`.
         out: The search's folder.
         trials: How many in all.
         resume: Go on with the search in `out`; recipe, search and changes may then be left out.
-        data: What stands for the data in the command that is left in `best.json`; empty takes the data's name.
+        data_args: The data in the command that is left in `best.json`, with its options; by default the data's name.
         where: On which engine trials are trained, and how many at once. It may change from session to session.
         say: Told before each trial what it tries, and why one failed; None trains without a word.
         **changes: Values of all trials, as `ferkit.train` takes them; `epochs` is 5 where it is left out.
@@ -232,10 +230,12 @@ def tune(
         )
         _check_free(folder)
     optuna = load_optuna()
-    faces = load_data(dataset)
+    faces = load_data(data)
     with run_folder.alone(folder, "search"), _quiet_storage(optuna, folder):
         _claim(folder, plan, faces, resume)
-        study = Trials(_open(optuna, folder), plan, faces, folder, list(data) or [Path(faces.source).name], where, say)
+        study = Trials(
+            _open(optuna, folder), plan, faces, folder, list(data_args) or [Path(faces.source).name], where, say
+        )
         study.do(trials)
         result = study.now()
     if not result.ranked:
