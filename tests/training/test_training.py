@@ -357,6 +357,19 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_a_run_of_another_version_is_refused_in_one_line(tmp_path):
+    data = small_dataset(size=16)
+    run_folder.claim(tmp_path, TrainConfig(), data)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "sharpness": 0.0, "denoise": 0.0}))
+    with pytest.raises(TrainingError, match="it is of another version of ferkit, with denoise, sharpness") as caught:
+        train(data, out=tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+    config["thaw"] = 2 if config.pop("unfreeze") is None else 0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert run_folder.stored_config(tmp_path, data, {})[0].unfreeze == 2, "the former name of a value is known"
+
+
 def test_a_temperature_needs_faces(finished):
     assert finished.classifier.temperature == 1.0, "28 held-out faces are too few to calibrate on"
 

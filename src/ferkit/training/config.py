@@ -209,6 +209,8 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """Raises `UsageError` for values that there are not, or no longer."""
         values = {FORMER_NAMES.get(name, name): one for name, one in values.items()}
+        if unknown_names := values.keys() - {one.name for one in dataclasses.fields(cls)}:
+            raise UsageError(f"it is of another version of ferkit, with {', '.join(sorted(unknown_names))}")
         return cls().changed(**{**values, "augmentation": Augmentation(**values["augmentation"])})
 
 

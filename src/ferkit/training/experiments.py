@@ -279,7 +279,7 @@ def train_seeds(
         resume: Go on with those seeds that are there, and begin the rest.
         where: On which engine, and how many at once.
         say: Told what happens; None trains without a word.
-        **changes: As `ferkit.train` takes them.
+        **changes: Values of `TrainConfig` to change, e.g. `epochs=10`.
 
     Raises:
         UsageError: seeds, choices or values that make no sense.
