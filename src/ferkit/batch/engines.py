@@ -1,9 +1,8 @@
 """What runs the parts of a job: this machine's cores, or a cluster.
 
-The engine of one machine: a process for each core, warm, replaced when it dies.
-
-Processes are started anew, not forked, as ONNX Runtime's threads ask for, and not through `multiprocessing`, which would
-run the user's script again in each of them.
+On one machine a process for each core does parts, and is replaced when it dies. Processes are started anew, not forked, as
+ONNX Runtime's threads ask for, and not through `multiprocessing` or `concurrent.futures`: these run the user's script again
+in each process, and end all processes when one dies.
 """
 
 import pickle
@@ -39,9 +38,6 @@ class Engine(Protocol):
     ) -> Iterator[PartSummary]: ...
 
 
-ENGINES: Registry[Engine] = Registry("engine")
-
-
 def check_engine(engine: str, address: str | None) -> None:
     """Say what cannot be before hours of listing, and not after.
 
@@ -54,18 +50,19 @@ def check_engine(engine: str, address: str | None) -> None:
         load_ray()
 
 
-@ENGINES.register("local")
 def local(job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None) -> Iterator[PartSummary]:
     """This machine's cores, a process for each."""
     return run_parts(job, parts, workers or usable_cores())
 
 
-@ENGINES.register("ray")
 def ray(job: Job, parts: Sequence[int], workers: int | None, *, address: str | None = None) -> Iterator[PartSummary]:
     """Ray Data: an actor for each core, on this machine or on a cluster."""
     from ferkit.batch.ray_engine import run_parts
 
     return run_parts(job, parts, workers, address=address)
+
+
+ENGINES: Registry[Engine] = Registry.of("engine", {"local": local, "ray": ray})
 
 
 # Workers that died before they could begin, in a row: then it is no accident.

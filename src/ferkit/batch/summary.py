@@ -1,11 +1,4 @@
-"""What pictures can be put together by.
-
-What a summary says, as frozen records.
-
-Days and months as a plot can show them: not too many, and without those that a broken clock says.
-
-What a table of faces says: pictures, faces, errors, and the share of each perceived emotion, by folder or time.
-"""
+"""Summaries of tables of faces: pictures, faces, errors, and the share of each perceived emotion, by folder or time."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,21 +30,23 @@ class Grouping:
     timed: bool = False
 
 
-GROUPINGS: Registry[Grouping] = Registry("grouping")
-GROUPINGS.register("label")(Grouping("all pictures together", "''"))
 # Archives count as folders. Backslashes divide where there is no slash: a table may come from Windows.
 _AS_PATH = r"CASE WHEN contains(source, '/') THEN source ELSE replace(source, '\', '/') END"
-GROUPINGS.register("folder")(
-    Grouping(
-        "by folder of the source, archives included",
-        f"parse_dirpath(replace({_AS_PATH}, '::', '/'))",
-        "coalesce(nullif(array_to_string("
-        "string_split(ltrim(substr(grp, length($root) + 1), '/'), '/')[:$depth], '/'), ''), '.')",
-    )
-)
-GROUPINGS.register("day")(Grouping("by the day they were taken (EXIF)", "CAST(taken AS DATE)", timed=True))
-GROUPINGS.register("month")(
-    Grouping("by the month they were taken (EXIF)", "CAST(date_trunc('month', taken) AS DATE)", "grp[:7]", timed=True)
+_BELOW_ROOT = "string_split(ltrim(substr(grp, length($root) + 1), '/'), '/')[:$depth]"
+GROUPINGS: Registry[Grouping] = Registry.of(
+    "grouping",
+    {
+        "label": Grouping("all pictures together", "''"),
+        "folder": Grouping(
+            "by folder of the source, archives included",
+            f"parse_dirpath(replace({_AS_PATH}, '::', '/'))",
+            f"coalesce(nullif(array_to_string({_BELOW_ROOT}, '/'), ''), '.')",
+        ),
+        "day": Grouping("by the day they were taken (EXIF)", "CAST(taken AS DATE)", timed=True),
+        "month": Grouping(
+            "by the month they were taken (EXIF)", "CAST(date_trunc('month', taken) AS DATE)", "grp[:7]", timed=True
+        ),
+    },
 )
 
 

@@ -13,11 +13,11 @@ from .drawing import blurred as blurred
 from .notebook import picture_html as picture_html
 from .notebook import pictures_html as pictures_html
 from .sinks import SINKS as SINKS
+from .sinks import TABLES as TABLES
 from .sinks import AnnotatedPictures as AnnotatedPictures
 from .sinks import CsvTable as CsvTable
 from .sinks import Table as Table
 from .sinks import check_ending as check_ending
-from .sinks import tables as tables
 from .style import DARK as DARK
 from .style import LIGHT as LIGHT
 from .style import Theme as Theme

@@ -8,11 +8,11 @@ import csv
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 import PIL.Image
 
@@ -31,24 +31,13 @@ class Sink(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None: ...
+    def __exit__(self, *ending: Any) -> None: ...
 
     def write(self, result: PictureResult, /) -> None: ...
 
 
-class SinkFactory(Protocol):
-    """Make a sink from the place it writes to and the classes of the model."""
-
-    def __call__(self, target: str | Path, classes: Sequence[str], /) -> Sink: ...
-
-
-SINKS: Registry[SinkFactory] = Registry("sink")
+# Makes a sink from the place it writes to and the classes of the model.
+SinkFactory: TypeAlias = Callable[[str | Path, Sequence[str]], Sink]
 
 
 class Table(ABC):
@@ -125,24 +114,16 @@ class Table(ABC):
         """Open the draft; what must happen before it is renamed goes on the stack."""
 
 
-def tables() -> dict[str, type[Table]]:
-    """The kinds of table, each by the ending of its files."""
-    kinds = {f".{name}": kind for name, kind in SINKS.items()}
-    return {ending: kind for ending, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Table)}
-
-
 def check_ending(target: Path, kind: type[Table]) -> None:
     """Refuse a name that ends as another kind of table does: whatever reads it would go by that. Raises `UsageError`."""
-    endings = tables()
-    other = endings.get(target.suffix.lower())
+    other = TABLES.get(target.suffix.lower())
     if other is not None and not issubclass(kind, other):
-        own = [ending for ending, one in endings.items() if issubclass(kind, one)]
+        own = [ending for ending, one in TABLES.items() if issubclass(kind, one)]
         raise UsageError(
             f"{target} ends as another kind of table than is to be written. Expected a name that ends in {', '.join(own)}."
         )
 
 
-@SINKS.register("csv")
 class CsvTable(Table):
     """Comma-separated values, UTF-8, one line per face."""
 
@@ -160,7 +141,6 @@ class CsvTable(Table):
         (self._quoted if broken else self._plain).writerow(row)
 
 
-@SINKS.register("jsonl")
 class JsonLinesTable(Table):
     """One JSON object per line and face, null for what is not there."""
 
@@ -172,7 +152,6 @@ class JsonLinesTable(Table):
         self._file.write(json.dumps(full, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-@SINKS.register("parquet")
 class ParquetTable(Table):
     """Apache Parquet, typed, null for what is not there."""
 
@@ -205,7 +184,6 @@ class ParquetTable(Table):
             self._rows = []
 
 
-@SINKS.register("pictures")
 class AnnotatedPictures:
     """A folder of annotated pictures, named as their sources; PNG stays PNG, all else becomes JPEG.
 
@@ -237,13 +215,7 @@ class AnnotatedPictures:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-        /,
-    ) -> None: ...
+    def __exit__(self, *ending: object) -> None: ...
 
     def write(self, result: PictureResult, /) -> None:
         from ferkit.render.drawing import annotate, blurred
@@ -294,3 +266,10 @@ class AnnotatedPictures:
             if folder.is_relative_to(root) and ".." not in (below := folder.relative_to(root)).parts:
                 return below
         return Path()
+
+
+# The kinds of table, each by the ending of its files.
+TABLES: dict[str, type[Table]] = {".csv": CsvTable, ".jsonl": JsonLinesTable, ".parquet": ParquetTable}
+SINKS: Registry[SinkFactory] = Registry.of(
+    "sink", {**{ending[1:]: kind for ending, kind in TABLES.items()}, "pictures": AnnotatedPictures}
+)

@@ -1,7 +1,4 @@
-"""The moments at which each person showed each emotion most clearly, with a small picture of each.
-
-A video's faces as rows of a table: which columns there are is said by `ferkit.results`.
-"""
+"""What is kept of a video: the moments at which each person showed each emotion most clearly, and the rows of its table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import UsageError
-from ferkit.render import Table, blurred, tables
+from ferkit.render import TABLES, Table, blurred
 from ferkit.results import VIDEO_KEYS, Box, Row, face_columns, raw_columns
 from ferkit.sources import RgbImage
 from ferkit.video.timeline import FrameFaces, Timeline
@@ -84,10 +81,9 @@ def video_table(target: Path, classes: tuple[str, ...]) -> Table:
 
 def check_table(target: Path) -> type[Table]:
     """The kind of that table."""
-    kinds = tables()
-    kind = kinds.get(target.suffix.lower())
+    kind = TABLES.get(target.suffix.lower())
     if kind is None:
-        raise UsageError(f"{target} is no table that ferkit writes. Expected a name that ends in {', '.join(kinds)}.")
+        raise UsageError(f"{target} is no table that ferkit writes. Expected a name that ends in {', '.join(TABLES)}.")
     return kind
 
 
