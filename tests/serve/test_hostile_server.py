@@ -80,7 +80,7 @@ def test_what_is_no_http_is_refused_and_others_are_served(pieces, status, usual)
 )
 def test_a_head_that_does_not_come_is_given_up(whole, half, monkeypatch):
     """Slowloris: connections that send a letter now and then, and keep what a server holds for each."""
-    monkeypatch.setattr("ferkit.serve.server._Punctual.head_s", 0.2)
+    monkeypatch.setattr("ferkit.serve.server._TimedHeadProtocol.head_s", 0.2)
     with running() as server, socket.create_connection(server.listening.getsockname(), timeout=10) as raw:
         if whole:
             raw.sendall(whole)
@@ -100,7 +100,7 @@ def receive(raw: socket.socket) -> bytes:
 
 def test_a_request_at_work_is_not_cut(monkeypatch):
     """The time for a head ends where the head does: a body has a limit of its own, and so has a stream."""
-    monkeypatch.setattr("ferkit.serve.server._Punctual.head_s", 0.1)
+    monkeypatch.setattr("ferkit.serve.server._TimedHeadProtocol.head_s", 0.1)
 
     async def go(server):
         host, port = server.listening.getsockname()

@@ -16,7 +16,8 @@ from ferkit.labels import EMOTION_COLORS
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.serve.limits import RateLimit, Refusal
+from ferkit.serve.guard import RateLimit
+from ferkit.serve.requests import RequestError
 from ferkit.serve.settings import Limits, Settings
 from web import claims, client_of, fast_recognizer, picture, running
 
@@ -168,7 +169,7 @@ def test_a_full_queue_is_refused_and_empties_again():
     async def go():
         recognizer = EmotionRecognizer(fast_recognizer().classifier, detector=slow, threads=1)
         async with client_of(Settings(limits=Limits(queue=0)), recognizer) as client:
-            places = client._transport.app.state.workers.places
+            places = client._transport.app.state.workers.slots
             waiting = [asyncio.create_task(client.post("/v1/predict", files={"a": WHITE})) for _ in range(places)]
             await asyncio.to_thread(entered.acquire)
             refused = await client.post("/v1/predict", files={"a": WHITE})
@@ -201,14 +202,14 @@ def test_rates_are_counted_by_client_and_refill():
     limit = RateLimit(2, clock=lambda: now[0])
     for _ in range(4):
         limit.check("10.0.0.1")
-    with pytest.raises(Refusal, match="at most 2 a second"):
+    with pytest.raises(RequestError, match="at most 2 per second"):
         limit.check("10.0.0.1")
     limit.check("10.0.0.2")
     now[0] = 0.5
     limit.check("10.0.0.1")
     for n in range(4):
         limit.check(f"2001:db8::{n}")
-    with pytest.raises(Refusal):
+    with pytest.raises(RequestError):
         limit.check("2001:db8::ffff")
     limit.check("2001:db8:0:1::1")
     for n in range(10_000):
@@ -312,7 +313,7 @@ def test_a_port_that_is_taken_is_one_clear_line():
 
     with running() as server:
         port = server.listening.getsockname()[1]
-        with pytest.raises(FerkitError, match=f"Cannot listen on 127.0.0.1, port {port}: .* Take another --port"):
+        with pytest.raises(FerkitError, match=f"Cannot listen on 127.0.0.1, port {port}: .* Choose another --port"):
             listen("127.0.0.1", port)
 
 
@@ -321,7 +322,7 @@ def test_a_host_that_is_not_this_machine_is_blamed_itself(host):
     """192.0.2.0/24 is for documentation: no machine has such an address."""
     from ferkit.serve.server import listen
 
-    with pytest.raises(FerkitError, match=rf"Cannot listen on {host}, port 0: .*\. Take another --host"):
+    with pytest.raises(FerkitError, match=rf"Cannot listen on {host}, port 0: .*\. Choose another --host"):
         listen(host, 0)
 
 

@@ -225,7 +225,7 @@ def test_one_stream_too_many_is_told_to_try_later():
     problem, (code, reason) = stream_of(test, {"streams": 1})
     assert (problem["type"], problem["frame"], problem["code"]) == ("error", None, "too_many_streams")
     assert code == 1013
-    assert "taken" in reason
+    assert "in use" in reason
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +316,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_frame_leaves_nothing_behind(usu
 
 
 def test_a_slow_reader_holds_up_itself_alone(monkeypatch):
-    monkeypatch.setattr("ferkit.serve.server._Impatient.linger_s", 0.1)
+    monkeypatch.setattr("ferkit.serve.server._TimedCloseProtocol.linger_s", 0.1)
 
     class Talkative(Follower):
         """Answers are large, so that a few fill the connection's buffers."""

@@ -1,7 +1,4 @@
-"""What routes answer, for the OpenAPI document; results themselves write the JSON.
-
-What answers `POST /v1/explain`: which places of a face speak for its emotion.
-"""
+"""Schemas of the responses for the OpenAPI document, and the handler of `POST /v1/explain`."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -15,9 +12,8 @@ from ferkit.errors import ImageError, UsageError
 from ferkit.evaluation import Method, available, explain_faces, open_method, ramp
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import FACE_VALUES, Face
-from ferkit.serve.limits import Refusal, check_picture
+from ferkit.serve.requests import JSON_EXAMPLE, RequestError, Upload, check_picture
 from ferkit.serve.settings import Limits
-from ferkit.serve.uploads import JSON_EXAMPLE, Upload
 from ferkit.sources import read_image
 
 
@@ -84,17 +80,17 @@ _REASONS = {
     400: "The body cannot be read.",
     401: "The API key is missing or wrong.",
     403: "The host or the origin is not allowed.",
-    408: "The body came too slowly.",
-    413: "The body is too long, a picture has too many pixels, or there are too many pictures.",
-    415: "The content type is none of those taken.",
-    422: "The picture cannot be read, or there is none, or what is asked of it makes no sense.",
-    429: "Too many requests; Retry-After says when to come back.",
-    503: "All workers are busy and the queue is full; Retry-After says when to come back.",
+    408: "The body arrived too slowly.",
+    413: "The body is too long, an image has too many pixels, or there are too many images.",
+    415: "The content type is not supported.",
+    422: "The image cannot be read or is missing, or a parameter is invalid.",
+    429: "Too many requests; Retry-After says when to try again.",
+    503: "All workers are busy and the queue is full; Retry-After says when to try again.",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What FastAPI takes as `responses`."""
+    """The `responses` of a FastAPI route."""
     return {status: {"model": ProblemAnswer, "description": _REASONS[status]} for status in statuses}
 
 
@@ -138,19 +134,18 @@ PICTURES_BODY = {
 }
 
 
-# Occlusion explains the very network that answers, whatever runs it. Grad-CAM would load Keras into the server, 0.7
-# GB, so it is for those who ask for it.
+# Occlusion explains the deployed network, whatever runs it. Grad-CAM loads Keras into the server, 0.7 GB, so it has to
+# be asked for.
 USUAL: Literal["occlusion"] = "occlusion"
 _COLORS = 33
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a client wants to have explained.
+    """What to explain.
 
-    method: a name from `ferkit.evaluation.explanation.METHODS`. label: a class; None: the most probable one.
-    face: the number of a face, from 1, from left to right. x, y: in pixels of the picture; the face that is there. Without
-    either all faces.
+    method: a name from `ferkit.evaluation.explanation.METHODS`. label: a class; None: the most probable one. face: number
+    of a face, from 1, from left to right. x, y: only the face at this pixel of the image. Without face, x and y all faces.
     """
 
     method: str = USUAL
@@ -161,18 +156,20 @@ class Wanted:
 
 
 def wanted_of(
-    method: Annotated[Literal["occlusion", "grad-cam"], Query(description="How it is explained.")] = USUAL,
-    label: Annotated[str | None, Query(max_length=200, description="A class; else the most probable one.")] = None,
+    method: Annotated[Literal["occlusion", "grad-cam"], Query(description="Explanation method.")] = USUAL,
+    label: Annotated[
+        str | None, Query(max_length=200, description="Class to explain. Default: the most probable one.")
+    ] = None,
     face: Annotated[int | None, Query(ge=1, le=100_000, description="Only this face, counted from the left.")] = None,
-    x: Annotated[float | None, Query(description="Only the face at x, y, in pixels of the picture.")] = None,
+    x: Annotated[float | None, Query(description="Only the face at x, y, in pixels of the image.")] = None,
     y: Annotated[float | None, Query(description="See x.")] = None,
 ) -> Wanted:
-    """What the query of a request says."""
+    """Read the query of a request."""
     return Wanted(method, label, face, x, y)
 
 
 class Explainer:
-    """Explains pictures for all clients; a method is made ready when somebody first asks for it."""
+    """Explains images for all clients; a method is loaded on first use."""
 
     def __init__(self, recognizer: EmotionRecognizer, limits: Limits) -> None:
         self.recognizer, self.limits = recognizer, limits
@@ -181,31 +178,31 @@ class Explainer:
         self._opening = threading.Lock()
 
     def __call__(self, unpack: Callable[[], list[Upload]], wanted: Wanted) -> dict[str, Any]:
-        """The answer, as `ExplanationAnswer` says. Runs on a worker, for it takes as long as hundreds of faces do.
+        """The response, an `ExplanationAnswer`. Runs on a worker: it takes as long as hundreds of predictions.
 
-        Raises `Refusal` 413 or 422.
+        Raises `RequestError` 413 or 422.
         """
         uploads = unpack()
         if len(uploads) > 1:
-            raise Refusal(413, "too_many_pictures", f"Expected one picture. Received: {len(uploads)}.")
+            raise RequestError(413, "too_many_pictures", f"Expected one image. Received: {len(uploads)}.")
         (upload,) = uploads
         check_picture(upload.getvalue(), upload.name, self.limits.pixels)
         if (wanted.x is None) != (wanted.y is None):
-            raise Refusal(422, "bad_parameter", "x and y belong together. Received one of them.")
+            raise RequestError(422, "bad_parameter", "x and y must be given together. Received one of them.")
         if wanted.method not in self.methods:
             message = f"Unknown method {wanted.method!r}. Choices here: {', '.join(self.methods)}."
-            raise Refusal(422, "bad_parameter", message)
+            raise RequestError(422, "bad_parameter", message)
         try:
             image = read_image(upload)
         except ImageError as problem:
-            raise Refusal(422, "bad_picture", str(problem)) from None
+            raise RequestError(422, "bad_picture", str(problem)) from None
         faces = self._chosen(self.recognizer.detect(image), wanted)
         try:
             found = explain_faces(
                 self.recognizer.classifier, self._method(wanted.method), image, faces, label=wanted.label
             )
         except UsageError as problem:
-            raise Refusal(422, "bad_parameter", str(problem)) from None
+            raise RequestError(422, "bad_parameter", str(problem)) from None
         return {
             "source": upload.name,
             "width": image.shape[1],
@@ -216,27 +213,27 @@ class Explainer:
         }
 
     def _method(self, name: str) -> Method:
-        with self._opening:  # two clients who ask at once share one
+        with self._opening:  # concurrent clients share one
             if name not in self._open:
                 self._open[name] = open_method(self.recognizer.classifier, name)
             return self._open[name]
 
     def _chosen(self, faces: Sequence[Face], wanted: Wanted) -> Sequence[Face]:
         if not faces:
-            raise Refusal(422, "no_face", "No face was found in this picture.")
+            raise RequestError(422, "no_face", "No face was found in this image.")
         if (x := wanted.x) is not None and (y := wanted.y) is not None:
             there = [one for one in faces if one.box.x1 <= x < one.box.x2 and one.box.y1 <= y < one.box.y2]
-            # Of faces that overlap the one whose middle is nearest.
+            # Of overlapping faces the one whose center is nearest.
             there.sort(key=lambda one: abs(one.box.x1 + one.box.x2 - 2 * x) + abs(one.box.y1 + one.box.y2 - 2 * y))
             faces = there[:1]
         elif wanted.face is not None:
             if wanted.face > len(faces):
-                message = f"face must be 1 to {len(faces)}, the faces of this picture. Received: {wanted.face}."
-                raise Refusal(422, "no_face", message)
+                message = f"face must be 1 to {len(faces)}, the number of faces in this image. Received: {wanted.face}."
+                raise RequestError(422, "no_face", message)
             faces = faces[wanted.face - 1 : wanted.face]
         if not faces:
-            raise Refusal(422, "no_face", "No face was found there.")
+            raise RequestError(422, "no_face", "No face was found there.")
         if len(faces) > self.limits.explained:
             message = f"Expected at most {self.limits.explained} faces, found {len(faces)}. Choose one with face=1, or x and y."
-            raise Refusal(413, "too_many_faces", message)
+            raise RequestError(413, "too_many_faces", message)
         return faces

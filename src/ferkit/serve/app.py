@@ -1,4 +1,4 @@
-"""The application: routes and what they share."""
+"""The ASGI application and its routes."""
 
 import dataclasses
 import time
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
-import python_multipart  # noqa: F401 - Starlette and uvicorn would only miss these two when they are needed
+import python_multipart  # noqa: F401 - Starlette and uvicorn import these two only when needed
 import websockets  # noqa: F401
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
@@ -34,11 +34,10 @@ from ferkit.serve.answers import (
     wanted_of,
 )
 from ferkit.serve.guard import CONTENT_TYPE, Guard, WebMetrics
-from ferkit.serve.limits import Refusal, answer_problems, check_picture
+from ferkit.serve.requests import RequestError, Upload, answer_problems, check_picture, read_uploads
 from ferkit.serve.server import Workers
 from ferkit.serve.settings import Settings
 from ferkit.serve.stream import Follow, Streams
-from ferkit.serve.uploads import Upload, read_uploads
 from ferkit.video import FaceFollower
 
 STATIC = Path(__file__).parent / "static"
@@ -54,9 +53,16 @@ def create_app(
     *,
     follower: Callable[[EmotionRecognizer], Follow] = FaceFollower,
 ) -> FastAPI:
-    """The ASGI application. Several may live in one process; each counts for itself.
+    """Create the ASGI application. Several may run in one process, each with its own metrics.
 
-    recognizer: is shared by all requests. follower: makes what follows the faces of one live stream.
+    Args:
+        recognizer: Shared by all requests.
+        settings: Access and limits; None stands for the defaults.
+        follower: Creates the tracker of a live stream.
+
+    Example:
+        app = ferkit.serve.create_app(ferkit.EmotionRecognizer())  # uvicorn module:app
+
     """
     settings = settings or Settings()
     metrics, workers = WebMetrics(), Workers(settings.limits.queue)
@@ -99,19 +105,19 @@ def _add_routes(
 
     @app.post(
         "/v1/predict",
-        summary="Every face in one or several pictures",
-        response_description="One object per picture.",
+        summary="Every face in one or more images",
+        response_description="One object per image.",
         responses={200: {"model": list[PictureAnswer]}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
         openapi_extra=PICTURES_BODY,
     )
     async def predict(request: Request) -> Response:
-        """One object per picture, as `ferkit predict --json` writes. Of several, one that cannot be read has an `error`."""
+        """One object per image, as `ferkit predict --json` prints. Among several, an unreadable image has an `error`."""
         start = time.perf_counter()
         try:
-            with workers.place(), metrics.waiting.track_inprogress():
+            with workers.slot(), metrics.waiting.track_inprogress():
                 unpack = await read_uploads(request, limits)
                 results = await workers.on_pictures(_recognize, recognizer, unpack, limits.pixels)
-        except Refusal as problem:
+        except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise
         for result in results:
@@ -124,19 +130,19 @@ def _add_routes(
 
     @app.post(
         "/v1/explain",
-        summary="Which places of a face speak for its emotion",
-        response_description="A heatmap for each face, and where it lies in the picture.",
+        summary="Which regions of a face support its prediction",
+        response_description="A heatmap per face, and its position in the image.",
         responses={200: {"model": ExplanationAnswer}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
         openapi_extra=PICTURES_BODY,
     )
     async def explain(request: Request, wanted: Annotated[Wanted, Depends(wanted_of)]) -> Response:
-        """One picture, as `/v1/predict` takes it; the answer is what `ferkit explain --json` writes."""
+        """One image, as for `/v1/predict`; the response is what `ferkit explain --json` prints."""
         start = time.perf_counter()
         try:
-            with workers.place(), metrics.waiting.track_inprogress():
+            with workers.slot(), metrics.waiting.track_inprogress():
                 unpack = await read_uploads(request, limits)
                 answer = await workers.on_pictures(explainer, unpack, wanted)
-        except Refusal as problem:
+        except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise
         metrics.explanations.labels(answer["method"]).inc(len(answer["faces"]))
@@ -148,21 +154,21 @@ def _add_routes(
     @app.get(
         "/v1/model",
         summary="The model and its card",
-        response_description="What it tells apart, and its card as JSON and as Markdown.",
+        response_description="Its classes, and its card as JSON and Markdown.",
         responses=problems(401, 403, 429),
     )
     async def model() -> ModelAnswer:
         return about
 
-    @app.get("/healthz", summary="Whether the server is up", response_description="It is.")
+    @app.get("/healthz", summary="Whether the server is up", response_description="The server is up.")
     async def healthz() -> Health:
         return Health(status="ok", version=ferkit.__version__)
 
     @app.get(
         "/metrics",
-        summary="Counters for Prometheus",
+        summary="Metrics for Prometheus",
         response_class=Response,
-        response_description="The text format of Prometheus.",
+        response_description="Prometheus text format.",
         responses=problems(401, 403),
     )
     async def counted() -> Response:
@@ -180,7 +186,7 @@ def _add_pages(app: FastAPI) -> None:
 def _recognize(
     recognizer: EmotionRecognizer, unpack: Callable[[], list[Upload]], most_pixels: int
 ) -> list[PictureResult]:
-    """Runs on a worker. A single picture that cannot be read is refused, one of several gets an `error`."""
+    """Runs on a worker. A single unreadable image is rejected; among several it gets an `error`."""
     uploads = unpack()
     if len(uploads) == 1:
         (upload,) = uploads
@@ -188,17 +194,17 @@ def _recognize(
         try:
             return [recognizer(upload).without_pixels()]
         except ImageError as problem:
-            raise Refusal(422, "bad_picture", str(problem)) from None
+            raise RequestError(422, "bad_picture", str(problem)) from None
     good: list[Upload] = []
-    refused: dict[int, PictureResult] = {}
+    rejected: dict[int, PictureResult] = {}
     for place, upload in enumerate(uploads):
         try:
             check_picture(upload.getvalue(), upload.name, most_pixels)
             good.append(upload)
-        except Refusal as problem:
-            refused[place] = PictureResult.failed(upload.name, problem.message)
+        except RequestError as problem:
+            rejected[place] = PictureResult.failed(upload.name, problem.message)
     read = iter(recognizer(good))
-    return [refused[place] if place in refused else next(read) for place in range(len(uploads))]
+    return [rejected[place] if place in rejected else next(read) for place in range(len(uploads))]
 
 
 def _name_of(detector: FaceDetector) -> str:
@@ -211,10 +217,10 @@ def _about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> Mode
     face_input = dataclasses.asdict(classifier.face_input)
     temperature = float(getattr(classifier, "temperature", 1.0))
     card = dict(getattr(classifier, "card", {}))
-    # A bare file and an ensemble have none; what is known makes a short one.
+    # A bare file and an ensemble have no card; a short one is made of what is known.
     shown = {"classes": list(recognizer.classes), "face_input": face_input, "temperature": temperature, **card}
     return ModelAnswer(
-        # Not the path: where a model lies on this machine is nobody's business.
+        # Not the path, which is private.
         name=Path(str(getattr(classifier, "name", type(classifier).__name__))).name,
         version=ferkit.__version__,
         classes=list(recognizer.classes),

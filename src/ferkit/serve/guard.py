@@ -1,12 +1,14 @@
-"""What the server counts, as Prometheus reads it. Each application has a registry of its own.
+"""Access control and headers: host, origin, rate limit and API key are checked before any route runs.
 
-Who may ask, and what every answer carries: host, origin, rate and key checked before any route runs.
+Also the Prometheus metrics. Each application has its own registry.
 """
 
 import base64
 import binascii
 import hmac
-from collections.abc import Iterable, MutableMapping
+import ipaddress
+import time
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ferkit.serve.limits import RateLimit, Refusal
+from ferkit.serve.requests import RequestError
 from ferkit.serve.settings import Settings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -22,40 +24,48 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class WebMetrics:
-    """Counters of one server. None of them says anything about a person: no emotions, no addresses, no names."""
+    """Metrics of one server. None of them is about a person: no emotions, addresses or names."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         own = {"registry": self.registry}
-        self.requests = Counter("ferkit_requests", "Answers by route and HTTP status.", ["route", "status"], **own)
+        self.requests = Counter("ferkit_requests", "Responses by route and HTTP status.", ["route", "status"], **own)
         self.seconds = Histogram(
-            "ferkit_request_seconds", "From the first byte of /v1/predict to its answer.", buckets=_SECONDS, **own
+            "ferkit_request_seconds",
+            "Seconds from the first byte of a request to /v1/predict to its response.",
+            buckets=_SECONDS,
+            **own,
         )
-        self.explanations = Counter("ferkit_explanations", "Faces that were explained, by method.", ["method"], **own)
+        self.explanations = Counter("ferkit_explanations", "Explained faces by method.", ["method"], **own)
         self.explain_seconds = Histogram(
-            "ferkit_explain_seconds", "From the first byte of /v1/explain to its answer.", buckets=_SECONDS, **own
+            "ferkit_explain_seconds",
+            "Seconds from the first byte of a request to /v1/explain to its response.",
+            buckets=_SECONDS,
+            **own,
         )
-        self.pictures = Counter("ferkit_pictures", "Pictures by outcome: read, unreadable.", ["outcome"], **own)
-        self.faces = Counter("ferkit_faces", "Faces found in pictures and frames.", **own)
-        self.refusals = Counter("ferkit_refusals", "What was refused, by code.", ["code"], **own)
-        self.waiting = Gauge("ferkit_requests_in_progress", "Requests at work or waiting for a worker.", **own)
-        self.streams = Gauge("ferkit_streams", "Live streams that are open.", **own)
+        self.pictures = Counter("ferkit_pictures", "Images by outcome: read, unreadable.", ["outcome"], **own)
+        self.faces = Counter("ferkit_faces", "Faces found in images and frames.", **own)
+        self.refusals = Counter("ferkit_refusals", "Rejected requests by error code.", ["code"], **own)
+        self.waiting = Gauge("ferkit_requests_in_progress", "Requests that are processed or wait for a worker.", **own)
+        self.streams = Gauge("ferkit_streams", "Open live streams.", **own)
         self.frames = Counter("ferkit_frames", "Frames by outcome: answered, dropped, unreadable.", ["outcome"], **own)
         self.frame_seconds = Histogram(
-            "ferkit_frame_seconds", "From the arrival of a frame to its answer.", buckets=_SECONDS, **own
+            "ferkit_frame_seconds", "Seconds from the arrival of a frame to its response.", buckets=_SECONDS, **own
         )
         for outcome in ("answered", "dropped", "unreadable"):
-            self.frames.labels(outcome)  # zero, rather than not there
+            self.frames.labels(outcome)  # zero rather than absent
 
     def text(self) -> bytes:
         return bytes(generate_latest(self.registry))
 
 
+# Clients whose rate is tracked; beyond that the least recently active ones are forgotten, which only helps them.
+_CLIENTS = 4096
 PROTOCOL = "ferkit.v1"
 KEY_PREFIX = "ferkit.key."
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# Blobs are pictures and videos that the page made itself or that its reader chose.
+# Blobs are images and videos that the page made or that its user chose.
 _CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -93,7 +103,7 @@ class Guard:
 
         try:
             self._check(scope)
-        except Refusal as problem:
+        except RequestError as problem:
             self.metrics.refusals.labels(problem.code).inc()
             if is_http:
                 await problem.response()(scope, receive, send_safely)
@@ -110,28 +120,67 @@ class Guard:
         path = scope["path"]
         if path.startswith("/v1/"):
             self.rate.check((scope.get("client") or ("unknown",))[0])
-        # A stream says itself that its key is wrong, so that browsers, which see no status, can tell why.
+        # Streams check the key themselves: browsers see no HTTP status of a WebSocket, only its close code.
         if is_http and (path.startswith("/v1/") or path == "/metrics"):
             check_key(key_of(headers), self.settings.api_key)
 
 
+class RateLimit:
+    """A token bucket per client, refilled with `rate` tokens per second, with a burst of two seconds.
+
+    clock: returns seconds.
+    """
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self.most, self.clock = rate, max(2 * rate, 1.0), clock
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def check(self, client: str) -> None:
+        """Take a token of this client. Raises `RequestError` 429, with the time to wait."""
+        if not self.rate:
+            return
+        now, who = self.clock(), _network_of(client)
+        tokens, since = self._buckets.pop(who, (self.most, now))  # popped, so that the dict is ordered by last use
+        tokens = min(tokens + (now - since) * self.rate, self.most)
+        self._buckets[who] = (max(tokens - 1, 0) if tokens >= 1 else tokens, now)
+        if len(self._buckets) > _CLIENTS:
+            del self._buckets[next(iter(self._buckets))]
+        if tokens < 1:
+            wait = max(1, round((1 - tokens) / self.rate + 0.5))
+            message = f"Too many requests: at most {self.rate:g} per second. Try again in {wait} s."
+            raise RequestError(429, "too_many_requests", message, headers={"Retry-After": str(wait)})
+
+
+def _network_of(client: str) -> str:
+    """The unit that is limited: an IPv4 address, or an IPv6 /64, which is usually one household."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return client
+
+
 def check_host(host: str, settings: Settings) -> None:
-    """On loopback a page of a stranger must not reach us through a name that it made point here (DNS rebinding)."""
+    """Protect against DNS rebinding: a page must not reach this server through a name that it made point here."""
     if not settings.on_loopback and not settings.allow_hosts:
         return
     name = _name(host)
     if name not in (*_LOOPBACK, *map(str.lower, settings.allow_hosts), settings.host):
-        message = "This server is not called by that name. Name it with --allow-host, or use its address."
-        raise Refusal(403, "wrong_host", message)
+        message = "This Host header is not accepted. Add it with --allow-host, or use the server's address."
+        raise RequestError(403, "wrong_host", message)
 
 
 def check_origin(origin: str | None, host: str, allowed: Iterable[str]) -> None:
-    """Browsers say which page asks; only our own may, and those that were allowed. Other programs say nothing."""
+    """Accept the server's own page and allowed origins. Programs other than browsers send no Origin header."""
     if origin is None or origin in (allowed := tuple(allowed)) or "*" in allowed:
         return
-    # Not the scheme: behind a proxy that does TLS, ours is http where the browser's is https.
+    # The scheme is not compared: behind a TLS proxy it is http here and https in the browser.
     if not host or _netloc(origin).lower() != host.lower():
-        raise Refusal(403, "wrong_origin", "Pages of other hosts may not ask here. Allow one with --allow-origin.")
+        raise RequestError(
+            403, "wrong_origin", "Requests from pages of other origins are rejected. Allow one with --allow-origin."
+        )
 
 
 def check_key(given: str | None, expected: str | None) -> None:
@@ -139,22 +188,22 @@ def check_key(given: str | None, expected: str | None) -> None:
         return
     if given is None or not hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode()):
         message = "Expected the API key as Authorization: Bearer KEY, or X-API-Key: KEY."
-        raise Refusal(401, "wrong_key", message, headers={"WWW-Authenticate": "Bearer"})
+        raise RequestError(401, "wrong_key", message, headers={"WWW-Authenticate": "Bearer"})
 
 
 def key_of(headers: Headers, subprotocols: Iterable[str] = ()) -> str | None:
-    """The key that came with a request: in a header, or as a WebSocket subprotocol, for browsers cannot set headers."""
+    """The API key of a request: a header, or a WebSocket subprotocol, because browsers cannot set headers there."""
     kind, _, value = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer" and value:
         return value.strip()
     for one in subprotocols:
         if one.startswith(KEY_PREFIX):
-            return _unpacked(one.removeprefix(KEY_PREFIX))
+            return _decoded(one.removeprefix(KEY_PREFIX))
     return headers.get("x-api-key")
 
 
-def _unpacked(text: str) -> str | None:
-    """Base64 in the letters of addresses, without padding: a subprotocol may hold no others."""
+def _decoded(text: str) -> str | None:
+    """URL-safe base64 without padding, the only form that a subprotocol may contain."""
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
@@ -183,7 +232,7 @@ def _add_headers(message: MutableMapping[str, Any]) -> None:
 
 
 def _route(scope: Scope) -> str:
-    """A few fixed words, for a client may ask for any number of paths."""
+    """One of a few fixed names: clients may request any number of paths."""
     path = scope["path"]
     known = (
         "/",
@@ -198,8 +247,8 @@ def _route(scope: Scope) -> str:
     return path if path in known else "/static" if path.startswith("/static/") else "other"
 
 
-async def _deny(problem: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a WebSocket before it is one, with an HTTP status where the server knows how."""
+async def _deny(problem: RequestError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Reject a WebSocket before it is accepted, with an HTTP status if the server supports that."""
     await receive()
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": problem.code})

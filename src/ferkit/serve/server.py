@@ -1,6 +1,6 @@
-"""Running the application: a socket of our own, an address to announce, a clean stop.
+"""Run the application with uvicorn: the socket, its URL, timeouts, a clean shutdown.
 
-Threads that do the work, so that the event loop never waits; and a queue with an end.
+Worker threads do the recognition, so that the event loop never blocks; their queue is bounded.
 """
 
 import asyncio
@@ -20,46 +20,45 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from ferkit._support.parallel import usable_cores
 from ferkit.errors import FerkitError
-from ferkit.serve.limits import Refusal
+from ferkit.serve.requests import RequestError
 from ferkit.serve.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Taken by another, for those with more rights, or no port at all. All else that forbids listening is about the address.
-_OF_THE_PORT = (errno.EADDRINUSE, errno.EACCES, errno.EPERM, socket.EAI_SERVICE)
-# Requests that are at work when the server is told to stop get so long to end.
-_GRACE_S = 5
-# For which an unused connection is kept. Longer than HTTPX keeps it (5 s): where both give up at the same moment, a request
-# goes into a closed connection and is lost.
-_KEEP_S = 20
+# In use, reserved for root, or not a port. All other errors are about the address.
+_PORT_ERRORS = (errno.EADDRINUSE, errno.EACCES, errno.EPERM, socket.EAI_SERVICE)
+# How long running requests may take to finish when the server is stopped.
+_SHUTDOWN_S = 5
+# How long an idle connection is kept. Longer than HTTPX keeps it (5 s): if both closed it at the same moment, a request
+# would be lost in a closed connection.
+_KEEP_ALIVE_S = 20
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free. Raises `FerkitError` where that cannot be."""
+    """A listening socket; port 0 picks a free one. Raises `FerkitError` if that is not possible."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # Windows would let two servers have one port.
+        # Windows would let two servers share one port.
         made = socket.create_server((host, port), family=family, backlog=256, reuse_port=False)
-        # asyncio sends at once only through sockets that say they are TCP; else each answer waits 40 ms for an
-        # acknowledgement (Nagle's algorithm).
+        # asyncio sets TCP_NODELAY only on sockets created with IPPROTO_TCP; without it each response is delayed by 40 ms.
         return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
     except (OSError, OverflowError, UnicodeError) as problem:
         why = str(getattr(problem, "strerror", None) or problem).rstrip(".")
-        of_port = isinstance(problem, OverflowError) or getattr(problem, "errno", None) in _OF_THE_PORT
+        of_port = isinstance(problem, OverflowError) or getattr(problem, "errno", None) in _PORT_ERRORS
         other = "--port, or 0 for any" if of_port else "--host, such as 127.0.0.1"
-        raise FerkitError(f"Cannot listen on {host}, port {port}: {why}. Take another {other}.") from None
+        raise FerkitError(f"Cannot listen on {host}, port {port}: {why}. Choose another {other}.") from None
 
 
-def address_of(listening: socket.socket) -> str:
-    """Where a browser on this machine finds the server."""
+def url_of(listening: socket.socket) -> str:
+    """The URL of the server for a browser on this machine."""
     host, port = listening.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what was asked for
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - as configured
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-class _Punctual(H11Protocol):
-    """A connection that is cut where no request comes: who sends its head a letter at a time would keep it for ever.
+class _TimedHeadProtocol(H11Protocol):
+    """Closes connections that send no complete request head in time (slow loris).
 
-    Of uvicorn's two ways to read HTTP this is the one that bounds the head, to 64 KiB.
+    Of uvicorn's two HTTP implementations this is the one that limits the size of the head, to 64 KiB.
     """
 
     head_s = 20.0
@@ -67,35 +66,35 @@ class _Punctual(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._waiting: asyncio.TimerHandle | None = None
-        self._expect_a_request()
+        self._start_or_stop_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._expect_a_request()
+        self._start_or_stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self._waiting is not None:
             self._waiting.cancel()
 
-    def _expect_a_request(self) -> None:
-        """Start counting where no request is at work, go on where it was started, and stop where one has come."""
+    def _start_or_stop_timer(self) -> None:
+        """Start the timer when no request is processed; stop it when one has arrived."""
         at_work = self.cycle is not None and not self.cycle.response_complete
         if at_work and self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
         elif not at_work and self._waiting is None:
-            self._waiting = self.loop.call_later(self.head_s, self._give_up)
+            self._waiting = self.loop.call_later(self.head_s, self._abort_if_idle)
 
-    def _give_up(self) -> None:
+    def _abort_if_idle(self) -> None:
         self._waiting = None
         at_work = self.cycle is not None and not self.cycle.response_complete
-        if not at_work and self.transport.get_protocol() is self:  # else it has become a stream
+        if not at_work and self.transport.get_protocol() is self:  # else it was upgraded to a WebSocket
             self.transport.abort()
 
 
-class _Impatient(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
-    """A connection that is cut some time after its stream ended: who never reads would keep it, and what it holds."""
+class _TimedCloseProtocol(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
+    """Closes a connection some time after its stream ended, even if the client does not read."""
 
     linger_s = 5.0
 
@@ -105,9 +104,15 @@ class _Impatient(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
 
 
 class WebServer(uvicorn.Server):
-    """Serves one application until it is told to stop: `stop()`, SIGINT or SIGTERM.
+    """Serves one application until `stop()`, SIGINT or SIGTERM.
 
-    on_ready: is called with the address once requests are taken.
+    Args:
+        app: The application, as `create_app` returns it.
+        settings: Access and limits; `host` is the address to listen on.
+        port: Port to listen on; 0 picks a free one.
+        trusted_proxies: Addresses of reverse proxies whose X-Forwarded-For header is trusted.
+        on_ready: Called with the URL once the server accepts requests.
+
     """
 
     def __init__(
@@ -121,33 +126,33 @@ class WebServer(uvicorn.Server):
     ) -> None:
         self.app, self.on_ready = app, on_ready
         self.listening = listen(settings.host, port)
-        self.address = address_of(self.listening)
+        self.address = url_of(self.listening)
         config = uvicorn.Config(
             app,
-            access_log=False,  # nothing about who asked what
+            access_log=False,  # requests are not logged
             log_config=None,
             log_level="warning",
             server_header=False,
             proxy_headers=trusted_proxies is not None,
             forwarded_allow_ips=trusted_proxies,
-            timeout_graceful_shutdown=_GRACE_S,
-            timeout_keep_alive=_KEEP_S,
-            http=_Punctual,
-            ws=_Impatient,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            http=_TimedHeadProtocol,
+            ws=_TimedCloseProtocol,
             ws_max_size=settings.limits.frame_bytes,
             ws_per_message_deflate=False,  # frames are compressed already
         )
         super().__init__(config)
 
     def serve_until_stopped(self) -> None:
-        """Returns after a clean stop, also by a signal: that is how a server ends."""
+        """Serve; returns after a clean shutdown, also by a signal."""
         try:
             self.run([self.listening])
         finally:
             self.listening.close()
 
     def stop(self) -> None:
-        """Ask the server to end; may be called from any thread."""
+        """Ask the server to stop; may be called from any thread."""
         self.should_exit = True
 
     async def startup(self, sockets: Any = None) -> None:
@@ -155,7 +160,7 @@ class WebServer(uvicorn.Server):
         self.on_ready(self.address)
 
     async def shutdown(self, sockets: Any = None) -> None:
-        # Before uvicorn, which would tell streams that the service restarts (1012).
+        # Before uvicorn does it, with close code 1012 (service restart).
         for server in self.servers:
             server.close()
         await self.app.state.streams.close_all()
@@ -164,7 +169,7 @@ class WebServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The one of uvicorn raises the signal again at the end, and a server that was stopped would look like a failure."""
+        """Handle signals without raising them again at the end, as uvicorn does, which would look like a failure."""
         try:
             before = {one: signal.signal(one, self.handle_exit) for one in _SIGNALS}
         except ValueError:  # not in the main thread
@@ -177,7 +182,7 @@ class WebServer(uvicorn.Server):
                 signal.signal(one, handler)
 
 
-if sys.platform == "win32":  # Ctrl-Break in its terminal
+if sys.platform == "win32":  # Ctrl-Break in a terminal
     _SIGNALS = (*_SIGNALS, signal.SIGBREAK)
 
 
@@ -186,24 +191,24 @@ T = TypeVar("T")
 
 
 class Workers:
-    """As many threads as cores, twice: frames of live streams do not wait behind a queue of pictures.
+    """Two pools with a thread per core: frames of live streams do not wait behind queued images.
 
-    queue: requests that may wait while all threads for pictures are busy.
+    queue: number of requests that may wait while all threads for images are busy.
     """
 
     def __init__(self, queue: int) -> None:
         threads = usable_cores()
-        self.places = threads + queue
+        self.slots = threads + queue
         self.taken = 0
         self._pictures = ThreadPoolExecutor(threads, thread_name_prefix="ferkit-pictures")
         self._frames = ThreadPoolExecutor(threads, thread_name_prefix="ferkit-frames")
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """A place in the queue, held until the answer is there. Raises `Refusal` 503 where none is left."""
-        if self.taken >= self.places:
-            message = f"All workers are busy and {self.places} requests are at work or waiting. Try again in 1 s."
-            raise Refusal(503, "busy", message, headers={"Retry-After": "1"})
+    def slot(self) -> Iterator[None]:
+        """A slot in the queue, held until the response. Raises `RequestError` 503 if none is free."""
+        if self.taken >= self.slots:
+            message = f"All workers are busy: {self.slots} requests are running or waiting. Try again in 1 s."
+            raise RequestError(503, "busy", message, headers={"Retry-After": "1"})
         self.taken += 1
         try:
             yield
@@ -220,12 +225,12 @@ class Workers:
         def shielded() -> T:
             try:
                 return work()
-            except StopIteration as problem:  # would leave who awaits it waiting for ever
+            except StopIteration as problem:  # would leave the awaiting coroutine waiting forever
                 raise RuntimeError("Work ended in StopIteration.") from problem
 
         return await asyncio.get_running_loop().run_in_executor(pool, shielded)
 
     def close(self) -> None:
-        """End the threads; what they are at is waited for, what waits is dropped."""
+        """End the threads: wait for running work, drop waiting work."""
         for pool in (self._pictures, self._frames):
             pool.shutdown(wait=True, cancel_futures=True)

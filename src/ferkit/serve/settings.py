@@ -1,4 +1,4 @@
-"""What a server may be asked to do, and how much of it."""
+"""Settings of a server: who has access, and limits."""
 
 import ipaddress
 import math
@@ -9,14 +9,23 @@ from ferkit.errors import UsageError
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one server takes on; beyond it a client gets a clear no. docs/serve.md lists the answers.
+    """Limits of one server; requests beyond them are rejected. docs/serve.md lists the responses.
 
-    body_bytes: of a request. pixels: of a picture. pictures: in one request. explained: faces that one request explains.
-    queue: requests that wait while all workers are busy.
-    rate: requests to /v1/ per second and client, twice as many in a burst; 0 for any number.
-    streams: live streams at once. frame_bytes, frame_pixels: of one frame.
-    upload_s: seconds for sending a body. idle_s: seconds without a frame. send_s: seconds for taking an answer.
-    bad_frames: frames in a row that cannot be read before a stream is closed.
+    Attributes:
+        body_bytes: Maximum size of a request body.
+        pixels: Maximum number of pixels of an image.
+        pictures: Maximum number of images in one request.
+        explained: Maximum number of faces that one request explains.
+        queue: Number of requests that may wait while all workers are busy.
+        rate: Requests to /v1/ per second and client, with bursts of twice as many; 0 turns the limit off.
+        streams: Maximum number of concurrent live streams.
+        frame_bytes: Maximum size of a frame.
+        frame_pixels: Maximum number of pixels of a frame.
+        upload_s: Seconds for sending a body.
+        idle_s: Seconds without a frame after which a stream is closed.
+        send_s: Seconds for reading a response.
+        bad_frames: Consecutive unreadable frames after which a stream is closed.
+
     """
 
     body_bytes: int = 20_000_000
@@ -43,11 +52,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Settings:
-    """Who may ask.
+    """Who has access to a server.
 
-    host: the address that is listened on. allow_hosts: further names by which browsers may call the server; without any,
-    a server on another address than loopback takes every name.
-    api_key: what clients must send; None asks for none. allow_origins: pages of other hosts that may ask, or "*".
+    Attributes:
+        host: Address to listen on.
+        allow_hosts: Additional accepted Host headers. Without any, a server on an address other than loopback accepts
+            every Host header.
+        api_key: Key that clients must send; None requires none.
+        allow_origins: Allowed CORS origins, or "*".
+        limits: Limits of requests and streams.
+
     """
 
     host: str = "127.0.0.1"
@@ -58,10 +72,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.api_key is not None and not (self.api_key and self.api_key.isascii() and self.api_key.isprintable()):
-            raise UsageError("An API key must be made of printable ASCII characters. Received: something else.")
+            raise UsageError("An API key must consist of printable ASCII characters. It contains others, or is empty.")
         for origin in self.allow_origins:
             if origin != "*" and not _is_origin(origin):
-                raise UsageError(f"An origin looks like https://example.org:8443, or is *. Received: {origin!r}.")
+                raise UsageError(f"Expected an origin such as https://example.org:8443, or *. Received: {origin!r}.")
 
     @property
     def on_loopback(self) -> bool:

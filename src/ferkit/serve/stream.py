@@ -1,4 +1,4 @@
-"""Live streams: frames in, faces out, the newest frame first. docs/serve.md states the protocol."""
+"""Live streams over WebSocket: frames in, faces out, always the newest frame. docs/serve.md states the protocol."""
 
 import asyncio
 import json
@@ -14,20 +14,20 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from ferkit.errors import FerkitError
 from ferkit.results import Box
 from ferkit.serve.guard import PROTOCOL, WebMetrics, check_key, key_of
-from ferkit.serve.limits import FRAME_FORMATS, Refusal, check_picture
+from ferkit.serve.requests import FRAME_FORMATS, RequestError, check_picture
 from ferkit.serve.server import Workers
 from ferkit.serve.settings import Limits, Settings
 from ferkit.sources import RgbImage, read_image
 from ferkit.video import TrackedFace
 
 GOING_AWAY, UNSUPPORTED, POLICY, TRY_LATER, WRONG_KEY = 1001, 1003, 1008, 1013, 4401
-# A reason travels in a frame that holds 125 bytes in all.
-_LONGEST_REASON = 120
-_WORDS = ("reset",)
+# A close frame has room for 125 bytes, of which the code takes 2.
+_MAX_REASON_BYTES = 120
+_COMMANDS = ("reset",)
 
 
 class Follow(Protocol):
-    """What follows faces from frame to frame; `ferkit.video.follower.FaceFollower` does."""
+    """Tracks faces from frame to frame, as `ferkit.video.FaceFollower` does."""
 
     def __call__(self, image: RgbImage, time_s: float, /) -> list[TrackedFace]: ...
 
@@ -39,10 +39,10 @@ class _Frame:
     number: int
     data: bytes
     arrived: float
-    follow: Follow  # of the time when it came: a reset is for what follows
+    follow: Follow  # as of its arrival: a reset applies to later frames
 
 
-class _Leave(Exception):  # noqa: N818 - it is a way out, not an error
+class _End(Exception):  # noqa: N818 - control flow, not an error
     """Ends a stream with a close code."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -58,16 +58,16 @@ class Streams:
         self._closing = False
 
     async def serve(self, websocket: WebSocket, make: Callable[[], Follow]) -> None:
-        """Hold one stream until either side ends it."""
+        """Run one stream until either side ends it."""
         offered = websocket.scope.get("subprotocols", [])
         await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
         try:
             check_key(key_of(websocket.headers, offered), self.settings.api_key)
             self._check_room()
-        except Refusal as problem:
+        except RequestError as problem:
             self.metrics.refusals.labels(problem.code).inc()
             code = WRONG_KEY if problem.status == 401 else GOING_AWAY if self._closing else TRY_LATER
-            await _say_and_close(websocket, {"type": "error", "frame": None, **problem.to_dict()["error"]}, code)
+            await _send_and_close(websocket, {"type": "error", "frame": None, **problem.to_dict()["error"]}, code)
             return
         stream = _Stream(websocket, self, make)
         self._open.add(stream)
@@ -80,21 +80,21 @@ class Streams:
 
     def _check_room(self) -> None:
         if self._closing:
-            raise Refusal(503, "stopping", "The server is stopping.")
+            raise RequestError(503, "stopping", "The server is stopping.")
         if len(self._open) >= self.settings.limits.streams:
-            message = f"All {self.settings.limits.streams} live streams are taken. Try again later."
-            raise Refusal(503, "too_many_streams", message)
+            message = f"All {self.settings.limits.streams} live streams are in use. Try again later."
+            raise RequestError(503, "too_many_streams", message)
 
     async def close_all(self) -> None:
-        """End every stream with 1001, and take no more."""
+        """End every stream with 1001 and accept no more."""
         self._closing = True
-        waiting = [stream.leave(GOING_AWAY, "The server is stopping.") for stream in tuple(self._open)]
+        waiting = [stream.end(GOING_AWAY, "The server is stopping.") for stream in tuple(self._open)]
         if waiting:
             await asyncio.wait([asyncio.ensure_future(one) for one in waiting], timeout=2)
 
 
 class _Stream:
-    """One connection: a task that receives, one that answers, and between them the newest frame."""
+    """One connection: a task that receives, a task that responds, and the newest frame between them."""
 
     def __init__(self, websocket: WebSocket, streams: Streams, make: Callable[[], Follow]) -> None:
         self.websocket, self.metrics, self.workers = websocket, streams.metrics, streams.workers
@@ -104,18 +104,18 @@ class _Stream:
         self.follow = make()
         self.received = self.dropped = self.bad_in_a_row = 0
         self.newest: _Frame | None = None
-        self.news = asyncio.Event()
+        self.arrival = asyncio.Event()
         self.ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
 
     async def run(self) -> None:
-        tasks = [asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._answer())]
-        leave = _Leave(1011, "Something went wrong here.")
+        tasks = [asyncio.ensure_future(self._receive()), asyncio.ensure_future(self._respond())]
+        end = _End(1011, "Internal error.")
         try:
             done, _ = await asyncio.wait({*tasks, self.ending}, return_when=asyncio.FIRST_COMPLETED)
             problem = done.pop().exception()
-            if isinstance(problem, _Leave):
-                leave = problem
+            if isinstance(problem, _End):
+                end = problem
             elif problem is not None and not isinstance(problem, WebSocketDisconnect):
                 raise problem
         finally:
@@ -123,13 +123,13 @@ class _Stream:
                 task.cancel()
             await asyncio.gather(*tasks, self.ending, return_exceptions=True)
             self.newest = None
-            await _close(self.websocket, leave.code, leave.reason)
+            await _close(self.websocket, end.code, end.reason)
             self.ended.set()
 
-    async def leave(self, code: int, reason: str) -> None:
+    async def end(self, code: int, reason: str) -> None:
         """End the stream from outside."""
         if not self.ending.done():
-            self.ending.set_exception(_Leave(code, reason))
+            self.ending.set_exception(_End(code, reason))
         await self.ended.wait()
 
     async def _receive(self) -> None:
@@ -138,13 +138,13 @@ class _Stream:
                 async with asyncio.timeout(self.limits.idle_s):
                     message = await self.websocket.receive()
             except TimeoutError:
-                raise _Leave(1000, f"No frame for {self.limits.idle_s:g} s.") from None
+                raise _End(1000, f"No frame for {self.limits.idle_s:g} s.") from None
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1005))
             if message.get("bytes") is not None:
                 self._take(message["bytes"])
             else:
-                self._obey(message.get("text") or "")
+                self._handle_text(message.get("text") or "")
 
     def _take(self, data: bytes) -> None:
         self.received += 1
@@ -152,30 +152,30 @@ class _Stream:
             self.dropped += 1
             self.metrics.frames.labels("dropped").inc()
         self.newest = _Frame(self.received, data, time.monotonic(), self.follow)
-        self.news.set()
+        self.arrival.set()
 
-    def _obey(self, text: str) -> None:
+    def _handle_text(self, text: str) -> None:
         try:
             word = json.loads(text).get("type")
         except (ValueError, AttributeError, RecursionError):
             word = None
-        if word not in _WORDS:
-            raise _Leave(UNSUPPORTED, 'Expected a binary JPEG or WebP frame, or {"type": "reset"}.')
+        if word not in _COMMANDS:
+            raise _End(UNSUPPORTED, 'Expected a binary JPEG or WebP frame, or {"type": "reset"}.')
         self.follow = self.make()
 
-    async def _answer(self) -> None:
-        await self._send({"type": "hello", "protocol": PROTOCOL, "classes": self.classes, **self._promised()})
+    async def _respond(self) -> None:
+        await self._send({"type": "hello", "protocol": PROTOCOL, "classes": self.classes, **self._stream_limits()})
         while True:
-            await self.news.wait()
-            self.news.clear()
+            await self.arrival.wait()
+            self.arrival.clear()
             frame, self.newest = self.newest, None
             if frame is None:
                 continue
             begun = time.monotonic()
             try:
-                result = await self.workers.on_frame(_look, frame, self.limits)
+                result = await self.workers.on_frame(_process, frame, self.limits)
             except FerkitError as problem:
-                await self._complain(frame, problem)
+                await self._send_error(frame, problem)
                 continue
             self.bad_in_a_row = 0
             now = time.monotonic()
@@ -183,36 +183,36 @@ class _Stream:
             self.metrics.faces.inc(len(result["faces"]))
             self.metrics.frame_seconds.observe(now - frame.arrived)
             spent = {"waited_ms": _ms(begun - frame.arrived), "worked_ms": _ms(now - begun)}
-            await self._send({"type": "faces", "frame": frame.number, **self._counted(), **result, **spent})
+            await self._send({"type": "faces", "frame": frame.number, **self._counts(), **result, **spent})
 
-    async def _complain(self, frame: _Frame, problem: FerkitError) -> None:
+    async def _send_error(self, frame: _Frame, problem: FerkitError) -> None:
         self.metrics.frames.labels("unreadable").inc()
-        code = problem.code if isinstance(problem, Refusal) else "bad_picture"
+        code = problem.code if isinstance(problem, RequestError) else "bad_picture"
         self.bad_in_a_row += 1
         await self._send(
-            {"type": "error", "frame": frame.number, **self._counted(), "code": code, "message": str(problem)}
+            {"type": "error", "frame": frame.number, **self._counts(), "code": code, "message": str(problem)}
         )
         if self.bad_in_a_row >= self.limits.bad_frames:
-            raise _Leave(UNSUPPORTED, f"{self.bad_in_a_row} frames in a row could not be read.")
+            raise _End(UNSUPPORTED, f"{self.bad_in_a_row} frames in a row could not be read.")
 
-    def _promised(self) -> dict[str, Any]:
+    def _stream_limits(self) -> dict[str, Any]:
         limits = self.limits
         return {"frame_bytes": limits.frame_bytes, "frame_pixels": limits.frame_pixels, "idle_s": limits.idle_s}
 
-    def _counted(self) -> dict[str, int]:
+    def _counts(self) -> dict[str, int]:
         return {"received": self.received, "dropped": self.dropped}
 
     async def _send(self, document: dict[str, Any]) -> None:
-        """Send, as far as the client takes it: one that reads slowly holds up its own stream alone, and not for long."""
+        """Send; a client that reads slowly delays only its own stream, for a limited time."""
         try:
             async with asyncio.timeout(self.limits.send_s):
                 await self.websocket.send_text(json.dumps(document, allow_nan=False, separators=(",", ":")))
         except TimeoutError:
-            raise _Leave(POLICY, f"Answers were not taken for {self.limits.send_s:g} s.") from None
+            raise _End(POLICY, f"The client read no responses for {self.limits.send_s:g} s.") from None
 
 
-def _look(frame: _Frame, limits: Limits) -> dict[str, Any]:
-    """Runs on a worker: what one frame shows."""
+def _process(frame: _Frame, limits: Limits) -> dict[str, Any]:
+    """Detect, track and classify the faces of one frame. Runs on a worker."""
     name = f"frame {frame.number}"
     check_picture(frame.data, name, limits.frame_pixels, FRAME_FORMATS)
     image = read_image(frame.data)
@@ -227,7 +227,7 @@ def _look(frame: _Frame, limits: Limits) -> dict[str, Any]:
     }
 
 
-async def _say_and_close(websocket: WebSocket, document: dict[str, Any], code: int) -> None:
+async def _send_and_close(websocket: WebSocket, document: dict[str, Any], code: int) -> None:
     with suppress(WebSocketDisconnect, RuntimeError):
         await websocket.send_text(json.dumps(document))
     await _close(websocket, code, document["message"])
@@ -236,10 +236,10 @@ async def _say_and_close(websocket: WebSocket, document: dict[str, Any], code: i
 async def _close(websocket: WebSocket, code: int, reason: str) -> None:
     if websocket.application_state is WebSocketState.DISCONNECTED:
         return
-    # Who is gone cannot be told; who does not read is not waited for.
+    # The client may be gone, or not read.
     with suppress(WebSocketDisconnect, RuntimeError, TimeoutError, OSError):
         async with asyncio.timeout(1):
-            await websocket.close(code, reason.encode()[:_LONGEST_REASON].decode(errors="ignore"))
+            await websocket.close(code, reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
 
 
 def _ms(seconds: float) -> float:

@@ -1,6 +1,6 @@
-"""A desktop window with a camera or a video and the faces in it. Needs the extra `window`.
+"""A desktop window that shows a camera or video with its faces. Needs the extra `window`.
 
-The headless OpenCV that ferkit takes has no windows; pygame-ce does.
+The headless OpenCV that ferkit depends on has no windows; pygame-ce has.
 """
 
 import io
@@ -22,17 +22,17 @@ from ferkit.recognizer import EmotionRecognizer
 from ferkit.sources import RgbImage
 from ferkit.video import DETECT_EVERY_S, FaceFollower, Frame, FrameFaces, FrameSource, Overlay
 
-_WIDEST, _HIGHEST = 1280, 720  # of the window when it opens; it can be resized
-_GROUND = (11, 12, 14)
-# A frame of a file that is due longer ago than this is left out: the clip stays in time.
+_MAX_WIDTH, _MAX_HEIGHT = 1280, 720  # of the window at first; it can be resized
+_BACKGROUND = (11, 12, 14)
+# Frames of a file that are later than this are skipped, so that the clip plays at its own speed.
 _LATE_S = 0.1
-_TICKS = 60
+_FPS = 60
 
 
 def load_pygame() -> ModuleType:
     """Import pygame-ce, or an error that says how to get it."""
     try:
-        # It greets on standard output, which belongs to results.
+        # It prints a greeting to standard output.
         with redirect_stdout(io.StringIO()):
             import pygame
     except ImportError as problem:
@@ -42,10 +42,15 @@ def load_pygame() -> ModuleType:
 
 
 class LiveWindow:
-    """Shows a source until it ends, q or Escape is pressed, or the window is closed; s saves what is seen.
+    """Shows a source until it ends, q or Escape is pressed, or the window is closed; s saves a frame.
 
-    source: frames, as `ferkit.video.sources.open_video` gives them; a live one is shown as a mirror does.
-    folder: where frames are saved. say: told what was saved.
+    Args:
+        source: Frames, as `ferkit.video.open_video` returns them; live ones are mirrored.
+        recognizer: Detects and classifies faces.
+        blur_faces: Blur faces.
+        folder: Where frames are saved.
+        say: Called with a message when a frame was saved.
+
     """
 
     def __init__(
@@ -70,13 +75,13 @@ class LiveWindow:
         """Open the window and stay until it ends. Call it from the main thread: some systems insist."""
         pygame = load_pygame()
         pygame.display.init()
-        looking = threading.Thread(target=self._look, name="ferkit-window", daemon=True)
+        worker = threading.Thread(target=self._process, name="ferkit-window", daemon=True)
         try:
-            looking.start()
+            worker.start()
             self._run(pygame)
         finally:
             self._ending.set()
-            looking.join(timeout=5)
+            worker.join(timeout=5)
             self.source.close()
             pygame.display.quit()
         if self._problem is not None:
@@ -102,11 +107,11 @@ class LiveWindow:
                     self._draw(pygame, screen, shown)
             if ended:
                 return
-            clock.tick(_TICKS)
+            clock.tick(_FPS)
 
     def _open(self, pygame: ModuleType, image: RgbImage) -> Any:
         height, width = image.shape[:2]
-        scale = min(_WIDEST / width, _HIGHEST / height, 1.0)
+        scale = min(_MAX_WIDTH / width, _MAX_HEIGHT / height, 1.0)
         pygame.display.set_caption(
             "ferkit live: q quits, s saves a frame. Perceived expression, not what a person feels"
         )
@@ -115,11 +120,11 @@ class LiveWindow:
 
     def _draw(self, pygame: ModuleType, screen: Any, image: RgbImage) -> None:
         surface = pygame.image.frombuffer(np.ascontiguousarray(image).tobytes(), image.shape[1::-1], "RGB")
-        wide, high = screen.get_size()
-        scale = min(wide / image.shape[1], high / image.shape[0])
+        width, height = screen.get_size()
+        scale = min(width / image.shape[1], height / image.shape[0])
         size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
-        screen.fill(_GROUND)
-        place = (wide - size[0]) // 2, (high - size[1]) // 2
+        screen.fill(_BACKGROUND)
+        place = (width - size[0]) // 2, (height - size[1]) // 2
         screen.blit(pygame.transform.smoothscale(surface, size), place)
         pygame.display.flip()
 
@@ -128,8 +133,8 @@ class LiveWindow:
         write_encoded(path, lambda stream: PIL.Image.fromarray(image).save(stream, "PNG"))
         return path
 
-    def _look(self) -> None:
-        """Runs on a thread of its own, so that the window always answers."""
+    def _process(self) -> None:
+        """Runs on its own thread, so that the window stays responsive."""
         try:
             start: float | None = None
             for frame in self.source:
@@ -142,14 +147,14 @@ class LiveWindow:
                         continue
                     if self._ending.wait(max(-late, 0)):
                         return
-                self._newest = self._seen(frame)
+                self._newest = self._annotated(frame)
                 self.frames += 1
-        except BaseException as problem:  # told by the thread that shows
+        except BaseException as problem:  # raised by the thread that shows
             self._problem = problem
         finally:
             self._ending.set()
 
-    def _seen(self, frame: Frame) -> RgbImage:
+    def _annotated(self, frame: Frame) -> RgbImage:
         if self.source.live:
             frame = frame._replace(pixels=np.ascontiguousarray(frame.pixels[:, ::-1]))
         faces = self._follow(frame.pixels, frame.time_s)
