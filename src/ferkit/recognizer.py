@@ -15,8 +15,7 @@ import numpy.typing as npt
 from ferkit._support.parallel import ordered_map, usable_cores
 from ferkit.detection import FaceDetector, checked_faces, cut_face, load_detector
 from ferkit.errors import FerkitError, ImageError, UsageError, one_line
-from ferkit.models import Classifier, EmotionClassifier
-from ferkit.models import tta as augmented
+from ferkit.models import TTA, Classifier, EmotionClassifier, augmented
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
 from ferkit.sources import RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image, reason
 
@@ -61,13 +60,14 @@ class EmotionRecognizer:
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1. Received: {threads}.")
         if tta is not None:
-            augmented.TTA[tta]  # a wrong name is said now
+            TTA[tta]  # a wrong name is said before a model is loaded
         self.min_confidence = min_confidence
         self.tta = tta
         self.threads = threads or usable_cores()
         self.detector: FaceDetector = load_detector(detector)
         self._detectors = _Detectors(self.detector, detector)
         self.classifier: Classifier = EmotionClassifier.load(model) if isinstance(model, str | Path) else model
+        self._augmented = augmented(self.classifier, tta)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ class EmotionRecognizer:
             return np.empty((0, len(self.classes)), np.float32)
         batch = np.zeros((padded_to or len(cut), *cut[0].shape), np.uint8)
         batch[: len(cut)] = cut
-        return augmented.predict_proba(self.classifier, batch, self.tta)[: len(cut)]
+        return self._augmented.predict_proba(batch)[: len(cut)]
 
     def _result(self, found: "_Found", answers: deque[npt.NDArray[np.floating[Any]]]) -> PictureResult:
         """The result of a picture, which takes the answers to its faces."""

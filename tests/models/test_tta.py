@@ -11,7 +11,7 @@ from ferkit.evaluation.report import evaluate
 from ferkit.labels import EMOTIONS
 from ferkit.models import apply_temperature, tta
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.tta import TTA
+from ferkit.models.tta import TTA, Augmented, augmented
 from ferkit.recognizer import EmotionRecognizer
 
 VIEWS = {"flip": 2, "ten-crop": 10, "shift": 10}
@@ -89,7 +89,7 @@ def test_shifts_go_to_each_corner_and_repeat_the_edge(size, by, rng):
 @pytest.mark.parametrize("name", list(TTA))
 def test_the_mean_is_of_calibrated_probabilities(name, classifier, faces):
     expected = np.mean([apply_temperature(lit(view), 0.5) for view in TTA[name](faces)], axis=0)
-    got = tta.predict_proba(classifier, faces, name)
+    got = augmented(classifier, name).predict_proba(faces)
     np.testing.assert_allclose(got, expected, atol=1e-6)
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
     assert np.abs(got - classifier.predict_proba(faces)).max() > 0.01, "the views say nothing new"
@@ -108,10 +108,10 @@ def test_evaluate_and_predict_agree(name, classifier, faces):
 def test_many_faces_are_cut_into_parts_and_none_give_none(name, classifier, rng, monkeypatch):
     monkeypatch.setattr(tta, "_FACES", 4)
     faces = rng.integers(0, 256, (9, 48, 48, 1), dtype=np.uint8)
-    together = tta.predict_proba(classifier, faces, name)
-    one_by_one = [tta.predict_proba(classifier, face[None], name)[0] for face in faces]
+    together = augmented(classifier, name).predict_proba(faces)
+    one_by_one = [augmented(classifier, name).predict_proba(face[None])[0] for face in faces]
     np.testing.assert_allclose(together, one_by_one, atol=1e-6)
-    assert tta.predict_proba(classifier, faces[:0], name).shape == (0, 7)
+    assert augmented(classifier, name).predict_proba(faces[:0]).shape == (0, 7)
 
 
 def test_views_of_a_large_set_are_not_held_together(faces):
@@ -124,7 +124,7 @@ def test_views_of_a_large_set_are_not_held_together(faces):
     many = np.broadcast_to(faces[:1], (26_000, 48, 48, 1))
     tracemalloc.start()
     try:
-        tta.predict_proba(Constant(), many[:3000], "ten-crop")
+        Augmented(Constant(), "ten-crop").predict_proba(many[:3000])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -34,15 +34,6 @@ INSTEAD = "Take --method occlusion, which needs only the model's answers."
 _log = logging.getLogger(__name__)
 
 
-class Explains(Protocol):
-    """What is needed of a classifier; `EmotionClassifier` and `Ensemble` have it."""
-
-    @property
-    def face_input(self) -> FaceInput: ...
-
-    def predict_proba(self, faces: Faces, /) -> npt.NDArray[np.floating[Any]]: ...
-
-
 class Method(Protocol):
     """One way, opened for one classifier. Several threads may share it.
 
@@ -66,9 +57,9 @@ class Method(Protocol):
 class RegisteredMethod(Protocol):
     """A method that has a name; its first line of docstring is what lists show."""
 
-    def __call__(self, classifier: Explains, /) -> Method: ...
+    def __call__(self, classifier: Classifier, /) -> Method: ...
 
-    def problem(self, classifier: Explains, /) -> str | None:
+    def problem(self, classifier: Classifier, /) -> str | None:
         """Why it cannot be used for this classifier, in a sentence; None where it can. Opens and imports nothing."""
         ...
 
@@ -80,12 +71,12 @@ class NoGradients(FerkitError):  # noqa: N818 - "auto" takes another way then
     """Grad-CAM cannot be had: no Keras, or a model without a Keras network."""
 
 
-def available(classifier: Explains) -> list[str]:
+def available(classifier: Classifier) -> list[str]:
     """Names of the methods that can be used for a classifier, the one that needs least last."""
     return [name for name, method in METHODS.items() if method.problem(classifier) is None]
 
 
-def open_method(classifier: Explains, name: str = AUTO) -> Method:
+def open_method(classifier: Classifier, name: str = AUTO) -> Method:
     """Make a method ready for a classifier; "auto" takes Grad-CAM where Keras and a Keras network are there, else occlusion.
 
     Raises `UsageError` for an unknown name, `ModelError` and `NoGradients` where the method asked for cannot be had.
@@ -127,7 +118,7 @@ class Occlusion:
     name = "occlusion"
     in_probability = True
 
-    def __init__(self, classifier: Explains, /, *, patch: int | None = None, stride: int | None = None) -> None:
+    def __init__(self, classifier: Classifier, /, *, patch: int | None = None, stride: int | None = None) -> None:
         face_input = classifier.face_input
         side = min(face_input.height, face_input.width)
         self.patch = max(1, round(side * _PATCH)) if patch is None else patch
@@ -138,7 +129,7 @@ class Occlusion:
         self.classifier = classifier
 
     @staticmethod
-    def problem(classifier: Explains, /) -> str | None:
+    def problem(classifier: Classifier, /) -> str | None:
         return None
 
     def __call__(self, faces: Faces, classes: npt.NDArray[np.integer[Any]], /) -> Maps:
@@ -193,7 +184,7 @@ class GradCam:
     name = "grad-cam"
     in_probability = False
 
-    def __init__(self, classifier: Explains, /) -> None:
+    def __init__(self, classifier: Classifier, /) -> None:
         problem = self.problem(classifier)
         if problem is not None:
             raise NoGradients(f"{problem} {INSTEAD}")
@@ -202,7 +193,7 @@ class GradCam:
         self._parts = split(network.model)
 
     @staticmethod
-    def problem(classifier: Explains, /) -> str | None:
+    def problem(classifier: Classifier, /) -> str | None:
         if importlib.util.find_spec("keras") is None:
             return "Grad-CAM needs Keras: pip install 'ferkit[train]'."
         if isinstance(getattr(classifier, "network", None), KerasNetwork) or _folder(classifier) is not None:
@@ -220,7 +211,7 @@ class GradCam:
         return np.stack(large).astype(np.float32, copy=False)
 
 
-def _keras_network(classifier: Explains) -> KerasNetwork:
+def _keras_network(classifier: Classifier) -> KerasNetwork:
     """The classifier's own network, or the one that lies beside the serving copy which it runs."""
     try:
         load_keras()
@@ -235,7 +226,7 @@ def _keras_network(classifier: Explains) -> KerasNetwork:
     return KerasNetwork(open_keras(model_folder.check_sum(folder, model_folder.KERAS_FILE, card)))
 
 
-def _folder(classifier: Explains) -> Path | None:
+def _folder(classifier: Classifier) -> Path | None:
     """The model folder that a classifier came from, if it has a Keras network."""
     if model_folder.KERAS_FILE not in getattr(classifier, "card", {}).get("sha256", {}):
         return None

@@ -21,7 +21,7 @@ from ferkit.data import TRUTHS, FaceSet
 from ferkit.errors import UsageError, count
 from ferkit.evaluation import metrics
 from ferkit.evaluation.metrics import Answered, ClassScores
-from ferkit.models import TTA, Classifier, matched
+from ferkit.models import TTA, Classifier, augmented, matched
 
 _WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the report page does
 
@@ -278,7 +278,7 @@ def evaluate(
     if truth == "votes":
         faces, _ = faces.by_votes()
     model = _load(classifier) if isinstance(classifier, str | Path) else classifier
-    faces, ask = matched(model, faces, tta)
+    faces, ask = matched(augmented(model, tta), faces)
     start = time.perf_counter()
     probabilities = ask(faces.images)
     seconds = time.perf_counter() - start

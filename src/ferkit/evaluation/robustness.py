@@ -25,7 +25,7 @@ from ferkit.data import Faces, FaceSet
 from ferkit.errors import UsageError, count
 from ferkit.evaluation import metrics
 from ferkit.evaluation import report as report_tables
-from ferkit.models import Classifier, Labels, matched
+from ferkit.models import Classifier, Labels, augmented, matched
 
 Face = npt.NDArray[np.uint8]
 
@@ -306,7 +306,7 @@ def measure_robustness(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1 face. Received: {limit}.")
-    faces, ask = matched(classifier, faces, tta)
+    faces, ask = matched(augmented(classifier, tta), faces)
     if limit is not None and limit < len(faces):
         faces = faces.select(np.sort(np.random.default_rng(seed).permutation(len(faces))[:limit]))
     total = len(faces) * (1 + sum(len(one.strengths) for one in DEGRADATIONS.values()))

@@ -37,5 +37,6 @@ from .pretrained import take_weights as take_weights
 from .pretrained import vgg16 as vgg16
 from .samples import sample_picture as sample_picture
 from .tta import TTA as TTA
+from .tta import Augmented as Augmented
+from .tta import augmented as augmented
 from .tta import help_text as help_text
-from .tta import predict_proba as predict_proba

@@ -17,7 +17,6 @@ from ferkit.models import model_folder
 from ferkit.models.calibration import apply_temperature
 from ferkit.models.engines import Network, OpenedFile, Probabilities, keras_network, onnx_network, open_file, open_keras
 from ferkit.models.model_files import KERAS_SUFFIXES
-from ferkit.models.tta import predict_proba
 from ferkit.sources import FaceInput
 
 ENGINES = ("auto", "onnx", "keras")
@@ -173,7 +172,7 @@ def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
     return {"classes": labels.EMOTIONS, "face_input": dataclasses.asdict(face_input), "temperature": 1.0}
 
 
-def matched(classifier: Classifier, faces: FaceSet, tta: str | None = None) -> tuple[FaceSet, Ask]:
+def matched(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, Ask]:
     """The faces with the classes that only the model knows added, and the model's answers in the order of their classes.
 
     The second maps uint8 (N, height, width, channels) to float32 (N, K). Raises `ModelError` if the data has classes that the model does not know, `DatasetError`
@@ -181,7 +180,7 @@ def matched(classifier: Classifier, faces: FaceSet, tta: str | None = None) -> t
     """
     faces, columns = _with_classes_of(classifier, faces)
     _check_faces(classifier, faces)
-    return faces, lambda images: predict_proba(classifier, images, tta)[:, columns]
+    return faces, lambda images: classifier.predict_proba(images)[:, columns]
 
 
 def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, list[int]]:

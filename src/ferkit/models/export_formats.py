@@ -191,8 +191,6 @@ class Format:
         )
 
 
-FORMATS: Registry[Format] = Registry("format")
-
 _RUN_ONNX = """\
 import json, numpy, onnxruntime, PIL.Image
 session = onnxruntime.InferenceSession("{file}")
@@ -264,18 +262,27 @@ def write_with_keras(original: Original, path: Path, faces: Faces) -> None:
     embed_card(path, original.card(inside=False))
 
 
-FORMATS.register("onnx")(
-    Format("For ONNX Runtime: faces of any size in, calibrated probabilities out.", write_onnx, ".onnx", _RUN_ONNX)
-)
-FORMATS.register("onnx-int8")(
-    Format("The same in eight bits: a quarter of the size, faster on the CPU.", write_int8, ".onnx", _RUN_ONNX, True)
-)
-FORMATS.register("litert")(
-    Format("For LiteRT (TensorFlow Lite) on phones and small devices.", write_litert, ".tflite", _RUN_LITERT)
-)
-FORMATS.register("keras")(
-    Format("Keras' own format: architecture and weights, to go on with.", write_with_keras, ".keras", _RUN_KERAS)
-)
-FORMATS.register("h5")(
-    Format("The older HDF5 file that Keras still reads, as the tutorial writes it.", write_with_keras, ".h5", _RUN_H5)
+FORMATS: Registry[Format] = Registry.of(
+    "format",
+    {
+        "onnx": Format(
+            "For ONNX Runtime: faces of any size in, calibrated probabilities out.", write_onnx, ".onnx", _RUN_ONNX
+        ),
+        "onnx-int8": Format(
+            "The same quantized to int8: a quarter of the size, faster on the CPU.",
+            write_int8,
+            ".onnx",
+            _RUN_ONNX,
+            True,
+        ),
+        "litert": Format(
+            "For LiteRT (TensorFlow Lite) on phones and small devices.", write_litert, ".tflite", _RUN_LITERT
+        ),
+        "keras": Format(
+            "The format of Keras: architecture and weights, to train further.", write_with_keras, ".keras", _RUN_KERAS
+        ),
+        "h5": Format(
+            "The older HDF5 file that Keras still reads, as the tutorial writes it.", write_with_keras, ".h5", _RUN_H5
+        ),
+    },
 )

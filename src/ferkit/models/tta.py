@@ -1,7 +1,6 @@
-"""Test-time augmentation: look at a face in several ways and take the mean of the answers.
+"""Test-time augmentation: the mean prediction over several views of a face.
 
-Apart from `evaluation` and `recognizer`, which both predict with it, so that they cannot disagree; and without numpy at
-the top, so that the command line can list the choices without loading it.
+NumPy is not imported at the top, so that the command line can list the choices without it.
 """
 
 from __future__ import annotations
@@ -17,22 +16,18 @@ if TYPE_CHECKING:
 
     from ferkit.data import Faces
     from ferkit.models.classifier import Classifier
-
-# uint8 (N, height, width, channels) -> views of the same shape and type, in the same order of faces, one at a time.
-TTA: Registry[Callable[[Faces], Iterable[Faces]]] = Registry("test-time augmentation")
+    from ferkit.sources import FaceInput
 
 # Faces whose views are in memory at once: a few batches of a network.
 _FACES = 256
 
 
-@TTA.register("flip")
 def flip(faces: Faces) -> Iterator[Faces]:
     """Mean of each face and its mirror image; takes twice the time."""
     yield faces
     yield faces[:, :, ::-1]
 
 
-@TTA.register("ten-crop")
 def ten_crop(faces: Faces) -> Iterator[Faces]:
     """Mean of four corners and the centre (44 of 48 pixels) and their mirror images; takes ten times the time.
 
@@ -53,12 +48,11 @@ def ten_crop(faces: Faces) -> Iterator[Faces]:
         yield view[:, :, ::-1]
 
 
-@TTA.register("shift")
 def shift(faces: Faces) -> Iterator[Faces]:
     """Mean of the face as it is and moved by a 48th towards each corner, and their mirror images; takes ten times the time.
 
-    What comes in from outside repeats the edge. Unlike `ten-crop` it does not enlarge the face, which faces that are cut
-    as tightly as those of FER-2013 do not bear (`benchmarks/LEADERBOARD.md`).
+    The edge is repeated. Unlike `ten-crop` it does not enlarge the face, which lowers the accuracy on tight crops such
+    as those of FER-2013 (`benchmarks/LEADERBOARD.md`).
     """
     import numpy as np
 
@@ -71,27 +65,64 @@ def shift(faces: Faces) -> Iterator[Faces]:
         yield view[:, :, ::-1]
 
 
+# uint8 (N, height, width, channels) -> views of the same shape and type, in the same order of faces, one at a time.
+TTA: Registry[Callable[[Faces], Iterable[Faces]]] = Registry.of(
+    "test-time augmentation", {"flip": flip, "ten-crop": ten_crop, "shift": shift}
+)
+
+
 def help_text() -> str:
-    """What the help of commands says of the choices, their cost included."""
+    """The help of `--tta`: every choice and its cost."""
     return "Test-time augmentation. " + " ".join(f"{name}: {describe(views)}" for name, views in TTA.items())
 
 
-def predict_proba(classifier: Classifier, faces: Faces, tta: str | None = None) -> npt.NDArray[np.floating[Any]]:
-    """Probabilities of faces, (N, classes): the mean over the views of `tta` of what the classifier answers, calibrated.
+class Augmented:
+    """A classifier with test-time augmentation: the mean of its calibrated probabilities over several views of a face.
 
-    None looks once. A few hundred faces are varied at a time, so memory stays flat however many there are. Raises
-    `UsageError` for an unknown `tta`.
+    Args:
+        classifier: any classifier.
+        tta: a name in `TTA`.
+
+    Raises:
+        UsageError: unknown `tta`.
+
+    Example:
+        classifier = ferkit.models.Augmented(ferkit.EmotionClassifier.load(), "flip")
+        classifier.predict_proba(faces)
     """
-    if tta is None:
-        return classifier.predict_proba(faces)
-    import numpy as np
 
-    views = TTA[tta]
-    if not len(faces):
-        return classifier.predict_proba(faces)
-    return np.concatenate(
-        [
-            np.mean([classifier.predict_proba(view) for view in views(faces[start : start + _FACES])], axis=0)
-            for start in range(0, len(faces), _FACES)
-        ]
-    )
+    def __init__(self, classifier: Classifier, tta: str) -> None:
+        self._views = TTA[tta]
+        self.classifier = classifier
+        self.tta = tta
+
+    def __repr__(self) -> str:
+        return f"Augmented({self.classifier!r}, {self.tta!r})"
+
+    @property
+    def name(self) -> str:
+        return self.classifier.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.classifier.classes
+
+    @property
+    def face_input(self) -> FaceInput:
+        return self.classifier.face_input
+
+    def predict_proba(self, faces: Faces, /) -> npt.NDArray[np.floating[Any]]:
+        """Mean probabilities of faces, (N, classes). A few hundred faces are augmented at a time, so memory stays flat."""
+        import numpy as np
+
+        parts = [faces[start : start + _FACES] for start in range(0, len(faces), _FACES)]
+        if not parts:
+            return self.classifier.predict_proba(faces)
+        return np.concatenate(
+            [np.mean([self.classifier.predict_proba(view) for view in self._views(part)], axis=0) for part in parts]
+        )
+
+
+def augmented(classifier: Classifier, tta: str | None) -> Classifier:
+    """The classifier with test-time augmentation, or as it is where `tta` is None."""
+    return classifier if tta is None else Augmented(classifier, tta)

@@ -17,7 +17,7 @@ from ferkit._support.files import cache_folder, sweep, write_atomically
 from ferkit.data import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, TrainingError
 from ferkit.labels import canonical
-from ferkit.models import EmotionClassifier, Ensemble, apply_temperature, model_folder, predict_proba
+from ferkit.models import EmotionClassifier, Ensemble, apply_temperature, augmented, model_folder
 from ferkit.training.config import TrainConfig
 
 Targets = npt.NDArray[np.float32]
@@ -98,7 +98,7 @@ def teachers_answers(teachers: Ensemble, config: TrainConfig, faces: FaceSet) ->
             return answers
     known = [canonical(name) for name in teachers.classes]
     columns = [known.index(canonical(name)) for name in faces.classes]
-    answers = predict_proba(teachers, faces.images, config.teacher_tta)[:, columns]
+    answers = augmented(teachers, config.teacher_tta).predict_proba(faces.images)[:, columns]
     shares: Targets = (answers / answers.sum(axis=1, keepdims=True)).astype(np.float32)
     with suppress(FerkitError, OSError):  # an unwritable cache costs time, never the run
         cached.parent.mkdir(parents=True, exist_ok=True)
