@@ -35,6 +35,7 @@ TURNED = ((70.0, 60.0), (110.0, 83.0), (78.0, 88.0), (48.0, 97.0), (80.0, 116.0)
 class EyeClassifier:
     """Happy as far as one place of a face is bright: rows 12 to 17, columns 32 to 43; sad as far as it is dark."""
 
+    name = "eye"
     classes = ("happy", "sad")
 
     def __init__(self, channels: int = 1) -> None:
@@ -176,7 +177,7 @@ def test_an_array_that_the_network_takes_is_a_face():
     [
         pytest.param({"label": "bored"}, UsageError, "'bored' is none of the classes of this model: happy, sad", id="label"),
         pytest.param({"method": "grad"}, UsageError, "Did you mean 'grad-cam'", id="method"),
-        pytest.param({"method": "grad-cam"}, NoGradients, "EyeClassifier has no model.keras. Take --method occlusion", id="no-keras"),
+        pytest.param({"method": "grad-cam"}, NoGradients, "eye has no model.keras. Take --method occlusion", id="no-keras"),
         pytest.param({"detector": "harr"}, UsageError, "Did you mean 'haar'", id="detector"),
     ],
 )  # fmt: skip

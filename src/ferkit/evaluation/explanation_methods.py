@@ -21,8 +21,7 @@ import numpy.typing as npt
 from ferkit._support.keras_backend import load_keras
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, MissingDependencyError, ModelError, UsageError
-from ferkit.models import KerasNetwork, model_folder, open_keras
-from ferkit.sources import FaceInput
+from ferkit.models import Classifier, KerasNetwork, model_folder, open_keras
 
 Faces = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -64,9 +63,6 @@ class RegisteredMethod(Protocol):
         ...
 
 
-METHODS: Registry[RegisteredMethod] = Registry("method of explanation")
-
-
 class NoGradients(FerkitError):  # noqa: N818 - "auto" takes another way then
     """Grad-CAM cannot be had: no Keras, or a model without a Keras network."""
 
@@ -102,7 +98,6 @@ _PATCH, _STRIDE = 1 / 4, 1 / 12
 _BATCH = 32
 
 
-@METHODS.register("occlusion")
 class Occlusion:
     """Covers one place after the other and sees how far the probability falls; needs nothing but the model's answers.
 
@@ -169,7 +164,6 @@ def _starts(side: int, parts: int, patch: int) -> list[int]:
     return [round((part + 0.5) * side / parts - patch / 2) for part in range(parts)]
 
 
-@METHODS.register("grad-cam")
 class GradCam:
     """Asks the network itself: which places of its last feature map raise the score of the class. Needs Keras.
 
@@ -198,8 +192,7 @@ class GradCam:
             return "Grad-CAM needs Keras: pip install 'ferkit[train]'."
         if isinstance(getattr(classifier, "network", None), KerasNetwork) or _folder(classifier) is not None:
             return None
-        name = getattr(classifier, "name", type(classifier).__name__)
-        return f"Grad-CAM needs a Keras network, and {name} has no {model_folder.KERAS_FILE}."
+        return f"Grad-CAM needs a Keras network, and {classifier.name} has no {model_folder.KERAS_FILE}."
 
     def __call__(self, faces: Faces, classes: npt.NDArray[np.integer[Any]], /) -> Maps:
         height, width = faces.shape[1:3]
@@ -209,6 +202,11 @@ class GradCam:
         weighed = (maps * gradients.mean(axis=(1, 2), keepdims=True)).sum(axis=3)
         large = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.maximum(weighed, 0)]
         return np.stack(large).astype(np.float32, copy=False)
+
+
+METHODS: Registry[RegisteredMethod] = Registry.of(
+    "method of explanation", {"occlusion": Occlusion, "grad-cam": GradCam}
+)
 
 
 def _keras_network(classifier: Classifier) -> KerasNetwork:
@@ -231,7 +229,7 @@ def _folder(classifier: Classifier) -> Path | None:
     if model_folder.KERAS_FILE not in getattr(classifier, "card", {}).get("sha256", {}):
         return None
     try:
-        path = model_folder.find(str(getattr(classifier, "name", "")))
+        path = model_folder.find(classifier.name)
     except ModelError:
         return None
     return path if path.is_dir() else None
