@@ -191,8 +191,8 @@ def test_teachers_are_asked_once_for_all_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("FERKIT_CACHE", str(tmp_path / "cache"))
     faces = small_dataset(size=48).train
     asked = []
-    ask = teachers.predict_proba
-    monkeypatch.setattr(teachers, "predict_proba", lambda *given: asked.append(given[2]) or ask(*given))
+    augmented = teachers.augmented
+    monkeypatch.setattr(teachers, "augmented", lambda *given: asked.append(given[1]) or augmented(*given))
 
     def answers(faces=faces, **changes):
         config = TrainConfig(**{"teachers": ("default",), "teacher_tta": "none", **changes})
