@@ -237,8 +237,8 @@ def test_init_takes_no_head_of_other_classes_and_says_what_begins_anew(finished,
     assert not np.array_equal(heads[tuple("abcdefg")], own)
     small = untrained_network(small_dataset(size=16).train, TrainConfig())
     said = take_weights(small, finished.folder, data.classes)
-    assert "layers begin as in" in said
-    assert "anew: dense" in said
+    assert "layers take their weights from" in said
+    assert "random: dense" in said
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,7 @@ def test_held_out_faces_without_a_first_choice_cost_the_head_on_votes_alone(tmp_
     assert "No face of PublicTest has a first choice of voters" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.usefixtures("no_serving_copy")
 def test_a_teachers_answers_are_kept_with_the_run(tmp_path):
     data = small_dataset(size=16)
     teacher = train(data, "tutorial", out=tmp_path / "teacher", **QUICK)

@@ -40,25 +40,30 @@ def data(
             "--label-issues",
             "--suspects",
             metavar="N|FILE.csv",
-            help="Look for labels that are likely wrong: list N, or all in a CSV.",
+            help="Find likely label errors (confident learning): list N, or write all to a CSV.",
         ),
     ] = None,
     predictions: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="For label issues: a model that has not seen the faces; may be repeated."),
+        typer.Option(
+            metavar="MODEL",
+            help="With --label-issues: use this model's predictions instead of training; it must not have been trained on the faces. Repeatable.",
+        ),
     ] = None,
     among: Annotated[
         str | None,
-        typer.Option(help="For label issues: a split, or all. [default: all; with --predictions: not training]"),
+        typer.Option(
+            help="With --label-issues: split to check, or all. [default: all; with --predictions: not training]"
+        ),
     ] = None,
     folds_in: Annotated[
-        Path | None, typer.Option(help="For label issues: folder of the networks that are trained. [default: in runs/]")
+        Path | None, typer.Option(help="With --label-issues: folder of the trained networks. [default: in runs/]")
     ] = None,
-    folds: Annotated[
-        int | None, typer.Option(help="For label issues: networks to train, each on the others' faces.")
+    folds: Annotated[int | None, typer.Option(help="With --label-issues: number of cross-validation folds.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="With --label-issues: epochs per fold.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="With --label-issues: folder for a report page with the faces.")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="For label issues: epochs of each of these.")] = None,
-    report: Annotated[Path | None, typer.Option(help="For label issues: folder for a page with their faces.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Inspect a dataset: class counts, duplicates, label issues.

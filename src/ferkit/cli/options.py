@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 Engine = Annotated[
     str,
-    typer.Option(help="Where runs are done. local: one after the other. ray: several at once, here or on a cluster."),
+    typer.Option(help="Engine of the runs. local: one after the other. ray: several at once, here or on a cluster."),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="How many runs at once, with ray. [default: one per GPU, or where there are none per machine]",
+        help="Number of runs at once, with ray. [default: one per GPU, or one per machine without GPUs]",
         show_default=False,
     ),
 ]
-Address = Annotated[str | None, typer.Option(help="Address of a Ray cluster that is there: host:port, or auto.")]
+Address = Annotated[str | None, typer.Option(help="Address of an existing Ray cluster: host:port, or auto.")]
 
 
 Model = Annotated[
@@ -100,7 +100,7 @@ def epochs_are_kept() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say("Whole epochs are kept. To go on: the same command with --resume.")
+        say("Complete epochs are kept. Run the same command with --resume to continue.")
         raise
 
 

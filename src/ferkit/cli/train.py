@@ -49,9 +49,11 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/RECIPE, numbered if taken.")] = None,
     devices: Annotated[
         str | None,
-        typer.Option(metavar="N|all", help="How many devices share each batch; several need JAX. [default: 1]"),
+        typer.Option(
+            metavar="N|all", help="Number of devices for data-parallel training; several need JAX. [default: 1]"
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted run.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Write the report page into the run folder.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the card of the finished model as JSON.")] = False,
     *,
@@ -61,7 +63,7 @@ def train(
 
     Writes a model folder that `ferkit predict` and `ferkit evaluate` accept.
 
-    Interrupted, even by kill -9, it goes on with --resume from its last whole epoch.
+    An interrupted run, even by kill -9, resumes from its last complete epoch with --resume.
 
     Example: ferkit train fer2013.csv --recipe better --out runs/better
     """

@@ -38,17 +38,17 @@ def tune(
         str | None,
         typer.Option(
             metavar="NAME,NAME",
-            help=f"Values to search, of: {', '.join(SPACE)}. [default: {','.join(USUAL_SEARCH)}]",
+            help=f"Comma-separated hyperparameters to search: {', '.join(SPACE)}. [default: {','.join(USUAL_SEARCH)}]",
             show_default=False,
         ),
     ] = None,
-    trials: Annotated[int, typer.Option(help="How many trials in all, those of earlier sessions included.")] = 20,
+    trials: Annotated[int, typer.Option(help="Total number of trials, including those of earlier sessions.")] = 20,
     split: Split = "official",
     drop_duplicates: DropDuplicates = False,
     skip_broken: SkipBroken = False,
     votes: Votes = None,
     out: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/tune"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption, or with more trials.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted search, or add trials.")] = False,
     engine: Engine = "local",
     workers: Workers = None,
     address: Address = None,
@@ -60,8 +60,8 @@ def tune(
 
     Trains short runs on the training split and compares them on the validation split.
 
-    Each trial has 5 epochs unless --epochs says otherwise; trials that fall behind are stopped. Interrupted, even by
-    kill -9, it goes on with --resume.
+    Each trial has 5 epochs unless --epochs says otherwise; trials that fall behind are stopped. An interrupted
+    search, even by kill -9, resumes with --resume.
 
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """

@@ -93,17 +93,13 @@ class TrainConfig:
     )
     teachers: tuple[str, ...] = value(
         (),
-        "A model to distil from: its answer to each face is part of the target (Hinton et al. 2015). May be repeated; the mean "
-        "of several counts.",
+        "Teacher model for distillation: its prediction for each face is part of the target (Hinton et al. 2015). Repeatable; "
+        "predictions of several are averaged.",
         option=("--teacher",),
     )
-    teacher_tta: str | None = value(
-        "flip", "Views over which teachers answer (test-time augmentation); none asks once.", choices=TTA
-    )
-    teacher_share: float = value(0.5, "Share of the target that the teachers' answer is.", least=0, most=1)
-    teacher_temperature: float = value(
-        1.0, "The logarithms of the teachers' answer are divided by it; above 1 it is softer.", above=0
-    )
+    teacher_tta: str | None = value("flip", "Test-time augmentation of the teachers; none uses one view.", choices=TTA)
+    teacher_share: float = value(0.5, "Share of the teachers' prediction in the target.", least=0, most=1)
+    teacher_temperature: float = value(1.0, "Temperature of the teachers' prediction; above 1 it is softer.", above=0)
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixup: float = value(
         0.0,
@@ -138,31 +134,33 @@ class TrainConfig:
     )
     patience: int | None = value(
         None,
-        "Stop after so many epochs without a better validation accuracy; none never stops early.",
+        "Early stopping: stop after this many epochs without a better validation accuracy; none never stops early.",
         least=1,
         option=True,
     )
     init: str | None = value(
         None,
-        "A model to start from: layers of the same name and shapes take its weights, the head only from the same classes.",
+        "Initialize the weights from this model: those of layers with the same name and shapes, of the head only for the same classes.",
         option=True,
     )
-    weights: str = value("none", "Weights of a keras.applications network: none, imagenet, or a file.", option=True)
+    weights: str = value(
+        "none", "Pretrained weights of a keras.applications network: none, imagenet, or a file.", option=True
+    )
     head_epochs: int = value(
         0,
-        "Epochs at the start in which only the last layer learns; 0 trains everything at once.",
+        "Train only the head for this many epochs, with the backbone frozen; 0 trains everything at once.",
         least=0,
         option=True,
     )
     unfreeze: int | None = value(
         None,
-        "How many of the base's last layers learn after that; none is all.",
+        "Number of backbone layers to unfreeze afterwards; none is all.",
         least=1,
         option=("--unfreeze", "--thaw"),
     )
     unfreeze_rate: float | None = value(
         None,
-        "Their peak learning rate; none takes a tenth of the head's.",
+        "Peak learning rate after unfreezing; none is a tenth of the head's.",
         above=0,
         option=("--unfreeze-rate", "--thaw-rate"),
     )

@@ -267,7 +267,7 @@ def find_label_issues(
         faces = dataset.split(among or "all")
         name = Path(dataset.source).name.split(".")[0] or "data"
         folder = Path(out or Path("runs") / f"label-issues-{name}-{dataset.fingerprint[:8]}-{faces.name}")
-        say(f"Folds: {folder} (what is done there is not done again)")
+        say(f"Folds: {folder} (finished folds are reused)")
         probabilities = out_of_fold(faces, folder, plan=plan, where=where, say=say)
         by, how = "networks that were trained on the other folds", _OUT_OF_FOLD
     found = places(dataset.source, faces.rows) if faces.rows is not None else [""] * len(faces)

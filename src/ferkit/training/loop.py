@@ -284,7 +284,7 @@ def _learn(
         if history:
             progress.say(f"Resuming {folder} after epoch {len(history)}.")
         elif (config.head_epochs or config.unfreeze) and config.init is None and config.weights == "none":
-            progress.say("Layers are held fast that have random weights. Give them others with --init or --weights.")
+            progress.say("Warning: frozen layers have random weights. Load pretrained ones with --init or --weights.")
         while len(history) < config.epochs and not _out_of_patience(history[phases[-1].first :], config.patience):
             epoch = len(history) + 1
             if phase_of(epoch, phases) is not phase:

@@ -105,7 +105,7 @@ def take_weights(network: Any, init: str | Path, classes: Sequence[str]) -> str 
     # A new head is what one wants of data with other classes.
     if set(fresh) <= heads:
         return None
-    return f"{len(weighted) - len(fresh)} of {len(weighted)} layers begin as in {init}; anew: {', '.join(fresh)}."
+    return f"{len(weighted) - len(fresh)} of {len(weighted)} layers take their weights from {init}; random: {', '.join(fresh)}."
 
 
 def _shapes(weights: Sequence[Any]) -> list[tuple[int, ...]]:
