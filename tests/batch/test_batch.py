@@ -176,7 +176,7 @@ def test_a_folder_with_other_things_is_refused(pictures, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".DS_Store").touch()
     (tmp_path / "out" / "thesis.pdf").touch()
-    with pytest.raises(UsageError, match=r"holds other things, such as thesis.pdf"):
+    with pytest.raises(UsageError, match=r"contains other files, such as thesis.pdf"):
         run(pictures, tmp_path / "out")
     (tmp_path / "out" / "thesis.pdf").unlink()
     assert run(pictures, tmp_path / "out").pictures == 12
@@ -200,13 +200,13 @@ def test_a_file_is_no_folder_for_results(pictures, tmp_path):
     [
         pytest.param({"engine": "dask"}, "Unknown engine 'dask'", id="engine"),
         pytest.param({"workers": 0}, "workers must be at least 1", id="no-workers"),
-        pytest.param({"engine": "local", "address": "here"}, "takes no address", id="address"),
-        pytest.param({"out": "sftp://host/out"}, "could be met half written", id="out"),
+        pytest.param({"engine": "local", "address": "here"}, "has no address", id="address"),
+        pytest.param({"out": "sftp://host/out"}, "could be read half written", id="out"),
         pytest.param({"part_size": 0}, "part_size must be 1 to", id="part-size"),
         pytest.param({"min_confidence": 2}, "min_confidence must be 0 to 1", id="confidence"),
         pytest.param({"detector": "x"}, "Unknown detector 'x'", id="detector"),
         pytest.param({"tta": "x"}, "Unknown test-time augmentation 'x'", id="tta"),
-        pytest.param({"engine": "local", "detector": lambda image: []}, "must pickle", id="lambda"),
+        pytest.param({"engine": "local", "detector": lambda image: []}, "must be picklable", id="lambda"),
     ],
 )
 def test_choices_that_make_no_sense(changes, said, pictures, tmp_path):
@@ -239,7 +239,7 @@ def test_what_the_engine_lacks_is_said_before_pictures_are_listed(
     [
         pytest.param("_job/job.json", "is damaged", id="job"),
         pytest.param("_job/plan-000000.parquet", "The plan .* is damaged", id="plan"),
-        pytest.param("part-000000.parquet", "is not what ferkit wrote", id="part"),
+        pytest.param("part-000000.parquet", "is not a file that ferkit wrote", id="part"),
     ],
 )
 def test_a_damaged_job_is_one_line(name, said, pictures, tmp_path):

@@ -253,6 +253,6 @@ def test_one_server_that_is_not_well_costs_its_rows_and_many_in_a_row_end_the_jo
     assert [why in (row["error"] or "") for row in rows] == [True, False]
     shutil.rmtree(tmp_path / "out")
     web.files["/list.txt"] = ("1.png\n" + 30 * f"{address}\n").encode()
-    with pytest.raises(FerkitError, match=rf"{why}.*\. Run the same command again to go on\.$"):
+    with pytest.raises(FerkitError, match=rf"{why}.*\. To resume, run the same command\.$"):
         run(f"{web.url}/list.txt", part_size=100)
     assert rows_of(tmp_path / "out") == []

@@ -56,7 +56,7 @@ def test_a_picture_that_kills_its_process_costs_one_row(pictures, tmp_path, whol
     assert [row["source"] for row in rows] == [row["source"] for row in whole_job]
     (bad,) = [number for number, row in enumerate(rows) if row["error"]]
     assert bad == 1
-    assert "died of it 2 times" in rows[bad]["error"]
+    assert "crashed on it 2 times" in rows[bad]["error"]
     assert rows[:bad] + rows[bad + 1 :] == whole_job[:bad] + whole_job[bad + 1 :]
     assert (summary.pictures, summary.errors) == (12, 1)
     assert markers(tmp_path / "out") == []
@@ -170,7 +170,7 @@ def test_deaths_at_no_picture_end_the_job_and_not_the_next_one(tmp_path):
     storage = Folder(tmp_path)
     for _ in range(5):
         Attempt(storage, 3).__enter__()
-    with pytest.raises(FerkitError, match="5 processes died in part 3, and at none of its pictures"):
+    with pytest.raises(FerkitError, match="5 processes crashed in part 3, outside of all images"):
         Attempt(storage, 3).__enter__()
     Attempt(storage, 3).__enter__()
 
@@ -241,13 +241,13 @@ def test_of_two_that_plan_at_once_the_later_one_is_refused(pictures, tmp_path, m
         return planned
 
     monkeypatch.setattr(planning, "write_plan", slow)
-    with pytest.raises(UsageError, match="Another run has begun a job"):
+    with pytest.raises(UsageError, match="Another run has started a job"):
         batch.run(pictures, tmp_path / "out", engine="inline", **settings())
     assert others.read_text() == "that of the other"
 
 
 def test_two_drivers_do_not_meet(pictures, tmp_path):
-    with claimed(str(tmp_path / "out")), pytest.raises(FerkitError, match="Another run is at work"):
+    with claimed(str(tmp_path / "out")), pytest.raises(FerkitError, match="Another run is writing to"):
         batch.run(pictures, tmp_path / "out", engine="inline", **settings())
 
 

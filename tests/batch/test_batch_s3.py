@@ -113,7 +113,7 @@ def test_a_folder_that_a_console_made_is_empty(bucket, run):
     bucket.pipe_file("photos/file", b"1")
     run("s3://photos/shards/000.tar", "s3://photos/made")
     assert len(rows_of(bucket, "photos/made")) == PICTURES / 2
-    with pytest.raises(FerkitError, match="holds other things, such as file"):
+    with pytest.raises(FerkitError, match="contains other files, such as file"):
         run("s3://photos/shards/000.tar", "s3://photos/file")
 
 
@@ -137,7 +137,7 @@ def test_shards_in_a_bucket_are_summarized_where_they_lie(bucket, run, caplog):
     [
         pytest.param("s3://nowhere/out", "s3://nowhere/out", id="no-bucket"),
         pytest.param("s3://photos/in", "holds no part-*.parquet", id="no-batch"),
-        pytest.param("s3://photos/shards/000.tar", "is no table of faces", id="no-table"),
+        pytest.param("s3://photos/shards/000.tar", "is not a table of faces", id="no-table"),
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(bucket, out, says):

@@ -100,7 +100,7 @@ def test_files(ferkit, tmp_path):
     [
         pytest.param(["out", "--by", "week"], 2, "Unknown grouping 'week'", id="grouping"),
         pytest.param(["out", "--depth", "2"], 2, "--depth needs --by folder", id="depth"),
-        pytest.param(["out", "--plot", "x.txt"], 2, "A plot is .png", id="plot"),
+        pytest.param(["out", "--plot", "x.txt"], 2, "Plots cannot be written as x.txt", id="plot"),
         pytest.param(["out", "--csv", "-"], 2, "--csv writes a file", id="standard-output"),
         pytest.param(["out", "--csv", "x.parquet"], 2, "Expected a name that ends in .csv", id="csv-as-parquet"),
         pytest.param(["out", "--csv", "out"], 1, "Cannot write out", id="csv-is-a-folder"),

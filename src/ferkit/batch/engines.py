@@ -45,7 +45,7 @@ def check_engine(engine: str, address: str | None) -> None:
         UsageError: an address for an engine that knows none. MissingDependencyError: no Ray.
     """
     if engine == "local" and address is not None:
-        raise UsageError("The local engine takes no address. For a cluster take --engine ray.")
+        raise UsageError("The local engine has no address. For a cluster use --engine ray.")
     if engine == "ray":
         load_ray()
 
@@ -98,7 +98,7 @@ def _run(job: bytes, waiting: deque[int], workers: int) -> Iterator[PartSummary]
                 alive.discard(worker)
                 stillborn = 0 if worker.ready else stillborn + 1
                 if stillborn == _STILLBORN:
-                    raise FerkitError(f"Workers die before they begin ({worker.end()}). Is there enough memory?")
+                    raise FerkitError(f"Workers exit during start-up ({worker.end()}). Is there enough memory?")
                 if worker.part is not None:
                     waiting.appendleft(worker.part)
             else:
@@ -172,4 +172,4 @@ def _packed(job: Job) -> bytes:
     try:
         return pickle.dumps(job)
     except Exception as problem:  # pickle raises whatever the object does
-        raise UsageError(f"A detector or classifier of your own must pickle ({problem}).") from problem
+        raise UsageError(f"A custom detector or classifier must be picklable ({problem}).") from problem

@@ -149,5 +149,5 @@ def read_job(storage: Storage, out: str) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as problem:
         raise FerkitError(f"{out}/{JOB_FILE} is damaged ({problem}). Choose another OUT.") from problem
     if version != FORMAT:
-        raise UsageError(f"{out} holds a job of another version of ferkit. Choose another OUT.")
+        raise UsageError(f"{out} contains a job of another version of ferkit. Choose another OUT.")
     return found

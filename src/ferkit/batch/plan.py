@@ -59,12 +59,14 @@ def read_part(storage: Storage, part: int) -> list[Reference]:
     name = _file_of(part)
     file = storage.open(name)
     if file is None:
-        raise FerkitError(f"The plan {name} is gone. Start the job anew with another OUT.")
+        raise FerkitError(f"The plan {name} is missing. Start the job again with another OUT.")
     try:
         with file:
             rows = pq.ParquetFile(file).read_row_group(part % _PARTS).to_pylist()
     except (pa.ArrowException, OSError) as problem:
-        raise FerkitError(f"The plan {name} is damaged ({reason(problem)}). Start anew with another OUT.") from problem
+        raise FerkitError(
+            f"The plan {name} is damaged ({reason(problem)}). Start the job again with another OUT."
+        ) from problem
     return [Reference(**{**row, "path": os.fsdecode(row["path"])}) for row in rows]
 
 
@@ -136,7 +138,7 @@ def prepare(storage: Storage, out: str, source: str, settings: Settings) -> Call
 
     def alone() -> None:
         if storage.read(JOB_FILE) is not None:
-            raise UsageError(f"Another run has begun a job in {out} meanwhile. Give the same command again to go on.")
+            raise UsageError(f"Another run has started a job in {out} meanwhile. To resume, run the same command.")
 
     def plan() -> Job:
         alone()
@@ -155,7 +157,7 @@ def _check_free(storage: Storage, out: str) -> None:
     names = storage.names()
     other = next((name for name in names if not name.startswith((FOLDER, "."))), None)
     if other is not None and FOLDER not in names:
-        raise UsageError(f"{out} holds other things, such as {other}. Choose a new folder, or an empty one.")
+        raise UsageError(f"{out} contains other files, such as {other}. Choose a new or empty folder.")
 
 
 def _resumed(storage: Storage, out: str, source: str, settings: Settings) -> Job | None:

@@ -83,7 +83,7 @@ class _Actor:
     def _work(self) -> PartWorker:
         if self.job.storage().read(JOB_FILE) is None:
             raise ClusterError(
-                f"{socket.gethostname()} does not see {self.job.out}. Choose an OUT that all machines share, or an address."
+                f"{socket.gethostname()} does not see {self.job.out}. Choose an OUT that all machines share, or a URL."
             )
         return PartWorker(self.job)
 
@@ -96,7 +96,7 @@ def _answers(done: Any) -> Iterator[PartSummary | FerkitError]:
         if "pickle" not in str(problem) and "serialize" not in str(problem):
             raise
         first = str(problem).strip().splitlines()[0]
-        raise UsageError(f"A detector or classifier of your own must pickle ({first}).") from problem
+        raise UsageError(f"A custom detector or classifier must be picklable ({first}).") from problem
 
 
 @contextmanager

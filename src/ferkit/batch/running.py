@@ -46,7 +46,7 @@ def claimed(out: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FerkitError(f"Another run is at work on {out}. Wait for its end, or stop it.") from None
+            raise FerkitError(f"Another run is writing to {out}. Wait for it, or stop it.") from None
         except OSError:
             pass  # a file system that knows no locks
         yield

@@ -19,7 +19,7 @@ def open_storage(place: str) -> "Storage":
     if place.lower().startswith(("http://", "https://")):
         raise UsageError(f"Nothing can be written to {place}. Expected a folder, s3://, gs:// or az://.")
     if place.lower().startswith(_PIECEMEAL):
-        raise UsageError(f"In {place} files could be met half written. Expected a folder, s3://, gs:// or az://.")
+        raise UsageError(f"Files in {place} could be read half written. Expected a folder, s3://, gs:// or az://.")
     return Bucket(place) if is_address(place) else Folder(Path(place))
 
 

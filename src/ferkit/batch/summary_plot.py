@@ -28,7 +28,7 @@ _WIDTH = 8.0
 def check_target(path: Path) -> None:
     """Raise `UsageError` for a file that no plot can be written to."""
     if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"A plot is {', '.join(_FORMATS)}. Received: {path}.")
+        raise UsageError(f"Plots cannot be written as {path}. Expected a name that ends in {', '.join(_FORMATS)}.")
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Expected a file to write.")
 

@@ -73,7 +73,7 @@ def find_table(out: str) -> FaceTable:
     except OSError as problem:
         raise DatasetError(f"Cannot read {shown}: {reason(problem)}.") from problem
     if not there:
-        raise DatasetError(f"There is no {shown}. Expected what ferkit batch wrote, or a table of ferkit predict.")
+        raise DatasetError(f"There is no {shown}. Expected a folder of ferkit batch, or a table of ferkit predict.")
     return FaceTable(shown, [_escaped(out)], _reader(out, shown))
 
 
@@ -100,8 +100,8 @@ def _parts(out: str, shown: str, found: Sequence[str], files: Any = None) -> Fac
     if found:
         return FaceTable(shown, [_escaped(part) for part in found], PARQUET, files, planned)
     if planned is not None:
-        raise DatasetError(f"The batch in {shown} has no part done yet. Wait for the first, or start it again.")
-    raise DatasetError(f"{shown} holds no {PARTS}. Expected what ferkit batch wrote, or a table of ferkit predict.")
+        raise DatasetError(f"The batch in {shown} has no finished part yet. Wait for the first one, or start it again.")
+    raise DatasetError(f"{shown} holds no {PARTS}. Expected a folder of ferkit batch, or a table of ferkit predict.")
 
 
 def _planned_parts(out: str) -> int | None:
@@ -117,7 +117,7 @@ def _reader(path: str, shown: str) -> str:
     for suffix, reader in _READERS.items():
         if path.lower().endswith(suffix):
             return reader
-    raise DatasetError(f"{shown} is no table of faces. Expected a folder of ferkit batch, or {', '.join(_READERS)}.")
+    raise DatasetError(f"{shown} is not a table of faces. Expected a folder of ferkit batch, or {', '.join(_READERS)}.")
 
 
 def _escaped(path: str) -> str:
@@ -137,7 +137,7 @@ def one_line(table: FaceTable, errors: type[Exception]) -> Iterator[None]:
         if table.reader == PARQUET and (found := _NO_PARQUET.search(said)):
             others = ", ".join(suffix for suffix, reader in _READERS.items() if reader != PARQUET)
             raise DatasetError(
-                f"{found[1] or found[2]} is no Parquet file, or its end is missing. Expected what ferkit batch or "
+                f"{found[1] or found[2]} is not a complete Parquet file. Expected what ferkit batch or "
                 f"ferkit predict --parquet wrote; another kind of table under its own ending: {others}."
             ) from problem
         raise DatasetError(f"Cannot read {table.name}: {said}") from problem
@@ -254,7 +254,7 @@ def _columns(connection: Any, table: FaceTable) -> list[str]:
     missing = [column for column in _NEEDED if column not in columns]
     if missing:
         raise DatasetError(
-            f"{table.name} is no table of faces: it has no column {', '.join(missing)}. "
+            f"{table.name} is not a table of faces: it lacks the column {', '.join(missing)}. "
             f"Its columns: {printable_name(', '.join(columns))}."
         )
     return columns

@@ -62,4 +62,6 @@ def counts_of(storage: Storage, name: str) -> dict[str, Any] | None:
         with file:
             return dict(json.loads(pq.read_metadata(file).metadata[_COUNTS]))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as problem:
-        raise FerkitError(f"{name} is not what ferkit wrote ({reason(problem)}). Remove it and run again.") from problem
+        raise FerkitError(
+            f"{name} is not a file that ferkit wrote ({reason(problem)}). Remove it and run again."
+        ) from problem

@@ -89,8 +89,8 @@ class Attempt:
             self._marker.unexplained = 0  # for those who run it again
             self.at(None)
             raise FerkitError(
-                f"{_UNEXPLAINED} processes died in part {self._part}, and at none of its pictures. Is there enough memory "
-                "for so many workers? Run the same command again to go on."
+                f"{_UNEXPLAINED} processes crashed in part {self._part}, outside of all images. Is there enough memory "
+                "for so many workers? To resume, run the same command."
             )
         try:
             self.at(None)
@@ -220,7 +220,7 @@ class PartWorker:
         """One picture at a time, leaving out those that are deadly."""
         for number, (name, get) in enumerate(entries(references)):
             if attempt.deadly(number):
-                why = f"Cannot read {name}: the process died of it {DEATHS} times. Look at it with another program."
+                why = f"Cannot read {name}: the process crashed on it {DEATHS} times. Try to open it with another program."
                 yield PictureResult.failed(name, why), None
             else:
                 attempt.at(number)

@@ -172,7 +172,7 @@ def network(address: str) -> Iterator[None]:
         if isinstance(problem, PermissionError) and _denied(problem):
             raise
         raise FerkitError(
-            f"Cannot read {address}: {reason(problem)}. Run the same command again to go on."
+            f"Cannot read {address}: {reason(problem)}. To resume, run the same command."
         ) from problem
 
 

@@ -138,7 +138,7 @@ def _fetched(name: str, address: str) -> Picture:
         if _unanswered < _PATIENCE:
             return Picture(name, None, str(problem))
         _unanswered = 0
-        raise FerkitError(f"{problem} Run the same command again to go on.") from problem
+        raise FerkitError(f"{problem} To resume, run the same command.") from problem
     _unanswered = 0
     return found
 
