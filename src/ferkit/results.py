@@ -72,13 +72,24 @@ class Box:
 
     def overlap(self, other: "Box") -> float:
         """Intersection over union, 0 to 1."""
-        wide = min(self.x2, other.x2) - max(self.x1, other.x1)
-        high = min(self.y2, other.y2) - max(self.y1, other.y1)
-        shared = max(wide, 0) * max(high, 0)
-        return shared / (self.width * self.height + other.width * other.height - shared)
+        return float(overlaps(np.array([self.to_list()]), np.array([other.to_list()]))[0, 0])
 
     def to_list(self) -> list[int]:
         return [self.x1, self.y1, self.x2, self.y2]
+
+
+def shared_areas(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Area that each box shares with each other one: x1, y1, x2, y2 of both, (N, 4) and (M, 4) -> (N, M)."""
+    one, other = boxes[:, None], others[None]
+    sides = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    return np.asarray(np.maximum(sides, 0).prod(axis=2))
+
+
+def overlaps(boxes: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Intersection over union, 0 to 1, of each box with each other one: (N, 4) and (M, 4) -> (N, M)."""
+    shared = shared_areas(boxes, others)
+    areas, other_areas = ((one[:, 2:] - one[:, :2]).prod(axis=1) for one in (boxes, others))
+    return np.asarray(shared / (areas[:, None] + other_areas[None] - shared))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ ENGINES: Registry[Engine] = Registry.of("engine", {"local": local, "ray": ray})
 
 
 # Workers that died before they could begin, in a row: then it is no accident.
-_STILLBORN = 3
+_MOST_FAILED_STARTS = 3
 _PATIENCE_S = 10.0
 _MAIN = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
@@ -85,7 +85,7 @@ def run_parts(job: Job, parts: Sequence[int], workers: int) -> Iterator[PartSumm
 
 def _run(job: bytes, waiting: deque[int], workers: int) -> Iterator[PartSummary]:
     answers: queue.SimpleQueue[tuple[_Worker, Answer]] = queue.SimpleQueue()
-    left, stillborn = len(waiting), 0
+    left, failed_starts = len(waiting), 0
     alive: set[_Worker] = set()
     try:
         while left:
@@ -96,8 +96,8 @@ def _run(job: bytes, waiting: deque[int], workers: int) -> Iterator[PartSummary]
                 raise answer
             if answer is None:
                 alive.discard(worker)
-                stillborn = 0 if worker.ready else stillborn + 1
-                if stillborn == _STILLBORN:
+                failed_starts = 0 if worker.ready else failed_starts + 1
+                if failed_starts == _MOST_FAILED_STARTS:
                     raise FerkitError(f"Workers exit during start-up ({worker.end()}). Is there enough memory?")
                 if worker.part is not None:
                     waiting.appendleft(worker.part)

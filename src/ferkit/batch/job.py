@@ -1,7 +1,4 @@
-"""Settings of a job: what decides its rows, and the recognizer that they make.
-
-A job as it stands in `OUT/_job/job.json`: what is done, with which settings, on which plan.
-"""
+"""A job as it stands in `OUT/_job/job.json`: its settings, which decide its rows, and its plan."""
 
 import json
 import os

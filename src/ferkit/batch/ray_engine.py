@@ -17,7 +17,7 @@ from typing import Any
 
 from ferkit._support.ray_session import ray_session
 from ferkit.batch.job import JOB_FILE, Job
-from ferkit.batch.worker import PartSummary, PartWorker, begun_parts, pardon
+from ferkit.batch.worker import PartSummary, PartWorker, begun_parts, clear_blame
 from ferkit.errors import ClusterError, FerkitError, UsageError
 
 # Each block costs the driver some milliseconds before the first can begin, so of many parts several share one.
@@ -55,7 +55,7 @@ def run_parts(
         # Actors that end with the job end at once, and what they were at is not to blame.
         storage = job.storage()
         for part in left & begun_parts(storage) if left else ():
-            pardon(storage, part)
+            clear_blame(storage, part)
 
 
 class _Actor:

@@ -1,11 +1,9 @@
-"""Attempts at parts, so that a picture that kills the process costs one row, whoever starts again afterwards.
+"""The work on a part of the plan: its pictures in, its Parquet file out. Every engine runs this, so all give the same rows.
 
-Who begins a part leaves a marker, and who ends it takes the marker away. A marker that is found tells of a process that
-died, and nobody knows at which picture. So the part is then done carefully: before each picture the marker says which
-one it is, and a picture at which processes died twice is left out. A process that ends in good order, by an error or by
-Ctrl-C, takes its marker along, for no picture is to blame for that.
-
-The work itself: a part of the plan in, its Parquet file out. Every engine runs this, so all give the same rows.
+A picture that kills the process costs one row. A process writes a marker when it begins a part and removes it at the end,
+also at an end by an error or by Ctrl-C. A marker that is found tells of a process that died, at an unknown picture. The
+part is then done carefully: before each picture the marker names it, and a picture at which processes died twice is left
+out.
 """
 
 import json
@@ -60,7 +58,7 @@ class _Marker:
         except (ValueError, KeyError, TypeError, AttributeError):  # cut short by a machine that died
             return cls()
 
-    def bury(self) -> None:
+    def count_death(self) -> None:
         """Count the death of the process that left it."""
         if self.at is None:
             self.unexplained += 1
@@ -84,7 +82,7 @@ class Attempt:
 
     def __enter__(self) -> Self:
         if self.careful:
-            self._marker.bury()
+            self._marker.count_death()
         if self._marker.unexplained >= _UNEXPLAINED:
             self._marker.unexplained = 0  # for those who run it again
             self.at(None)
@@ -123,7 +121,7 @@ def forget(storage: Storage, part: int) -> None:
     storage.remove(_name(part))
 
 
-def pardon(storage: Storage, part: int) -> None:
+def clear_blame(storage: Storage, part: int) -> None:
     """What `Attempt` does at an end in good order, for a process that ended by the driver's will: deaths stay counted."""
     data = storage.read(_name(part))
     marker = _Marker() if data is None else _Marker.read(data)

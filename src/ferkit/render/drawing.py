@@ -19,7 +19,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from ferkit.labels import color_of
-from ferkit.results import UNCERTAIN, Box, FaceEmotion
+from ferkit.results import UNCERTAIN, Box, FaceEmotion, shared_areas
 
 # Letters below this height cannot be read, so pictures too small for them are enlarged, within reason.
 SMALLEST_FONT = 12
@@ -137,10 +137,8 @@ def nearest(box: Box, x: int, y: int) -> tuple[int, int]:
 
 def covers(places: Sequence[Box], taken: Sequence[Box]) -> npt.NDArray[np.int64]:
     """How much of each thing each place would cover, in square pixels: (places, taken)."""
-    one = np.array([place.to_list() for place in places], np.int64).reshape(-1, 1, 4)
-    other = np.array([box.to_list() for box in taken], np.int64).reshape(1, -1, 4)
-    shared = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
-    return np.asarray(np.maximum(shared, 0).prod(axis=2))
+    one, other = (np.array([box.to_list() for box in boxes], np.int64).reshape(-1, 4) for boxes in (places, taken))
+    return shared_areas(one, other)
 
 
 _Pixels = npt.NDArray[np.uint8]

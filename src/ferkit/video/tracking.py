@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import UsageError
-from ferkit.results import Box, Face
+from ferkit.results import Box, Face, overlaps
 from ferkit.sources import RgbImage
 
 Values = npt.NDArray[np.floating[Any]]
@@ -357,10 +357,10 @@ def _likeness(middles: _Vector, sizes: _Vector, others: _Vector, other_sizes: _V
 
     Their overlap, 0 to 1, where there is enough; else minus their distance in sides, where it is small; else -inf.
     """
-    low = np.maximum((middles - sizes / 2)[:, None], (others - other_sizes / 2)[None])
-    high = np.minimum((middles + sizes / 2)[:, None], (others + other_sizes / 2)[None])
-    shared = np.maximum(high - low, 0).prod(axis=2)
-    overlap = shared / (sizes.prod(axis=1)[:, None] + other_sizes.prod(axis=1)[None] - shared)
+    overlap = overlaps(
+        np.hstack([middles - sizes / 2, middles + sizes / 2]),
+        np.hstack([others - other_sizes / 2, others + other_sizes / 2]),
+    )
     sides, other_sides = sizes.mean(axis=1)[:, None], other_sizes.mean(axis=1)[None]
     distance = np.linalg.norm(middles[:, None] - others[None], axis=2) / ((sides + other_sides) / 2)
     change = np.maximum(sides / other_sides, other_sides / sides)
