@@ -5,21 +5,24 @@ ONNX Runtime's threads ask for, and not through `multiprocessing` or `concurrent
 in each process, and end all processes when one dies.
 """
 
+import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from ferkit._support.parallel import usable_cores
 from ferkit._support.ray_session import load_ray
 from ferkit._support.registry import Registry
 from ferkit.batch.job import Job
-from ferkit.batch.worker import PartSummary
+from ferkit.batch.worker import PartSummary, PartWorker
 from ferkit.errors import FerkitError, UsageError
 
 
@@ -70,7 +73,7 @@ _MOST_FAILED_STARTS = 3
 _PATIENCE_S = 10.0
 _MAIN = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from ferkit.batch.local_worker import main; main()"
+    "from ferkit.batch.engines import work_for_driver; work_for_driver()"
 )
 
 READY = "ready"
@@ -173,3 +176,60 @@ def _packed(job: Job) -> bytes:
         return pickle.dumps(job)
     except Exception as problem:  # pickle raises whatever the object does
         raise UsageError(f"A custom detector or classifier must be picklable ({problem}).") from problem
+
+
+def work_for_driver() -> None:
+    """Be a worker process: parts come in on standard input, what became of them goes out on standard output.
+
+    Does parts until none comes, and ends at once when the driver does, also when that is killed.
+    """
+    # Ctrl-C is for the driver, which then ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # The answers' own way out: on the usual one anything that prints would break in.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    code = 1
+    try:
+        _do_parts(sys.stdin.buffer, answers)
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    except BaseException as problem:
+        _answer(answers, _sendable(problem))
+    finally:
+        # Not sys.exit: the thread that listens would be waited for, or torn from its reading with a complaint.
+        os._exit(code)
+
+
+def _do_parts(orders: BinaryIO, answers: BinaryIO) -> None:
+    job = pickle.load(orders)  # noqa: S301 - from the driver that started this process
+    parts: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def listen() -> None:
+        try:
+            while True:
+                parts.put(pickle.load(orders))  # noqa: S301
+        except BaseException:  # the driver is gone, and whoever goes on with the job must not meet this process
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    worker = PartWorker(job)
+    _answer(answers, READY)
+    while True:
+        _answer(answers, worker(parts.get()))
+
+
+def _answer(answers: BinaryIO, answer: Answer) -> None:
+    answers.write(pickle.dumps(answer))
+    answers.flush()
+
+
+def _sendable(problem: BaseException) -> BaseException:
+    """An exception that survives the way, with the traceback of here."""
+    if not isinstance(problem, FerkitError):
+        problem.add_note("In a worker:\n" + "".join(traceback.format_exception(problem)))
+    try:
+        pickle.loads(pickle.dumps(problem))  # noqa: S301
+    except Exception:
+        return FerkitError(f"A worker failed: {type(problem).__name__}: {problem}")
+    return problem

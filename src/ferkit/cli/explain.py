@@ -56,7 +56,7 @@ def explain(
     warnings.filterwarnings("ignore", module="PIL")
     _check_files(picture, out, array, as_json)
     if method != AUTO:
-        METHODS[method]  # a wrong name is said before anything is fetched
+        METHODS[method]  # a wrong name is said before the model is loaded
     if is_many(picture):
         raise UsageError(f"{picture} stands for many pictures. One is explained at a time.")
     with no_native_chatter():

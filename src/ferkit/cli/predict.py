@@ -53,7 +53,7 @@ def predict(
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
     if tta is not None:
-        TTA[tta]  # a wrong name is said before anything is fetched
+        TTA[tta]  # a wrong name is said before the model is loaded
     if blur_faces and save is None:
         raise UsageError("--blur-faces needs --save, which is missing.")
     with no_native_chatter():
