@@ -1,14 +1,10 @@
-"""Numbers in text to pixels, by operations on whole arrays: no loop over numbers, none over rows.
-
-Every byte becomes its digit, a space becomes a digit of no worth. A number ends where a digit is followed by a space;
-its value is the digit there plus ten and a hundred times the digits before. What is computed at all other places is
-thrown away, which is still far faster than to visit the numbers one by one.
-
-The FER-2013 CSV: one face per row, its pixels as numbers in text.
+"""The FER-2013 CSV: one face per row, its pixels as numbers in text, parsed by operations on whole arrays.
 
 271 MB of text hold 74 million numbers; a Python loop over rows that splits strings takes 8 to 12 seconds. Here one
-thread reads and unpacks, others parse blocks of rows by whole-array operations (`csv_pixels`). Only a block in which
-something is out of the ordinary is gone through row by row, to read what is clear and to name the rows that are not.
+thread reads and unpacks, others parse blocks of rows. Every byte becomes its digit, a space becomes a digit of no worth.
+A number ends where a digit is followed by a space; its value is the digit there plus ten and a hundred times the digits
+before. What is computed at all other places is thrown away, which is still far faster than to visit the numbers one by
+one. Only a block in which something is out of the ordinary is gone through row by row.
 """
 
 import math
@@ -306,45 +302,23 @@ def _edges(block: bytes, columns: Columns) -> list[list[int]]:
 
 def _parse_lines(lines: Sequence[bytes], columns: Columns, pixels: int) -> _Parsed:
     """Any block, row by row: broken rows are named, blank lines skipped."""
-    texts: list[bytes] = []
-    labels: list[int] = []
-    splits: list[str] = []
-    where: list[tuple[int, int]] = []  # line and row
-    broken: list[tuple[int, str]] = []
-    row = 0
-    for number, line in enumerate(lines):
-        if not line or line.isspace():
-            continue
-        label, split, text, reason = _fields(line, columns)
-        if reason:
-            broken.append((number, reason))
-        else:
-            texts.append(text)
-            labels.append(label)
-            splits.append(split)
-            where.append((number, row))
-        row += 1
-
-    faces = decode_pixels(texts, pixels)
+    filled = [(number, line) for number, line in enumerate(lines) if line and not line.isspace()]
+    rows = [(row, number, *_fields(line, columns)) for row, (number, line) in enumerate(filled)]
+    broken = [(number, reason) for _, number, *_, reason in rows if reason]
+    rows = [row for row in rows if not row[-1]]
+    texts = [text for *_, text, _ in rows]
+    faces: Sequence[Faces | str] | Faces | None = decode_pixels(texts, pixels)
     if faces is None:
-        good = []
-        decoded = []
-        for index, text in enumerate(texts):
-            one = decode_row(text, pixels)
-            if isinstance(one, str):
-                broken.append((where[index][0], one))
-            else:
-                good.append(index)
-                decoded.append(one)
-        faces = np.array(decoded, np.uint8).reshape(-1, pixels)
-        labels, splits, where = [labels[i] for i in good], [splits[i] for i in good], [where[i] for i in good]
-
+        faces = [decode_row(text, pixels) for text in texts]
+        broken += [(row[1], face) for row, face in zip(rows, faces, strict=True) if isinstance(face, str)]
+        rows = [row for row, face in zip(rows, faces, strict=True) if not isinstance(face, str)]
+        faces = np.array([face for face in faces if not isinstance(face, str)], np.uint8)
     side = math.isqrt(pixels)
     return _Parsed(
-        images=faces.reshape(-1, side, side, 1),
-        labels=np.array(labels, np.int64),
-        splits=splits,
-        rows=np.array([index for _, index in where], np.int64),
+        images=np.asarray(faces).reshape(-1, side, side, 1),
+        labels=np.array([label for _, _, label, *_ in rows], np.int64),
+        splits=[split for _, _, _, split, *_ in rows],
+        rows=np.array([row for row, *_ in rows], np.int64),
         broken=sorted(broken),
         lines=len(lines),
     )
