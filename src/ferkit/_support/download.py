@@ -31,10 +31,16 @@ def offline() -> bool:
 def fetch(url: str, *, limit: int, timeout: float = TIMEOUT, seconds: float = _FETCH_SECONDS) -> bytes:
     """Fetch what a http or https address holds, at most `limit` bytes of it.
 
-    timeout: seconds without a byte, after which the server is given up.
-    seconds: the same for the whole of it, so that a server that drips bytes cannot hold us.
+    Redirects are followed to http and https only, and from https to https only.
 
-    Raises `DownloadError`. Redirects are followed to http and https only, and from https to https only.
+    Args:
+        url: As a browser's address bar shows it.
+        limit: Bytes beyond which it is refused.
+        timeout: Seconds without a byte, after which the server is given up.
+        seconds: The same for the whole of it, so that a server that drips bytes cannot hold us.
+
+    Raises:
+        DownloadError: It cannot be fetched. `AddressError` where that will stay so.
     """
     shown = " ".join((url if len(url) <= 200 else f"{url[:200]}...").split())
     if offline():

@@ -51,26 +51,32 @@ def load_dataset(
 ) -> Dataset:
     """Load labelled faces; a second load of the same source comes from the cache, memory-mapped.
 
-    source: FER-2013 CSV (plain or .gz), folder of class folders with or without train, val and test above, Parquet
-        with encoded pictures, or a .zip or .tar(.gz) of one of them, read without unpacking to disk. A path, or an
-        address such as `s3://bucket/faces.zip`.
-    split: "official" keeps the published splits (a set without any is split at random); "random" is 80 % train and
-        20 % val over all faces, in each class.
-    drop_duplicates: leave out training faces whose pixels also stand in a held-out split, and all but the first of
-        identical training faces.
-    votes: FER+ votes CSV, one row per row of a FER-2013 CSV in the same order; fills `FaceSet.votes`.
-    skip_broken: leave out rows or pictures that cannot be read (`Dataset.broken` lists them) instead of raising.
-    size: (height, width) in pixels. Without it a CSV keeps its own; pictures keep the size that they share if it is
-        at most 224, else become 48x48.
-    channels: 1 gray (the default) or 3 RGB.
-    seed: for random splits.
-    progress: called now and then with what is being done, how much is done and how much there is.
+    Args:
+        source: A path or an address such as `s3://bucket/faces.zip`: a FER-2013 CSV (plain or compressed), a folder of
+            class folders with or without train, val and test above, Parquet with encoded pictures, or a .zip or
+            .tar(.gz) of one of them, read without unpacking to disk.
+        split: "official" keeps the published splits (a set without any is split at random); "random" is 80 % train and
+            20 % val over all faces, in each class.
+        drop_duplicates: Leave out training faces whose pixels also stand in a held-out split, and all but the first of
+            identical training faces.
+        votes: FER+ votes CSV, one row per row of a FER-2013 CSV in the same order; fills `FaceSet.votes`.
+        skip_broken: Leave out rows or pictures that cannot be read (`Dataset.broken` lists them) instead of raising.
+        size: (height, width) in pixels. Without it a CSV keeps its own; pictures keep the size that they share if it is
+            at most 224, else become 48x48.
+        channels: 1 for grayscale (the default) or 3 for RGB.
+        seed: For random splits.
+        progress: Called now and then with what is being done, how much is done and how much there is.
 
-    Raises `DatasetError` naming the file, the row or picture, what came and what was expected.
+    Returns:
+        The faces by split.
 
-    >>> dataset = ferkit.load_dataset("fer2013.csv")  # doctest: +SKIP
-    >>> dataset.train.images.shape, dataset.train.classes[3]  # doctest: +SKIP
-    ((28709, 48, 48, 1), 'happy')
+    Raises:
+        DatasetError: It cannot be read; the message names the file, the row or picture, what came and what was expected.
+
+    Example:
+        >>> dataset = ferkit.load_dataset("fer2013.csv")  # doctest: +SKIP
+        >>> dataset.train.images.shape, dataset.train.classes[3]  # doctest: +SKIP
+        ((28709, 48, 48, 1), 'happy')
     """
     if split not in SPLITS:
         raise UsageError(f"Unknown split {split!r}. Choices: {', '.join(SPLITS)}.")

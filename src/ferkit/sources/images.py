@@ -58,12 +58,14 @@ _TURNS: dict[int, Callable[[RgbImage], Any]] = {
 class FaceInput:
     """What a network expects of a face; stored in `card.json`, so training and serving cannot disagree.
 
-    height, width: pixels.
-    channels: 1 gray, 3 RGB.
-    margin: how much of the face's size is added around it, as a fraction (0.1 adds 10 % in all).
-    align: whether landmarks, where a detector gives them, say where the face is and level its eyes.
+    The defaults crop faces as FER-2013 has them (`benchmarks/DETECTION.md`).
 
-    The defaults cut faces as FER-2013 has them (`benchmarks/DETECTION.md`).
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        channels: 1 for grayscale, 3 for RGB.
+        margin: How much of the face's size is added around it, as a fraction (0.1 adds 10 % in all).
+        align: Whether landmarks, where a detector gives them, locate the face and level its eyes.
     """
 
     height: int = 48
@@ -76,12 +78,19 @@ class FaceInput:
 def read_image(source: Source) -> RgbImage:
     """Decode any picture to RGB uint8 (height, width, 3), upright.
 
-    source: path, http or https address, data URI, `-` (standard input), bytes, binary file, PIL image, or array: uint8,
-        or float in [0, 1], of shape (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+    The first frame of an animation is taken, EXIF orientation is applied, 16 bits are scaled to 8, and transparent
+    pixels become white, as viewers show them.
 
-    The first frame of an animation is taken, EXIF orientation applied, 16 bits scaled to 8, and what is transparent is
-    white, as viewers show it. An array that is RGB uint8 already comes back as it is, not as a copy. Raises `ImageError`
-    for anything else, before its pixels take memory.
+    Args:
+        source: A path, an address (https, http or an object store such as `s3://`), a data URI, `-` (standard input),
+            bytes, a binary file, a `Picture`, a PIL image, or an array: uint8 or float in [0, 1], of shape (H, W),
+            (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+
+    Returns:
+        The pixels. An array that is RGB uint8 already is returned as it is, not as a copy.
+
+    Raises:
+        ImageError: It is not one picture, or it is too large; nothing is decoded then.
     """
     name = printable_name(source)
     try:
@@ -239,9 +248,13 @@ _IN_TEXT = b"Raw profile type exif\0"
 
 
 def taken_at(source: str | io.BytesIO) -> datetime | None:
-    """EXIF DateTimeOriginal, in the local time of the camera; None where there is none or it is no date.
+    """When a picture was taken, by its EXIF DateTimeOriginal.
 
-    source: a path, or a file in memory, which is back at its start afterwards.
+    Args:
+        source: A path, or a file in memory, which is back at its start afterwards.
+
+    Returns:
+        The local time of the camera; None where there is none or it is no date.
     """
     with suppress(Exception):  # a damaged EXIF block is no reason to refuse the picture
         if isinstance(source, io.BytesIO):

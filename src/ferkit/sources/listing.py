@@ -57,8 +57,13 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 class Reference:
     """Where a picture lies.
 
-    name: what the column `source` says. path: the file that holds it, as an absolute path or address. kind: of the
-    above; offset and size mean what is said there. problem: why it cannot be read, where that was seen in the listing.
+    Attributes:
+        name: What results call it.
+        path: The file that holds it, as an absolute path or address.
+        kind: One of the kinds above, which say what `offset` and `size` mean.
+        offset: Where it begins.
+        size: How much of the file it takes.
+        problem: Why it cannot be read, where that was seen in the listing.
     """
 
     name: str
@@ -127,14 +132,18 @@ def list_sources(sources: Iterable[Any]) -> Iterator[Any]:
 
 
 def list_references(source: str) -> Iterator[Reference]:
-    """The pictures of a source, in an order that is the same each time.
+    """List the pictures of a source, in an order that is the same each time.
 
-    A folder and what it is made of: the pictures below it. A glob: the pictures, or by its suffix the archives or
-    Parquet files, that match. `{0000..0127}` stands for each number in turn. A list has a path, an address or a
-    container per line; what is relative counts from the folder of the list.
+    Args:
+        source: A path or an address: a folder (with all below it), a glob of pictures, archives or Parquet files, a
+            `.zip`, a `.tar`, a `.parquet`, a list `.txt` or a picture. `{0000..0127}` stands for each number in turn. A
+            list has a path, an address or a container per line; relative paths count from the folder of the list.
 
-    Raises `FerkitError` where something does not exist or nothing is a picture. What turns out to be damaged later comes
-    as a reference with a `problem`.
+    Returns:
+        A reference per picture. What turns out to be damaged later comes as a reference with a `problem`.
+
+    Raises:
+        FerkitError: Something does not exist, or nothing is a picture.
     """
     sources = list(braces(source))
     found = itertools.chain.from_iterable(map(_one, sources) if len(sources) == 1 else _several(sources))
@@ -250,9 +259,15 @@ def _hint(source: str) -> str:
 
 
 def list_container(name: str, path: str, named: Callable[[str], Iterator[Reference]]) -> Iterator[Reference]:
-    """The pictures in an archive or a Parquet file; one that is damaged ends in a reference that says so.
+    """List the pictures in an archive or a Parquet file; one that is damaged ends in a reference that says so.
 
-    name: how the column `source` calls it. named: for the paths that a Parquet file may hold.
+    Args:
+        name: What results call the file.
+        path: Its absolute path or address.
+        named: What turns a path that a Parquet file holds into references.
+
+    Yields:
+        A reference per picture.
     """
     lower = path.lower()
     try:

@@ -26,7 +26,10 @@ class InMemory(io.BytesIO):
 class Picture:
     """A picture by its name, its bytes at hand or its place known.
 
-    source: a path, an address, or the bytes; None where there is a `problem`, which says why in one line.
+    Attributes:
+        name: What results call it.
+        source: A path, an address, or the bytes; None where there is a `problem`.
+        problem: Why it cannot be read, in one line.
     """
 
     name: str

@@ -57,9 +57,13 @@ def expand_sources(sources: Iterable[Source | Reference]) -> Iterator[Source]: .
 
 
 def expand_sources(sources: Iterable[Any]) -> Iterator[Any]:
-    """Turn what holds many pictures into these, in its place; see `list_sources`, whose references are taken as well.
+    """Put the pictures that sources hold in their place, one after the other; memory stays flat.
 
-    What cannot be read comes as a `Picture` that says why when it is opened, and the others go on.
+    Args:
+        sources: Anything that `read_image` or `list_references` takes, and what `list_sources` gave.
+
+    Yields:
+        What `read_image` takes. Something that cannot be read says why when it is opened, and the others go on.
     """
     with Containers() as containers:
         for one in list_sources(sources):
@@ -75,10 +79,16 @@ def expand_sources(sources: Iterable[Any]) -> Iterator[Any]:
 
 
 def read_pictures(references: Sequence[Reference]) -> Iterator[Picture]:
-    """The pictures of references in their order; one that cannot be read comes as a picture with a `problem`.
+    """Read the pictures of references in their order; those that lie far away are fetched before their turn.
 
-    Those that lie far away are fetched before their turn. Raises `FerkitError` where an object store or a web server
-    cannot be asked: that is no picture's fault.
+    Args:
+        references: As `list_references` gives them.
+
+    Returns:
+        A picture per reference, or all those of a shard; one that cannot be read has a `problem`.
+
+    Raises:
+        FerkitError: An object store or a web server cannot be asked, which is no picture's fault.
     """
     if not any(is_address(one.path) for one in references):
         return (get() for _, get in entries(references))

@@ -37,14 +37,20 @@ VideoSource = str | os.PathLike[str] | int
 def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float = DEFAULT_FPS) -> FrameSource:
     """Open a video; iterating the result gives its frames, `with` closes it.
 
-    source: path of a video (whatever FFmpeg reads: mp4, mov, avi, mkv, webm, ...), address (https, http, rtsp, rtmp),
-        number of a camera (0 or "0"), or frames in natural order: a folder, a glob, an
-        archive, a list, an address such as `s3://bucket/frames`.
-    every: 5 takes each fifth frame, "0.5s" one every half second.
-    fps: frames per second of a folder of frames; all else says itself when its frames are.
+    Args:
+        source: Path of a video (whatever FFmpeg reads: mp4, mov, avi, mkv, webm, ...), address (https, http, rtsp,
+            rtmp), number of a camera (0 or "0"), or frames in natural order: a folder, a glob, an archive, a list, an
+            address such as `s3://bucket/frames`.
+        every: 5 takes each fifth frame, "0.5s" one every half second.
+        fps: Frames per second of frames in files; all else says itself when its frames are.
 
-    Raises `VideoError` where there is no video, `UsageError` for values that make no sense, `MissingDependencyError`
-    without PyAV, which `ferkit[video]` brings.
+    Returns:
+        The frames, each read in its turn.
+
+    Raises:
+        VideoError: There is no video.
+        UsageError: A value makes no sense.
+        MissingDependencyError: PyAV is missing, which `ferkit[video]` brings.
     """
     every = Every.of(every)
     if isinstance(source, int) and not isinstance(source, bool):
