@@ -262,7 +262,7 @@ def test_the_command(pictures, tmp_path):
     assert done.returncode == 1
     summary = json.loads(done.stdout)
     assert (summary["pictures"], summary["faces"], summary["errors"]) == (13, 12, 1)
-    assert "13 pictures, 12 faces; 1 could not be read." in done.stderr
+    assert "13 images, 12 faces; 1 could not be read." in done.stderr
 
 
 def test_the_command_goes_on_and_says_so(pictures, tmp_path, capfd, monkeypatch):
@@ -274,7 +274,7 @@ def test_the_command_goes_on_and_says_so(pictures, tmp_path, capfd, monkeypatch)
     app(words, standalone_mode=False)
     out, err = capfd.readouterr()
     assert out == ""
-    assert "12 pictures, 12 faces; 0 could not be read." in err
+    assert "12 images, 12 faces; 0 could not be read." in err
     assert "Wrote 3 files" in err
     assert "2 of them before" in err
 

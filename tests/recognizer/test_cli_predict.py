@@ -59,7 +59,7 @@ def test_table(ferkit_predict, pictures):
     assert lines[1].split()[:5] == [str(pictures / "1.png"), "1", "angry", "70.0%", "angry"]
     assert len(lines) == 1 + 2 * 7
     assert "█" in out
-    assert "2 pictures, 2 faces" in err
+    assert "2 images, 2 faces" in err
 
 
 def test_top_shortens_the_table_only(ferkit_predict, pictures):
@@ -231,7 +231,7 @@ def test_a_name_that_is_no_text_does_not_cost_the_table(ferkit_predict, pictures
     os.rename(pictures / "1.png", os.fsencode(pictures) + b"/caf\xff.png")  # noqa: PTH104 - a name in bytes
     code, _, err = ferkit_predict(pictures, "--detector", "none", option, tmp_path / "faces")
     assert code == 1, "of the broken one"
-    assert "3 pictures, 2 faces; 1 could not be read." in err
+    assert "3 images, 2 faces; 1 could not be read." in err
 
 
 def test_damaged_pictures_cost_no_line_of_a_c_library(pictures, tmp_path):
@@ -251,7 +251,7 @@ def test_a_second_run_leaves_out_what_the_first_one_drew(ferkit_predict, picture
     words = (pictures, "--detector", "none", "--save", pictures / "out", "--json")
     first, second = ferkit_predict(*words), ferkit_predict(*words)
     assert len(json.loads(first[1])) == len(json.loads(second[1])) == 3
-    assert "Left out 2 pictures" in second[2]
+    assert "Skipped 2 images" in second[2]
     code, out, err = ferkit_predict(pictures / "out" / "1.png", "--save", pictures / "out", "--json")
     assert (code, out) == (2, "")
     assert "annotated pictures would replace it" in err

@@ -154,7 +154,7 @@ def test_a_video_that_breaks_off(ferkit_video, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(stream.Stream, "_decoded", breaking)
     code, _, err = ferkit_video(clip, "--out", tmp_path / "t.csv", "--annotate", tmp_path / "a.mp4")
     assert code == 1
-    assert "is not whole: it breaks off (end of transmission). What was found until then was kept." in err
+    assert "is incomplete: it breaks off (end of transmission). Results up to that point were kept." in err
     rows = rows_of(tmp_path / "t.csv")
     assert [row["error"] for row in rows] == [""] * 12 + ["it breaks off (end of transmission)"]
     assert len(streams_of(tmp_path / "a.mp4")["video"]["times"]) == 12

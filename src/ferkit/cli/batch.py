@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, print_json
+from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar
 from ferkit.cli.options import Detector, MinConfidence, Model
 from ferkit.errors import count
 
 if TYPE_CHECKING:
     from ferkit.batch import BatchSummary, Progress
 
-# Where nobody watches a bar, in the log of a cluster, a line says how it goes: every so often.
+# Interval of progress lines where there is no terminal, as in the log of a cluster.
 _LINE_EVERY_S = 60.0
 
 
@@ -60,37 +60,37 @@ def batch(
         "part_size": part_size,
     }
     try:
-        with no_native_chatter(), _ending_in_order(), _progress() as show:
+        with no_native_chatter(), _stopping_on_sigterm(), _progress() as show:
             summary = run_batch(source, out, engine=engine, workers=workers, address=address, progress=show, **settings)
     except KeyboardInterrupt:
         notes.print("Finished parts are kept. To resume, run the same command.")
         raise
-    _tell(summary)
+    _print_summary(summary)
     if as_json:
         print_json(summary.to_dict())
     if summary.errors:
         raise typer.Exit(1)
 
 
-def _tell(summary: "BatchSummary") -> None:
+def _print_summary(summary: "BatchSummary") -> None:
     notes.print(
-        f"{count(summary.pictures, 'picture')}, {count(summary.faces, 'face')}; {summary.errors:,} could not be read."
+        f"{count(summary.pictures, 'image')}, {count(summary.faces, 'face')}; {summary.errors:,} could not be read."
     )
     new = summary.parts - summary.skipped_parts
     before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
-    pace = f" in {_duration(summary.seconds)}, {summary.pictures_per_second:.1f} pictures per second" if new else ""
+    pace = f" in {_duration(summary.seconds)}, {summary.pictures_per_second:.1f} images per second" if new else ""
     notes.print(f"Wrote {count(summary.parts, 'file')} into {summary.out}{before}{pace}.", markup=False)
 
 
 @contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """Let SIGTERM, by which clusters end jobs, do what Ctrl-C does, so that workers know that they were not at fault."""
+def _stopping_on_sigterm() -> Iterator[None]:
+    """Handle SIGTERM, which clusters send to end jobs, like Ctrl-C, so that workers do not count it as a crash."""
 
-    def leave(number: int, _: object) -> None:
+    def stop(number: int, _: object) -> None:
         notes.print("Terminated. To resume, run the same command.")
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
@@ -99,23 +99,15 @@ def _ending_in_order() -> Iterator[None]:
 
 @contextmanager
 def _progress() -> "Iterator[Callable[[Progress], None]]":
-    """A bar on standard error, or a line once a minute where that is no terminal."""
+    """A bar on standard error, or a line per minute if that is not a terminal."""
     if not notes.is_terminal:
         yield _Lines()
         return
-    from rich import progress
-
-    with progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        console=notes,
-        transient=True,
-        redirect_stdout=False,
-    ) as bar:
-        task = bar.add_task("Listing pictures", total=None)
+    with progress_bar() as bar:
+        task = bar.add_task("Listing images", total=None)
 
         def show(now: "Progress") -> None:
-            bar.update(task, description=_words(now), completed=now.parts, total=now.parts_in_all)
+            bar.update(task, description=_progress_line(now), completed=now.parts, total=now.parts_in_all)
 
         yield show
 
@@ -127,17 +119,17 @@ class _Lines:
     def __call__(self, now: "Progress") -> None:
         if time.monotonic() - self._last >= _LINE_EVERY_S:
             self._last = time.monotonic()
-            notes.print(_words(now))
+            notes.print(_progress_line(now))
 
 
-def _words(now: "Progress") -> str:
+def _progress_line(now: "Progress") -> str:
     in_all = "" if now.pictures_in_all is None else f" of {now.pictures_in_all:,}"
     left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
-    return f"{now.pictures:,}{in_all} pictures, {now.pictures_per_second:.1f} per second{left}, {now.errors:,} errors"
+    return f"{now.pictures:,}{in_all} images, {now.pictures_per_second:.1f} per second{left}, {now.errors:,} errors"
 
 
 def _duration(seconds: float) -> str:
-    """Seconds as people say them.
+    """Seconds in two units.
 
     >>> _duration(7.4), _duration(3725), _duration(200_000)
     ('7 s', '1 h 2 min', '2 d 7 h')

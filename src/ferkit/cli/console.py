@@ -1,7 +1,4 @@
-"""What all commands share: where words go, how errors end, how JSON leaves.
-
-A progress bar on standard error for reading data.
-"""
+"""What all commands share: the streams they print to, errors in one line, JSON, progress bars."""
 
 import io
 import json
@@ -18,29 +15,28 @@ from typer.core import TyperGroup
 
 from ferkit.errors import FerkitError, UsageError
 
-# Standard output belongs to results; notes, progress and errors go here.
+# Standard output is for results; notes, progress and errors go to standard error.
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 output = Console(highlight=False)
 
 
 def print_json(document: Any) -> None:
     """Write one JSON document and nothing else to standard output."""
-    # ASCII: a pipe may have any encoding, and JSON escapes what that cannot hold.
+    # ASCII, because a pipe may have any encoding.
     json.dump(document, sys.stdout, allow_nan=False)
     sys.stdout.write("\n")
 
 
 def fail(message: str) -> None:
-    """Print an error the way every command does: one line on standard error, without markup."""
+    """Print an error as one line on standard error, without markup."""
     notes.print(f"ferkit: {' '.join(message.split())}", style="red", markup=False)
 
 
 @contextmanager
 def no_native_chatter() -> Iterator[None]:
-    """Keep C libraries from writing to standard error: TensorFlow greets on import, libjpeg complains of each picture.
+    """Suppress what C libraries print to standard error, such as TensorFlow on import and libjpeg on invalid images.
 
-    They write past Python and before any log level counts, so the descriptor itself is turned away for the moment;
-    what Python writes goes where it always went.
+    They bypass Python and its log levels, so the file descriptor is redirected; Python's own output is not affected.
     """
     python, kept, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     python.flush()
@@ -61,19 +57,19 @@ def no_native_chatter() -> Iterator[None]:
 def _is_descriptor(stream: TextIO, number: int) -> bool:
     try:
         return stream.fileno() == number
-    except (AttributeError, ValueError, OSError):  # what stands in for it in notebooks and tests
+    except (AttributeError, ValueError, OSError):  # replaced in notebooks and tests
         return False
 
 
 class _Notes(logging.Handler):
-    """What ferkit logs, such as which detector it took, as notes."""
+    """Prints what ferkit logs as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
         notes.print(record.getMessage(), markup=False)
 
 
 class OneLineErrors(TyperGroup):
-    """The commands; what Typer finds wrong with an option becomes one line like every other error, not three."""
+    """The commands; usage errors of Typer become one line, like every other error."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with _one_line():
@@ -89,28 +85,28 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        # Told by what it can do: Typer took over Click's classes, and its public module does not name them.
+        # By duck typing: Typer vendors the classes of Click, and its public module does not export them.
         if not hasattr(problem, "format_message"):
             raise
         context = getattr(problem, "ctx", None)
         message = " ".join(str(problem.format_message()).split()).rstrip(".")
         if context is not None and message == " ".join(context.get_help().split()).rstrip("."):
-            raise  # no arguments at all: the help is shown
+            raise  # without arguments the help is shown
         command = context.command_path if context is not None else "ferkit"
         end = "" if message.endswith("?") else "."
         raise UsageError(f"{message}{end}{_received(problem)} See '{command} --help'.") from problem
 
 
 def _received(problem: Exception) -> str:
-    """What came, where Pydantic refused a value: of its error Typer takes the words, which leave the value out."""
+    """The value that Pydantic rejected: Typer prints its message only, which omits the value."""
     errors = getattr(problem.__cause__, "errors", None)
     refused = errors() if callable(errors) else ()
     return f" Received: {refused[0]['input']}." if refused and "input" in refused[0] else ""
 
 
 def run(app: Callable[[], Any]) -> None:
-    """Run the command line; a `FerkitError` becomes one line and its exit code, never a traceback."""
-    # What is logged and how much of it is for an application to say, so it is said here and not on import.
+    """Run the command line; a `FerkitError` becomes one line and its exit code, not a traceback."""
+    # Log levels are for applications to set, so they are set here and not on import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     log = logging.getLogger("ferkit")
     log.setLevel(logging.INFO)
@@ -122,11 +118,11 @@ def run(app: Callable[[], Any]) -> None:
     except FerkitError as error:
         fail(str(error))
         sys.exit(error.exit_code)
-    except OSError as problem:  # errors about files are FerkitErrors, so what is left is standard output
+    except OSError as problem:  # errors about files are FerkitErrors, so this is about standard output
         fail(f"Cannot write to standard output: {problem.strerror or problem}.")
         _leave(1)
     except SystemExit as leaving:
-        # Typer turns Ctrl-C into this code without a word.
+        # Typer turns Ctrl-C into this code without a message.
         if leaving.code == 130:
             fail("Interrupted.")
             _leave(130)
@@ -134,8 +130,8 @@ def run(app: Callable[[], Any]) -> None:
 
 
 def _open_streams() -> None:
-    """Make standard output and error such that whatever is written to them raises nothing odd."""
-    # Closed ones are None: services start like that, and so does `2>&-`.
+    """Open closed standard streams, and escape characters that their encoding lacks."""
+    # Closed ones are None, as in some services and after `2>&-`.
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_WRONLY)
@@ -143,29 +139,40 @@ def _open_streams() -> None:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
-    # A file name that the encoding of a pipe lacks is written out (\u65e5) and costs nobody the rest.
+    # A character of a file name that the encoding of a pipe lacks is escaped (\u65e5).
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: threads that wait for a server far away are not waited for, and nothing is flushed again."""
+    """Exit at once, without waiting for threads and without flushing again."""
     with suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(code)
 
 
-# What is done sooner needs no bar; a cached set never shows one.
+# Shorter work shows no bar; a cached dataset never shows one.
 PATIENCE_S = 0.5
+
+
+def progress_bar(*columns: Any, hidden: bool = False) -> Any:
+    """A Rich progress bar on standard error, with further columns behind it; it disappears at the end.
+
+    Nothing is shown if standard error is not a terminal, or if `hidden`.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), *columns)
+    hidden = hidden or not notes.is_terminal
+    return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=hidden)
 
 
 @contextmanager
 def reading_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield the `progress` that `load_dataset` takes; nothing is shown where nobody watches (pipes, logs)."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    """Yield the `progress` that `load_dataset` takes."""
+    from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal)
+    bar = progress_bar(TaskProgressColumn(), TimeRemainingColumn())
     task = bar.add_task("Reading", total=None)
     started = time.monotonic()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import fail, no_native_chatter, notes, output
+from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar
 from ferkit.cli.options import Detector, MinConfidence, Model
 from ferkit.errors import UsageError, count
 from ferkit.models import TTA, help_text
@@ -90,7 +90,7 @@ def predict(
                 write(result)
             advance()
     if looked_at > 1:
-        notes.print(f"{count(looked_at, 'picture')}, {count(faces, 'face')}; {unread:,} could not be read.")
+        notes.print(f"{count(looked_at, 'image')}, {count(faces, 'face')}; {unread:,} could not be read.")
     for written in (csv, parquet, save):
         if written is not None and written.exists():
             notes.print(f"Wrote {written}", markup=False)
@@ -132,7 +132,7 @@ def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[
                 f"{path} lies in {save}, where annotated pictures would replace it. Choose another folder."
             )
     if len(left) < len(pictures):
-        notes.print(f"Left out {len(pictures) - len(left)} pictures in {save}, where annotated ones go.", markup=False)
+        notes.print(f"Skipped {len(pictures) - len(left)} images in {save}, where annotated images are written.", markup=False)
     return left
 
 
@@ -162,13 +162,10 @@ def _json_list() -> "Iterator[Callable[[PictureResult], None]]":
 
 @contextmanager
 def _progress(total: int | None, as_table: bool) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, when there is much to do and no table already shows how far we are."""
-    if (total is not None and total < 2) or not notes.is_terminal or (as_table and output.is_terminal):
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """A bar for several images, unless the printed table already shows the progress."""
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=total)
+    hidden = (total is not None and total < 2) or (as_table and output.is_terminal)
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn(), hidden=hidden) as bar:
+        task = bar.add_task("images", total=total)
         yield lambda: bar.advance(task)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import fail, no_native_chatter, notes, print_json
+from ferkit.cli.console import fail, no_native_chatter, notes, print_json, progress_bar
 from ferkit.cli.options import Detector, MinConfidence, Model
 
 if TYPE_CHECKING:
@@ -108,24 +108,24 @@ def video(
 def _leave(analysis: "VideoAnalysis", signal_number: int | None) -> None:
     timeline = analysis.timeline
     if timeline.broken:
-        notes.print(f"{timeline.broken} frames could not be decoded and were left out.")
+        notes.print(f"{timeline.broken} frames could not be decoded and were skipped.")
     if signal_number is not None:
         notes.print(f"Stopped at {timeline.end_s:.1f} seconds.")
         raise typer.Exit(128 + signal_number)
     if timeline.problem is not None:
-        fail(f"{timeline.source} is not whole: {timeline.problem}. What was found until then was kept.")
+        fail(f"{timeline.source} is incomplete: {timeline.problem}. Results up to that point were kept.")
         raise typer.Exit(1)
 
 
 class _Stop:
-    """by: the signal that asked to end, if one did."""
+    """by: the signal that requested the stop, if any."""
 
     by: int | None = None
 
 
 @contextmanager
 def _stopping() -> Iterator[_Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to end after this frame; a second Ctrl-C ends at once."""
+    """Turn the first Ctrl-C or SIGTERM into a request to stop after this frame; a second Ctrl-C stops at once."""
     stop = _Stop()
 
     def asked(number: int, _: object) -> None:
@@ -143,16 +143,12 @@ def _stopping() -> Iterator[_Stop]:
 
 @contextmanager
 def _progress(analysis: "VideoAnalysis", seconds: float | None) -> "Iterator[Callable[[FrameFaces], None]]":
-    """How far it is and how long it takes yet, on standard error if somebody watches."""
-    if not notes.is_terminal:
-        yield lambda found: None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    """Position, remaining time and speed, on standard error."""
+    from rich.progress import TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     known = [length for length in (analysis.source.duration_s, seconds) if length]
     time_column: Any = TimeRemainingColumn() if known else TimeElapsedColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), time_column, TextColumn("{task.fields[speed]}"))
-    with Progress(*columns, console=notes, transient=True, redirect_stdout=False) as bar:
+    with progress_bar(time_column, TextColumn("{task.fields[speed]}")) as bar:
         task = bar.add_task("video", total=min(known) if known else None, speed="")
 
         def show(found: "FrameFaces") -> None:
