@@ -6,8 +6,10 @@ from .data import Dataset as Dataset
 from .data import FaceSet as FaceSet
 from .data import load_dataset as load_dataset
 from .errors import FerkitError as FerkitError
+from .evaluation import Comparison as Comparison
 from .evaluation import Explanation as Explanation
 from .evaluation import Report as Report
+from .evaluation import compare as compare
 from .evaluation import evaluate as evaluate
 from .evaluation import explain as explain
 from .models import EmotionClassifier as EmotionClassifier

@@ -45,21 +45,27 @@ def test_for_people(ferkit):
     assert not err
     assert out.splitlines() == [
         "out: 7 pictures, 4 faces, 1 picture without a face, 2 errors",
+        "",
         "taken from 2024-05-01 to 2024-05-01; 4 pictures without a date",
         "",
         "perceived  faces  share  mean confidence",
+        "─" * 60,
         "happy          3    75%             0.90  ██████████████████",
         "sad            1    25%             0.50  ██████",
         "",
         "folders below p",
+        "",
         "folder      pictures  faces  errors  perceived",
+        "─" * 47,
         "sea                3      3       0  happy 100%",
         "[red]hills         1      1       0  sad 100%",
         ".                  3      0       2",
         "",
         "errors: 2",
-        "  1  Cannot read ...: it is empty.",
-        r"  1  No \x1b[1m...",
+        "message                        pictures",
+        "─" * 39,
+        "Cannot read ...: it is empty.         1",
+        r"No \x1b[1m...                         1",
     ]
 
 
@@ -77,7 +83,7 @@ def test_json_is_one_document_and_nothing_else(ferkit):
 def test_a_job_that_is_not_finished(ferkit, tmp_path):
     (tmp_path / "out" / "_job").mkdir()
     (tmp_path / "out" / "_job" / "job.json").write_text(json.dumps({"format": FORMAT, "parts": 3}))
-    assert ferkit("out")[1].splitlines()[1] == "not finished: 2 of 3 parts are done"
+    assert ferkit("out")[1].splitlines()[2] == "not finished: 2 of 3 parts are done"
     assert json.loads(ferkit("out", "--json")[1])["parts"] == {"done": 2, "planned": 3}
 
 

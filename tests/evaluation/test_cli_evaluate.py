@@ -75,7 +75,7 @@ def test_split(ferkit_, csv, split, name, n):
 def test_people_get_tables(ferkit_, csv):
     code, out, _ = ferkit_("evaluate", "model", csv, "--tta", "flip")
     assert code == 0
-    for said in ("reads on PublicTest: 7 faces", "95% interval", "macro-F1", "without duplicates", "of the surest 80%"):
+    for said in ("reads on PublicTest: 7 faces", "95% interval", "Macro-F1", "Without duplicates", "At 80% coverage"):
         assert said in out
 
 
@@ -87,7 +87,7 @@ def test_report_is_written_with_the_curves_of_the_run(ferkit_, csv, tmp_path):
     code, out, err = ferkit_("evaluate", tmp_path / "run", csv, "--report", tmp_path / "page", "--json")
     assert code == 0
     assert json.loads(out) == json.loads((tmp_path / "page" / "report.json").read_text())
-    assert "How it was trained" in (tmp_path / "page" / "index.html").read_text()
+    assert "<h2>Training</h2>" in (tmp_path / "page" / "index.html").read_text()
     assert str(tmp_path / "page" / "index.html") in err.replace("\n", "")
 
 
@@ -134,7 +134,7 @@ def test_data_may_lack_classes_of_the_model(ferkit_, csv):
     code, out, err = ferkit_("evaluate", "model", csv, "--json", model=FirstPixelClassifier((*EMOTIONS, "contempt")))
     assert code == 0
     assert json.loads(out)["per_class"]["contempt"]["n"] == 0
-    assert "Note: No face is labelled angry, contempt; such answers count as wrong." in err
+    assert "Note: No face is labelled angry, contempt; such predictions count as wrong." in err
 
 
 def test_broken_rows_are_skipped_on_request(ferkit_, csv):
@@ -248,7 +248,8 @@ def test_an_ensemble_has_a_page(ferkit_, csv, monkeypatch):
     monkeypatch.setattr("ferkit.evaluation.write_report", lambda *said, **more: asked.append((said, more)) or "page")
     code, _, err = ferkit_("evaluate", "same", "right", csv, "--ensemble", "--report", "p", models=several())
     assert (code, asked[0][0][0].model) == (0, "same + right"), err
-    assert asked[0][1] == {"history": None, "card": None, "additions": []}
+    assert asked[0][1] == {"run": None}
+    assert (asked[0][0][0].card, asked[0][0][0].parts) == ({}, ())
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,7 @@ def test_an_ensemble_has_a_page(ferkit_, csv, monkeypatch):
     [
         pytest.param([], None, 2, "Missing argument", id="nothing"),
         pytest.param(["right"], None, 2, "Name at least one model, then the data", id="one word"),
-        pytest.param(["right", "wrong", "CSV", "--report", "page"], None, 2, "take --ensemble", id="page of two"),
+        pytest.param(["right", "wrong", "CSV", "--report", "page"], None, 2, "use --ensemble", id="page of two"),
         pytest.param(
             ["right", "wrong", "CSV", "--ensemble"],
             {"right": Sure("right", 0.9), "wrong": Sure("wrong", 0.9, classes=("yes", "no"))},
@@ -283,7 +284,7 @@ def test_each_model_gets_its_size_and_its_split(ferkit_, csv):
     }
     code, out, err = ferkit_("evaluate", "small", "random", "plain", csv, "--json", models=models)
     assert (code, [one["split"] for one in json.loads(out)]) == (0, ["PublicTest", "val", "PublicTest"])
-    assert "measured on different faces" in err
+    assert "evaluated on different faces" in err
     assert err.count("test means PublicTest") == 1, "each note is said once"
     code, out, err = ferkit_("evaluate", "plain", "random", csv, "--ensemble", "--json", models=models)
     assert (code, json.loads(out)["split"]) == (0, "val"), "the split that no member was trained on"
@@ -374,8 +375,8 @@ def test_groups_and_degraded_faces_are_measured_on_request(ferkit_, csv, tmp_pat
     assert {name: one["people"] for name, one in columns["age"]["groups"].items()} == {"0": 1, "1": 1}
     assert list(columns) == ["age"]
     code, out, _ = ferkit_("evaluate", "model", csv, *asked[:-1])
-    assert "Groups by age: reads on PublicTest" in out
-    assert "Robustness of reads on PublicTest: 5 faces" in out
+    assert "By age" in out
+    assert "The same 5 faces, corrupted" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

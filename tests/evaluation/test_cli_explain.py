@@ -44,7 +44,7 @@ def test_picture_array_and_a_line_per_face(ferkit_explain, face, tmp_path):
     code, out, err = ferkit_explain(*words)
     assert code == 0
     assert out.split()[:4] == ["1", "happy", "95.1%", "occlusion"]
-    assert "points less where covered" in out
+    assert "percentage points less where occluded" in out
     assert all(f"Wrote {path}" in err for path in (picture, array))
     with PIL.Image.open(picture) as drawn:
         assert (drawn.format, drawn.width) == ("PNG", 480)
@@ -87,7 +87,7 @@ def test_a_label_by_its_alias_and_one_of_several_faces(ferkit_explain, tmp_path,
     assert one["box"] == [50, 0, 98, 48]
     code, out, _ = ferkit_explain(tmp_path / "two.png", "--out", tmp_path / "o.png", "--face", 1, "--label", "happy")
     assert (code, out.split()[0]) == (0, "1")
-    assert "no place speaks for it" in out
+    assert "no region supports it" in out
 
 
 def test_standard_input(ferkit_explain, face, monkeypatch):

@@ -11,19 +11,12 @@ from ferkit.cli import main
 from ferkit.data.loading import load_dataset
 from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError
-from ferkit.evaluation.comparison import (
-    Comparison,
-    cohen_kappa,
-    compare,
-    holm,
-    mcnemar_exact,
-    mcnemar_midp,
-    paired_interval,
-)
-from ferkit.evaluation.comparison_page import write_page
-from ferkit.evaluation.comparison_tables import p_value
+from ferkit.evaluation.comparison import Comparison, compare, compare_on
+from ferkit.evaluation.comparison_sections import write_comparison
+from ferkit.evaluation.paired_statistics import cohen_kappa, holm, mcnemar_exact, mcnemar_midp, paired_interval
 from ferkit.evaluation.report import measure
 from ferkit.labels import EMOTIONS
+from ferkit.render.formats import p_value
 from ferkit.sources.images import FaceInput
 from ferkit.training.run_folder import about
 
@@ -134,11 +127,11 @@ def test_who_got_which_face_right():
     }
     assert found.counts.tolist() == [[1, 2, 0], [1, 3, 0], [0, 0, 1]]
     assert found.agreement == 5 / 8
-    assert [(one.a, one.b, one.n, one.a_right, one.b_right) for one in found.clashes] == [
+    assert [(one.a, one.b, one.n, one.a_right, one.b_right) for one in found.disagreements] == [
         ("angry", "happy", 2, 1, 1),
         ("happy", "angry", 1, 0, 0),
     ]
-    assert "cannot be told apart on 8 faces" in found.verdict
+    assert "No significant difference on 8 faces" in found.verdict
 
 
 def test_the_better_one_is_named():
@@ -160,21 +153,21 @@ def deciding(only_a, only_b, n=1000, **options):
 @pytest.mark.parametrize(
     ("only_a", "only_b", "said"),
     [
-        pytest.param(0, 4, "hardly", id="interval alone"),
-        pytest.param(6, 15, "hardly", id="just over 5 %"),
-        pytest.param(8, 18, "hardly", id="p of 0.05"),
-        pytest.param(21, 10, "hardly", id="for A"),
-        pytest.param(5, 5, "cannot be told apart", id="even"),
+        pytest.param(0, 4, "Borderline", id="interval alone"),
+        pytest.param(6, 15, "Borderline", id="just over 5 %"),
+        pytest.param(8, 18, "Borderline", id="p of 0.05"),
+        pytest.param(21, 10, "Borderline", id="for A"),
+        pytest.param(5, 5, "No significant difference", id="even"),
         pytest.param(2, 14, "B is better", id="both"),
     ],
 )
 def test_verdict_and_figures_agree(only_a, only_b, said):
-    """Mid-p and Tango's interval part ways by a hair: then neither decides alone."""
+    """Mid-p and Tango's interval can disagree when few discordant pairs exist: then neither decides alone."""
     found = deciding(only_a, only_b)
     pair = found.overall
     low, high = pair.interval
     assert said in found.verdict
-    assert ("hardly" in found.verdict) == ((pair.p < 0.05) != (low > 0 or high < 0))
+    assert ("Borderline" in found.verdict) == ((pair.p < 0.05) != (low > 0 or high < 0))
     assert pair.differs() == ("better" in found.verdict) == found.to_dict()["verdict"].startswith("B is")
 
 
@@ -184,7 +177,7 @@ def test_copies_decide_nothing():
     found = deciding(0, 13, duplicate=copies)
     assert found.overall.differs()
     assert (found.judged.only_b, found.judged_name) == (1, "988 distinct faces")
-    assert "cannot be told apart on 988 distinct faces" in found.verdict
+    assert "No significant difference on 988 distinct faces" in found.verdict
     assert deciding(0, 13, duplicate=np.zeros(1000, bool)).judged_name == "1,000 faces"
 
 
@@ -192,7 +185,7 @@ def test_macro_f1_interval_wants_faces_that_decide(tmp_path):
     found = deciding(0, 9)
     assert found.macro_f1_interval is None
     assert found.to_dict()["macro_f1_difference_ci95"] is None
-    assert "<td>+0.009</td><td>-</td>" in write_page(found, tmp_path).read_text()
+    assert "<td>+0.009</td><td>-</td>" in write_comparison(found, tmp_path).read_text()
     assert deciding(0, 10).macro_f1_interval is not None
 
 
@@ -200,7 +193,7 @@ def test_duplicates_count_once():
     repeated = np.array([False] * 7 + [True])
     found = comparison(LABELS, A, B, duplicate=repeated)
     assert found.without_duplicates.n == 7
-    assert 7 not in found.surest_clashes
+    assert 7 not in found.confident_disagreements
     assert comparison(LABELS, A, B).without_duplicates is None
 
 
@@ -221,7 +214,7 @@ def test_surest_disagreements_come_first():
     a = np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [0.9, 0.1, 0.0]], np.float32)
     b = np.array([[0.1, 0.9, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]], np.float32)
     reports = (measure(one, faces, model="m", seconds=1.0) for one in (a, b))
-    assert Comparison(*reports).surest_clashes.tolist() == [0, 1]
+    assert Comparison(*reports).confident_disagreements.tolist() == [0, 1]
 
 
 class Says:
@@ -252,14 +245,14 @@ def test_models_may_order_their_classes_differently():
     ("b", "other", "error", "said"),
     [
         pytest.param(
-            Says("b", ("yes", "no", "sad")), None, ModelError, "needs models of the same classes", id="classes"
+            Says("b", ("yes", "no", "sad")), [0, 1], ModelError, "needs models of the same classes", id="classes"
         ),
-        pytest.param(Says("b"), faces_of([1, 1]), DatasetError, "not the same faces", id="faces"),
+        pytest.param(Says("b"), [1, 1], DatasetError, "not the same faces", id="faces"),
     ],
 )
 def test_what_cannot_be_compared(b, other, error, said):
     with pytest.raises(error, match=said):
-        compare(Says("a"), b, faces_of([0, 1]), faces_for_b=other)
+        compare_on(Says("a"), b, faces_of([0, 1]), faces_of(other))
 
 
 def test_data_with_other_classes():
@@ -270,10 +263,10 @@ def test_data_with_other_classes():
 
 def test_page(tmp_path):
     found = comparison(LABELS, A, B)
-    page = write_page(found, tmp_path / "page").read_text()
+    page = write_comparison(found, tmp_path / "page").read_text()
     assert json.loads((tmp_path / "page" / "comparison.json").read_text()) == found.to_dict()
     assert page.count("<li><figure>") == 3
-    for said in ("cannot be told apart", "A: angry 80%", "McNemar", "<!DOCTYPE html>"):
+    for said in ("No significant difference", "A: angry 80%", "McNemar", "<!DOCTYPE html>"):
         assert said in page
     assert "http" not in page.replace("http-equiv", "")
     assert {one.name for one in (tmp_path / "page" / "figures").iterdir()} == {
@@ -287,7 +280,7 @@ def test_names_cannot_break_the_page(tmp_path):
         measure(np.array(rows, np.float32), faces, model="<script>", seconds=1.0)
         for rows in ([[0.9, 0.1], [0.9, 0.1]], [[0.1, 0.9], [0.1, 0.9]])
     ]
-    page = write_page(Comparison(*reports), tmp_path).read_text()
+    page = write_comparison(Comparison(*reports), tmp_path).read_text()
     for raw in ("<script>", "<i>", "<b>"):
         assert raw not in page
 
@@ -353,7 +346,7 @@ def test_models_of_other_sizes_are_compared_on_faces_that_neither_has_seen(ferki
 def test_command_prints_tables(ferkit_, csv):
     code, out, _ = ferkit_("compare", "small", "large", csv)
     assert code == 0
-    for said in ("A: small", "B: large", "PublicTest: 12 faces", "95% interval", "A right", "Holm", "kappa"):
+    for said in ("A is small", "B is large", "on PublicTest", "12 faces", "95% interval", "A right", "Holm", "kappa"):
         assert said in out
 
 

@@ -9,8 +9,9 @@ import pytest
 import ferkit.models.classifier
 from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, UsageError
-from ferkit.evaluation.cross_dataset import crossing, match_classes, read_label_map
+from ferkit.evaluation.cross_dataset import cross_dataset_report, match_classes, read_label_map
 from ferkit.evaluation.report import evaluate, measure
+from ferkit.render import DataTable
 from recognition import FirstPixelClassifier
 
 
@@ -108,7 +109,7 @@ def test_the_choice_restricted_to_shared_classes():
     rows = np.array([[0.9, 0.05, 0.05], [0.3, 0.1, 0.6], [0.2, 0.7, 0.1]], np.float32)
     _, matched = match_classes(("happy", "sad", "neutral"), faces)
     whole = faces_of([0, 0, 1], ["happy", "sad", "neutral"])
-    found = crossing(measure(rows, whole, model="m", seconds=1.0), matched)
+    found = cross_dataset_report(measure(rows, whole, model="m", seconds=1.0), matched)
     assert matched.absent == ("neutral",)
     assert found.everything.accuracy == pytest.approx(2 / 3)
     assert found.common.accuracy == 1.0
@@ -131,17 +132,17 @@ def test_where_there_is_nothing_to_restrict(labels, restricted):
     faces = faces_of(labels, ["happy", "sad", "neutral"])
     _, matched = match_classes(faces.classes, faces)
     rows = np.full((3, 3), 1 / 3, np.float32)
-    found = crossing(measure(rows, faces, model="m", seconds=1.0), matched)
+    found = cross_dataset_report(measure(rows, faces, model="m", seconds=1.0), matched)
     assert (found.restricted is not None) == restricted
     assert (found.to_dict()["common_classes"] is None) == (len(set(labels)) == 1)
-    assert "Which class is which" in found.section(None)
+    assert [block.folded for block in found.section().blocks if isinstance(block, DataTable)][-1] == "Class mapping"
 
 
 def test_probabilities_that_are_all_elsewhere():
     faces = faces_of([0, 1], ["happy", "sad", "neutral"])
     _, matched = match_classes(faces.classes, faces)
     report = measure(np.array([[0, 0, 1], [0, 1, 0]], np.float32), faces, model="m", seconds=1.0)
-    assert crossing(report, matched).common.probabilities.tolist() == [[0.5, 0.5], [0, 1]]
+    assert cross_dataset_report(report, matched).common.probabilities.tolist() == [[0.5, 0.5], [0, 1]]
 
 
 @pytest.fixture
@@ -164,9 +165,7 @@ def command(run_ferkit, monkeypatch):
 
 def test_command(command, folder, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "ferkit.evaluation.write_report", lambda *said, **more: asked.append(more["additions"]) or "page"
-    )
+    monkeypatch.setattr("ferkit.evaluation.write_report", lambda *said, **more: asked.append(said[0].parts) or "page")
     code, out, err = command(folder, "--label-map", "boredom=", "--json", "--report", "page")
     document = json.loads(out)
     assert (code, document["n"], document["accuracy"]) == (0, 8, 0.75)

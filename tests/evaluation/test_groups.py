@@ -15,14 +15,15 @@ from dataset_files import png, write_tree
 from ferkit.data.loading import load_dataset
 from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, UsageError
-from ferkit.evaluation.group_statistics import FEW_PEOPLE, LEVEL, Faces, People, numbered, worth_people
+from ferkit.evaluation.group_sections import verdict
+from ferkit.evaluation.group_statistics import FEW_PEOPLE, LEVEL, Faces, People, effective_sample_size, numbered
 from ferkit.evaluation.group_table import join_groups
 from ferkit.evaluation.groups import FEW, group_report
 from ferkit.evaluation.metrics import wilson_interval
 from ferkit.evaluation.report import measure
-from ferkit.evaluation.report_page import write_report
-from ferkit.evaluation.sections import verdict
-from ferkit.render import style
+from ferkit.evaluation.report_sections import write_report
+from ferkit.render import Document, style
+from ferkit.render.page import to_html
 
 CLASSES = ("happy", "sad", "neutral")
 
@@ -164,7 +165,7 @@ def test_a_gap_is_found_and_small_groups_are_left_out(tmp_path, source):
     assert [group.small for group in found.groups] == [False, False, True]
     assert found.groups[2].same_mix_accuracy is None
     said = verdict(found)
-    assert "a over b by 30.0 points" in said
+    assert "a over b by 30.0 percentage points" in said
     assert "Too few for any conclusion (below 30 faces): tiny." in said
 
 
@@ -177,9 +178,9 @@ def test_a_gap_that_is_all_in_the_mix_of_classes_goes_away(tmp_path, source):
     )
     right = happy | (np.arange(1200) // 3 % 2 == 0)
     (found,) = report_on(tmp_path, source, names.tolist(), right).comparisons
-    assert found.gap.clear
+    assert found.gap.significant
     assert found.gap.difference > 0.2
-    assert not found.same_mix_gap.clear
+    assert not found.same_mix_gap.significant
     assert found.same_mix_gap.difference < 0.05
 
 
@@ -199,7 +200,7 @@ def test_what_cannot_be_concluded_is_said(tmp_path, source):
     assert found.gap is None
     assert "nothing can be concluded" in verdict(found)
     (found,) = report_on(tmp_path, source, ["a", "b"] * 40, np.arange(80) // 2 % 2 == 0).comparisons
-    assert "no proof that they are alike" in verdict(found)
+    assert "no proof that the groups are alike" in verdict(found)
 
 
 def false_alarms(sizes, mixes, seed, tries):
@@ -299,7 +300,7 @@ def test_of_people_told_apart_equal_groups_seem_to_differ_in_one_case_of_twenty(
     while len(alarms) < 300:
         faces_of = [draw(rng) for draw in groups]
         people = crowd(faces_of, rng, accuracy)
-        if min(worth_people(np.repeat(np.arange(len(faces)), faces)) for faces in faces_of) < FEW_PEOPLE:
+        if min(effective_sample_size(np.repeat(np.arange(len(faces)), faces)) for faces in faces_of) < FEW_PEOPLE:
             continue
         p, _critical = people.gap_test(np.ones(1), rng)
         low, high = first_group(people).accuracy_interval()
@@ -331,7 +332,7 @@ def test_people_who_show_one_class_each_do_not_make_other_mixes_a_gap(sizes):
 
 
 def test_one_person_with_most_faces_makes_a_group_too_small(tmp_path, source):
-    assert worth_people(np.repeat(np.arange(20), 7)) == pytest.approx(20)
+    assert effective_sample_size(np.repeat(np.arange(20), 7)) == pytest.approx(20)
     rows = [[str(n), "ab"[n % 2], f"{n % 2}, {n // 2 % 20 if n < 200 or n % 2 else 0}"] for n in range(900)]
     data = faces(900)
     table = join_groups(write(tmp_path / "t.csv", ["row", "g", "who"], *rows), data, source, person_column="who")
@@ -430,7 +431,7 @@ def test_a_group_that_differs_lends_its_small_errors_to_no_other_pair():
     p, _critical = Faces(right, counts).gap_test(np.ones(1), np.random.default_rng(0))
     gap = Faces(right, counts).widest_gap("abc", np.ones(1), np.random.default_rng(0))
     assert p[0] < LEVEL, "what pooled errors make of it"
-    assert (gap.better, gap.worse, gap.clear) == ("c", "b", True)
+    assert (gap.better, gap.worse, gap.significant) == ("c", "b", True)
     low, high = gap.difference_ci95
     assert high - low > 0.2, "45 of 100 alone are 35 to 55 %"
 
@@ -438,7 +439,7 @@ def test_a_group_that_differs_lends_its_small_errors_to_no_other_pair():
 @pytest.mark.parametrize("right", [pytest.param(40, id="all right"), pytest.param(0, id="none right")])
 def test_groups_without_a_mistake_are_not_known_exactly(right):
     gap = Faces(np.full((2, 1), right), np.full((2, 1), 40)).widest_gap("ab", np.ones(1), np.random.default_rng(0))
-    assert (gap.difference, gap.clear) == (0, False)
+    assert (gap.difference, gap.significant) == (0, False)
     low, high = gap.difference_ci95
     assert low < -0.02
     assert gap.detectable > high
@@ -458,9 +459,10 @@ def test_the_order_of_p_values_is_that_of_the_pairs():
 def test_the_page_and_the_json_carry_the_groups(tmp_path, source):
     evil = "<b>a"
     found = report_on(tmp_path, source, [evil, "b"] * 40, np.arange(80) % 3 > 0)
-    page = write_report(measured(faces(80), np.arange(80) % 3 > 0), tmp_path / "page", additions=[found])
+    report = replace(measured(faces(80), np.arange(80) % 3 > 0), parts=(found,))
+    page = write_report(report, tmp_path / "page")
     text = page.read_text()
-    assert "As good for everybody?" in text
+    assert "Performance by group" in text
     assert evil not in text
     assert "never guesses who belongs to which" in text
     column = json.loads((tmp_path / "page" / "report.json").read_text())["groups"]["columns"]["g"]
@@ -478,7 +480,7 @@ def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
         labels.append([label.get_text() for label in figure.axes[0].get_yticklabels()])
         style.save(figure, path)
 
-    monkeypatch.setattr("ferkit.evaluation.figures.save", save)
+    monkeypatch.setattr("ferkit.evaluation.comparison_figures.save", save)
     monkeypatch.setattr(style, "_further_fonts", lambda: ())
     header = ["row", "\u6027\u522b", "\u5e74\u9f84", "age band", "age-band"]
     rows = [[str(row), *["\u7537\u5973"[row % 2]] * 4] for row in range(80)]
@@ -488,7 +490,7 @@ def test_columns_and_groups_in_any_script(tmp_path, source, monkeypatch):
     found = group_report(measured(data, np.arange(80) % 3 > 0), table)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        text = found.section(tmp_path)
+        text = to_html(Document("t", "", (found.section(),)), tmp_path)
     assert len(list(tmp_path.glob("groups-*.png"))) == 2 * 4
     assert labels[0] == ["row 1\n40 faces", "row 2\n40 faces"]
     assert "alone\n1 face: too few" in labels[4]

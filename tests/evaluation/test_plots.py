@@ -8,12 +8,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ferkit.data.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.evaluation import figures as plots
-from ferkit.evaluation import galleries
 from ferkit.labels import EMOTION_COLORS, EMOTIONS
-from ferkit.render import style
+from ferkit.render import FaceTile, draw_gallery, style
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +37,15 @@ def guesses(n=200, k=7, seed=0):
     return rng.dirichlet(np.full(k, 0.5), n).astype(np.float32), rng.integers(0, k, n)
 
 
-def face_set(n=200, channels=1, classes=EMOTIONS):
-    rng = np.random.default_rng(1)
-    return FaceSet(rng.integers(0, 256, (n, 12, 12, channels), dtype=np.uint8), guesses(n)[1], classes, "val")
+def tiles(n, *answers, channels=1):
+    faces = np.random.default_rng(1).integers(0, 256, (n, 12, 12, channels), dtype=np.uint8)
+    caption, below = f"sad \N{RIGHTWARDS ARROW} {answers[0]}", (" or ".join(answers), "more")
+    return tuple(FaceTile(face, answers, caption, below, "a face") for face in faces)
 
 
 PROBABILITIES, LABELS = guesses()
 CERTAIN = np.eye(7, dtype=np.float32)[LABELS]
-FACE = face_set().images[0]
+FACE = tiles(1, "happy")[0].face
 ONE = dict(zip(EMOTIONS, PROBABILITIES[0].tolist(), strict=True))
 ODD = ("$\\frac{", "<b>", "a_b", "c&d", "", "é" * 300, "g")
 
@@ -83,15 +82,9 @@ DRAWINGS = {
     "bars with a flat gray face": lambda path, theme: plots.probability_bars(ONE, path, FACE[..., 0], theme=theme),
     "bars with a colour face": lambda path, theme: plots.probability_bars(ONE, path, np.tile(FACE, 3), theme=theme),
     "bars of odd names": lambda path, theme: plots.probability_bars(dict.fromkeys(ODD, 1 / 7), path, theme=theme),
-    "mistakes": lambda path, theme: galleries.mistakes_gallery(face_set(), PROBABILITIES, path, count=8, theme=theme),
-    "mistakes in colour": lambda path, theme: galleries.mistakes_gallery(
-        face_set(channels=3, classes=ODD), PROBABILITIES, path, count=3, theme=theme
-    ),
-    "doubtful": lambda path, theme: galleries.doubtful_gallery(face_set(), PROBABILITIES, path, count=8, theme=theme),
-    "doubtful of two odd classes": lambda path, theme: galleries.doubtful_gallery(
-        FaceSet(FACE[None], np.array([0]), ODD[:2], "val"), np.full((1, 2), 0.5, np.float32), path, theme=theme
-    ),
-    "no mistakes": lambda path, theme: galleries.mistakes_gallery(face_set(), CERTAIN, path, theme=theme),
+    "gallery": lambda path, theme: draw_gallery(tiles(8, "happy"), path, theme=theme),
+    "gallery in colour": lambda path, theme: draw_gallery(tiles(3, *ODD[:2], channels=3), path, theme=theme),
+    "gallery of nothing": lambda path, theme: draw_gallery((), path, theme=theme),
 }
 
 
@@ -149,7 +142,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 
 def test_drawing_leaves_pyplot_alone(tmp_path):
-    for name in ("confusion", "mistakes"):
+    for name in ("confusion", "gallery"):
         DRAWINGS[name](tmp_path / "plot.png", plots.LIGHT)
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or not pyplot.get_fignums()

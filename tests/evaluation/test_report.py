@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,9 +12,8 @@ import pytest
 from ferkit.data.records import FaceSet
 from ferkit.errors import FerkitError
 from ferkit.evaluation import figures as plots
-from ferkit.evaluation import galleries
-from ferkit.evaluation.report import Report, measure
-from ferkit.evaluation.report_page import read_history, write_report
+from ferkit.evaluation.report import Report, measure, read_history
+from ferkit.evaluation.report_sections import write_report
 from ferkit.labels import EMOTIONS
 from ferkit.models.model_folder import INTENDED_USE
 
@@ -28,7 +28,9 @@ HISTORY = [
 SITTING = {"backend": "jax", "cpu_count": 16, "versions": {"keras": "3.15"}}
 
 
-def report(classes=EMOTIONS, *, model="tutorial", split="PublicTest", n=60, duplicate=True, certain=False) -> Report:
+def report(
+    classes=EMOTIONS, *, model="tutorial", split="PublicTest", n=60, duplicate=True, certain=False, card=None
+) -> Report:
     rng = np.random.default_rng(0)
     k = len(classes)
     labels = np.arange(n) % k
@@ -36,7 +38,7 @@ def report(classes=EMOTIONS, *, model="tutorial", split="PublicTest", n=60, dupl
     marks = np.arange(n) % 5 == 0 if duplicate else None
     images = rng.integers(0, 256, (n, 6, 6, 1), dtype=np.uint8)
     faces = FaceSet(images, labels, tuple(classes), split, duplicate=marks)
-    return measure(probabilities.astype(np.float32), faces, model=model, seconds=0.1)
+    return replace(measure(probabilities.astype(np.float32), faces, model=model, seconds=0.1), card=card or {})
 
 
 class Page(HTMLParser):
@@ -82,14 +84,13 @@ def no_plots(monkeypatch):
 
     for name in ("confusion_matrix", "reliability_diagram", "coverage_curve", "training_curves", "training_speed"):
         monkeypatch.setattr(plots, name, blank)
-    for name in ("mistakes_gallery", "doubtful_gallery"):
-        monkeypatch.setattr(galleries, name, blank)
+    monkeypatch.setattr("ferkit.render.page.draw_gallery", blank)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     card = {"temperature": 1.5, "training": {"recipe": {"name": "tutorial"}, "sittings": [SITTING, SITTING]}}
-    return write_report(report(), tmp_path_factory.mktemp("report") / "new", HISTORY, card)
+    return write_report(report(card=card), tmp_path_factory.mktemp("report") / "new", HISTORY)
 
 
 def test_the_page_says_what_a_threshold_leaves(written):
@@ -113,12 +114,12 @@ def test_the_page_says_what_the_report_says(written):
         "Without duplicates",
         f"{result.without_duplicates.accuracy:.1%}",
         "65 ± 5%",
-        "How it was trained",
-        "3, the best is 3",
+        "Training",
+        "3, best: 3",
         "2 min 30 s of training steps",
         "200 faces/s (median), 100 to 300",
         "2, on jax with 16 cores",
-        "The faces it hesitated over most",
+        "Least confident predictions",
         "training: recipe: name",
         "training: sittings 2: versions: keras",
         INTENDED_USE,
@@ -159,7 +160,7 @@ def test_the_confusion_table_has_counts_and_rates(written):
     result = report()
     count = int(result.confusion[0, 0])
     share = f"{count / result.per_class['angry'].n:.1%}"
-    assert f'<th scope="row">angry</th><td>{count}<small>{share}</small></td>' in written.read_text()
+    assert f'<th scope="row">angry</th><td><strong>{count}</strong><small>{share}</small></td>' in written.read_text()
 
 
 def test_doubtful_faces_are_said_with_both_answers(tmp_path, no_plots):
@@ -167,12 +168,12 @@ def test_doubtful_faces_are_said_with_both_answers(tmp_path, no_plots):
     faces = FaceSet(np.zeros((3, 6, 6, 1), np.uint8), np.array([1, 0, 2]), ("a", "b", "c"), "mine", duplicate=None)
     probabilities = np.array([[0.46, 0.44, 0.1], [0.405, 0.395, 0.2], [0, 0, 1]], np.float32)
     page = read(write_report(measure(probabilities, faces, model="m", seconds=1), tmp_path))
-    assert "Of all 3 faces, 2 have less than 10 points between the two" in page.text
-    assert "there the first is right on 50%, the second on 50%" in page.text
+    assert "Of all 3 faces, 2 have a margin below 10 percentage points" in page.text
+    assert "of these the first class is right for 50%, the second for 50%" in page.text
     assert [one["alt"] for one in page.all("img")][-3:] == [
-        "Face labelled a, called a or b with 41% and 40%",
-        "Face labelled b, called a or b with 46% and 44%",
-        "Face labelled c, called c or a with 100% and 0%",
+        "Face labelled a, predicted a or b with 41% and 40%",
+        "Face labelled b, predicted a or b with 46% and 44%",
+        "Face labelled c, predicted c or a with 100% and 0%",
     ]
 
 
@@ -190,7 +191,7 @@ def test_doubtful_faces_are_said_with_both_answers(tmp_path, no_plots):
 )
 def test_sittings_are_counted_by_place(sittings, said, tmp_path, no_plots):
     card = {"training": {"sittings": sittings}}
-    assert said in read(write_report(report(), tmp_path, HISTORY, card)).text
+    assert said in read(write_report(report(card=card), tmp_path, HISTORY)).text
 
 
 @pytest.mark.parametrize("training", [None, [], "three", {"sittings": "two"}, {"sittings": ["a"]}])
@@ -198,14 +199,14 @@ def test_a_card_that_makes_no_sense_costs_no_page(training, tmp_path, no_plots):
     old = [
         {name: value for name, value in row.items() if name not in ("seconds", "faces_per_second")} for row in HISTORY
     ]
-    page = read(write_report(report(), tmp_path, old, {"training": training}))
-    assert "How it was trained" in page.text
+    page = read(write_report(report(card={"training": training}), tmp_path, old))
+    assert "Training" in page.text
     assert not (tmp_path / "figures" / "speed.png").exists()
 
 
 def test_what_comes_from_data_is_escaped(tmp_path):
     names = (EVIL, '"><img src=x onerror=alert(1)>', "a&b", "plain")
-    page = read(write_report(report(names, model=EVIL, split=EVIL), tmp_path, card={EVIL: {EVIL: [EVIL, EVIL]}}))
+    page = read(write_report(report(names, model=EVIL, split=EVIL, card={EVIL: {EVIL: [EVIL, EVIL]}}), tmp_path))
     assert not page.all("script")
     assert all(one["src"].startswith("data:") and "onerror" not in one for one in page.all("img"))
     assert f"{EVIL} on {EVIL}" in page.text
@@ -216,11 +217,11 @@ def test_what_comes_from_data_is_escaped(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said", "unsaid"),
     [
-        pytest.param({"duplicate": False}, "there is no figure without them", "distinct", id="duplicates unknown"),
-        pytest.param({"certain": True}, "There are none.", "sure of itself", id="no mistakes"),
-        pytest.param({"classes": ("a", "b")}, "Always answering a would score 50.0%", "FER-2013", id="own classes"),
+        pytest.param({"duplicate": False}, "Duplicates were not searched for.", "distinct", id="duplicates unknown"),
+        pytest.param({"certain": True}, "None.", "overconfident", id="no mistakes"),
+        pytest.param({"classes": ("a", "b")}, "Always predicting a would score 50.0%", "FER-2013", id="own classes"),
         pytest.param({"split": "mine"}, "on mine", "FER-2013", id="own split"),
-        pytest.param({"n": 3}, "3 faces", "How it was trained", id="three faces, four classes without one, no history"),
+        pytest.param({"n": 3}, "3 faces", "Training", id="three faces, four classes without one, no history"),
     ],
 )
 def test_pages_of_other_data(options, said, unsaid, tmp_path, no_plots):
@@ -234,7 +235,7 @@ def test_pages_of_other_data(options, said, unsaid, tmp_path, no_plots):
 )
 def test_a_split_that_the_model_was_chosen_on_is_said(split, warned, tmp_path, no_plots):
     card = {"metrics": {"split": "PublicTest"}}
-    text = read(write_report(report(split=split), tmp_path, card=card)).text
+    text = read(write_report(report(split=split, card=card), tmp_path)).text
     assert ("was chosen on this split" in text) is warned
 
 
@@ -252,7 +253,7 @@ def test_a_history_that_is_none_is_one_line(content, tmp_path):
     path = tmp_path / "history.csv"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(FerkitError, match="no history of a training run") as caught:
+    with pytest.raises(FerkitError, match="not the history of a training run") as caught:
         read_history(path)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Degradations: what each does to a face, the same every time; and what is left of a classifier that sees it."""
+"""Corruptions: what each does to a face, the same every time; and what is left of a classifier's accuracy."""
 
 import json
 
@@ -7,11 +7,13 @@ import pytest
 
 from faces import face_set
 from ferkit.errors import UsageError
-from ferkit.evaluation.report import evaluate, to_document
-from ferkit.evaluation.robustness import DEGRADATIONS, measure_robustness
-from ferkit.evaluation.sections import plot
+from ferkit.evaluation.corruptions import CORRUPTIONS
+from ferkit.evaluation.report import evaluate
+from ferkit.evaluation.robustness import measure_robustness, plot
 from ferkit.labels import EMOTIONS
 from ferkit.models.samples import sample_picture
+from ferkit.render import Document
+from ferkit.render.page import to_html
 from ferkit.sources.images import FaceInput, read_image
 
 
@@ -39,20 +41,20 @@ def portrait(channels=1, size=48):
     return small[None] if channels == 3 else small.mean(axis=2, keepdims=True).astype(np.uint8)[None]
 
 
-@pytest.mark.parametrize("name", DEGRADATIONS)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize(("channels", "size"), [pytest.param(1, 48, id="gray"), pytest.param(3, 96, id="colour")])
 def test_each_strength_takes_more_away(name, channels, size):
     """And keeps shape and type, leaves the original alone, and comes out the same again."""
-    degradation = DEGRADATIONS[name]
+    corruption = CORRUPTIONS[name]
     faces = np.repeat(portrait(channels, size), 8, axis=0)
     before = faces.copy()
-    copies = [degradation.apply(faces, one, np.random.default_rng(3)) for one in degradation.strengths]
-    again = [degradation.apply(faces, one, np.random.default_rng(3)) for one in degradation.strengths]
+    copies = [corruption.apply(faces, one, np.random.default_rng(3)) for one in corruption.strengths]
+    again = [corruption.apply(faces, one, np.random.default_rng(3)) for one in corruption.strengths]
     np.testing.assert_array_equal(copies, again)
     np.testing.assert_array_equal(faces, before)
     assert all(copy.shape == faces.shape and copy.dtype == np.uint8 for copy in copies)
     losses = [float(np.abs(copy.astype(float) - faces).mean()) for copy in copies]
-    if min(degradation.strengths) < 0:  # to both sides of the clean face
+    if min(corruption.strengths) < 0:  # to both sides of the clean face
         middle = len(losses) // 2
         losses, other = losses[middle:], losses[:middle][::-1]
         assert other == sorted(other)
@@ -69,14 +71,14 @@ def test_each_strength_takes_more_away(name, channels, size):
 )
 def test_bars_cover_where_eyes_and_mouth_are(name, strength, rows):
     white = np.full((2, 48, 48, 1), 255, np.uint8)
-    covered = DEGRADATIONS[name].apply(white, strength, np.random.default_rng(0))
+    covered = CORRUPTIONS[name].apply(white, strength, np.random.default_rng(0))
     expected = white.copy()
     expected[:, rows] = 0
     np.testing.assert_array_equal(covered, expected)
 
 
 def test_bars_anywhere_lie_and_stand():
-    covered = DEGRADATIONS["bar"].apply(np.full((40, 48, 48, 1), 255, np.uint8), 8, np.random.default_rng(0)) == 0
+    covered = CORRUPTIONS["bar"].apply(np.full((40, 48, 48, 1), 255, np.uint8), 8, np.random.default_rng(0)) == 0
     assert (covered.sum(axis=(1, 2, 3)) == 8 * 48).all()
     lying = covered.all(axis=2).any(axis=(1, 2))
     assert 10 < lying.sum() < 30
@@ -86,7 +88,7 @@ def test_bars_anywhere_lie_and_stand():
 def test_noise_is_not_that_of_the_face_before_nor_of_the_other_strength():
     gray = np.full((4, 48, 48, 1), 128, np.uint8)
     faces = face_set(6, 0, "val")
-    drawn = DEGRADATIONS["noise"].apply(gray, 10, np.random.default_rng(0))
+    drawn = CORRUPTIONS["noise"].apply(gray, 10, np.random.default_rng(0))
     assert len(np.unique(drawn.reshape(4, -1), axis=0)) == 4
     assert drawn.std() == pytest.approx(10, rel=0.05)
     assert measure_robustness(Bars(), faces).to_dict() == measure_robustness(Bars(), faces).to_dict()
@@ -98,7 +100,7 @@ def test_figures_are_those_of_evaluate_and_every_face_is_counted():
     found = measure_robustness(bars, faces, progress=lambda done, total: calls.append((done, total)))
     plain = evaluate(Bars(), faces)
     assert (found.clean.accuracy, found.clean.macro_f1, found.clean.ece) == (plain.accuracy, plain.macro_f1, plain.ece)
-    looks = 1 + sum(len(one.strengths) for one in DEGRADATIONS.values())
+    looks = 1 + sum(len(one.strengths) for one in CORRUPTIONS.values())
     assert bars.seen == 70 * looks
     assert calls[-1] == (70 * looks, 70 * looks)
     means = [np.mean([level.accuracy for level in levels]) for levels in found.levels.values()]
@@ -120,14 +122,15 @@ def test_limit_draws_the_same_faces_again():
 
 def test_the_page_the_json_and_the_terminal_carry_it(tmp_path):
     faces = face_set(28, 0, "val")
-    found = measure_robustness(Bars(), faces)
-    said, stored = found.section(tmp_path), to_document(evaluate(Bars(), faces), [found])["robustness"]
-    assert "When pictures get worse" in said
+    report = evaluate(Bars(), faces, robustness=True)
+    (found,), stored = report.parts, report.to_dict()["robustness"]
+    said = to_html(Document("t", "", (found.section(),)), tmp_path)
+    assert "Robustness to image corruption" in said
     assert (tmp_path / "robustness-dark.png").is_file()
     assert json.loads(json.dumps(stored)) == stored
-    assert list(stored["degradations"]) == list(DEGRADATIONS)
+    assert list(stored["degradations"]) == list(CORRUPTIONS)
     assert stored["degradations"]["jpeg"]["levels"][0]["strength"] == 60
-    for name in DEGRADATIONS:
+    for name in CORRUPTIONS:
         assert name in str(found)
         assert name in said
 

@@ -32,7 +32,7 @@ from ferkit.data.readers import READERS
 from ferkit.data.splits import SPLITS
 from ferkit.detection.detectors import DETECTORS
 from ferkit.evaluation import METHODS
-from ferkit.evaluation.robustness import DEGRADATIONS
+from ferkit.evaluation.corruptions import CORRUPTIONS
 from ferkit.models import model_folder
 from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.exporting import FORMATS
@@ -57,7 +57,7 @@ SNIPPETS = [
     pytest.param(path, marks=[pytest.mark.slow] if path.name in LONG else [], id=str(path.relative_to(ROOT)))
     for path in DOCUMENTS
 ]
-REGISTRIES = (ARCHITECTURES, DEGRADATIONS, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
+REGISTRIES = (ARCHITECTURES, CORRUPTIONS, DETECTORS, FORMATS, READERS, RECIPES, SCHEDULES, SINKS, TTA)
 # A block after such a comment is shown, but makes no sense here: a camera, hours of training.
 NOT_RUN = re.compile(r"<!-- not run: .+ -->")
 
@@ -316,7 +316,7 @@ def test_the_file_map_names_every_module():
         pytest.param("docs/training.md", ARCHITECTURES, id="models"),
         pytest.param("docs/training.md", SCHEDULES, id="schedules"),
         pytest.param("docs/evaluation.md", TTA, id="tta"),
-        pytest.param("docs/robustness.md", DEGRADATIONS, id="degradations"),
+        pytest.param("docs/robustness.md", CORRUPTIONS, id="corruptions"),
         pytest.param("docs/recognition.md", DETECTORS, id="detectors"),
         pytest.param("docs/models.md", FORMATS, id="export"),
         pytest.param("docs/recognition.md", SINKS, id="sinks"),

@@ -12,7 +12,7 @@ import pytest
 
 from faces import small_dataset
 from ferkit.errors import ClusterError, MissingDependencyError, TrainingError, UsageError
-from ferkit.evaluation.report_page import read_history
+from ferkit.evaluation.report import read_history
 from ferkit.training import run_folder
 from ferkit.training.config import TrainConfig
 from ferkit.training.experiments import Experiment, Where

@@ -125,7 +125,7 @@ optuna = pytest.importorskip("optuna")
 pytest.importorskip("keras")
 
 from ferkit import training as tuning  # noqa: E402
-from ferkit.evaluation.report_page import read_history  # noqa: E402
+from ferkit.evaluation.report import read_history  # noqa: E402
 from ferkit.training import experiments as runs  # noqa: E402
 
 DATA = small_dataset(size=8)

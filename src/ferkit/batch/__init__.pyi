@@ -12,5 +12,6 @@ from .summary import Summary as Summary
 from .summary import summarize as summarize
 from .summary_plot import check_target as check_target
 from .summary_plot import plot_summary as plot_summary
+from .summary_sections import summary_document as summary_document
 from .worker import PartSummary as PartSummary
 from .worker import PartWorker as PartWorker

@@ -13,8 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ferkit.batch.summary import GROUPINGS, PALE, Drawn, GroupSummary, Summary, periods_of
 from ferkit.errors import UsageError
 from ferkit.labels import color_of
-from ferkit.render import LIGHT, Theme, legend_style, new_figure, plain, save, style_axes
-from ferkit.render.style import percent
+from ferkit.render import LIGHT, Theme, legend_style, new_figure, percent_tick, plain, save, style_axes
 from ferkit.results import UNCERTAIN
 
 _FORMATS = (".png", ".svg", ".pdf")
@@ -98,7 +97,7 @@ def _folders(summary: Summary, groups: Sequence[GroupSummary], theme: Theme) -> 
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
-    axes.xaxis.set_major_formatter(FuncFormatter(percent))
+    axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
     notes = [f"below {plain(_end(summary.root, 50), 50)}"] if summary.root else []
     notes += [f"{left_out:,} more with fewer faces"] if left_out > 0 else []
     _legend(figure, order, [*notes, *_pale(shown)], theme)
@@ -125,7 +124,7 @@ def _time_line(summary: Summary, drawn: Drawn, theme: Theme) -> Figure:
             bar.set_alpha(_alpha(group.faces))
         floor += parts
     shares.set_ylim(0, 1)
-    shares.yaxis.set_major_formatter(FuncFormatter(percent))
+    shares.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     shares.grid(visible=False)
     style_axes(counts, theme, "Faces")
     numbers = [group.faces for group in drawn.groups]

@@ -68,6 +68,28 @@ class _Notes(logging.Handler):
         notes.print(record.getMessage(), markup=False)
 
 
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Say each of the same messages about several models once."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if message in said:
+            return False
+        said.add(message)
+        return True
+
+    handlers = logging.getLogger("ferkit").handlers
+    for handler in handlers:
+        handler.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_new)
+
+
 class OneLineErrors(TyperGroup):
     """The commands; usage errors of Typer become one line, like every other error."""
 

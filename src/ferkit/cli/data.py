@@ -2,25 +2,19 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.label_issues import Wanted, show, write
 from ferkit.cli.options import Data, DropDuplicates, Split, say
-from ferkit.errors import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.table import Table
-
     from ferkit.data import Dataset
     from ferkit.training import LabelIssues
-
-# A terminal page of them says enough; --json lists all.
-_SHOWN = 20
 
 
 def data(
@@ -78,7 +72,8 @@ def data(
     Example: ferkit data fer2013.csv --label-issues 50 --report issues/
     """
     from ferkit.cli.console import reading_bar
-    from ferkit.data import broken_error, check_target, load_dataset, write_contact_sheet
+    from ferkit.data import broken_error, check_target, load_dataset, overview, write_contact_sheet
+    from ferkit.render import Terminal, to_json
 
     wanted = Wanted(label_issues, predictions or (), among, folds_in, folds, epochs, report)
     wanted.check()
@@ -94,14 +89,15 @@ def data(
             progress=progress,
         )
         dataset = load()
+    about = overview(dataset)
     if not as_json:
-        _print(dataset)
+        output.print(Terminal(about), soft_wrap=True)
     write_contact_sheet(dataset, sheet)
     unusable = bool(dataset.broken) and not skip_broken
     found = _label_issues(wanted, dataset, load) if wanted.issues and not unusable else None
     if as_json:
         more = {} if found is None else {"suspects": found.to_dict(wanted.count)}
-        print_json({**to_dict(dataset), "contact_sheet": str(sheet), **more})
+        print_json({**to_json(about), "contact_sheet": str(sheet), **more})
     elif found is not None:
         show(found, wanted.count)
     notes.print(f"Contact sheet: {sheet}", markup=False)
@@ -125,100 +121,3 @@ def _label_issues(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Datas
             load=load,
             say=say,
         )
-
-
-def to_dict(dataset: "Dataset") -> dict[str, Any]:
-    """The report as JSON has it."""
-    first = next(iter(dataset.splits.values()))
-    found = dataset.findings
-    return {
-        "source": dataset.source,
-        "n": sum(len(one) for one in dataset.splits.values()),
-        "classes": list(dataset.classes),
-        "image": dict(zip(("height", "width", "channels"), first.images.shape[1:], strict=True)),
-        "splits": {name: {"n": len(one), "counts": one.counts} for name, one in dataset.splits.items()},
-        "duplicates": found
-        and {
-            "within": dict(found.within),
-            "across": [{"in": a, "also_in": b, "n": n} for (a, b), n in found.across.items()],
-            "redundant": found.redundant,
-        },
-        "conflicts": found and [[{"split": s, "label": c} for s, c in group] for group in found.conflicts],
-        "broken": [{"where": one.where, "reason": one.reason} for one in dataset.broken],
-        "notes": list(dataset.notes),
-        "fingerprint": dataset.fingerprint,
-    }
-
-
-def _print(dataset: "Dataset") -> None:
-    from rich.markup import escape
-
-    first = next(iter(dataset.splits.values()))
-    height, width, channels = first.images.shape[1:]
-    n = sum(len(one) for one in dataset.splits.values())
-    kind = "gray" if channels == 1 else "colour"
-    output.print(
-        f"[bold]{escape(dataset.source)}[/]: {count(n, 'face')}, {len(dataset.classes)} classes, {width}x{height} {kind}"
-    )
-    output.print(_counts(dataset))
-    _print_duplicates(dataset)
-    if dataset.broken:
-        output.print(f"\n[bold]Broken[/]: {len(dataset.broken):,}, left out of the counts")
-        for one in dataset.broken[:_SHOWN]:
-            output.print(f"  {one.where}: {one.reason}", markup=False, soft_wrap=True)
-        if len(dataset.broken) > _SHOWN:
-            output.print(f"  and {len(dataset.broken) - _SHOWN:,} more (--json lists all)")
-    output.print("\n[bold]Notes[/]" if dataset.notes else "", end="\n" if dataset.notes else "")
-    for note in dataset.notes:
-        output.print(f"  - {note}", markup=False, soft_wrap=True)
-
-
-def _counts(dataset: "Dataset") -> "Table":
-    from rich.markup import escape
-    from rich.table import Table
-
-    total = sum(len(one) for one in dataset.splits.values())
-    columns = [(name, one.counts, len(one)) for name, one in dataset.splits.items()]
-    whole = {label: sum(counts[label] for _, counts, _ in columns) for label in dataset.classes}
-    columns.append(("all", whole, total))
-    table = Table()
-    table.add_column("class")
-    for name, _, _ in columns:
-        table.add_column(escape(name), justify="right")
-    for label in dataset.classes:
-        table.add_row(escape(label), *(_share(counts[label], n) for _, counts, n in columns))
-    table.add_section()
-    table.add_row("all", *(_share(n, total) for _, _, n in columns))
-    return table
-
-
-def _share(n: int, total: int) -> str:
-    return f"{n:,} {f'{n / max(total, 1):.1%}':>7}"
-
-
-def _print_duplicates(dataset: "Dataset") -> None:
-    found = dataset.findings
-    if found is None:
-        return
-    output.print(
-        f"\n[bold]Duplicates[/] (identical pixels): {count(found.redundant, 'face')} like an earlier one",
-        soft_wrap=True,
-    )
-    for name, n in found.within.items():
-        if n:
-            output.print(f"  {n:,} within {name}", markup=False, soft_wrap=True)
-    for (earlier, later), n in found.across.items():
-        output.print(f"  {n:,} of {later} also in {earlier}", markup=False, soft_wrap=True)
-    output.print(
-        f"[bold]Conflicts[/]: {count(len(found.conflicts), 'group')} of identical faces with more than one label",
-        soft_wrap=True,
-    )
-    kinds: dict[tuple[str, ...], int] = {}
-    for group in found.conflicts:
-        labels = {label for _, label in group}
-        kind = tuple(one for one in dataset.classes if one in labels)
-        kinds[kind] = kinds.get(kind, 0) + 1
-    common = sorted(kinds.items(), key=lambda item: -item[1])[:5]
-    if common:
-        listed = ", ".join(f"{' / '.join(kind)} ({n})" for kind, n in common)
-        output.print(f"  most often: {listed}", markup=False, soft_wrap=True)

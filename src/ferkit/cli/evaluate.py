@@ -1,206 +1,125 @@
-"""What `ferkit evaluate` measures besides the figures where it is asked to: groups of people, degraded pictures.
+"""`ferkit evaluate`: how good models are on labelled faces."""
 
-`ferkit evaluate`: how good models are on labelled faces.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar
-from ferkit.cli.measured_faces import MeasuredFaces, SkipBroken, Split, Truth, Votes
-from ferkit.cli.options import FORMATS
-from ferkit.errors import UsageError, count
-from ferkit.models import TTA, help_text
+from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar, said_once
+from ferkit.cli.options import FORMATS, EvaluatedSplit, EvaluatedVotes, SkipBroken, Truth
+from ferkit.errors import UsageError
+from ferkit.models import help_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from collections.abc import Sequence
 
-    from ferkit.data import FaceSet
-    from ferkit.evaluation import Addition, GroupTable, Report
+    from ferkit.evaluation import Report
     from ferkit.models import Classifier
-
-
-@dataclass(frozen=True)
-class Audits:
-    """The options as they were given. data: where the faces came from."""
-
-    data: str
-    groups: Path | None
-    columns: Sequence[str]
-    person_column: str | None
-    robustness: bool
-    limit: int | None
-
-    def check(self) -> None:
-        """Say what is wrong with the words before minutes of loading, and whether there is a table."""
-        from ferkit.sources import is_there, missing
-
-        if self.columns and self.groups is None:
-            raise UsageError("--group-column names a column of --groups: add --groups FILE.")
-        if self.person_column is not None and self.groups is None:
-            raise UsageError("--person-column names a column of --groups: add --groups FILE.")
-        if self.limit is not None and not self.robustness:
-            raise UsageError(
-                "--limit is for --robustness, which looks at every face dozens of times: add --robustness."
-            )
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit must be at least 1 face. Received: {self.limit}.")
-        if self.groups is not None and not is_there(self.groups):
-            raise missing(self.groups)
-
-    def join(self, faces: "FaceSet", kept: "npt.NDArray[np.bool_]") -> "GroupTable | None":
-        """The groups of those faces that are kept, before a model looks at them: an error should not cost that time."""
-        if self.groups is None:
-            return None
-        from ferkit.evaluation import join_groups
-
-        return join_groups(self.groups, faces, self.data, self.columns, self.person_column).select(kept)
-
-    def of(
-        self, classifier: "Classifier", report: "Report", table: "GroupTable | None", tta: str | None
-    ) -> "Iterator[Addition]":
-        """What was asked for about one model, one after the other. table: from `join`."""
-        if table is not None:
-            from ferkit.evaluation import group_report
-
-            with notes.status("Comparing groups"):
-                yield group_report(report, table)
-        if self.robustness:
-            from ferkit.evaluation import measure_robustness
-
-            with reading_bar() as progress:
-                yield measure_robustness(
-                    classifier,
-                    report.faces,
-                    tta=tta,
-                    limit=self.limit,
-                    progress=lambda done, total: progress("Degrading faces", done, total),
-                )
-
 
 _MODELS = f"Model folders or files, or 'default'; then the data: {FORMATS}"
 
 
 def evaluate(
     models_and_data: Annotated[list[str], typer.Argument(metavar="MODEL... DATA", help=_MODELS)],
-    split: Split = "test",
+    split: EvaluatedSplit = "test",
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Measure the mean of the models' answers, as one model.")
+        bool, typer.Option("--ensemble", help="Evaluate the mean of the models' predictions, as one model.")
     ] = False,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
-    votes: Votes = None,
+    votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
     label_map: Annotated[
         str | None,
         typer.Option(
-            help="Which class of the data is which of the model, as in anger=angry,contempt= or a file of such lines."
+            metavar="MAP",
+            help="Map dataset classes to model classes, e.g. anger=angry,contempt= (empty drops a class), or a file.",
         ),
     ] = None,
-    groups: Annotated[Path | None, typer.Option(help="Table of who is in which group: a figure for each.")] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV or Parquet with a group per face; report metrics per group."),
+    ] = None,
     group_column: Annotated[
         list[str] | None, typer.Option(help="Column of that table with groups; may be repeated. [default: all]")
     ] = None,
     person_column: Annotated[
-        str | None, typer.Option(help="Column of that table that says who it is, where people have several faces.")
+        str | None, typer.Option(help="Column with a person ID; people, not faces, become the sampling unit.")
     ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also on blurred, noisy, small, dark, tilted, covered faces.")
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Also evaluate on corrupted images (blur, noise, JPEG, low resolution, rotation, occlusion).",
+        ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Faces that --robustness looks at, drawn at random.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Folder for a page with figures and plots.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate --robustness on a random sample of N faces.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for a page with metrics, plots and faces.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document; of several models, a list.")] = False,
 ) -> None:
     """Evaluate models: accuracy, calibration, confusion matrix.
 
-    Several models are compared or, with --ensemble, measured as one.
+    Several models are compared or, with --ensemble, evaluated as one.
 
     Example: ferkit evaluate default fer2013.csv --split PublicTest --report report/
     """
-    from ferkit.data import load_dataset
-    from ferkit.evaluation import cross_dataset as crossing
-    from ferkit.evaluation import read_label_map
-    from ferkit.evaluation import report as evaluation
+    from ferkit.evaluation import check_options, check_parts, read_label_map, write_report
+    from ferkit.evaluation import evaluate as evaluate_model
     from ferkit.models import EmotionClassifier, Ensemble
 
     *names, data = models_and_data
-    _check(names, data, tta, truth, votes)
-    audits = Audits(data, groups, group_column or (), person_column, robustness, limit)
-    audits.check()
+    if not names:
+        raise UsageError(f"Expected MODEL... DATA. Received: {data}. Name at least one model, then the data.")
+    check_options(tta=tta, truth=truth, votes=votes)
+    check_parts(groups, group_column or (), person_column, robustness=robustness, limit=limit)
     mapping = None if label_map is None else read_label_map(label_map)
     if len(names) > 1 and report is not None and not ensemble:
-        raise UsageError("--report writes the page of one model. Name one, or take --ensemble.")
+        raise UsageError("--report writes the page of one model. Name one, or use --ensemble.")
     with no_native_chatter():
-        classifiers = [EmotionClassifier.load(name) for name in names]
-        wanted: list[EmotionClassifier | Ensemble] = [Ensemble(classifiers)] if ensemble else [*classifiers]
-    source = MeasuredFaces(data, split, truth, partial(load_dataset, data, votes=votes, skip_broken=skip_broken))
-    results: list[Report] = []
-    additions: list[list[Addition]] = []
-    said: set[str] = set()
-    for classifier in wanted:
-        (read,), messages = source.faces_for(classifier)
-        faces, matched = crossing.match_classes(classifier.classes, read, mapping, model=f"The model {classifier.name}")
-        if matched.note:
-            messages.append(f"Note: {matched.note}")
-        for message in messages:
-            if message not in said:
-                notes.print(message, markup=False)
-        said.update(messages)
-        # Against the faces as they were read: a table knows the classes of the data, not those of the model.
-        table = audits.join(read, matched.keeps(read))
-        with notes.status(f"Looking at {count(len(faces), 'face')}"):
-            results.append(evaluation.evaluate(classifier, faces, tta=tta))
-        shared = [] if matched.same else [crossing.crossing(results[-1], matched)]
-        additions.append([*shared, *audits.of(classifier, results[-1], table, tta)])
-    _print(results, additions, as_json)
-    # After the figures, so that a folder that cannot be written does not cost them.
+        members = [EmotionClassifier.load(name) for name in names]
+    models: list[Classifier] = [Ensemble(members)] if ensemble else [*members]
+    with reading_bar() as progress, said_once():
+        reports = [
+            evaluate_model(
+                model,
+                data,
+                split=split,
+                tta=tta,
+                truth=truth,
+                votes=votes,
+                skip_broken=skip_broken,
+                label_map=mapping,
+                groups=groups,
+                group_columns=group_column or (),
+                person_column=person_column,
+                robustness=robustness,
+                limit=limit,
+                progress=progress,
+            )
+            for model in models
+        ]
+    _print(reports, as_json)
+    # After the results, so that a folder that cannot be written does not cost them.
     if report is not None:
-        from ferkit.evaluation import read_history, write_report
-
         # A run's folder is a model folder too, and knows how it was trained.
-        epochs = Path(names[0]) / "history.csv"
-        history = read_history(epochs) if epochs.is_file() and not ensemble else None
-        card = None if ensemble else classifiers[0].card
-        page = write_report(results[0], report, history=history, card=card, additions=additions[0])
+        page = write_report(reports[0], report, run=None if ensemble else Path(names[0]))
         notes.print(f"Report: {page}", markup=False)
 
 
-def _check(names: Sequence[str], data: str, tta: str | None, truth: str, votes: Path | None) -> None:
-    """Say what is wrong with the words before minutes of loading."""
-    from ferkit.data import TRUTHS
+def _print(reports: "Sequence[Report]", as_json: bool) -> None:
+    from ferkit.evaluation import compared
+    from ferkit.render import Terminal
 
-    if not names:
-        raise UsageError(f"Expected MODEL... DATA. Received: {data}. Name at least one model, then the data.")
-    if tta is not None:
-        TTA[tta]
-    if truth not in TRUTHS:
-        raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
-    if truth == "votes" and votes is None:
-        raise UsageError("--truth votes needs the votes: add --votes FILE.")
-
-
-def _print(results: "Sequence[Report]", additions: "Sequence[Sequence[Addition]]", as_json: bool) -> None:
-    first = results[0]
-    for note in dict.fromkeys(one.note for one in results if one.note and (as_json or len(results) > 1)):
+    first = reports[0]
+    for note in dict.fromkeys(one.note for one in reports if one.note and (as_json or len(reports) > 1)):
         notes.print(f"Note: {note}", markup=False)
-    alike = [one for one in results if one.faces.classes == first.faces.classes]
+    alike = [one for one in reports if one.faces.classes == first.faces.classes]
     if any(one.faces.labels.tolist() != first.faces.labels.tolist() for one in alike):
-        notes.print("Warning: the models were trained on different splits, so they are measured on different faces.")
+        notes.print("Warning: the models were trained on different splits, so they are evaluated on different faces.")
     if as_json:
-        from ferkit.evaluation import to_document
-
-        documents = [to_document(one, others) for one, others in zip(results, additions, strict=True)]
+        documents = [one.to_dict() for one in reports]
         print_json(documents if len(documents) > 1 else documents[0])
     else:
-        from ferkit.evaluation import compared
-
-        output.print(first if len(results) == 1 else compared(results))
-        for one in chain.from_iterable(additions):
-            output.print("", one)
+        output.print(Terminal(first.document() if len(reports) == 1 else compared(reports)), soft_wrap=True)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferkit.cli.console import notes, output
-from ferkit.errors import UsageError, count
+from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
     from ferkit.training import LabelIssues
 
 _SHOWN = 20
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
-_LONGEST = 40  # letters of a path in the table on the terminal
 
 
 @dataclass(frozen=True)
@@ -71,33 +70,11 @@ class Wanted:
 
 
 def show(found: "LabelIssues", most: int) -> None:
-    """The first label issues as a table on standard output."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    """The label issues on standard output, the first of them in a table."""
+    from ferkit.render import Terminal
+    from ferkit.training import issues_document
 
-    output.print(
-        f"\n[bold]Labels that are likely wrong[/]: {len(found):,} of {count(len(found.faces), 'face')}", end=""
-    )
-    output.print(f" of {found.faces.name}, judged by {found.by}", markup=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    for heading in ("face", "label", "suggested"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("p(label)", "p(suggested)", "margin"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for rank in range(min(most, len(found))):
-        row = found.row(rank)
-        face = row["face"] if len(row["face"]) <= _LONGEST else "..." + row["face"][3 - _LONGEST :]
-        suggested = float(found.probabilities[int(found.indices[rank]), int(found.suggested[rank])])
-        # Names come from the data: as Text, their brackets are no markup.
-        cells = (Text(face), Text(row["label"]), Text(row["suggested"]))
-        table.add_row(*cells, f"{row['self_confidence']:.0%}", f"{suggested:.0%}", f"{row['margin']:+.2f}")
-    output.print(table)
-    output.print(
-        f"It agrees with {found.accuracy:.1%} of the labels; the lower that is, the less its doubts mean. A label issue is "
-        "not always a mistake: look at each face before you change anything.",
-        soft_wrap=True,
-    )
+    output.print("", Terminal(issues_document(found, most)), sep="\n", soft_wrap=True)
 
 
 def write(found: "LabelIssues", wanted: Wanted) -> None:

@@ -48,6 +48,14 @@ DropDuplicates = Annotated[
 ]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")]
 Votes = Annotated[Path | None, typer.Option(help="FER+ votes (CSV), as targets for training.")]
+EvaluatedSplit = Annotated[
+    str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
+]
+EvaluatedVotes = Annotated[Path | None, typer.Option(metavar="FILE", help="FER+ votes to join to the data.")]
+Truth = Annotated[
+    str,
+    typer.Option(help="Ground truth: `labels`, or `votes` (FER+ majority label; ties are excluded)."),
+]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferkit.batch import GROUPINGS
-from ferkit.cli.console import notes, print_json
+from ferkit.cli.console import notes, output, print_json
 from ferkit.errors import UsageError
 
 
@@ -32,8 +32,9 @@ def summarize(
 
     Example: ferkit summarize out/ --by month --plot months.png
     """
-    from ferkit.batch import summarize
+    from ferkit.batch import summarize, summary_document
     from ferkit.cli.console import reading_bar
+    from ferkit.render import Terminal
 
     if depth is not None and by != "folder":
         raise UsageError(f"--depth needs --by folder. Received: --by {by}. Add --by folder, or omit --depth.")
@@ -48,9 +49,7 @@ def summarize(
     if as_json:
         print_json(summary.to_dict())
     else:
-        from ferkit.cli.summary_tables import print_summary
-
-        print_summary(summary)
+        output.print(Terminal(summary_document(summary)), soft_wrap=True)
     if plot is not None:
         plot_summary(summary, plot)
     for written in (csv, plot):

@@ -104,7 +104,7 @@ def _report(run: "Run", load: "Callable[[], Any]") -> None:
     from ferkit.evaluation import evaluate, write_report
 
     measured = evaluate(run.classifier, load().val)
-    page = write_report(measured, run.folder / "report", run.history, run.classifier.card)
+    page = write_report(measured, run.folder / "report", run.history)
     notes.print(f"Report: {page}", markup=False)
 
 

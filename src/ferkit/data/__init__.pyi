@@ -4,6 +4,7 @@ from .csv_files import usage_name as usage_name
 from .loading import broken_error as broken_error
 from .loading import load_dataset as load_dataset
 from .loading import places as places
+from .overview import overview as overview
 from .readers import READERS as READERS
 from .records import SPLIT_ALIASES as SPLIT_ALIASES
 from .records import TRUTHS as TRUTHS

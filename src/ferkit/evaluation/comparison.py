@@ -1,166 +1,32 @@
-"""Statistics of pairs: the same faces answered by two models. Pure Python and numpy; shares are fractions, 0 to 1.
-
-Counts are those of faces: `only_a` that only the first model got right, `only_b` that only the second did, `n` of all.
-
-Two models on the same faces: which is better, how sure that is, and where they differ.
+"""Two models on the same faces: which is better, how certain that is, and where they differ.
 
 What two accuracies with an interval each cannot say: the models see the same faces, so only those count that one of them
-got right and the other did not, and a difference shows far earlier than two separate intervals let see.
+got right and the other did not, and a difference shows far earlier than two separate intervals suggest.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ferkit.data import FaceSet
-from ferkit.errors import DatasetError, FerkitError, ModelError, count
-from ferkit.evaluation.report import Report, evaluate, measure
+from ferkit.errors import DatasetError, ModelError, count
+from ferkit.evaluation.faces import Data, Progress, check_options, faces_for
+from ferkit.evaluation.paired_statistics import (
+    cohen_kappa,
+    holm,
+    macro_f1_interval,
+    mcnemar_exact,
+    mcnemar_midp,
+    paired_interval,
+)
+from ferkit.evaluation.report import Report, evaluate, load_classifier, measure
 from ferkit.labels import canonical
 from ferkit.models import Classifier
-
-_Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
-_RESAMPLES = 2000
-_AT_ONCE = 200  # resamples in memory together
-
-
-def mcnemar_midp(only_a: int, only_b: int) -> float:
-    """Two-sided mid-p value of McNemar's test: how likely so uneven a split is if both models are right equally often.
-
-    Half of the probability of what was seen counts (Fagerland, Lydersen and Laake 2013): the exact test is too cautious,
-    the chi-squared one too bold where few faces tell the models apart. 1 where none does.
-
-    >>> f"{mcnemar_midp(1, 7):.3f}"
-    '0.039'
-    """
-    n, fewer = only_a + only_b, min(only_a, only_b)
-    if n == 0 or only_a == only_b:
-        return 1.0 if n == 0 else 1 - 0.5 * _binomial(n, fewer)
-    return max(0.0, mcnemar_exact(only_a, only_b) - _binomial(n, fewer))
-
-
-def mcnemar_exact(only_a: int, only_b: int) -> float:
-    """Two-sided exact p value of McNemar's test: the binomial test of the faces that only one model got right.
-
-    >>> f"{mcnemar_exact(1, 7):.3f}"
-    '0.070'
-    """
-    n, fewer = only_a + only_b, min(only_a, only_b)
-    return min(1.0, 2 * math.fsum(_binomial(n, k) for k in range(fewer + 1)))
-
-
-def _binomial(n: int, k: int) -> float:
-    """Probability of k heads in n tosses; through logarithms, for n may be a million."""
-    return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
-
-
-def paired_interval(only_a: int, only_b: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two accuracies on the same n faces, second less first (Tango 1998).
-
-    The score interval: it holds for few faces and for models that hardly differ, where the textbook's is too narrow.
-
-    >>> low, high = paired_interval(7, 1, 21)
-    >>> f"{low:.3f} {high:.3f}"
-    '-0.517 -0.026'
-    """
-    if n < 1 or min(only_a, only_b) < 0 or only_a + only_b > n:
-        raise FerkitError(f"An interval needs only_a + only_b <= n and n >= 1. Received: {only_a}, {only_b} of {n}.")
-    difference = (only_b - only_a) / n
-    return _bound(only_a, only_b, n, -1.0, difference), _bound(only_a, only_b, n, 1.0, difference)
-
-
-def _bound(only_a: int, only_b: int, n: int, end: float, difference: float) -> float:
-    """Where the score statistic reaches 1.96 between the difference and -1 or 1, by bisection."""
-    inside, outside = difference, end
-    for _ in range(60):  # halved to the last bit of a float
-        middle = (inside + outside) / 2
-        if abs(_score(only_a, only_b, n, middle)) < _Z95:
-            inside = middle
-        else:
-            outside = middle
-    return (inside + outside) / 2
-
-
-def _score(only_a: int, only_b: int, n: int, delta: float) -> float:
-    """Tango's statistic for a true difference of `delta`; b and c of the paper are only_b and only_a."""
-    b, c = only_b, only_a
-    # The likeliest probability of "only the first is right" under delta: the root of a quadratic.
-    linear = -b - c + (2 * n - b + c) * delta
-    constant = -c * delta * (1 - delta)
-    probability = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
-    variance = n * (2 * probability + delta * (1 - delta))
-    gap = b - c - n * delta
-    if variance <= 0:  # at the very ends, and for two models that never differ
-        return math.copysign(math.inf, gap) if gap else 0.0
-    return gap / math.sqrt(variance)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P values of several tests, corrected so that any false alarm among all has the stated chance (Holm 1979).
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
-
-
-def cohen_kappa(answers: npt.NDArray[np.int64]) -> float | None:
-    """Agreement beyond chance of two models (Cohen 1960), from the counts (K, K) of their answers: 1 is always the same.
-
-    0 is what two models would have that answer at random, each with the frequencies of its own answers. None where both
-    always gave one and the same answer: then chance agrees as often.
-
-    >>> f"{cohen_kappa(np.array([[20, 5], [10, 15]])):.2f}"
-    '0.40'
-    """
-    shares = answers / answers.sum()
-    by_chance = float(shares.sum(axis=1) @ shares.sum(axis=0))
-    if by_chance >= 1:
-        return None
-    return (float(np.trace(shares)) - by_chance) / (1 - by_chance)
-
-
-def macro_f1_interval(
-    labels: npt.NDArray[np.int64], a: npt.NDArray[np.int64], b: npt.NDArray[np.int64], *, k: int
-) -> tuple[float, float]:
-    """95 % interval of the difference in macro-F1, second less first: percentiles of a paired bootstrap.
-
-    Efron and Tibshirani 1993. Whole faces are drawn anew, each with its label and both answers, int64 (N,) of k classes.
-    The same faces give the same interval. Too narrow where few answers differ.
-    """
-    # Faces with the same label and answers are interchangeable: a resample is a few hundred counts, not all faces.
-    cells, counts = np.unique((labels * k + a) * k + b, return_counts=True)
-    true, first, second = cells // (k * k), cells // k % k, cells % k
-    rng, n = np.random.default_rng(0), len(labels)
-    differences = []
-    for _ in range(_RESAMPLES // _AT_ONCE):
-        drawn = rng.multinomial(n, counts / n, size=_AT_ONCE)
-        one, other = (_macro_f1(drawn, true, answers, k) for answers in (first, second))
-        differences.append(other - one)
-    low, high = np.quantile(np.concatenate(differences), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _macro_f1(
-    drawn: npt.NDArray[np.int64], true: npt.NDArray[np.int64], answers: npt.NDArray[np.int64], k: int
-) -> npt.NDArray[np.float64]:
-    """Macro-F1 of each resample, float64 (resamples,): `metrics.macro_f1` for many at once."""
-    classes = np.arange(k)[:, None]
-    hits = drawn @ ((true == answers) & (true == classes)).T.astype(np.int64)
-    labelled, answered = (drawn @ (one == classes).T.astype(np.int64) for one in (true, answers))
-    with np.errstate(invalid="ignore"):
-        f1 = np.where(labelled > 0, 2 * hits / (labelled + answered), np.nan)
-    return np.asarray(np.nanmean(f1, axis=1))
-
+from ferkit.render import Document, Terminal, p_equals, point_interval, points, to_text
 
 ALPHA = 0.05
 # With fewer a bootstrap draws the same few faces again and again, and leaves 0 out where nothing is proved.
@@ -235,7 +101,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Clash:
+class Disagreement:
     """Faces that the first model calls `a` and the second `b`: how many, and how many of them have which label."""
 
     a: str
@@ -314,7 +180,7 @@ class Comparison:
         return cohen_kappa(self.counts)
 
     @cached_property
-    def clashes(self) -> list[Clash]:
+    def disagreements(self) -> list[Disagreement]:
         """What is called one thing by the first and another by the second, the most frequent first."""
         labels, (a, b) = self.a.faces.labels, self.answers
         found = []
@@ -322,12 +188,12 @@ class Comparison:
             if row != column:
                 true = labels[(a == row) & (b == column)]
                 names = self.a.classes[row], self.a.classes[column]
-                found.append(Clash(*names, len(true), int((true == row).sum()), int((true == column).sum())))
+                found.append(Disagreement(*names, len(true), int((true == row).sum()), int((true == column).sum())))
         return sorted(found, key=lambda one: -one.n)
 
     @cached_property
-    def surest_clashes(self) -> npt.NDArray[np.int64]:
-        """Different faces with different answers, int64 (M,): first those where the less sure of the two is surest."""
+    def confident_disagreements(self) -> npt.NDArray[np.int64]:
+        """Different faces with different answers, int64 (M,): first those where the less confident of the two is most confident."""
         repeated = self.a.faces.duplicate
         differ = np.flatnonzero((self.answers[0] != self.answers[1]) & (True if repeated is None else ~repeated))
         sure = np.minimum(self.a.probabilities[differ].max(axis=1), self.b.probabilities[differ].max(axis=1))
@@ -345,16 +211,15 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Who is better, in a sentence, and how sure that is: of distinct faces, where copies were looked for."""
+        """Which is better, in a sentence, and how certain that is: on distinct faces, where duplicates were searched for."""
         pair = self.judged
-        low, high = pair.interval
-        said = f"B less A is {100 * pair.difference:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f}"
+        said = f"B \N{MINUS SIGN} A is {points(pair.difference)} percentage points, 95% interval {point_interval(pair.interval)}"
         if pair.nearly_differs:
-            return f"The two can hardly be told apart on {self.judged_name}: {said}, p = {pair.p:.3f}."
+            return f"Borderline on {self.judged_name}: {said}, {p_equals(pair.p)}."
         if not pair.differs():
-            return f"The two cannot be told apart on {self.judged_name}: {said}."
+            return f"No significant difference on {self.judged_name}: {said}, {p_equals(pair.p)}."
         better, worse = ("B", "A") if pair.difference > 0 else ("A", "B")
-        return f"{better} is better than {worse} on faces like these ({self.judged_name}): {said}."
+        return f"{better} is better than {worse} on {self.judged_name}: {said}, {p_equals(pair.p)}."
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `ferkit compare --json`."""
@@ -375,34 +240,81 @@ class Comparison:
             "kappa": self.kappa,
             "classes": list(self.a.classes),
             "answers": self.counts.tolist(),
-            "clashes": [asdict(one) for one in self.clashes],
+            "clashes": [asdict(one) for one in self.disagreements],
         }
+
+    def document(self) -> Document:
+        """The comparison as sections."""
+        # Sections bring Matplotlib, which measuring does without.
+        from ferkit.evaluation.comparison_sections import comparison_document
+
+        return comparison_document(self)
+
+    def __str__(self) -> str:
+        return to_text(self.document())
+
+    def __rich__(self) -> Terminal:
+        return Terminal(self.document())
 
 
 def compare(
-    a: Classifier, b: Classifier, faces: FaceSet, *, faces_for_b: FaceSet | None = None, tta: str | None = None
+    a: Classifier | str | Path,
+    b: Classifier | str | Path,
+    data: Data,
+    *,
+    split: str = "test",
+    tta: str | None = None,
+    truth: str = "labels",
+    votes: Path | None = None,
+    skip_broken: bool = False,
+    progress: Progress | None = None,
 ) -> Comparison:
-    """Run two classifiers on the same labelled faces.
+    """Compare two models on the same faces with paired tests; differences are B minus A.
 
-    faces_for_b: the same faces in the size and channels that `b` takes; None where both take the same.
-    tta: name of a test-time augmentation, of both.
-    Raises `ModelError` for models of different classes and what `evaluate` raises, `DatasetError` if the two sets are not
-    the same faces.
+    Args:
+        a: a classifier, the path of a model, or the name of a packaged one.
+        b: the model to compare it with. It must know the same classes; their order and the size of faces may differ.
+        data: the path of a data set, or faces that both take.
+        split: the split of a data set to evaluate on.
+        tta: name of a test-time augmentation, for both.
+        truth: "labels", or "votes": the voters' first choice.
+        votes: FER+ votes to join to data that is given by its path.
+        skip_broken: leave unreadable faces out.
+        progress: as `load_dataset` takes it.
 
-        a, b = (ferkit.EmotionClassifier.load(name) for name in ("default", "my_model"))
-        print(compare(a, b, dataset.test).verdict)
+    Raises:
+        ModelError: models of different classes, or data with classes that they do not know.
+        UsageError, DatasetError: as `evaluate`.
+
+    Example:
+        print(ferkit.compare("default", "my_model", "fer2013.csv", split="PublicTest").verdict)
+
     """
+    check_options(tta=tta, truth=truth, votes=votes, data=data)
+    first, second = load_classifier(a), load_classifier(b)
+    check_classes(first, second)
+    sets = faces_for(
+        [first, second], data, split=split, truth=truth, votes=votes, skip_broken=skip_broken, progress=progress
+    )
+    return compare_on(first, second, sets[0], sets[1], tta=tta)
+
+
+def compare_on(
+    a: Classifier, b: Classifier, faces: FaceSet, faces_for_b: FaceSet, *, tta: str | None = None
+) -> Comparison:
+    """`compare` on faces that are loaded: once in the size that `a` takes, once in that of `b`."""
     check_classes(a, b)
-    other = faces if faces_for_b is None else faces_for_b
-    if other.classes != faces.classes or not np.array_equal(other.labels, faces.labels):
-        raise DatasetError(f"{faces.name} and {other.name} are not the same faces. Load both from the same source.")
+    if faces_for_b.classes != faces.classes or not np.array_equal(faces_for_b.labels, faces.labels):
+        raise DatasetError(
+            f"{faces.name} and {faces_for_b.name} are not the same faces. Load both from the same source."
+        )
     _check_data(a, faces)
-    first, second = evaluate(a, faces, tta=tta), evaluate(b, other, tta=tta)
+    first, second = evaluate(a, faces, tta=tta), evaluate(b, faces_for_b, tta=tta)
     return Comparison(first, _in_order(second, first))
 
 
 def check_classes(a: Classifier, b: Classifier) -> None:
-    """Refuse two models that answer with different classes; order and aliases may differ."""
+    """Raise `ModelError` for two models of different classes; order and aliases may differ."""
     known, others = ([canonical(name) for name in one.classes] for one in (a, b))
     if set(known) != set(others):
         raise ModelError(
@@ -412,7 +324,7 @@ def check_classes(a: Classifier, b: Classifier) -> None:
 
 
 def _check_data(a: Classifier, faces: FaceSet) -> None:
-    """Refuse data with classes that the models do not know, and say where they can be left out."""
+    """Raise `ModelError` for data with classes that the models do not know, and say where they can be left out."""
     known, wanted = ([canonical(name) for name in classes] for classes in (a.classes, faces.classes))
     if strange := [name for name in wanted if name not in known]:
         raise ModelError(

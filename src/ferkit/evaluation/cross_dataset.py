@@ -1,10 +1,8 @@
-"""Which class of the data is which class of a model, as a person writes it down.
+"""Cross-dataset evaluation: a model on data with other classes, by those that both know.
 
-A model on data with other classes: which of them match, and how good it is on those that both know.
-
-Sets of faces differ in what they name: one has contempt, another lacks disgust, a third says anger for angry. Measured are
-the faces of the classes that both know, twice: with the choice among all classes of the model, as in use, and with the
-choice restricted to the common ones, as if the model had been asked the question that the labels answer.
+Data sets differ in what they name: one has contempt, another lacks disgust, a third says anger for angry. Faces of the
+shared classes are evaluated twice: with predictions among all classes of the model, as in use, and restricted to the shared
+ones, as if the model had been asked the question that the labels answer.
 """
 
 import json
@@ -15,15 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from ferkit.data import FaceSet
 from ferkit.errors import DatasetError, ModelError, UsageError, count
 from ferkit.evaluation.report import Report, measure
 from ferkit.labels import canonical
+from ferkit.render import ClassName, Column, DataTable, Row, Section, Text, interval, number, percent
 
 # Stands for every class that the map does not name.
 OTHERS = "*"
@@ -85,7 +80,7 @@ class Matched:
 
     mapped: class of the data -> class of the model, of those that have faces. counts: class of the data -> its faces.
     left_out: class of the data that has no place in the model -> its faces, which are not measured.
-    absent: classes of the model that no face is of; answers with these are wrong.
+    absent: classes of the model that no face is of; predictions of these are wrong.
     same: whether data and model name the same classes, so that there is nothing to say.
     """
 
@@ -109,11 +104,11 @@ class Matched:
 
 
 @dataclass(frozen=True, eq=False)
-class Crossing:
-    """The figures on the classes that data and model share.
+class CrossDataset:
+    """The metrics on the classes that data and model share.
 
-    everything: with the choice among all classes of the model. common: with the choice among the shared ones only, their
-    probabilities brought to the sum 1: the same report where these are all, None where only one is shared.
+    everything: with predictions among all classes of the model. common: among the shared ones only, whose
+    probabilities are made to sum to 1: the same report where these are all, None where only one is shared.
     """
 
     matched: Matched
@@ -132,23 +127,12 @@ class Crossing:
             "common_classes": self.common and _figures(self.common),
         }
 
-    def __rich__(self) -> Group:
-        lines = [Text(sentence(self.matched), style="dim")]
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-        table.add_column("choice")
-        for heading in ("accuracy", "95% interval", "balanced", "macro-F1"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for name, report in self.choices():
-            table.add_row(name, *cells(report))
-        return Group(*lines, table)
-
-    def section(self, figures: Path) -> str:
-        """HTML of `report.parts.section`: which classes match, both figures, and each class."""
-        del figures  # it has no plot
-        # Pages bring Matplotlib, which figures do without.
-        from ferkit.evaluation.sections import cross_dataset_section
-
-        return cross_dataset_section(self)
+    def section(self) -> Section:
+        """Which classes match, both results, and each class."""
+        columns = ("Prediction among", "Accuracy", "95% interval", "Balanced accuracy", "Macro-F1")
+        both = DataTable(columns, tuple((name, *_scores(report)) for name, report in self.choices()))
+        blocks = (Text(_sentence(self.matched)), both, _per_class(self), _mapping(self.matched))
+        return Section("Cross-dataset evaluation", blocks, wide=True, key=self.key, data=self.to_dict())
 
     @property
     def restricted(self) -> Report | None:
@@ -184,8 +168,8 @@ def match_classes(
             f"--label-map {unknown[0]}= leaves {unknown[0]} out, {unknown[0]}={ours[0]} counts it as {ours[0]}."
         )
     counts = dict.fromkeys(theirs, 0)
-    for name, number in zip(theirs, faces.counts.values(), strict=True):  # two may be aliases of one
-        counts[name] += number
+    for name, faces_of_it in zip(theirs, faces.counts.values(), strict=True):  # two may be aliases of one
+        counts[name] += faces_of_it
     pairs = {name: target or "" for name, target in zip(theirs, targets, strict=True)}
     matched = Matched(
         mapped={name: target for name, target in pairs.items() if target and counts[name]},
@@ -205,11 +189,11 @@ def match_classes(
     return relabelled, matched
 
 
-def crossing(report: Report, matched: Matched) -> Crossing:
-    """Both figures, from a report on the faces of `match_classes`."""
+def cross_dataset_report(report: Report, matched: Matched) -> CrossDataset:
+    """Both results, from a report on the faces of `match_classes`."""
     shared = [label for label, one in enumerate(report.per_class.values()) if one.n]
     if len(shared) in (1, len(report.classes)):
-        return Crossing(matched, report, None if len(shared) == 1 else report)
+        return CrossDataset(matched, report, None if len(shared) == 1 else report)
     probabilities = report.probabilities[:, shared].astype(np.float64)
     sums = probabilities.sum(axis=1, keepdims=True)
     # All of the probability may be on the other classes: then nothing is known among these.
@@ -225,7 +209,7 @@ def crossing(report: Report, matched: Matched) -> Crossing:
     )
     seconds = report.n / report.faces_per_second
     common = measure(probabilities.astype(np.float32), faces, model=report.model, seconds=seconds, tta=report.tta)
-    return Crossing(matched, report, common)
+    return CrossDataset(matched, report, common)
 
 
 def _check_map(label_map: Mapping[str, str], ours: Sequence[str], theirs: Sequence[str], model: str) -> None:
@@ -237,27 +221,45 @@ def _check_map(label_map: Mapping[str, str], ours: Sequence[str], theirs: Sequen
         )
 
 
-def sentence(matched: Matched) -> str:
+def _sentence(matched: Matched) -> str:
     """How the classes match, in words."""
     said = [f"{len(set(matched.mapped.values()))} classes are shared."]
     if matched.note:
         said.append(matched.note)
     if matched.absent:
         said.append(
-            f"No face is labelled {', '.join(matched.absent)}: such answers are wrong, unless the choice is restricted."
+            f"No face is labelled {', '.join(matched.absent)}: such predictions are wrong, unless they are restricted."
         )
     return " ".join(said)
 
 
-def cells(report: Report) -> list[str]:
-    """Accuracy, its interval, balanced accuracy, macro-F1, as tables have them."""
-    low, high = report.accuracy_ci95
-    return [
-        f"{report.accuracy:.1%}",
-        f"{low:.1%} to {high:.1%}",
-        f"{report.balanced_accuracy:.1%}",
-        f"{report.macro_f1:.3f}",
+def _scores(report: Report) -> tuple[str, ...]:
+    shares = percent(report.accuracy), interval(report.accuracy_ci95), percent(report.balanced_accuracy)
+    return (*shares, number(report.macro_f1))
+
+
+def _per_class(found: CrossDataset) -> DataTable:
+    rows = []
+    for name, one in found.everything.per_class.items():
+        if not one.n:
+            continue
+        shares = [one.recall, one.precision]
+        if found.restricted:
+            among = found.restricted.per_class[name]
+            shares += [among.recall, among.precision]
+        rows.append((ClassName(name), f"{one.n:,}", *map(percent, shares)))
+    more = ("Recall among shared", "Precision among shared") if found.restricted else ()
+    return DataTable(("Class", "Faces", "Recall", "Precision", *more), tuple(rows), detail=True)
+
+
+def _mapping(matched: Matched) -> DataTable:
+    rows: list[Row] = [
+        (theirs, f"{matched.counts[theirs]:,}", ClassName(ours)) for theirs, ours in matched.mapped.items()
     ]
+    rows += [(name, f"{n:,}", "left out") for name, n in matched.left_out.items()]
+    rows += [("-", "0", ClassName(name)) for name in matched.absent]
+    columns = ("In the data", "Faces", Column("In the model", left=True))
+    return DataTable(columns, tuple(rows), folded="Class mapping", detail=True)
 
 
 def _figures(report: Report) -> dict[str, Any]:

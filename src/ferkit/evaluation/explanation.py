@@ -1,10 +1,6 @@
-"""What explaining gives: a map of a face, and where it lies in the picture.
+"""Explanations of a prediction: which regions of a face support it, as a heatmap over the image.
 
-Heatmaps drawn onto their picture.
-
-Why this answer: which places of a face speak for an emotion, as a map over the picture.
-
-`explain` does all of it; `open_method` makes a method ready for many pictures. docs/explain.md says how to read a map.
+`explain` does all of it; `open_method` makes a method ready for many images. docs/explain.md says how to read a map.
 """
 
 from collections.abc import Sequence
@@ -19,8 +15,9 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from ferkit._support.files import write_encoded
 from ferkit.detection import FaceDetector, cut_face, cut_to_picture
-from ferkit.errors import UsageError
+from ferkit.errors import ImageError, UsageError
 from ferkit.evaluation import explanation_methods as grad_cam  # noqa: F401 - they register themselves
 from ferkit.evaluation import explanation_methods as occlusion  # noqa: F401 - they register themselves
 from ferkit.evaluation.explanation_methods import (
@@ -36,13 +33,16 @@ from ferkit.render import annotate
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.sources import RgbImage, Source, read_image
 
+# Files that an overlay can be written into.
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+
 # Coverings that change the probability less than this are drawn fainter: what little there is, is noise.
 _NOTABLE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which places of a face speak for a class, as one method sees it.
+    """Which regions of a face support a class, according to one method.
 
     face: the face and its emotion. label: the class that is explained, confidence: its probability.
     method: name of the method.
@@ -92,6 +92,15 @@ class Explanation:
         """The picture with the heatmap on it, the label, and a bar that says what its colours mean."""
         return overlay([self])
 
+    def __str__(self) -> str:
+        """Class, probability, method, and what occluding the region that counts most does."""
+        text = f"{self.label} {self.confidence:.1%}  {self.method}"
+        if not self.heatmap.any():
+            return f"{text}  no region supports it"
+        return (
+            text if self.peak is None else f"{text}  up to {100 * self.peak:.1f} percentage points less where occluded"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The explanation as the JSON of `ferkit explain` has it: the face as `ferkit predict` has it, and what explains it."""
         return {
@@ -136,6 +145,27 @@ def overlay(explanations: Sequence[Explanation]) -> RgbImage:
     faces = [replace(one.face, label=one.label, confidence=one.confidence) for one in shown]
     drawn = annotate(canvas, faces, bars=False)
     return np.vstack([drawn, _bar(shown, drawn.shape[1])])
+
+
+def save_overlay(explanations: Sequence[Explanation], path: Path) -> None:
+    """Write `overlay` into a file; its suffix chooses the format (`FORMATS`)."""
+    drawn, form = PIL.Image.fromarray(overlay(explanations)), FORMATS[path.suffix.lower()]
+    # 4:4:4: coloured lines and letters smear with halved colour resolution.
+    write_encoded(path, lambda stream: drawn.save(stream, form, quality=92, subsampling=0), ImageError)
+
+
+def save_arrays(explanations: Sequence[Explanation], path: Path) -> None:
+    """Write a `.npz` with a row per face: heatmaps, and the matrices that take them to the picture."""
+    columns: dict[str, Any] = {
+        "heatmaps": np.stack([one.heatmap for one in explanations]),
+        "to_picture": np.stack([one.to_picture for one in explanations]),
+        "boxes": np.array([one.face.box.to_list() for one in explanations]),
+        "labels": np.array([one.label for one in explanations]),
+        "probabilities": np.array([one.confidence for one in explanations], np.float32),
+        "peaks": np.array([np.nan if one.peak is None else one.peak for one in explanations], np.float32),
+        "method": np.array(explanations[0].method),
+    }
+    write_encoded(path, lambda stream: np.savez_compressed(stream, **columns), ImageError)
 
 
 def ramp(count: int) -> list[str]:
@@ -233,6 +263,7 @@ def explain(
     picture: Source,
     *,
     faces: Sequence[Face] | None = None,
+    face: int | None = None,
     label: str | None = None,
     method: str | Method = AUTO,
     detector: str | FaceDetector = "auto",
@@ -243,12 +274,13 @@ def explain(
         model: "default", a model folder or file, or a classifier.
         picture: whatever `ferkit.sources.images.read_image` takes. An array of the very shape that the network takes is a face.
         faces: where faces are; None: the detector looks for them.
+        face: only the face with this number from the left, from 1; None: all of them.
         label: the class to explain; None: of each face the most probable one.
         method: a name from `METHODS`, or one that is open; "auto" takes Grad-CAM where it can be had, else occlusion.
         detector: a name from `ferkit.detection.detectors.DETECTORS`, or a callable; "none" takes the picture as a face.
 
     Raises:
-        ImageError: the picture cannot be read.
+        ImageError: the picture cannot be read, or has fewer faces than `face`.
         UsageError: no such label, method or detector.
         ModelError: the model cannot be read, or (NoGradients) not be explained in this way.
 
@@ -267,6 +299,12 @@ def explain(
         height, width = image.shape[:2]
         whole = [Face(Box(0, 0, width, height), 1.0)]
         faces = whole if is_face else EmotionRecognizer(classifier, detector).detect(image)
+    if face is not None:
+        if not 1 <= face <= len(faces):
+            if not faces:
+                return []
+            raise ImageError(f"The number of the face must be 1 to {len(faces)}. Received: {face}.")
+        faces = faces[face - 1 : face]
     return explain_faces(classifier, opened, image, faces, label=label)
 
 

@@ -3,12 +3,9 @@
 The suffix of the path chooses the format (.png, .svg, .pdf). Figures are built from `matplotlib.figure.Figure`, never
 through pyplot, so drawing changes no global state and works in threads and servers. Colours of emotions come from
 `ferkit.labels`; everything else is ink, gray and one accent. Numbers come from `ferkit.evaluation.metrics`.
-
-Groups side by side, and accuracy as pictures get worse.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +13,26 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
-from ferkit.errors import FerkitError, count
+from ferkit.errors import FerkitError
 from ferkit.evaluation import metrics
 from ferkit.labels import color_of
 from ferkit.models import Labels, Probabilities
 from ferkit.render import DARK as DARK
 from ferkit.render import LIGHT as LIGHT
-from ferkit.render import Theme as Theme
-from ferkit.render.style import (
+from ferkit.render import (
     WIDTH,
-    is_drawable,
     legend,
-    legend_style,
     new_figure,
-    percent,
+    percent_tick,
     plain,
     save,
     show_face,
     style_axes,
 )
+from ferkit.render import Theme as Theme
 
 
 def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme: Theme = LIGHT) -> None:
@@ -74,7 +68,7 @@ def training_curves(history: Sequence[Mapping[str, float]], path: Path, *, theme
             color=theme.accent,
             arrowprops={"arrowstyle": "-", "color": theme.accent, "lw": 0.8, "shrinkB": 5},
         )
-    accuracy.yaxis.set_major_formatter(percent)
+    accuracy.yaxis.set_major_formatter(percent_tick)
     legend(loss, theme, "best")
     style_axes(rate, theme, "Learning rate")
     rate.plot(epochs, _series(history, "learning_rate"), color=theme.muted, lw=1.6, drawstyle="steps-mid")
@@ -115,9 +109,9 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
     figure = new_figure(theme, width=side, height=side * 0.94)
     axes = figure.subplots()
     shades = LinearSegmentedColormap.from_list("share", [theme.paper, theme.accent])
+    axes.set_facecolor(theme.paper)
     axes.pcolormesh(rates, cmap=shades, vmin=0, vmax=1, linewidth=1.5, edgecolor=theme.paper)
-    axes.set_aspect("equal")
-    axes.invert_yaxis()
+    axes.set(aspect="equal", xlim=(0, k), ylim=(k, 0))
     axes.spines[:].set_visible(False)
     for row in range(k):
         for column in range(k):
@@ -177,7 +171,7 @@ def reliability_diagram(probabilities: Probabilities, labels: Labels, path: Path
     axes.plot([0, 1], [0, 1], color=theme.muted, lw=1.2, ls=(0, (4, 3)), label="perfectly calibrated")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.yaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(percent_tick)
     legend(axes, theme, "upper left")
     style_axes(counts, theme, "Faces")
     counts.bar(left, table.counts, width, align="edge", color=theme.muted, ec=theme.paper, lw=1.5)
@@ -188,7 +182,7 @@ def reliability_diagram(probabilities: Probabilities, labels: Labels, path: Path
             )
     counts.set_ylim(0, table.counts.max() * 1.25)
     counts.set_yticks([])
-    counts.xaxis.set_major_formatter(percent)
+    counts.xaxis.set_major_formatter(percent_tick)
     counts.set_xlabel("Confidence")
     save(figure, path)
 
@@ -227,8 +221,8 @@ def coverage_curve(probabilities: Probabilities, labels: Labels, path: Path, *, 
         axes.annotate(said, place, (6, 5), textcoords="offset points", weight=weight, color=theme.ink)
     axes.set_xlim(0, 1)
     axes.set_ylim(top=min(1.0, axes.get_ylim()[1]) + 0.02)
-    axes.xaxis.set_major_formatter(percent)
-    axes.yaxis.set_major_formatter(percent)
+    axes.xaxis.set_major_formatter(percent_tick)
+    axes.yaxis.set_major_formatter(percent_tick)
     axes.set_xlabel("Share of faces answered, most confident first")
     save(figure, path)
 
@@ -289,114 +283,3 @@ def _series(history: Sequence[Mapping[str, float]], name: str) -> npt.NDArray[np
 def _best_epoch(history: Sequence[Mapping[str, float]]) -> int | None:
     values = _series(history, "val_accuracy")
     return None if np.isnan(values).all() else int(np.nanargmax(values))
-
-
-_COLUMNS = 2
-# Of several models: colours that differ in lightness too, and lines that differ without colour.
-_DASHES = ("solid", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """One row of `groups`. Fractions, 0 to 1; same_mix is None where it could not be computed."""
-
-    name: str
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    same_mix: float | None
-    confidence: float
-    small: bool
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One degradation. ticks: names of its strengths, the clean face among them, as are the values of each line.
-
-    lines: by model, (accuracy, low, high, mean confidence), each of as many fractions as there are ticks.
-    """
-
-    title: str
-    unit: str
-    ticks: Sequence[str]
-    lines: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]]]
-
-
-def groups(rows: Sequence[GroupRow], overall: float, path: Path, *, theme: Theme = LIGHT) -> None:
-    """Accuracy of groups with 95 % intervals, a row each, about that of all; what it is at the same mix, and confidence.
-
-    overall: accuracy on all faces. Small groups are drawn faint. A name in letters that no font here has is `row 3` instead.
-    """
-    figure = new_figure(theme, height=1.75 + 0.46 * len(rows))
-    axes = figure.subplots()
-    style_axes(axes, theme, "Accuracy by group")
-    axes.grid(visible=False, axis="y")
-    axes.grid(visible=True, axis="x", color=theme.faint, lw=0.8)
-    axes.axvline(overall, color=theme.muted, lw=1.2, ls=(0, (4, 3)), zorder=1)
-    for row, one in enumerate(rows):
-        color, alpha = (theme.muted, 0.55) if one.small else (theme.accent, 1.0)
-        axes.plot([one.low, one.high], [row, row], color=color, alpha=alpha, lw=2.6, solid_capstyle="round", zorder=2)
-        axes.plot(one.accuracy, row, "o", color=color, alpha=alpha, ms=9, mec=theme.paper, mew=1.2, zorder=4)
-        axes.plot([one.confidence] * 2, [row - 0.24, row + 0.24], color=theme.ink, alpha=alpha, lw=2, zorder=3)
-        if one.same_mix is not None:
-            axes.plot(one.same_mix, row, "D", mfc="none", mec=theme.ink, mew=1.6, ms=8.5, zorder=5)
-    names = [
-        f"{plain(one.name) if is_drawable(one.name) else f'row {place}'}\n{count(one.n, 'face')}{': too few' * one.small}"
-        for place, one in enumerate(rows, 1)
-    ]
-    axes.set_yticks(range(len(rows)), names, color=theme.ink)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.xaxis.set_major_formatter(percent)
-    handles = [
-        Line2D([], [], color=theme.accent, marker="o", ms=8, lw=2.6, label="accuracy, 95% interval"),
-        Line2D([], [], color=theme.ink, marker="D", mfc="none", mew=1.6, ms=7.5, lw=0, label="at the same mix"),
-        Line2D([], [], color=theme.ink, marker="|", ms=11, mew=2, lw=0, label="stated confidence"),
-        Line2D([], [], color=theme.muted, lw=1.2, ls=(0, (4, 3)), label="all faces"),
-    ]
-    style = legend_style(theme) | {"handlelength": 1.8}
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.6, **style)
-    save(figure, path)
-
-
-def degradations(panels: Sequence[Panel], path: Path, *, theme: Theme = LIGHT) -> None:
-    """Accuracy against the strength of each degradation, a small plot each, with 95 % intervals.
-
-    Of one model its mean confidence is drawn too: where it stays above the accuracy, the model does not notice.
-    """
-    lines = -(-len(panels) // _COLUMNS)
-    figure = new_figure(theme, height=0.7 + 1.85 * lines)
-    grid = figure.subplots(lines, _COLUMNS, sharey=True, squeeze=False)
-    colors = (theme.accent, theme.ink, theme.muted, theme.muted)
-    models = list(panels[0].lines)
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        style_axes(axes, theme, panel.title)
-        places = np.arange(len(panel.ticks))
-        for number, (accuracy, low, high, confidence) in enumerate(panel.lines.values()):
-            color, dash = colors[number % len(colors)], _DASHES[number % len(_DASHES)]
-            if len(models) == 1:
-                axes.fill_between(places, low, high, color=color, alpha=0.18, lw=0)
-                axes.plot(places, confidence, color=theme.ink, lw=1.4, ls=(0, (4, 2)))
-            axes.plot(places, accuracy, color=color, lw=2.2, ls=dash, marker="o", ms=4.5, mec=theme.paper, mew=0.8)
-        axes.set_xticks(places, panel.ticks)
-        axes.tick_params(labelsize=9.5)
-        axes.set_xlim(-0.45, len(places) - 0.7)
-        axes.set_ylim(0, 1)
-        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        axes.yaxis.set_major_formatter(percent)
-        axes.set_xlabel(panel.unit, fontsize=9.5)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_axis_off()
-    names = ["accuracy, 95% interval", "stated confidence"] if len(models) == 1 else [plain(one, 30) for one in models]
-    styles = (
-        [(theme.accent, "solid"), (theme.ink, (0, (4, 2)))]
-        if len(models) == 1
-        else [*zip(colors, _DASHES, strict=True)]
-    )
-    handles = [
-        Line2D([], [], color=color, ls=dash, lw=2.2, label=name)
-        for name, (color, dash) in zip(names, styles, strict=False)
-    ]
-    style = legend_style(theme) | {"handlelength": 2.4}
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), **style)
-    save(figure, path)

@@ -1,8 +1,7 @@
-"""Whether shares of right answers differ between groups by more than chance makes them differ.
+"""Whether accuracies of groups differ significantly.
 
-Groups whose people have several faces each: answers to faces of one person are alike, so people are counted.
-
-Errors are those of people as clusters, and whole people are shuffled, drawn and left out, never single faces.
+Where people have several faces each, predictions for one person are alike, so people are the sampling unit: errors are
+those of people as clusters, and whole people are shuffled, drawn and left out, never single faces.
 """
 
 import itertools
@@ -20,7 +19,6 @@ from ferkit.models import Labels
 # A gap that chance makes more rarely than this is called one.
 LEVEL = 0.05
 _DRAWS = 10_000
-_Z95, _Z80 = 1.959963984540054, 0.8416212335729143
 
 Interval = tuple[float, float]
 Counts = npt.NDArray[np.int64]
@@ -47,8 +45,8 @@ class Gap:
     detectable: float
 
     @property
-    def clear(self) -> bool:
-        """More than chance: by the test and by the interval, which may differ by a hair."""
+    def significant(self) -> bool:
+        """By the test and by the interval, which can disagree in borderline cases."""
         return self.p < LEVEL and self.difference_ci95[0] > 0
 
 
@@ -80,7 +78,7 @@ class Sample(Protocol):
         """
 
     def widest_gap(self, names: Sequence[str], weights: Floats, rng: np.random.Generator, /) -> Gap:
-        """The widest gap that is more than chance, or if none is, the widest."""
+        """The widest significant gap, or if none is, the widest."""
 
     def accuracy_interval(self) -> Interval:
         """95 % interval of the accuracy over all groups and classes."""
@@ -121,7 +119,7 @@ class Faces:
             counts = self.counts[:, one]
             shuffled = rng.multivariate_hypergeometric(counts, int(self.right[:, one].sum()), _DRAWS)
             drawn += weight * shuffled / counts
-        return chances(clearness(self.shares(weights), errors), clearness(drawn, errors).max(axis=1))
+        return p_values(standardised_gaps(self.shares(weights), errors), standardised_gaps(drawn, errors).max(axis=1))
 
     def widest_gap(self, names: Sequence[str], weights: Floats, rng: np.random.Generator) -> Gap:
         p, critical = self.gap_test(weights, rng)
@@ -149,14 +147,14 @@ def widest(names: Sequence[str], shares: Floats, spread: Floats, p: Sequence[flo
         better, worse = sorted(pair, key=lambda group: -shares[group])
         difference = float(shares[better] - shares[worse])
         # Few different counts can be shuffled to nothing; an interval is never narrower than that of one pair.
-        line = max(critical, _Z95)
+        line = max(critical, metrics.Z95)
         reach = line * error
         interval = (max(-1.0, difference - reach), min(1.0, difference + reach))
-        gaps.append(Gap(names[better], names[worse], difference, interval, chance, (line + _Z80) * error))
-    return max([gap for gap in gaps if gap.clear] or gaps, key=lambda gap: gap.difference)
+        gaps.append(Gap(names[better], names[worse], difference, interval, chance, (line + metrics.Z80) * error))
+    return max([gap for gap in gaps if gap.significant] or gaps, key=lambda gap: gap.difference)
 
 
-def clearness(shares: Floats, errors: Floats) -> Floats:
+def standardised_gaps(shares: Floats, errors: Floats) -> Floats:
     """The gaps of all pairs of groups in standard errors, (..., pairs); of shares and their errors, (..., G)."""
     first, second = _pairs(shares.shape[-1])
     gaps = np.abs(shares[..., first] - shares[..., second])
@@ -170,8 +168,8 @@ def errors_of_pairs(errors: Floats) -> Floats:
     return np.asarray(np.hypot(errors[..., first], errors[..., second]), np.float64)
 
 
-def chances(seen: Floats, largest: Floats) -> tuple[list[float], float]:
-    """For each pair its p, (pairs,), and the clearness that chance exceeds with probability `LEVEL`, from the largest of each
+def p_values(seen: Floats, largest: Floats) -> tuple[list[float], float]:
+    """For each pair its p, (pairs,), and the standardised_gaps that chance exceeds with probability `LEVEL`, from the largest of each
     shuffle, (draws,).
     """
     # What is equal but for rounding counts as equal.
@@ -200,8 +198,8 @@ def numbered(names: Sequence[str | None]) -> Counts:
     return np.array([next(unnamed) if one is None else known[one] for one in names], np.int64)
 
 
-def worth_people(person: Counts) -> float:
-    """As how many people with equally many faces those on these faces, (N,), count: Kish's effective size (1965)."""
+def effective_sample_size(person: Counts) -> float:
+    """Effective sample size of the people on these faces, (N,): as if all had equally many (Kish 1965)."""
     faces = np.unique(person, return_counts=True)[1].astype(np.float64)
     return float(faces.sum() ** 2 / (faces**2).sum())
 
@@ -265,8 +263,10 @@ class People:
         largest = []
         for begin in range(0, draws, at_once):
             shuffled = rng.permuted(np.tile(self.group, (min(at_once, draws - begin), 1)), axis=1)
-            largest.append(clearness(*_shares(_sums(shuffled, features, groups), self.numbers, weights)).max(axis=1))
-        return chances(clearness(*self._seen(weights)), np.concatenate(largest))
+            largest.append(
+                standardised_gaps(*_shares(_sums(shuffled, features, groups), self.numbers, weights)).max(axis=1)
+            )
+        return p_values(standardised_gaps(*self._seen(weights)), np.concatenate(largest))
 
     def widest_gap(self, names: Sequence[str], weights: Floats, rng: np.random.Generator) -> Gap:
         p, critical = self.gap_test(weights, rng)

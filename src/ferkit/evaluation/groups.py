@@ -6,7 +6,6 @@ colour errs most on those whom such a report should protect.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,26 +22,26 @@ from ferkit.evaluation.group_statistics import (
     Interval,
     People,
     Sample,
+    effective_sample_size,
     numbered,
-    worth_people,
 )
 from ferkit.evaluation.group_table import GroupTable
 from ferkit.evaluation.report import Report
 from ferkit.models import Labels
+from ferkit.render import Section
 from ferkit.sources import natural_key
 
 # With fewer faces an interval spans a third of the scale: nothing can be concluded.
 FEW = 30
 _RESAMPLES = 1000
 _SIMULATIONS = 200
-_Z95 = 1.959963984540054
 
 Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class GroupScores:
-    """The figures of one group. Shares are fractions, 0 to 1; intervals are of 95 %.
+    """The metrics of one group. Shares are fractions, 0 to 1; intervals are of 95 %.
 
     people: how many the table tells apart; None where it does not. Then people are the sample, not faces, in every
         interval.
@@ -78,9 +77,9 @@ class GroupScores:
 class Comparison:
     """All groups of one column.
 
-    gap: the widest of those that are more than chance, or if none is, the widest; None where fewer than two groups are
+    gap: the widest of those that are significant, or if none is, the widest; None where fewer than two groups are
         large enough. same_mix_gap: the same with every group given the same mix of classes. left_out: classes that some
-        group has no face of, or hardly anybody shows, which cannot be adjusted for. without: measured faces without a group.
+        group has no face of, or hardly anyone shows, which cannot be adjusted for. without: measured faces without a group.
     """
 
     column: str
@@ -120,20 +119,16 @@ class GroupReport:
             },
         }
 
-    def __rich__(self) -> Any:
-        from ferkit.evaluation.sections import tables
+    def section(self) -> Section:
+        """A plot and a table for each column, and what can be concluded from them."""
+        # Plots bring Matplotlib, which measuring does without.
+        from ferkit.evaluation.group_sections import group_section
 
-        return tables(self)
-
-    def section(self, figures: Path) -> str:
-        """The section of the report page, see `ferkit.evaluation.report.Addition`."""
-        from ferkit.evaluation.sections import group_section
-
-        return group_section(self, figures)
+        return group_section(self)
 
 
 def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupReport:
-    """The figures of each group in each column, the widest gap, and whether it is more than chance.
+    """The metrics of each group in each column, the widest gap, and whether it is significant.
 
     Where the table does not say who is who, intervals and tests take faces to be independent: if people have several each,
     they are too narrow and p too small.
@@ -143,7 +138,7 @@ def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupRe
     """
     if len(table) != len(report.faces):
         raise DatasetError(
-            f"Groups of {len(table):,} faces came with a report on {len(report.faces):,}. Join them anew."
+            f"Groups of {len(table):,} faces came with a report on {len(report.faces):,}. Join them again."
         )
     person = None if table.people is None else numbered(table.people)
     comparisons = tuple(_compared(report, column, names, person, seed) for column, names in table.columns.items())
@@ -180,7 +175,7 @@ def _compared(report: Report, column: str, names: Sequence[str | None], person: 
 
 
 def _is_small(indices: Indices, person: Counts | None) -> bool:
-    return len(indices) < FEW or (person is not None and worth_people(person[indices]) < FEW_PEOPLE)
+    return len(indices) < FEW or (person is not None and effective_sample_size(person[indices]) < FEW_PEOPLE)
 
 
 def _sample(report: Report, members: Sequence[Indices], person: Counts | None) -> Sample:
@@ -211,11 +206,11 @@ def _scores(
     figures = (_macro_f1, metrics.ece, _mean_confidence)
     macro_f1, ece, mean = (figure(probabilities, labels) for figure in figures)
     # Drawn again and again, few people seem surer than they are.
-    too_few = people is not None and worth_people(people) < FEW_PEOPLE
+    too_few = people is not None and effective_sample_size(people) < FEW_PEOPLE
     quantiles = None if too_few else _resampled(probabilities, labels, people, figures, seed)
     low_high = None
     if adjusted is not None:
-        low_high = _inside(adjusted[0] - _Z95 * adjusted[1], adjusted[0] + _Z95 * adjusted[1])
+        low_high = _inside(adjusted[0] - metrics.Z95 * adjusted[1], adjusted[0] + metrics.Z95 * adjusted[1])
     return GroupScores(
         name=name,
         n=len(labels),

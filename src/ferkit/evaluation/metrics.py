@@ -6,7 +6,7 @@ All shares are fractions, 0 to 1, never per cent. Classes without a face cannot 
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,10 @@ Floats = npt.NDArray[np.float64]
 
 # Keras' own floor (`keras.config.epsilon`): a certain mistake costs 16.1 nats, and val_loss agrees with nll.
 _FLOOR = 1e-7
-_Z95 = 1.959963984540054  # the standard normal's 97.5 % quantile
+# The standard normal's 97.5 % and 80 % quantiles.
+Z95, Z80 = 1.959963984540054, 0.8416212335729143
 # Student's 97.5 % quantiles for 1 to 10 degrees of freedom.
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-# What a float32 softmax that underflowed to 0 counts as: the smallest normal float32.
-
 # Where reports look at what a model answers when it may stay silent; seven classes at even odds have 0.14.
 CONFIDENCES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -86,6 +85,18 @@ class Answered:
     balanced_accuracy: float | None
 
 
+def resampled_counts(
+    n: int, shares: Floats, resamples: int, *, at_once: int, seed: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """Bootstrap resamples of n faces (Efron and Tibshirani 1993): how often each kind is drawn, int64 (at_once, kinds).
+
+    shares: of each kind among the faces, float64 (kinds,). at_once: resamples that are in memory together.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples // at_once):
+        yield rng.multinomial(n, shares, at_once)
+
+
 def accuracy(probabilities: Probabilities, labels: Labels) -> float:
     """Share of faces whose most probable class is their label.
 
@@ -106,9 +117,9 @@ def wilson_interval(hits: float, n: float) -> tuple[float, float]:
     """
     if not 0 <= hits <= n or n == 0:
         raise FerkitError(f"An interval needs 0 <= hits <= n and n >= 1. Received: hits={hits}, n={n}.")
-    share, z2 = hits / n, _Z95**2
+    share, z2 = hits / n, Z95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
+    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
     # In exact arithmetic the ends touch 0 and 1 here; rounding would put them a hair off.
     return (0.0 if hits == 0 else centre - half, 1.0 if hits == n else centre + half)
 
@@ -128,7 +139,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     if df <= len(_T95):
         quantile = _T95[df - 1]
     else:  # three terms of the expansion about the normal (Abramowitz and Stegun 26.7.5): right to three decimals
-        z = _Z95
+        z = Z95
         quantile = z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)
         quantile += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * df**3)
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
@@ -260,10 +271,10 @@ def confident_mistakes(probabilities: Probabilities, labels: Labels, count: int)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
 
 
-def answer_gaps(probabilities: Probabilities) -> Floats:
+def margins(probabilities: Probabilities) -> Floats:
     """How far the first answer stands above the second: float64 (N,), 0 where both are equally likely.
 
-    >>> answer_gaps(np.array([[0.75, 0.25, 0.0]])).tolist()
+    >>> margins(np.array([[0.75, 0.25, 0.0]])).tolist()
     [0.5]
     """
     second, first = np.sort(probabilities.astype(np.float64), axis=1)[:, -2:].T
@@ -272,7 +283,7 @@ def answer_gaps(probabilities: Probabilities) -> Floats:
 
 def most_doubtful(probabilities: Probabilities, count: int) -> npt.NDArray[np.int64]:
     """Indices of the faces with the smallest gap between first and second answer, smallest first: int64 (at most `count`,)."""
-    return np.argsort(answer_gaps(probabilities), kind="stable")[:count]
+    return np.argsort(margins(probabilities), kind="stable")[:count]
 
 
 def _hits(probabilities: Probabilities, labels: Labels) -> npt.NDArray[np.bool_]:

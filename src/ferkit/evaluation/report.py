@@ -1,148 +1,40 @@
-"""An evaluation as tables on a terminal, and several side by side.
+"""How good a classifier is on labelled faces: run it, measure it, keep what reports need.
 
-Say how good a classifier is on labelled faces: run it, measure it, keep what pictures and pages need.
+`evaluate` does all of it; `Report` holds the result, prints as tables and is written as a page by `write_report`.
 """
 
-import io
+import csv
+import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from ferkit.data import TRUTHS, FaceSet
-from ferkit.errors import UsageError, count
+from ferkit.data import Dataset, FaceSet
+from ferkit.errors import FerkitError, UsageError, count
 from ferkit.evaluation import metrics
+from ferkit.evaluation.faces import Data, Progress, check_options, faces_for
 from ferkit.evaluation.metrics import Answered, ClassScores
-from ferkit.models import TTA, Classifier, augmented, matched
+from ferkit.models import Classifier, augmented, matched
+from ferkit.render import Document, Section, Terminal, to_text
+from ferkit.sources import is_there, missing
 
-_WIDEST_CONFUSION = 12  # classes; beyond that no terminal shows the matrix, the report page does
+if TYPE_CHECKING:
+    from ferkit.evaluation.group_table import GroupTable
 
+History = Sequence[Mapping[str, float]]
 
-def as_text(tables: RenderableType) -> str:
-    """Tables as plain text, 100 letters wide, for `str` and logs."""
-    plain = Console(file=io.StringIO(), width=100, color_system=None)
-    with plain.capture() as capture:
-        plain.print(tables)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def of_one(report: "Report") -> Group:
-    """All figures of one evaluation."""
-    title = f"{report.model} on {_where(report)}: {count(report.n, 'face')}, {report.faces_per_second:,.0f} faces/s"
-    parts: list[RenderableType] = [Text(title + _views(report), style="bold"), "", _figures(report), ""]
-    parts.append(_per_class(report))
-    if report.note:
-        parts += ["", Text(report.note)]
-    if len(report.classes) <= _WIDEST_CONFUSION:
-        parts += ["", _confusion(report)]
-    return Group(*parts, "", _coverage(report))
-
-
-def compared(reports: Sequence["Report"]) -> Group:
-    """Several models on the same faces, a row each, the most accurate first."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("model", overflow="fold")
-    for heading in ("accuracy", "95% interval", "distinct", "macro-F1", "ECE", "faces/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for one in sorted(reports, key=lambda report: -report.accuracy):
-        low, high = one.accuracy_ci95
-        distinct = f"{one.without_duplicates.accuracy:.1%}" if one.without_duplicates else "-"
-        table.add_row(
-            Text(one.model),
-            f"{one.accuracy:.1%}",
-            f"{100 * low:.1f}-{high:.1%}",
-            distinct,
-            f"{one.macro_f1:.3f}",
-            f"{one.ece:.1%}",
-            f"{one.faces_per_second:,.0f}",
-        )
-    first = reports[0]
-    title = f"{len(reports)} models on {_where(first)}: {count(first.n, 'face')}{_views(first)}"
-    return Group(Text(title, style="bold"), "", table)
-
-
-def _where(report: "Report") -> str:
-    return f"{report.split} by the voters' first choice" if report.truth == "votes" else report.split
-
-
-def _views(report: "Report") -> str:
-    return f", {report.tta} views" if report.tta else ""
-
-
-def _figures(report: "Report") -> Table:
-    low, high = report.accuracy_ci95
-    distinct = report.without_duplicates
-    rows = [
-        ("accuracy", f"{report.accuracy:.1%}", f"95% interval {low:.1%} to {high:.1%}"),
-        ("  of the surest 80%", f"{report.accuracy_at_coverage(0.8):.1%}", "the 20% least confident faces left out"),
-        *([("  without duplicates", f"{distinct.accuracy:.1%}", f"{distinct.n:,} distinct faces")] if distinct else []),
-        ("balanced accuracy", f"{report.balanced_accuracy:.1%}", "every class counts the same"),
-        ("macro-F1", f"{report.macro_f1:.3f}", f"without duplicates {distinct.macro_f1:.3f}" if distinct else ""),
-        ("log loss (nll)", f"{report.nll:.3f}", f"an even guess costs {np.log(len(report.classes)):.3f}"),
-        ("calibration error (ECE)", f"{report.ece:.1%}", "mean gap between confidence and accuracy"),
-    ]
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column()
-    table.add_column(justify="right", style="bold")
-    table.add_column(style="dim")
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def _coverage(report: "Report") -> Group:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("--min-confidence", justify="right")
-    for heading in ("answered", "right", "95% interval", "by class", "right"):
-        table.add_column(heading, justify="right")
-    for one in report.coverage:
-        shares = (one.coverage, one.accuracy, one.accuracy_ci95, one.balanced_coverage, one.balanced_accuracy)
-        cells = (
-            "-" if x is None else f"{x[0]:.1%} to {x[1]:.1%}" if isinstance(x, tuple) else f"{x:.1%}" for x in shares
-        )
-        table.add_row(f"{one.min_confidence:.1f}", *cells)
-    title = "When it may say: uncertain. By class: every class counts the same."
-    return Group(Text(title, style="dim"), table)
-
-
-def _per_class(report: "Report") -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("class")
-    for heading in ("faces", "precision", "recall", "F1"):
-        table.add_column(heading, justify="right")
-    for name, one in report.per_class.items():
-        scores = ((one.precision, "{:.1%}"), (one.recall, "{:.1%}"), (one.f1, "{:.3f}"))
-        cells = ("-" if score is None else style.format(score) for score, style in scores)
-        # The name comes from the data: as Text, its brackets are no markup.
-        table.add_row(Text(name), f"{one.n:,}", *cells)
-    return table
-
-
-def _confusion(report: "Report") -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("true \\ predicted")
-    for name in report.classes:
-        table.add_column(Text(name), justify="right")
-    for row, name in enumerate(report.classes):
-        cells = [
-            Text(f"{count:,}", style="bold" if row == column else "" if count else "dim")
-            for column, count in enumerate(report.confusion[row].tolist())
-        ]
-        table.add_row(Text(name), *cells)
-    return table
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DistinctScores:
-    """The figures over faces whose pixels were not seen before, in this split or in one that comes first."""
+    """The metrics over faces whose pixels were not seen before, in this split or in one that comes first."""
 
     n: int
     accuracy: float
@@ -151,16 +43,17 @@ class DistinctScores:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a classifier got right and wrong on one set of faces. Shares are fractions, 0 to 1.
+    """How good a classifier is on one set of faces. Shares are fractions, 0 to 1.
 
     classes: class names in the order of the data, which is that of `per_class`, `confusion` and `probabilities`; after
         them those that only the model knows.
     accuracy_ci95: 95 % Wilson interval.
     nll: log loss in nats. ece: expected calibration error over 15 bins.
     confusion: int64 (K, K), rows true, columns predicted.
-    without_duplicates: the figures over distinct faces; None where duplicates were not looked for or nothing is left.
+    without_duplicates: the metrics over distinct faces; None where duplicates were not looked for or nothing is left.
     faces_per_second: over the whole prediction, including every view of a test-time augmentation.
     probabilities: float32 (N, K), one row per face of `faces`; for galleries and plots, not in the JSON.
+    card: what the model says of itself. parts: what else was measured, such as a `Robustness`.
     """
 
     model: str
@@ -179,6 +72,8 @@ class Report:
     tta: str | None = None
     faces: FaceSet = field(repr=False, kw_only=True)
     probabilities: npt.NDArray[np.float32] = field(repr=False, kw_only=True)
+    card: Mapping[str, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    parts: "tuple[Part, ...]" = field(default=(), repr=False, kw_only=True)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -186,31 +81,31 @@ class Report:
 
     @property
     def truth(self) -> str:
-        """What the answers were compared with: one of `ferkit.data.records.TRUTHS`."""
+        """The ground truth: one of `ferkit.data.records.TRUTHS`."""
         return self.faces.truth
 
     @property
     def note(self) -> str:
         """What a reader must know about classes that no face is labelled with; empty where there are none."""
         absent = ", ".join(name for name, one in self.per_class.items() if not one.n)
-        return f"No face is labelled {absent}; such answers count as wrong." if absent else ""
+        return f"No face is labelled {absent}; such predictions count as wrong." if absent else ""
 
     def accuracy_at_coverage(self, coverage: float) -> float:
-        """Accuracy when only the `coverage` share of faces with the highest confidence is answered."""
+        """Accuracy when only the `coverage` share of faces with the highest confidence is predicted."""
         return metrics.accuracy_at_coverage(self.probabilities, self.faces.labels, coverage)
 
     @property
     def coverage(self) -> tuple[Answered, ...]:
-        """How much is answered, and how well, at the confidences in `metrics.CONFIDENCES`."""
+        """Coverage and accuracy at the confidences in `metrics.CONFIDENCES`."""
         return tuple(metrics.answered(self.probabilities, self.faces.labels, p) for p in metrics.CONFIDENCES)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `ferkit evaluate --json`; what cannot be scored for lack of faces is null.
 
-        New keys come at its end.
+        New keys come at its end; those of `parts` come last.
         """
         distinct = self.without_duplicates
-        return {
+        own = {
             "model": self.model,
             "split": self.split,
             "n": self.n,
@@ -234,55 +129,148 @@ class Report:
             "tta": self.tta,
             "truth": self.truth,
         }
+        return own | {part.key: part.to_dict() for part in self.parts}
+
+    def document(self, history: History = ()) -> Document:
+        """The report as sections. history: the training run, one mapping per epoch as `figures.training_curves` takes it."""
+        # Sections bring Matplotlib, which measuring does without.
+        from ferkit.evaluation.report_sections import report_document
+
+        return report_document(self, history)
 
     def __str__(self) -> str:
-        return as_text(self)
+        return to_text(self.document())
 
-    def __rich__(self) -> Group:
-        return of_one(self)
+    def __rich__(self) -> Terminal:
+        return Terminal(self.document())
 
 
-class Addition(Protocol):
-    """Something else that was measured: a key of its own in the JSON document, and a section of the report page."""
+class Part(Protocol):
+    """Something else that was measured: a key of its own in the JSON document, and a section of the report."""
 
     @property
     def key(self) -> str: ...
     def to_dict(self) -> dict[str, Any]: ...
-    def section(self, figures: Path) -> str:
-        """HTML of `ferkit.render.document.section`; its plots are written into the folder `figures` too."""
-
-
-def to_document(report: Report, additions: Sequence[Addition] = ()) -> dict[str, Any]:
-    """The JSON document of an evaluation, with all that was measured besides at its end."""
-    return report.to_dict() | {one.key: one.to_dict() for one in additions}
+    def section(self) -> Section: ...
 
 
 def evaluate(
-    classifier: Classifier | str | Path, faces: FaceSet, *, tta: str | None = None, truth: str = "labels"
+    model: Classifier | str | Path,
+    data: Data,
+    *,
+    split: str = "test",
+    tta: str | None = None,
+    truth: str = "labels",
+    votes: Path | None = None,
+    skip_broken: bool = False,
+    label_map: Mapping[str, str] | None = None,
+    groups: Path | None = None,
+    group_columns: Sequence[str] = (),
+    person_column: str | None = None,
+    robustness: bool = False,
+    limit: int | None = None,
+    progress: Progress | None = None,
 ) -> Report:
-    """Run a classifier (or the model at a path, or "default") on labelled faces and measure the answers.
+    """Evaluate a model on labelled faces: accuracy, calibration, confusion matrix.
 
-    tta: name of a test-time augmentation in `ferkit.models.tta.TTA`, or None; the mean is taken of calibrated probabilities.
-    truth: "labels", or "votes": the voters' first choice, on the faces that have one (`FaceSet.by_votes`).
-    The data may lack classes of the model: answers with these are wrong, and nothing is renormalised.
-    Raises `ModelError` if the data has classes that the model does not know, `DatasetError` if there is no face or the
-    faces have another size than the model takes or no votes, `UsageError` for an unknown `tta` or `truth`.
+    Args:
+        model: a classifier, the path of a model, or the name of a packaged one.
+        data: faces, a data set, or the path of one. Of a path, the splits are those that the model was trained with.
+        split: the split of a data set to evaluate on. Faces that are given are all taken.
+        tta: name of a test-time augmentation in `ferkit.models.TTA`, or None.
+        truth: "labels", or "votes": the voters' first choice, on the faces that have one (`FaceSet.by_votes`).
+        votes: FER+ votes to join to data that is given by its path.
+        skip_broken: leave unreadable faces out.
+        label_map: class of the data -> class of the model, "" to leave it out (`read_label_map`).
+        groups: a table of who is in which group, for metrics of each group.
+        group_columns: its columns with groups; none takes all.
+        person_column: its column with a person's ID, where people have several faces.
+        robustness: evaluate on corrupted faces too.
+        limit: corrupt at most so many faces, drawn at random.
+        progress: called with what is done, how much of it is done, and of how much.
 
+    Returns:
+        The report. A class that only the model knows may be predicted, and is wrong; nothing is renormalised.
+
+    Raises:
+        UsageError: options that do not fit.
+        DatasetError: the data cannot be read, holds no face, or has faces of another size than the model takes.
+        ModelError: the model cannot be read, or the data has classes that it does not know.
+
+    Example:
         dataset = ferkit.load_dataset("fer2013.csv")
         print(ferkit.evaluate("my_model", dataset.test, tta="flip"))
+
     """
-    if tta is not None:
-        TTA[tta]
-    if truth not in TRUTHS:
-        raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
-    if truth == "votes":
-        faces, _ = faces.by_votes()
-    model = _load(classifier) if isinstance(classifier, str | Path) else classifier
-    faces, ask = matched(augmented(model, tta), faces)
+    check_options(tta=tta, truth=truth, votes=votes, data=data)
+    check_parts(groups, group_columns, person_column, robustness=robustness, limit=limit)
+    classifier = load_classifier(model)
+    (read,) = faces_for(
+        [classifier], data, split=split, truth=truth, votes=votes, skip_broken=skip_broken, progress=progress
+    )
+    if isinstance(data, FaceSet) and label_map is None and groups is None and not robustness:
+        return _measured(classifier, read, tta)
+    # Here, because they need reports themselves.
+    from ferkit.evaluation.cross_dataset import cross_dataset_report, match_classes
+    from ferkit.evaluation.groups import group_report
+    from ferkit.evaluation.robustness import measure_robustness
+
+    faces, matching = match_classes(classifier.classes, read, label_map, model=f"The model {classifier.name}")
+    if matching.note:
+        _log.info("Note: %s", matching.note)
+    # Before the model is run, so that an error does not cost that time; and with the faces as they were read, for a table
+    # knows the classes of the data, not those of the model.
+    table = _groups_of(groups, read, data, group_columns, person_column)
+    if progress is not None:
+        progress(f"Evaluating {count(len(faces), 'face')}", 0, 0)
+    report = _measured(classifier, faces, tta)
+    parts: list[Part] = [] if matching.same else [cross_dataset_report(report, matching)]
+    if table is not None:
+        parts.append(group_report(report, table.select(matching.keeps(read))))
+    if robustness:
+        tell = None if progress is None else partial(progress, "Corrupting faces")
+        parts.append(measure_robustness(classifier, report.faces, tta=tta, limit=limit, progress=tell))
+    return replace(report, parts=tuple(parts))
+
+
+def check_parts(
+    groups: Path | None, columns: Sequence[str], person_column: str | None, *, robustness: bool, limit: int | None
+) -> None:
+    """Raise `UsageError` for options of groups and robustness that do not fit, `DatasetError` where no table is."""
+    if columns and groups is None:
+        raise UsageError("--group-column names a column of --groups: add --groups FILE.")
+    if person_column is not None and groups is None:
+        raise UsageError("--person-column names a column of --groups: add --groups FILE.")
+    if limit is not None and not robustness:
+        raise UsageError("--limit is for --robustness, which evaluates every face dozens of times: add --robustness.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1 face. Received: {limit}.")
+    if groups is not None and not is_there(groups):
+        raise missing(groups)
+
+
+def _groups_of(
+    path: Path | None, faces: FaceSet, data: Data, columns: Sequence[str], person_column: str | None
+) -> "GroupTable | None":
+    if path is None:
+        return None
+    if isinstance(data, FaceSet):
+        raise UsageError(
+            "groups needs to know where the faces came from. Give the data set or its path, not its faces."
+        )
+    from ferkit.evaluation.group_table import join_groups
+
+    source = data.source if isinstance(data, Dataset) else data
+    return join_groups(path, faces, source, columns, person_column)
+
+
+def _measured(classifier: Classifier, faces: FaceSet, tta: str | None) -> Report:
+    faces, ask = matched(augmented(classifier, tta), faces)
     start = time.perf_counter()
     probabilities = ask(faces.images)
     seconds = time.perf_counter() - start
-    return measure(probabilities, faces, model=model.name, seconds=seconds, tta=tta)
+    report = measure(probabilities, faces, model=classifier.name, seconds=seconds, tta=tta)
+    return replace(report, card=getattr(classifier, "card", None) or {})
 
 
 def measure(
@@ -315,11 +303,14 @@ def measure(
     )
 
 
-def _load(path: str | Path) -> Classifier:
+def load_classifier(model: Classifier | str | Path) -> Classifier:
+    """The model at a path, or with the name of a packaged one; a classifier as it is."""
+    if not isinstance(model, str | Path):
+        return model
     # Here, because measuring a model in memory needs no runtime to load one from disk.
     from ferkit.models import EmotionClassifier
 
-    return EmotionClassifier.load(path)
+    return EmotionClassifier.load(model)
 
 
 def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) -> DistinctScores | None:
@@ -329,3 +320,12 @@ def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) 
     confusion = metrics.confusion_matrix(probabilities[distinct], faces.labels[distinct])
     n = int(confusion.sum())
     return DistinctScores(n=n, accuracy=int(np.trace(confusion)) / n, macro_f1=metrics.macro_f1(confusion))
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs of a run from its `history.csv`; empty fields are left out."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError) as problem:
+        raise FerkitError(f"{path} is not the history of a training run: {problem}.") from problem

@@ -1,190 +1,33 @@
-"""What the world does to pictures of faces: blur, noise, compression, few pixels, light, tilt, things in front of faces.
+"""Robustness to image corruption: how much accuracy is left on corrupted copies of the same faces."""
 
-After Hendrycks and Dietterich 2019, "Benchmarking neural network robustness to common corruptions and perturbations":
-each in a few fixed strengths. A degradation is one decorated function; the command line, the docs table and the tests
-find it in `DEGRADATIONS`.
-
-How much accuracy is left when pictures get worse: a model asked again about degraded copies of the same faces.
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from rich import box
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
-from ferkit._support.registry import Registry, describe
 from ferkit.data import Faces, FaceSet
 from ferkit.errors import UsageError, count
 from ferkit.evaluation import metrics
-from ferkit.evaluation import report as report_tables
+from ferkit.evaluation.corruptions import CORRUPTIONS, Corruption
 from ferkit.models import Classifier, Labels, augmented, matched
-
-Face = npt.NDArray[np.uint8]
-
-# Lengths are in pixels of a face of 48x48, FER-2013's, and scaled to other sizes.
-_OF = 48
-# Where eyes and mouth are in faces cut as FER-2013's, as a share of the height from the top.
-_EYES, _MOUTH = 0.375, 0.77
-
-
-class Degrade(Protocol):
-    def __call__(self, faces: Faces, strength: float, rng: np.random.Generator, /) -> Faces: ...
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """One way in which pictures get worse.
-
-    apply: uint8 (N, height, width, channels), one of `strengths`, and a generator for what is random -> new faces of
-        the same shape and type. unit: what strengths are. strengths: mildest first, but of those that go both ways.
-    clean: the strength that leaves a face as it is.
-    """
-
-    apply: Degrade
-    unit: str
-    strengths: tuple[float, ...]
-    clean: float
-
-    @property
-    def text(self) -> str:
-        """What it does, in a line."""
-        return describe(self.apply)
-
-
-DEGRADATIONS: Registry[Degradation] = Registry("degradation")
-
-
-def degradation(
-    name: str, *, unit: str, strengths: tuple[float, ...], clean: float = 0.0
-) -> Callable[[Degrade], Degrade]:
-    """Register a function as a `Degradation`."""
-
-    def keep(apply: Degrade) -> Degrade:
-        DEGRADATIONS.register(name)(Degradation(apply, unit, strengths, clean))
-        return apply
-
-    return keep
-
-
-@degradation("blur", unit="sigma in pixels of 48", strengths=(0.5, 1, 1.5, 2, 3))
-def blur(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """Gaussian blur, as of a face out of focus"""
-    sigma = strength * faces.shape[1] / _OF
-    return _each(faces, lambda face: cv2.GaussianBlur(face, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
-
-
-@degradation("noise", unit="standard deviation of 255", strengths=(5, 10, 20, 30, 40))
-def noise(faces: Faces, strength: float, rng: np.random.Generator) -> Faces:
-    """Gaussian noise on every pixel and channel, as of a dim room"""
-    drawn = rng.standard_normal(faces.shape, np.float32)
-    return _clipped(faces + strength * drawn)
-
-
-@degradation("jpeg", unit="quality", strengths=(60, 40, 20, 10, 5), clean=100)
-def jpeg(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """JPEG, of the face as it is cut out"""
-
-    def packed(face: Face) -> Face:
-        # OpenCV takes and gives BGR, and to swap twice changes nothing but which colour is packed worse.
-        colour = face if face.shape[2] == 1 else face[:, :, ::-1]
-        _, data = cv2.imencode(".jpg", colour, [cv2.IMWRITE_JPEG_QUALITY, int(strength)])
-        unpacked = np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), np.uint8).reshape(face.shape)
-        return unpacked if face.shape[2] == 1 else unpacked[:, :, ::-1]
-
-    return _each(faces, packed)
-
-
-@degradation("resolution", unit="pixels along each side", strengths=(36, 24, 18, 15, 12), clean=_OF)
-def resolution(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """Faces of so few pixels, enlarged again, as of people far away"""
-    height, width = faces.shape[1:3]
-    small = (min(width, round(strength)), min(height, round(strength)))
-
-    def enlarged(face: Face) -> Face:
-        few = cv2.resize(face, small, interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.resize(few, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-    return _each(faces, enlarged)
-
-
-@degradation("brightness", unit="added, of 255", strengths=(-120, -60, 60, 120))
-def brightness(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """The same added to every pixel, cut off at black and white"""
-    return _clipped(faces + np.float32(strength))
-
-
-@degradation("contrast", unit="share that is left", strengths=(0.7, 0.5, 0.3, 0.2, 0.1), clean=1)
-def contrast(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """Less contrast about the face's mean, as in fog"""
-    mean = faces.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float32)
-    return _clipped(mean + strength * (faces - mean))
-
-
-@degradation("rotation", unit="degrees", strengths=(10, 20, 30, 45, 60))
-def rotation(faces: Faces, strength: float, rng: np.random.Generator) -> Faces:
-    """Tilted heads, half of them to either side"""
-    height, width = faces.shape[1:3]
-    middle = ((width - 1) / 2, (height - 1) / 2)
-    signs = iter(rng.choice((-1, 1), len(faces)))
-
-    def tilted(face: Face) -> Face:
-        matrix = cv2.getRotationMatrix2D(middle, strength * int(next(signs)), 1.0)
-        return np.asarray(cv2.warpAffine(face, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-    return _each(faces, tilted)
-
-
-@degradation("eyes", unit="height of the bar, of 48", strengths=(4, 8, 12, 16, 20))
-def eyes(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """A black bar over the eyes, as of dark glasses"""
-    return _barred(faces, _EYES, strength)
-
-
-@degradation("mouth", unit="height of the bar, of 48", strengths=(4, 8, 12, 16, 20))
-def mouth(faces: Faces, strength: float, _: np.random.Generator) -> Faces:
-    """A black bar over the mouth, as of a mask or a hand"""
-    return _barred(faces, _MOUTH, strength)
-
-
-@degradation("bar", unit="width of the bar, of 48", strengths=(4, 8, 12, 16, 20))
-def bar(faces: Faces, strength: float, rng: np.random.Generator) -> Faces:
-    """A black bar anywhere, half of them lying, half standing"""
-    lying, places = rng.random(len(faces)) < 0.5, rng.random(len(faces))
-    barred = faces.copy()
-    for face, lies, place in zip(barred, lying, places, strict=True):
-        side = face.shape[0 if lies else 1]
-        thick = max(1, round(strength * side / _OF))
-        start = round(place * (side - thick))
-        face[(slice(start, start + thick), slice(None))[:: 1 if lies else -1]] = 0
-    return barred
-
-
-def _barred(faces: Faces, centre: float, strength: float) -> Faces:
-    height = faces.shape[1]
-    start = round(height * (centre - strength / (2 * _OF)))
-    barred = faces.copy()
-    barred[:, max(0, start) : start + max(1, round(strength * height / _OF))] = 0
-    return barred
-
-
-def _each(faces: Faces, change: Callable[[Face], npt.NDArray[np.generic]]) -> Faces:
-    changed = np.empty_like(faces)
-    for face, target in zip(faces, changed, strict=True):
-        target[:] = change(face).reshape(target.shape)
-    return changed
-
-
-def _clipped(values: npt.NDArray[np.float32]) -> Faces:
-    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
-
+from ferkit.render import (
+    LIGHT,
+    Beside,
+    Cell,
+    DataTable,
+    Document,
+    Figure,
+    Section,
+    Terminal,
+    Text,
+    Theme,
+    interval,
+    percent,
+    to_text,
+)
 
 # Faces in memory at once, copy included. What is drawn for noise depends on it, so it is the same everywhere.
 _FACES = 512
@@ -215,8 +58,8 @@ class Robustness:
     """What is left of a model's accuracy on degraded faces.
 
     clean: on the faces as they are; its strength means nothing.
-    levels: by name of the degradation, one per strength, in the order of `DEGRADATIONS`.
-    relative_accuracy: the mean over degradations, each the mean over its strengths, divided by the clean accuracy: 1 is a
+    levels: by name of the degradation, one per strength, in the order of `CORRUPTIONS`.
+    relative_accuracy: the mean over corruptions, each the mean over its strengths, divided by the clean accuracy: 1 is a
         model that nothing harms. As in Hendrycks and Dietterich 2019 every degradation counts the same; they divide by
         the errors of an older network, here it is the model's own accuracy.
     relative_accuracy_ci95: its 95 % interval over other faces like these, by bootstrap (basic; Davison and Hinkley 1997).
@@ -257,7 +100,7 @@ class Robustness:
             "relative_accuracy_ci95": list(self.relative_accuracy_ci95),
             "degradations": {
                 name: {
-                    "unit": DEGRADATIONS[name].unit,
+                    "unit": CORRUPTIONS[name].unit,
                     "mean_accuracy": self.mean_of(name),
                     "levels": [figures(level) for level in levels],
                 }
@@ -265,24 +108,21 @@ class Robustness:
             },
         }
 
-    def section(self, figures: Path) -> str:
-        """The section of the report page, see `ferkit.evaluation.report.Addition`."""
-        from ferkit.evaluation.sections import robustness_section
-
-        return robustness_section(self, figures)
+    def section(self) -> Section:
+        """What is left, as a plot and a table of every corruption."""
+        alt = "Accuracy and confidence against the strength of each corruption; the table has the same numbers."
+        figure = Figure("robustness", lambda path, theme: plot([self], path, theme=theme), alt)
+        blocks = (Text(_sentence(self)), Beside((figure,), (_table(self),), even=True))
+        return Section("Robustness to image corruption", blocks, wide=True, key=self.key, data=self.to_dict())
 
     def __str__(self) -> str:
-        return report_tables.as_text(self)
+        return to_text(self._document())
 
-    def __rich__(self) -> Group:
-        low, high = self.relative_accuracy_ci95
-        title = f"Robustness of {self.model} on {self.split}: {count(self.n, 'face')}, {self.clean.accuracy:.1%} right as they are"
-        said = (
-            f"{self.mean_accuracy:.1%} right on the mean of all degradations: {self.relative_accuracy:.1%} of the clean "
-            f"accuracy is left (95% interval {low:.1%} to {high:.1%})"
-        )
-        how = "Share of right answers at each strength, and the strength below it; mean: over its strengths."
-        return Group(Text(title, style="bold"), "", Text(how, style="dim"), _table(self), "", Text(said))
+    def __rich__(self) -> Terminal:
+        return Terminal(self._document())
+
+    def _document(self) -> Document:
+        return Document(f"{self.model} on {self.split}", count(self.n, "face"), (self.section(),))
 
 
 def measure_robustness(
@@ -294,7 +134,7 @@ def measure_robustness(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Robustness:
-    """Ask a classifier about faces as they are, and about copies degraded in every way and strength of `DEGRADATIONS`.
+    """Ask a classifier about faces as they are, and about copies degraded in every way and strength of `CORRUPTIONS`.
 
     tta: as in `ferkit.evaluate`. limit: look at so many faces only, drawn at random. seed: of that draw and of what is
     random in degradations: the same seed, the same copies. progress: called with how many faces were answered, and of
@@ -309,7 +149,7 @@ def measure_robustness(
     faces, ask = matched(augmented(classifier, tta), faces)
     if limit is not None and limit < len(faces):
         faces = faces.select(np.sort(np.random.default_rng(seed).permutation(len(faces))[:limit]))
-    total = len(faces) * (1 + sum(len(one.strengths) for one in DEGRADATIONS.values()))
+    total = len(faces) * (1 + sum(len(one.strengths) for one in CORRUPTIONS.values()))
     done = 0
 
     def measured(copies: Iterator[Faces], strength: float) -> tuple[Level, Hits]:
@@ -325,10 +165,10 @@ def measure_robustness(
     clean, clean_hits = measured(_parts(faces.images), 0.0)
     levels: dict[str, tuple[Level, ...]] = {}
     hits: list[list[Hits]] = []
-    for number, (name, degradation) in enumerate(DEGRADATIONS.items()):
+    for number, (name, corruption) in enumerate(CORRUPTIONS.items()):
         found = [
-            measured(_degraded(faces.images, degradation, strength, (seed, number, place)), strength)
-            for place, strength in enumerate(degradation.strengths)
+            measured(_corrupted(faces.images, corruption, strength, (seed, number, place)), strength)
+            for place, strength in enumerate(corruption.strengths)
         ]
         levels[name] = tuple(level for level, _ in found)
         hits.append([one for _, one in found])
@@ -341,10 +181,10 @@ def _parts(images: Faces) -> Iterator[Faces]:
         yield images[start : start + _FACES]
 
 
-def _degraded(images: Faces, degradation: Degradation, strength: float, seed: tuple[int, ...]) -> Iterator[Faces]:
+def _corrupted(images: Faces, corruption: Corruption, strength: float, seed: tuple[int, ...]) -> Iterator[Faces]:
     rng = np.random.default_rng(seed)
     for part in _parts(images):
-        yield degradation.apply(part, strength, rng)
+        yield corruption.apply(part, strength, rng)
 
 
 def _level(probabilities: npt.NDArray[np.float32], labels: Labels, strength: float) -> tuple[Level, Hits]:
@@ -368,24 +208,58 @@ def _relative(clean: Hits, hits: list[list[Hits]], seed: int) -> tuple[float, tu
     if not clean.any():
         return 0.0, (0.0, 0.0)
     relative = float(scores.sum() / clean.sum())
-    rng = np.random.default_rng(seed)
     n, ratios = len(clean), []
-    for _ in range(_RESAMPLES // _COUNTS):
-        counts = rng.multinomial(n, np.full(n, 1 / n), _COUNTS)
+    for counts in metrics.resampled_counts(n, np.full(n, 1 / n), _RESAMPLES, at_once=_COUNTS, seed=seed):
         ratios.append(counts @ scores / np.maximum(counts @ clean, 1))
     low, high = np.quantile(np.concatenate(ratios), (0.025, 0.975))
     return relative, (max(0.0, float(2 * relative - high)), max(0.0, float(2 * relative - low)))
 
 
-def _table(found: Robustness) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
-    table.add_column("degradation", no_wrap=True)
-    table.add_column("mean", justify="right")
+def _sentence(found: Robustness) -> str:
+    worst = sorted(found.levels, key=found.mean_of)[:3]
+    return (
+        f"The same {count(found.n, 'face')}, corrupted: mean accuracy over all corruptions is {percent(found.mean_accuracy)}, "
+        f"{percent(found.clean.accuracy)} on the clean faces. {percent(found.relative_accuracy)} of the clean accuracy is left "
+        f"(95% interval {interval(found.relative_accuracy_ci95)}; after Hendrycks and Dietterich 2019). Lowest accuracy: "
+        f"{', '.join(f'{name} ({percent(found.mean_of(name), 0)})' for name in worst)}. Where confidence stays above the "
+        "accuracy, the model is overconfident on corrupted images. Below each accuracy is the strength; the mean is over "
+        "strengths."
+    )
+
+
+def _table(found: Robustness) -> DataTable:
     widest = max(len(levels) for levels in found.levels.values())
-    for number in range(1, widest + 1):
-        table.add_column(str(number), justify="right")
+    rows = []
     for name, levels in found.levels.items():
-        cells = [Text(f"{level.accuracy:.1%}\n").append(f"{level.strength:g}", "dim") for level in levels]
-        words = Text(f"{name}\n").append(DEGRADATIONS[name].unit, "dim")
-        table.add_row(words, Text(f"{found.mean_of(name):.1%}", "bold"), *cells)
-    return table
+        cells = [Cell(percent(one.accuracy, 0), f"{one.strength:g}") for one in levels]
+        cells += [Cell("")] * (widest - len(levels))
+        mean = Cell(percent(found.mean_of(name)), strong=True)
+        rows.append((Cell(name, CORRUPTIONS[name].unit), mean, *cells))
+    return DataTable(("Corruption", "Mean", *(str(one) for one in range(1, widest + 1))), tuple(rows))
+
+
+def plot(found: Sequence[Robustness], path: Path, *, theme: Theme = LIGHT) -> None:
+    """Accuracy of one or several models, at most four, against the strength of each corruption."""
+    # Plots bring Matplotlib, which measuring does without.
+    from ferkit.evaluation import comparison_figures as plots
+
+    panels = []
+    for name, corruption in CORRUPTIONS.items():
+        # The clean face is where its strength belongs: in the middle of those that go both ways.
+        strengths = corruption.strengths
+        place = sum(one < corruption.clean for one in strengths) if min(strengths) < 0 else 0
+        ticks = [f"{one:g}" for one in strengths]
+        ticks.insert(place, "clean")
+        panels.append(plots.Panel(name, corruption.unit, ticks, {one.model: _line(one, name, place) for one in found}))
+    plots.corruptions(panels, path, theme=theme)
+
+
+def _line(found: Robustness, name: str, place: int) -> tuple[list[float], list[float], list[float], list[float]]:
+    levels: list[Level] = [*found.levels[name]]
+    levels.insert(place, found.clean)
+    return (
+        [one.accuracy for one in levels],
+        [one.accuracy_ci95[0] for one in levels],
+        [one.accuracy_ci95[1] for one in levels],
+        [one.mean_confidence for one in levels],
+    )

@@ -1,116 +1,227 @@
-"""What every page of a report is: one file that explains itself, with no script and nothing from another host.
+"""A report as data: sections of text, metrics, tables, figures and faces that know nothing of how they are shown.
 
-The pieces that a report page is made of: sections, tables, numbers, pictures inside the file.
+A feature builds one `Document`. `render.terminal` prints it, `render.page` writes it as one HTML page, `render.markdown`
+as Markdown, and `to_json` gives its numbers. Text is plain text everywhere: each renderer escapes what its format needs.
 """
 
-import base64
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
-from importlib import resources
-from io import BytesIO
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from ferkit.labels import color_of
-from ferkit.render.style import DARK, LIGHT, Theme
-
-# The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from ferkit.render.style import Theme
 
 
-def document(title: str, about: str, sections: Iterable[str]) -> str:
-    """A whole page. title: plain text. about: HTML, a sentence below the title. sections: of `parts.section`."""
-    style = (resources.files("ferkit.render") / "page.css").read_text(encoding="utf-8")
-    body = "\n".join(sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{escape(title)} - ferkit report</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header>
-<h1>{escape(title)}</h1>
-<p>{about}</p>
-</header>
-<main>
-{body}
-</main>
-<footer><p>Written by ferkit.</p></footer>
-</body>
-</html>"""
+class Code(str):
+    """Words in fixed-width type: a command, a file name, a value."""
+
+    __slots__ = ()
 
 
-def section(title: str, text: str, body: str, *, wide: bool = False, kind: str = "") -> str:
-    classes = " ".join(filter(None, ("wide" if wide else "", kind)))
-    paragraph = f"<p>{text}</p>" if text else ""
-    return f'<section class="{classes}"><h2>{title}</h2>{paragraph}{body}</section>'
+class ClassName(str):
+    """The name of a class; a page puts a dot of the class's colour before it."""
+
+    __slots__ = ()
 
 
-def scrolling_table(head: str, rows: Sequence[str]) -> str:
-    # Focusable, because a wide table scrolls sideways and a keyboard must be able to do it.
-    heads = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return f'<div class="scroll" tabindex="0"><table>{heads}\n<tbody>{"".join(rows)}</tbody></table></div>'
+# Plain text, `Code` or `ClassName`; or several of them, one after the other.
+Inline = str | tuple[str, ...]
 
 
-def table_head(*names: str) -> str:
-    return "".join(f'<th scope="col">{name}</th>' for name in names)
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. quiet: a remark below what it is about. quote: words that others are to use as they are.
+
+    detail: explains what regular readers know; left out on a terminal.
+    """
+
+    content: Inline
+    quiet: bool = False
+    quote: bool = False
+    detail: bool = False
 
 
-def table_row(name: str, *cells: str) -> str:
-    """A row that begins with its name; all are HTML."""
-    return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+@dataclass(frozen=True)
+class Heading:
+    """A heading within a section."""
+
+    content: str
 
 
-def class_name(name: str) -> str:
-    return f'<span class="dot" style="background:{color_of(name)}"></span>{escape(name)}'
+@dataclass(frozen=True)
+class Bullets:
+    """A list of sentences."""
+
+    items: tuple[Inline, ...]
 
 
-def number(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}"
+@dataclass(frozen=True)
+class CodeBlock:
+    """Lines of code. language: as Markdown names it."""
+
+    content: str
+    language: str = ""
 
 
-def percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
+@dataclass(frozen=True)
+class Metric:
+    """One number that sums up much, such as an accuracy. about: a sentence on what it means."""
+
+    name: str
+    value: str
+    about: str = ""
 
 
-def both_themes(folder: Path, name: str, plot: Callable[[Path, Theme], None], alt: str) -> str:
-    """Draw for light and for dark pages; the reader's system picks."""
-    light, dark = folder / f"{name}.png", folder / f"{name}-dark.png"
-    plot(light, LIGHT)
-    plot(dark, DARK)
-    return (
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_inline(dark.read_bytes())}">'
-        f'<img alt="{alt}" src="{_inline(light.read_bytes())}"></picture>'
-    )
+@dataclass(frozen=True)
+class Metrics:
+    """The numbers that a reader looks for first."""
+
+    items: tuple[Metric, ...]
 
 
-def inline_face(face: npt.NDArray[np.uint8]) -> str:
-    """A face, uint8 (H, W, 1 or 3), as an address that holds it."""
-    stream = BytesIO()
-    Image.fromarray(face.squeeze(-1) if face.shape[-1] == 1 else face).save(stream, "PNG", optimize=True)
-    return _inline(stream.getvalue())
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. left: its cells are words and stand at the left, not numbers at the right."""
+
+    name: str
+    left: bool = False
 
 
-def face_tile(face: npt.NDArray[np.uint8], answers: Sequence[str], alt: str, caption: str, below: str) -> str:
-    """A face, uint8 (H, W, 1 or 3), over a strip of its answers' colours; alt, caption and below are HTML."""
-    stops = ", ".join(
-        f"{color_of(answer)} {100 * place / len(answers):.0f}% {100 * (place + 1) / len(answers):.0f}%"
-        for place, answer in enumerate(answers)
-    )
-    strip = f"border-image: linear-gradient(90deg, {stops}) 1"
-    return (
-        f'<li><figure><img alt="{alt}" src="{inline_face(face)}" style="{strip}">'
-        f"<figcaption>{caption}<small>{below}</small></figcaption></figure></li>"
-    )
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table with more than its text.
+
+    note: small print on a second line. bar: a share, 0 to 1, and the class in whose colour it is drawn.
+    """
+
+    text: str
+    note: str = ""
+    strong: bool = False
+    bar: tuple[float, str] | None = None
 
 
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+Row = tuple[str | Cell, ...]
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """Rows of cells. The first column names the row and is at the left; other columns given by a string hold numbers.
+
+    columns: empty for a table without a head. folded: the line under which a page hides the table until it is opened.
+    detail: left out on a terminal.
+
+    Raises:
+        ValueError: a row has another number of cells than there are columns.
+    """
+
+    columns: tuple[str | Column, ...]
+    rows: tuple[Row, ...]
+    folded: str = ""
+    detail: bool = False
+
+    def __post_init__(self) -> None:
+        wanted = len(self.columns) or (len(self.rows[0]) if self.rows else 0)
+        if odd := [row for row in self.rows if len(row) != wanted]:
+            raise ValueError(f"Every row needs {wanted} cells. Received: {len(odd[0])} cells, {odd[0]!r}.")
+
+    def is_left(self, index: int) -> bool:
+        """Whether a column holds words."""
+        column = self.columns[index] if self.columns else ""
+        return index == 0 or not self.columns or (isinstance(column, Column) and column.left)
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of the columns."""
+        return [column.name if isinstance(column, Column) else column for column in self.columns]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot. name: its file without suffix. draw: draws it into a file, in a theme. alt: what it shows, in words."""
+
+    name: str
+    draw: Callable[[Path, Theme], None]
+    alt: str
+
+
+@dataclass(frozen=True, eq=False)
+class FaceTile:
+    """A face over a strip in the colours of `answers`, with a caption and smaller lines below it.
+
+    face: uint8 (H, W, 1 or 3). alt: the same in words.
+    """
+
+    face: npt.NDArray[np.uint8]
+    answers: tuple[str, ...]
+    caption: str
+    below: tuple[str, ...]
+    alt: str
+
+
+@dataclass(frozen=True)
+class FaceGallery:
+    """A gallery of faces. name: of the picture beside the page that shows the first `in_picture` of them; empty for none."""
+
+    tiles: tuple[FaceTile, ...]
+    name: str = ""
+    in_picture: int = 24
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Blocks side by side where there is room: a plot and its table. even: both sides are equally wide."""
+
+    left: "tuple[Block, ...]"
+    right: "tuple[Block, ...]"
+    even: bool = False
+
+
+Block = Text | Heading | Bullets | CodeBlock | Metrics | DataTable | Figure | FaceGallery | Beside
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a report. wide: takes the whole width of a page. notice: what nobody should overlook.
+
+    key, data: what it adds to the JSON document; an empty key adds nothing.
+    """
+
+    title: str
+    blocks: tuple[Block, ...]
+    wide: bool = False
+    notice: bool = False
+    key: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report. about: what it is about, in a line. data: its own entries of the JSON document."""
+
+    title: str
+    about: Inline
+    sections: tuple[Section, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def to_json(document: Document) -> dict[str, Any]:
+    """The numbers of a report as one JSON document: its own entries, then those of its sections by their keys."""
+    return {**document.data, **{one.key: one.data for one in document.sections if one.key}}
+
+
+def flat(blocks: tuple[Block, ...]) -> Iterator[Block]:
+    """The blocks one below the other, for formats that put nothing side by side."""
+    for block in blocks:
+        if isinstance(block, Beside):
+            yield from flat(block.left)
+            yield from flat(block.right)
+        else:
+            yield block
+
+
+def plain_text(content: Inline) -> str:
+    """The words alone."""
+    return content if isinstance(content, str) else "".join(content)

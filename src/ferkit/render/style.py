@@ -81,7 +81,7 @@ def legend(axes: Axes, theme: Theme, place: Literal["upper left", "best"]) -> No
     axes.legend(loc=place, frameon=False, labelcolor=theme.ink, fontsize=10.5)
 
 
-def percent(value: float, _: object = None) -> str:
+def percent_tick(value: float, _: object = None) -> str:
     """As many digits as the ticks need: 60%, or 62.5% where the range is narrow."""
     return f"{100 * value:.3g}%"
 

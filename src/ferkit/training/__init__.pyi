@@ -18,6 +18,7 @@ from .label_issues import LabelIssues as LabelIssues
 from .label_issues import confident_learning as confident_learning
 from .label_issues import find_label_issues as find_label_issues
 from .label_issues import write_table as write_table
+from .label_issues_page import issues_document as issues_document
 from .label_issues_page import write_page as write_page
 from .loop import Run as Run
 from .loop import train as train

@@ -7,7 +7,6 @@ a model is surer or less sure of; it must not have been trained on the faces, or
 """
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -207,12 +206,6 @@ def write_table(issues: LabelIssues, path: Path) -> None:
             row = issues.row(rank)
             probabilities = issues.probabilities[int(issues.indices[rank])]
             writer.writerow([*(row[name] for name in names[:6]), *(f"{p:.6f}" for p in probabilities)])
-
-
-def write_figures(issues: LabelIssues, path: Path) -> None:
-    """The JSON of `LabelIssues.to_dict`, in a file."""
-    with write_atomically(path) as draft:
-        draft.write_text(json.dumps(issues.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 _TRAINING = ("Training", "train")

@@ -1,120 +1,151 @@
-"""Labels in doubt as one page: how many, in which classes, and the faces, to look at before anything is changed."""
+"""Label issues as a report: how many, in which classes, and the faces, to look at before anything is changed."""
 
-from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from ferkit._support.files import write_atomically
 from ferkit.errors import count
-from ferkit.evaluation import suspects_gallery
-from ferkit.render import class_name, face_tile, scrolling_table, section
-from ferkit.render.document import document, percent
-from ferkit.training.label_issues import LabelIssues, write_figures, write_table
+from ferkit.render import (
+    ClassName,
+    Code,
+    Column,
+    DataTable,
+    Document,
+    FaceGallery,
+    FaceTile,
+    Metric,
+    Metrics,
+    Section,
+    Text,
+    percent,
+)
+from ferkit.render import (
+    write_page as write_document,
+)
+from ferkit.training.label_issues import LabelIssues, write_table
 
 _FACES = 96
 _IN_PICTURE = 36
+_LONGEST = 40  # letters of a path in the table
 
-_HOW = (
-    "A face is a suspect when the answer to it is at least as sure of another class as answers usually are to faces that carry "
-    "that class's label (confident learning, Northcutt et al. 2021). They are in order of the label's probability less that of "
-    "the best other class."
+_METHOD = (
+    "A face is a label issue when its prediction is at least as confident of another class as predictions usually are for "
+    "faces with that class's label (confident learning, Northcutt et al. 2021). Issues are ranked by the margin: the "
+    "probability of the label minus that of the best other class."
 )
 _BEWARE = (
-    "A suspect is not a mistake. The network is wrong as well, most of all about rare classes and about people and expressions "
-    "that its data has few of: to delete or relabel all suspects unseen makes the data agree with the network. Look at each "
-    "face, and have more than one person judge the doubtful ones."
+    "A label issue is not an error. The model is wrong as well, most of all about rare classes and about people and "
+    "expressions that its data has few of: to delete or relabel all of them unseen makes the data agree with the model. Look "
+    "at each face, and have more than one person judge the doubtful ones."
+)
+_FACES_TEXT = (
+    "The label, then the suggested class, whose colour the strip has; below, the probabilities of both and where the face is. ",
+    Code("suspects.csv"),
+    " beside this page lists all.",
 )
 
 
-def write_page(suspects: LabelIssues, folder: Path) -> Path:
+def write_page(issues: LabelIssues, folder: Path) -> Path:
     """Write `index.html`, which holds everything, with `suspects.csv`, `suspects.json` and a picture in `figures/`.
 
     Returns the path of the page. Raises `FerkitError` if the folder cannot be written.
     """
-    folder = Path(folder)
-    first = suspects.indices[:_IN_PICTURE]
-    picture = folder / "figures" / "suspects.png"
-    suspects_gallery(suspects.faces, first, suspects.suggested[:_IN_PICTURE], suspects.probabilities, picture)
-    shown = min(_FACES, len(suspects))
-    sections = [
-        section("In short", escape(suspects.warning), _tiles(suspects), wide=True),
-        section("How they were found", f"{escape(suspects.how)} {_HOW}".strip(), ""),
-        section("What to do with them", _BEWARE, "", kind="notice"),
-        section("By class", _CLASSES, _by_class(suspects), wide=True),
-        section(f"The {shown} most suspicious", _FACES_TEXT, _faces(suspects), wide=True),
-    ]
-    about = f"{count(len(suspects.faces), 'face')} of {escape(suspects.faces.name)}, judged by <strong>{escape(suspects.by)}</strong>."
-    page = document("Labels that are likely wrong", about, sections)
-    write_table(suspects, folder / "suspects.csv")
-    write_figures(suspects, folder / "suspects.json")
-    with write_atomically(folder / "index.html") as draft:
-        draft.write_text(page, encoding="utf-8")
-    return folder / "index.html"
+    page = write_document(issues_document(issues), Path(folder), data="suspects.json")
+    write_table(issues, Path(folder) / "suspects.csv")
+    return page
+
+
+def issues_document(issues: LabelIssues, listed: int = 0) -> Document:
+    """All that was found. listed: how many issues a table lists."""
+    shown = min(_FACES, len(issues))
+    most = min(listed, len(issues))
+    warning = (Text(issues.warning),) if issues.warning else ()
+    table = (Section(f"The {most} most likely label errors", (_listed(issues, most),), wide=True),) if most else ()
+    return Document(
+        title=f"Label issues in {issues.faces.name}",
+        about=f"{count(len(issues.faces), 'face')}, judged by {issues.by}",
+        sections=(
+            Section("Summary", (*warning, _tiles(issues)), wide=True),
+            Section("Method", (Text(f"{issues.how} {_METHOD}".strip(), detail=True),)),
+            Section("Before you relabel", (Text(_BEWARE),), notice=True),
+            Section("By class", (Text(_CLASSES, detail=True), _by_class(issues)), wide=True),
+            *table,
+            Section(
+                f"The {shown} most likely label errors", (Text(_FACES_TEXT, detail=True), _faces(issues)), wide=True
+            ),
+        ),
+        data=issues.to_dict(),
+    )
 
 
 _CLASSES = (
-    "Of the faces with a label, how many are suspects, and what they seem to be instead. Two classes that are suggested for each "
-    "other are hard to tell apart, for people as well."
-)
-_FACES_TEXT = (
-    "The label, then the class that is suggested, whose colour the strip has; below, the probabilities of both and where the "
-    "face is. <code>suspects.csv</code> beside this page lists all."
+    "How many faces of each label are issues, and what is suggested instead. Two classes that are suggested for each other "
+    "are hard to tell apart, for people as well."
 )
 
 
-def _tiles(suspects: LabelIssues) -> str:
-    n = len(suspects.faces)
-    tiles = [
-        ("Suspects", f"{len(suspects):,}", f"of {count(n, 'face')}, {percent(len(suspects) / n)}."),
+def _tiles(issues: LabelIssues) -> Metrics:
+    n = len(issues.faces)
+    return Metrics(
         (
-            "Labels the network agrees with",
-            percent(suspects.accuracy),
-            "The lower this is, the less its doubts mean.",
-        ),
-        (
-            "Estimate of wrong labels",
-            percent(suspects.wrong_share),
-            "by the confident joint. It takes every sure mistake of the network for one of the label, so it is too high: "
-            "read it as a bound.",
-        ),
-    ]
-    cells = "\n".join(
-        f"<div><dt>{name}</dt><dd><strong>{value}</strong><small>{text}</small></dd></div>"
-        for name, value, text in tiles
+            Metric("Label issues", f"{len(issues):,}", f"{percent(len(issues) / n)} of {count(n, 'face')}."),
+            Metric(
+                "Accuracy",
+                percent(issues.accuracy),
+                "Share of labels that the model agrees with; low means unreliable.",
+            ),
+            Metric(
+                "Estimated label noise",
+                percent(issues.wrong_share),
+                "By the confident joint. It counts every confident error of the model as one of the label, so it is an upper "
+                "bound.",
+            ),
+        )
     )
-    return f'<dl class="tiles">{cells}</dl>'
 
 
-def _by_class(suspects: LabelIssues) -> str:
-    classes, labels = suspects.faces.classes, suspects.faces.labels
-    given = labels[suspects.indices]
+def _by_class(issues: LabelIssues) -> DataTable:
+    classes, labels = issues.faces.classes, issues.faces.labels
+    given = labels[issues.indices]
     rows = []
     for label, name in enumerate(classes):
-        n, mine = int((labels == label).sum()), suspects.suggested[given == label]
+        n, mine = int((labels == label).sum()), issues.suggested[given == label]
         if not n:
             continue
         counts = np.bincount(mine, minlength=len(classes))
-        most = [f"{escape(classes[k])} ({counts[k]:,})" for k in np.argsort(-counts, kind="stable")[:3] if counts[k]]
-        cells = "".join(f"<td>{cell}</td>" for cell in (f"{n:,}", f"{len(mine):,}", percent(len(mine) / n)))
-        seems = f'<td class="words">{", ".join(most) or "-"}</td>'
-        rows.append(f'<tr><th scope="row">{class_name(name)}</th>{cells}{seems}</tr>')
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("Label", "Faces", "Suspects", "Share"))
-    return scrolling_table(f'{head}<th scope="col" style="text-align:left">Suggested most often</th>', rows)
+        most = [f"{classes[k]} ({counts[k]:,})" for k in np.argsort(-counts, kind="stable")[:3] if counts[k]]
+        rows.append((ClassName(name), f"{n:,}", f"{len(mine):,}", percent(len(mine) / n), ", ".join(most) or "-"))
+    columns = ("Label", "Faces", "Issues", "Share", Column("Suggested most often", left=True))
+    return DataTable(columns, tuple(rows))
 
 
-def _faces(suspects: LabelIssues) -> str:
+def _listed(issues: LabelIssues, most: int) -> DataTable:
+    rows = []
+    for rank in range(most):
+        row = issues.row(rank)
+        face = row["face"] if len(row["face"]) <= _LONGEST else "..." + row["face"][3 - _LONGEST :]
+        given, suggested = _probabilities(issues, rank)
+        rows.append(
+            (face, ClassName(row["label"]), ClassName(row["suggested"]), given, suggested, f"{row['margin']:+.2f}")
+        )
+    left = (Column("Face", left=True), Column("Label", left=True), Column("Suggested", left=True))
+    return DataTable((*left, "p(label)", "p(suggested)", "Margin"), tuple(rows))
+
+
+def _faces(issues: LabelIssues) -> FaceGallery:
     tiles = []
-    for rank in range(min(_FACES, len(suspects))):
-        index, row = int(suspects.indices[rank]), suspects.row(rank)
-        label, other = escape(row["label"]), escape(row["suggested"])
-        sure = [f"{suspects.probabilities[index, k]:.0%}" for k in _both(suspects, rank)]
-        alt = f"Face labelled {label}, which seems to be {other}; probabilities {sure[0]} and {sure[1]}"
-        below = f"{sure[0]} and {sure[1]}<br>{escape(row['face'])}"
-        tiles.append(face_tile(suspects.faces.images[index], [row["suggested"]], alt, f"{label} &rarr; {other}", below))
-    return f'<ul class="faces">{"".join(tiles)}</ul>' if tiles else "<p>There are none.</p>"
+    for rank in range(min(_FACES, len(issues))):
+        index, row = int(issues.indices[rank]), issues.row(rank)
+        label, other = row["label"], row["suggested"]
+        given, suggested = _probabilities(issues, rank)
+        alt = f"Face labelled {label}, suggested {other}; probabilities {given} and {suggested}"
+        caption, below = f"{label} \N{RIGHTWARDS ARROW} {other}", (f"{given} and {suggested}", row["face"])
+        tiles.append(FaceTile(issues.faces.images[index], (other,), caption, below, alt))
+    return FaceGallery(tuple(tiles), "suspects", _IN_PICTURE)
 
 
-def _both(suspects: LabelIssues, rank: int) -> tuple[int, int]:
-    """The label of a suspect, and what is suggested."""
-    return int(suspects.faces.labels[suspects.indices[rank]]), int(suspects.suggested[rank])
+def _probabilities(issues: LabelIssues, rank: int) -> tuple[str, str]:
+    """Those of the label and of the suggested class."""
+    index = int(issues.indices[rank])
+    given, suggested = int(issues.faces.labels[index]), int(issues.suggested[rank])
+    return f"{issues.probabilities[index, given]:.0%}", f"{issues.probabilities[index, suggested]:.0%}"

@@ -11,8 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter
 
 from ferkit.labels import color_of
-from ferkit.render import LIGHT, Theme, legend_style, plain, save
-from ferkit.render.style import percent
+from ferkit.render import LIGHT, Theme, legend_style, percent_tick, plain, save
 from ferkit.video.peaks import Peak, Peaks
 from ferkit.video.timeline import PersonTimeline, Timeline, clock
 
@@ -91,7 +90,7 @@ def _area(axes: Axes, person: PersonTimeline, classes: Sequence[str], theme: The
         axes.stackplot(times, values[:, order].T, colors=colors, lw=0)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1])
-    axes.yaxis.set_major_formatter(FuncFormatter(percent))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     axes.spines[:].set_visible(False)
     # Where nobody is, there is a line and no area: absent, not neutral.
     axes.axhline(0, color=theme.faint, lw=2, zorder=0)
