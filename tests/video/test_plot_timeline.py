@@ -19,7 +19,7 @@ def test_a_plot_of_so_many_people(tmp_path, monkeypatch, count):
     texts = [text.get_text() for text in drawn[0].texts]
     assert texts[0] == r"\$party\$.mp4: perceived emotion over time"
     assert [text for text in texts if text.startswith("Person")] == [f"Person {n}" for n in range(1, min(count, 8) + 1)]
-    assert ("Nobody was seen." in texts) == (count == 0)
+    assert ("No face was found." in texts) == (count == 0)
     assert ("4 more were seen more briefly" in texts) == (count == 12)
     assert len(drawn[0].axes) == 2 * min(count, 8)
     if count:

@@ -245,12 +245,12 @@ def test_what_is_no_video(tmp_path, monkeypatch):
     rows = [
         (tmp_path / "gone.mp4", "There is no video .*gone.mp4"),
         (tmp_path / "notes.mp4", "Cannot read .*notes.mp4: invalid data"),
-        (tmp_path / "empty", "holds no pictures"),
-        ("-", "not read from standard input"),
-        ("ftp://example.org/clip.mp4", "an address that ferkit cannot read. Expected http"),
+        (tmp_path / "empty", "contains no images"),
+        ("-", "cannot be read from standard input"),
+        ("ftp://example.org/clip.mp4", "has an unsupported URL scheme. Expected http"),
         ("concat:a.mp4|b.mp4", "There is no video"),
-        (3.5, "Expected a video as path"),
-        (True, "Expected a video as path"),
+        (3.5, "Expected a video as a path"),
+        (True, "Expected a video as a path"),
     ]
     for source, message in rows:
         with pytest.raises(VideoError, match=message):
@@ -269,7 +269,7 @@ def test_sound_alone_is_no_video(tmp_path):
             if packet.dts is not None:
                 packet.stream = stream
                 target.mux(packet)
-    with pytest.raises(VideoError, match=r"holds no moving picture \(it has: audio\)"):
+    with pytest.raises(VideoError, match=r"contains no video stream \(it contains: audio\)"):
         open_video(tmp_path / "tone.mka")
 
 
@@ -355,12 +355,12 @@ def test_a_camera(camera, source):
     assert [frame.time_s for frame in found] == pytest.approx([0, 0.1, 0.2, 0.4])
     assert found[0].pixels[0, 0].tolist() == [30, 20, 10]
     assert (frames.name, frames.live, frames.rate, frames.duration_s) == ("camera 0", True, 30, None)
-    assert frames.problem == "it gave no picture for 3 seconds"
+    assert frames.problem == "it returned no image for 3 seconds"
     assert frames._camera.released
 
 
 def test_a_camera_that_is_not_there(camera):
-    with pytest.raises(VideoError, match="There is no camera 7"):
+    with pytest.raises(VideoError, match="Cannot open camera 7"):
         open_video("7")
 
 

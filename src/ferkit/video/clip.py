@@ -1,8 +1,6 @@
-"""The sound of a video, carried over into a clip packet by packet, as far as its pictures have come.
+"""Write clips that every browser plays: H.264 in MP4, with the sound of the original video.
 
-Writing a clip that every browser plays: H.264 in MP4, with the sound of the video that it was made from.
-
-Each frame keeps its time, so a variable frame rate stays in step with the sound, and left-out frames leave no gap.
+Each frame keeps its time, so a variable frame rate stays in sync with the sound, and skipped frames leave no gap.
 """
 
 from collections.abc import Iterator
@@ -21,22 +19,22 @@ from ferkit.errors import UsageError, VideoError
 from ferkit.sources import RgbImage
 from ferkit.video.frames import DEFAULT_FPS, load_av, open_container
 
-# What browsers play from MP4 and what needs no new encoding; everything else becomes AAC as well.
+# Browsers play AAC in MP4, so it is copied; other codecs are transcoded to AAC.
 _COPIED = "aac"
-# Sound that goes back further than that began to count anew.
-_ANEW_S = 1.0
+# A jump back by more seconds than this is a restarted clock.
+_RESTART_S = 1.0
 
 
 class Sound:
-    """Sound on its way from one file into another, in step with the pictures.
+    """Copies sound from one file into another, in sync with the frames.
 
-    Use `into`. Times count from where the file's own clock begins, as those of pictures do.
+    Use `into`. Times count from where the file's own clock begins, as those of frames do.
     """
 
     def __init__(self, av: Any, container: Any, stream: Any, output: Any) -> None:
         self._av, self._container, self._source, self._output = av, container, stream, output
         context = stream.codec_context
-        # Raw AAC, as in broadcasts, says nowhere how to decode it; MP4 needs that.
+        # Raw AAC, as in broadcasts, lacks the decoder configuration that MP4 needs.
         self._copied = context.name == _COPIED and bool(context.extradata)
         if self._copied:
             self._stream = output.add_stream_from_template(stream)
@@ -49,7 +47,7 @@ class Sound:
 
     @classmethod
     def into(cls, output: Any, source: str) -> Self | None:
-        """Add the sound of a file to one that is being written; None where there is none that can be read."""
+        """Add the sound of a file to one that is being written; None if it has no readable sound."""
         av = load_av()
         try:
             container = open_container(source)
@@ -62,7 +60,7 @@ class Sound:
         return cls(av, container, stream, output)
 
     def write_until(self, end_s: float) -> None:
-        """Carry over what sounds before that time."""
+        """Copy the sound before that time."""
         while self._packets is not None:
             if self._waiting is None:
                 self._waiting = next(self._packets, None)
@@ -75,7 +73,7 @@ class Sound:
             self._write(packet)
 
     def flush(self) -> None:
-        """End the sound."""
+        """Flush the encoder."""
         if not self._copied:
             self._output.mux(self._stream.encode(None))
 
@@ -98,7 +96,7 @@ class Sound:
             self._output.mux(self._stream.encode(frame))
 
     def _readable(self) -> Iterator[Any]:
-        """Packets whose times count from the beginning, and rise: MP4 takes no others."""
+        """Packets with increasing times from the beginning, as MP4 requires."""
         last, after, shift = None, 0, None
         try:
             for packet in self._container.demux(self._source):
@@ -106,36 +104,39 @@ class Sound:
                     continue
                 if shift is None:
                     shift = round(self._start_s / float(packet.time_base))
-                # As where recordings were joined; the clock of the pictures does the same.
-                if last is not None and packet.pts - shift < last - _ANEW_S / float(packet.time_base):
+                # As in joined recordings; the clock of the frames does the same.
+                if last is not None and packet.pts - shift < last - _RESTART_S / float(packet.time_base):
                     shift = packet.pts - after
                 packet.pts = packet.dts = packet.pts - shift
                 if last is None or packet.pts > last:
                     last, after = packet.pts, packet.pts + max(packet.duration or 0, 1)
                     yield packet
         except (self._av.FFmpegError, OSError):
-            return  # the pictures of a broken file end as well
+            return  # the frames of a damaged file end as well
 
 
-# Ticks per second; what MPEG has always used, for it holds 24, 25, 30 and 60 frames exactly.
+# Ticks per second, as usual in MPEG: 24, 25, 30 and 60 frames per second are exact.
 _CLOCK = 90_000
 _ENCODERS = ("libx264", "libopenh264")
-# Quality 20 shows letters without smears; "veryfast", for writing a clip is not to take longer than looking at it.
+# CRF 20 keeps letters sharp; "veryfast" makes writing a clip no slower than recognition.
 _X264 = {"preset": "veryfast", "crf": "20"}
-_BT709 = 1  # colour space, primaries and curve: the number that H.264 has for all three
+_BT709 = 1  # the H.264 code of this color space, its primaries and its transfer function
 
 
 class ClipWriter:
-    """An MP4 file that grows frame by frame and appears when its `with` block ends; whatever came until then is in it.
+    """An MP4 file that grows frame by frame and appears when its `with` block ends, with all frames until then.
 
-    target: the file, .mp4. rate: frames per second, roughly, None if not known. sound: where to take the sound from, as
-    `FrameSource.sound` says, None for silence. Sound that cannot be read is left out.
+    Args:
+        target: The file, .mp4.
+        rate: Approximate frames per second, None if not known.
+        sound: Where to read the sound, as `FrameSource.sound` says; None for silence. Unreadable sound is omitted.
+
     """
 
     def __init__(self, target: str | Path, *, rate: float | None = None, sound: str | None = None) -> None:
         self.target = Path(target)
         if self.target.suffix.lower() != ".mp4":
-            raise UsageError(f"{target} is no clip that ferkit writes. Expected a name that ends in .mp4.")
+            raise UsageError(f"Clips cannot be written as {target}. Expected a name that ends in .mp4.")
         if self.target.is_dir():
             raise UsageError(f"{target} is a folder. Expected a file to write.")
         self._av = load_av()
@@ -167,14 +168,14 @@ class ClipWriter:
                 with self._blamed():
                     opened.__exit__(kind, problem, trace)
             except VideoError:
-                # What ended the block is what to hear of.
+                # The exception that ended the block is the one to raise.
                 if problem is None:
                     raise
 
     def write(self, pixels: RgbImage, time_s: float) -> None:
-        """Append a frame, RGB uint8 (H, W, 3), that is shown from `time_s` on. Times must rise; the first size stays."""
+        """Append a frame, RGB uint8 (H, W, 3), shown from `time_s` on. Times must increase; the first frame sets the size."""
         if self._open is None:
-            raise UsageError(f"{self.target} is not open. Expected frames inside of the clip's `with` block.")
+            raise UsageError(f"{self.target} is not open. Expected frames inside the clip's `with` block.")
         with self._blamed():
             if self._stream is None:
                 self._start(pixels)
@@ -191,12 +192,12 @@ class ClipWriter:
     def hold(self, end_s: float) -> None:
         """Show the last frame until that time."""
         if self._shown is not None and end_s * _CLOCK - self._last > 1.5 * self._step:
-            # The last frame of a file lasts as long as players like.
+            # Players choose how long the last frame of a file lasts.
             self.write(self._shown, end_s - self._step / _CLOCK)
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
-        """Turn what FFmpeg and the system say into one line that names the file."""
+        """Turn errors of FFmpeg and the system into one line that names the file."""
         with blame(self.target, VideoError):
             try:
                 yield
@@ -206,14 +207,14 @@ class ClipWriter:
                 raise VideoError(f"Cannot write {self.target}: FFmpeg says {problem}.") from problem
 
     def _start(self, pixels: RgbImage) -> None:
-        """Now the size is known, and all streams must be there before the first byte is written."""
+        """Add the streams, as soon as the size is known: all must exist before the first byte is written."""
         encoder = next((name for name in _ENCODERS if _can_encode(self._av, name)), None)
         if encoder is None:
-            raise VideoError("This PyAV carries no H.264 encoder. Install the wheel: pip install --force-reinstall av.")
+            raise VideoError("This PyAV has no H.264 encoder. Install the wheel: pip install --force-reinstall av.")
         height, width = pixels.shape[:2]
         self._stream = self._container.add_stream(encoder, rate=Fraction(self._rate).limit_denominator(1001))
         context = self._stream.codec_context
-        # H.264 with halved colour resolution takes even sides only.
+        # H.264 with chroma subsampling needs even sides.
         context.width, context.height = width + width % 2, height + height % 2
         context.pix_fmt = "yuv420p"
         context.time_base = Fraction(1, _CLOCK)

@@ -1,7 +1,4 @@
-"""Frames with their times: what all sources of video have in common, and which of the frames are wanted.
-
-A video file or stream, decoded by FFmpeg through PyAV: frames with the times that it gives them.
-"""
+"""Frames with timestamps: the base class of video sources, frame selection, and files and streams decoded by PyAV."""
 
 import math
 import re
@@ -19,16 +16,18 @@ import numpy as np
 from ferkit.errors import ImageError, MissingDependencyError, UsageError, VideoError
 from ferkit.sources import RgbImage
 
-# Where a source says nothing of its rate.
+# For sources that do not state their frame rate.
 DEFAULT_FPS = 25.0
 
 
 class Frame(NamedTuple):
     """A frame of a video.
 
-    number: of the source's frames, from 0, those left out and broken ones included.
-    time_s: seconds from the beginning, by the source's own clock.
-    pixels: RGB uint8 (H, W, 3), upright.
+    Attributes:
+        number: Index among all frames of the source, from 0, including skipped and undecodable ones.
+        time_s: Seconds from the beginning, by the source's own clock.
+        pixels: RGB uint8 (H, W, 3), upright.
+
     """
 
     number: int
@@ -36,14 +35,13 @@ class Frame(NamedTuple):
     pixels: RgbImage
 
 
-# Pixels are made when they are wanted: turning a frame into RGB takes as long as decoding it. `ImageError` says that this
-# cannot be done.
+# Number, time, and a function that converts the frame to RGB, which takes as long as decoding it, or raises `ImageError`.
 Pending = tuple[int, float, Callable[[], RgbImage]]
 
 
 @dataclass(frozen=True)
 class Every:
-    """Which frames are wanted: each n-th, or one every so many seconds."""
+    """Which frames to process: every n-th, or one per interval in seconds."""
 
     frames: int = 1
     seconds: float = 0.0
@@ -65,11 +63,11 @@ class Every:
         raise UsageError(f"Expected every as frames, such as 5, or seconds, such as 0.5s. Received: {text!r}.")
 
     def of_these(self, frames: Iterator[Pending]) -> Iterator[Pending]:
-        """The wanted ones of all frames. By seconds the first frame at or after each step is taken."""
+        """Select frames. With an interval, the first frame at or after each step."""
         due = -math.inf
         for number, time_s, pixels in frames:
             if self.seconds:
-                # A rounding error is not to cost a frame: 0.3 / 0.1 is less than 3.
+                # Tolerance for rounding errors: 0.3 / 0.1 is less than 3.
                 if time_s < due - 1e-6:
                     continue
                 due = (math.floor(time_s / self.seconds + 1e-6) + 1) * self.seconds
@@ -79,13 +77,18 @@ class Every:
 
 
 class FrameSource(ABC):
-    """Frames of one video, each in its turn; memory holds one of them. A context manager that closes what it opened.
+    """The frames of one video, one at a time. A context manager that closes what it opened.
 
-    name: what tables call it. duration_s: how long it should be, None where that is not known, as with cameras. end_s:
-    when the last frame that came is over, None where that is not known.
-    rate: frames per second, on average, None where not known. live: whether it ends only when somebody ends it.
-    broken: frames that could not be decoded so far. problem: why it broke off, in a sentence; None if it did not.
-    sound: what `ferkit.video.clip` may take the sound from; None where there is none to be had.
+    Attributes:
+        name: Its name in tables.
+        duration_s: Expected duration, None if not known, as for cameras.
+        end_s: End of the last frame so far, None if not known.
+        rate: Mean frames per second, None if not known.
+        live: Whether it only ends when it is stopped.
+        broken: Number of undecodable frames so far.
+        problem: Why it broke off, None if it did not.
+        sound: Where `ferkit.video.ClipWriter` can read its sound, None if there is none.
+
     """
 
     duration_s: float | None = None
@@ -103,7 +106,7 @@ class FrameSource(ABC):
 
     @property
     def step_s(self) -> float:
-        """Seconds between two wanted frames, roughly; 0 where not known."""
+        """Approximate seconds between two processed frames; 0 if not known."""
         return self.every.seconds or (self.every.frames / self.rate if self.rate else 0.0)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -125,11 +128,11 @@ class FrameSource(ABC):
 
     @abstractmethod
     def _frames(self) -> Iterator[Pending]:
-        """All frames in order, times rising."""
+        """All frames in order, with increasing times."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of file or camera; may be called twice."""
+        """Release the file or camera; may be called twice."""
 
     def __enter__(self) -> Self:
         return self
@@ -141,21 +144,21 @@ class FrameSource(ABC):
 
 
 class RisingClock:
-    """Times of frames from what a stream says of them: seconds from its beginning that only rise.
+    """Strictly increasing times in seconds, from the timestamps of a stream.
 
-    start: what the stream counts from, None if from its first frame. step: seconds between two frames, where it says
-    nothing.
+    start: timestamp of the beginning, None for that of the first frame. step: seconds between two frames without
+    timestamps.
     """
 
-    # A stream that goes back further than that began to count anew; less is a frame out of order.
-    _ANEW = 1.0
+    # A jump back by more seconds than this is a restarted clock; a smaller one is a frame out of order.
+    _RESTART_S = 1.0
 
     def __init__(self, start: float | None, step: float) -> None:
         self._start, self._step = start, step
         self._last: float | None = None
 
     def __call__(self, stamp: float | None) -> float:
-        """The time of the next frame, whose own time may be missing or wrong."""
+        """The time of the next frame, whose timestamp may be missing or wrong."""
         after = 0.0 if self._last is None else self._last + self._step
         if stamp is None or not math.isfinite(stamp):
             time_s = after
@@ -165,7 +168,7 @@ class RisingClock:
             time_s = stamp - self._start
             if self._last is None:
                 time_s = max(time_s, 0.0)
-            elif time_s < self._last - self._ANEW:
+            elif time_s < self._last - self._RESTART_S:
                 time_s, self._start = after, stamp - after
             elif time_s <= self._last:
                 time_s = self._last + min(self._step, 1e-3)
@@ -173,12 +176,11 @@ class RisingClock:
         return time_s
 
 
-_SILENCE_S = 10.0  # after which a server is given up
-# A file whose frames end that much before their time broke off; less is sloppiness of whoever wrote it.
+_TIMEOUT_S = 10.0  # of a server that sends nothing
+# A file whose frames end this much before its stated duration is truncated; less is imprecision of its writer.
 _MISSING_S, _MISSING_PART = 0.9, 0.05
-_TELLING = {"mov", "mp4", "matroska", "webm", "avi"}
-# What may be opened by which kind of address. A playlist inside of a file must not lead anywhere else: FFmpeg would fetch
-# whatever it names.
+_WITH_DURATION = {"mov", "mp4", "matroska", "webm", "avi"}
+# Protocols that FFmpeg may open, by URL scheme: a playlist in a file must not make it fetch anything else.
 _WEB = "http,https,tcp,tls,crypto"
 PROTOCOLS = {
     "http": _WEB,
@@ -188,12 +190,12 @@ PROTOCOLS = {
     "rtmp": "rtmp,tcp",
     "rtmps": "rtmps,tcp,tls,crypto",
 }
-_OF_FILES = "file,crypto,data"
+_FILE_PROTOCOLS = "file,crypto,data"
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 def load_av() -> ModuleType:
-    """PyAV, or an error that says how to get it."""
+    """Import PyAV, or raise an error that says how to install it."""
     try:
         import av
     except ImportError as problem:
@@ -205,18 +207,18 @@ def load_av() -> ModuleType:
 
 
 def open_container(target: str) -> Any:
-    """A file or an address, for reading. Raises PyAV's errors, `OSError` and `ValueError`."""
-    options = {"protocol_whitelist": PROTOCOLS.get(target.partition(":")[0].lower(), _OF_FILES)}
+    """Open a file or URL for reading. Raises PyAV's errors, `OSError` and `ValueError`."""
+    options = {"protocol_whitelist": PROTOCOLS.get(target.partition(":")[0].lower(), _FILE_PROTOCOLS)}
     if target.lower().startswith("rtsp"):
-        options["rtsp_transport"] = "tcp"  # over UDP, frames come with holes
+        options["rtsp_transport"] = "tcp"  # over UDP parts of frames get lost
     av = load_av()
-    # From version 19 on PyAV bears metadata that are no UTF-8 by itself, and knows no such word.
+    # From version 19 PyAV accepts metadata that is not UTF-8 and has no such option.
     lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
-    return av.open(target, options=options, timeout=_SILENCE_S, **lenient)
+    return av.open(target, options=options, timeout=_TIMEOUT_S, **lenient)
 
 
 class Stream(FrameSource):
-    """A video file, or a stream at an address. target: as FFmpeg takes it."""
+    """A video file, or a stream at a URL. target: as FFmpeg expects it."""
 
     def __init__(self, target: str, name: str, every: Every, *, sound: bool) -> None:
         super().__init__(name, every)
@@ -225,14 +227,14 @@ class Stream(FrameSource):
             self._container = open_container(target)
         except (self._av.FFmpegError, OSError, ValueError) as problem:
             raise VideoError(
-                f"Cannot read {name}: {_reason(problem)}. Expected a video that FFmpeg knows."
+                f"Cannot read {name}: {_reason(problem)}. Expected a video that FFmpeg supports."
             ) from problem
         self._stream = self._container.streams.best("video")
         if self._stream is None:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
             self.close()
-            raise VideoError(f"{name} holds no moving picture (it has: {kinds}). Expected a video.")
-        # Not by frames: an error would then be told with a later packet, and good frames be lost with it.
+            raise VideoError(f"{name} contains no video stream (it contains: {kinds}). Expected a video.")
+        # Not "FRAME": errors would be reported with later packets, which loses valid frames.
         self._stream.thread_type = "SLICE"
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate and 0 < rate <= 1000 else None
@@ -242,7 +244,7 @@ class Stream(FrameSource):
 
     @property
     def start_s(self) -> float | None:
-        """Where the file's own clock begins; sound and picture both count from there."""
+        """Where the file's own clock begins, for sound and video."""
         start = self._container.start_time
         return None if start is None else start / 1e6
 
@@ -255,17 +257,17 @@ class Stream(FrameSource):
                 self.broken += 1
             else:
                 time_s = clock(_stamp(decoded))
-                lasting = _lasting(decoded)
+                lasting = _frame_duration(decoded)
                 self.end_s = time_s + (lasting or step)
                 yield number, time_s, partial(_pixels, decoded, _aspect(self._stream))
             number += 1
-        told = _told_duration(self._stream, self._container)
-        missing = told - time_s - lasting
-        if self.problem is None and number > self.broken and missing > max(_MISSING_S, _MISSING_PART * told):
-            self.problem = f"it breaks off after {time_s:.1f} of {told:.1f} seconds"
+        stated = _stated_duration(self._stream, self._container)
+        missing = stated - time_s - lasting
+        if self.problem is None and number > self.broken and missing > max(_MISSING_S, _MISSING_PART * stated):
+            self.problem = f"it breaks off after {time_s:.1f} of {stated:.1f} seconds"
 
     def _decoded(self) -> Iterator[Any]:
-        """Frames as FFmpeg gives them, None for one that it cannot decode."""
+        """Decoded frames, None for an undecodable one."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -295,13 +297,13 @@ def _duration(stream: Any, container: Any) -> float | None:
     return container.duration / 1e6 if container.duration and container.duration > 0 else None
 
 
-def _told_duration(stream: Any, container: Any) -> float:
-    """How long the file says that its pictures last, 0 where it does not say: most kinds of files can only be guessed."""
-    if not set(container.format.name.split(",")) & _TELLING:
+def _stated_duration(stream: Any, container: Any) -> float:
+    """The duration of the video stream as the file states it, 0 if it does not: most formats only allow an estimate."""
+    if not set(container.format.name.split(",")) & _WITH_DURATION:
         return 0.0
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    # Matroska tells the length of the whole, and FFmpeg and others write that of each stream as a tag.
+    # Matroska states the duration of the file; FFmpeg and others write that of each stream as a tag.
     if found := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, found.groups())
         return hours * 3600 + minutes * 60 + seconds
@@ -309,18 +311,18 @@ def _told_duration(stream: Any, container: Any) -> float:
 
 
 def _stamp(frame: Any) -> float | None:
-    """When a frame is shown, by its stream's clock. AVI has no such times, only when it is decoded."""
+    """Presentation time by the stream's clock, or the decoding time where there is none, as in AVI."""
     stamp = frame.pts if frame.pts is not None else frame.dts
     return None if stamp is None or frame.time_base is None else float(stamp * frame.time_base)
 
 
-def _lasting(frame: Any) -> float:
-    """For how many seconds a frame is shown, 0 where the file does not say."""
+def _frame_duration(frame: Any) -> float:
+    """Duration of a frame in seconds, 0 if the file does not state it."""
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 
 def _aspect(stream: Any) -> Fraction:
-    """Width of a pixel to its height."""
+    """Ratio of a pixel's width to its height."""
     aspect = stream.sample_aspect_ratio
     return aspect if aspect and Fraction(1, 4) < aspect < 4 else Fraction(1)
 
@@ -333,8 +335,8 @@ def _pixels(frame: Any, aspect: Fraction) -> RgbImage:
             pixels = frame.to_ndarray(format="rgb24")
         else:
             pixels = frame.reformat(width=width, height=frame.height, format="rgb24").to_ndarray()
-    except Exception as problem:  # FFmpeg's errors share no base but Exception
-        raise ImageError(f"A frame cannot be turned into RGB: {_reason(problem)}.") from problem
+    except Exception as problem:  # FFmpeg's errors have no common base but Exception
+        raise ImageError(f"A frame cannot be converted to RGB: {_reason(problem)}.") from problem
     turn = _TURNS.get(round(frame.rotation / 90) * 90 % 360)
     return np.asarray(pixels if turn is None else cv2.rotate(pixels, turn), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Frames with boxes, labels and bars drawn onto them such that nothing trembles or jumps."""
+"""Draw boxes, labels and bars onto frames, without flicker."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from ferkit.sources import RgbImage
 from ferkit.video.follower import TrackedFace
 from ferkit.video.timeline import FrameFaces
 
-# Drawn boxes follow the found ones with this time constant, in seconds: just enough to take the trembling out.
+# Time constant of the smoothing of drawn boxes, in seconds: just enough to remove jitter.
 _BOX_S = 0.06
-# Who comes back after that long is drawn anew, and not from where they went.
-_FORGET_S = 0.5
+# A person who returns after this time is drawn at the new position at once.
+_MAX_GAP_S = 0.5
 
 
 @dataclass
 class _Drawn:
-    """How a person was drawn last."""
+    """How a person was last drawn."""
 
     corners: npt.NDArray[np.float64]
     time_s: float
@@ -31,7 +31,10 @@ class _Drawn:
 class Overlay:
     """Draws the faces of one video, frame after frame.
 
-    classes: of the model, in the order of the bars. blur_faces: whether faces are made unrecognisable.
+    Args:
+        classes: Classes of the model, in the order of the bars.
+        blur_faces: Blur faces.
+
     """
 
     def __init__(self, classes: Sequence[str], *, blur_faces: bool = False) -> None:
@@ -40,25 +43,25 @@ class Overlay:
         self._drawn: dict[int, _Drawn] = {}
 
     def __call__(self, found: FrameFaces) -> RgbImage:
-        """The annotated frame, RGB uint8; enlarged by a whole number where it is too small for letters."""
+        """The annotated frame, RGB uint8; enlarged by an integer factor if it is too small for text."""
         pixels = found.frame.pixels
         if self.blur_faces:
             pixels = blurred(pixels, [*(face.face.box for face in found.faces), *found.hidden])
         self._drawn = {
-            track: drawn for track, drawn in self._drawn.items() if abs(found.time_s - drawn.time_s) < _FORGET_S
+            track: drawn for track, drawn in self._drawn.items() if abs(found.time_s - drawn.time_s) < _MAX_GAP_S
         }
         height, width = pixels.shape[:2]
-        shown = [self._steadied(face, found.time_s, width, height) for face in found.faces]
+        shown = [self._smoothed(face, found.time_s, width, height) for face in found.faces]
         return annotate(pixels, shown, layouts=[self._drawn[face.track].layout for face in found.faces])
 
-    def _steadied(self, face: TrackedFace, time_s: float, width: int, height: int) -> FaceEmotion:
+    def _smoothed(self, face: TrackedFace, time_s: float, width: int, height: int) -> FaceEmotion:
         corners = np.array(face.face.box.to_list(), np.float64)
         drawn = self._drawn.get(face.track)
         if drawn is None:
             drawn = _Drawn(corners, time_s, Layout(name=str(face.track), order=self.classes))
             self._drawn[face.track] = drawn
         weight = -math.expm1(-max(time_s - drawn.time_s, 0.0) / _BOX_S)
-        # A box that lags behind a person who walks off would be worse than one that trembles.
+        # A box that lags behind a fast person is worse than jitter.
         if weight > 0 and _far(corners, drawn.corners):
             weight = 1.0
         drawn.corners = drawn.corners + weight * (corners - drawn.corners)

@@ -1,4 +1,4 @@
-"""A timeline as a plot: for each person how probable each emotion was over time, with pictures of the peaks."""
+"""Plot a timeline: the probability of each expression over time per person, with thumbnails of the peaks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,30 +16,35 @@ from ferkit.video.peaks import Peak, Peaks
 from ferkit.video.timeline import PersonTimeline, Timeline, clock
 
 MOST_PEOPLE = 8
-_GROUND = "neutral"  # the class at the bottom: what is not neutral rises from what is
+_BOTTOM_CLASS = "neutral"  # the class at the bottom of the stack
 _MOST_PEAKS = 9
 
-# Inches. On the left what is said about a person, on the right the area with its pictures above.
+# Inches. Text on the left, the stacked area with thumbnails above it on the right.
 _WIDTH, _LEFT, _RIGHT = 9.0, 2.2, 0.3
 _TOP, _BOTTOM, _BLOCK = 0.66, 0.9, 1.56
 _AREA, _LINES, _PICTURE = 0.78, 0.13, 0.5
 _DPI = 200
-# Seconds between two times on the axis.
+# Seconds between two ticks of the time axis.
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21_600)
 
 
 def plot_timeline(timeline: Timeline, path: Path, *, peaks: Peaks | None = None, theme: Theme = LIGHT) -> None:
-    """Write a plot of a video: a stacked area of the smoothed probabilities for each person, those seen longest first.
+    """Write a plot of a video: a stacked area of the smoothed probabilities for each person, longest seen first.
 
-    path: .png, .svg or .pdf. peaks: their small pictures stand above the moments that they show. At most 8 people are
-    drawn; a line says how many more there were.
+    Args:
+        timeline: What was found in the video.
+        path: The file: .png, .svg or .pdf.
+        peaks: Thumbnails to draw above the moments that they show.
+        theme: Colors.
+
+    At most 8 people are drawn; a line says how many more there were.
     """
     people = sorted(timeline.by_presence[:MOST_PEOPLE], key=lambda person: person.track)
     height = _TOP + _BOTTOM + _BLOCK * max(len(people), 1)
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, facecolor=theme.paper)
     _title(figure, timeline, theme)
     if not people:
-        figure.text(0.5, 0.5, "Nobody was seen.", ha="center", color=theme.muted, size=11)
+        figure.text(0.5, 0.5, "No face was found.", ha="center", color=theme.muted, size=11)
     end = max(timeline.end_s, 1e-3)
     for place, person in enumerate(people):
         floor = height - _TOP - _BLOCK * (place + 1)
@@ -47,8 +52,8 @@ def plot_timeline(timeline: Timeline, path: Path, *, peaks: Peaks | None = None,
         _area(axes, person, timeline.classes, theme)
         axes.set_xlim(0, end)
         _time_axis(axes, end, theme, labels=place == len(people) - 1)
-        _words(figure, person, (floor + _AREA) / height, end, theme)
-        _pictures(axes, floor, person, peaks.of(person.track) if peaks else [], end)
+        _describe(figure, person, (floor + _AREA) / height, end, theme)
+        _thumbnails(axes, floor, person, peaks.of(person.track) if peaks else [], end)
     save(figure, path)
 
 
@@ -79,7 +84,7 @@ def _title(figure: Figure, timeline: Timeline, theme: Theme) -> None:
 
 def _stacked(classes: Sequence[str]) -> list[str]:
     """Classes from the bottom up."""
-    return sorted(classes, key=lambda label: label != _GROUND)
+    return sorted(classes, key=lambda label: label != _BOTTOM_CLASS)
 
 
 def _area(axes: Axes, person: PersonTimeline, classes: Sequence[str], theme: Theme) -> None:
@@ -92,12 +97,12 @@ def _area(axes: Axes, person: PersonTimeline, classes: Sequence[str], theme: The
     axes.set_yticks([0, 0.5, 1])
     axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     axes.spines[:].set_visible(False)
-    # Where nobody is, there is a line and no area: absent, not neutral.
+    # A line without an area: absent, not neutral.
     axes.axhline(0, color=theme.faint, lw=2, zorder=0)
 
 
-def _words(figure: Figure, person: PersonTimeline, top: float, end: float, theme: Theme) -> None:
-    """What is said about a person, beside the area."""
+def _describe(figure: Figure, person: PersonTimeline, top: float, end: float, theme: Theme) -> None:
+    """Text about a person, beside the area."""
     row = 0.165 / figure.get_figheight()
     total = max(person.present_s, 1e-9)
     figure.text(0.3 / _WIDTH, top, f"Person {person.track}", size=11, weight="bold", color=theme.ink, va="top")
@@ -109,8 +114,8 @@ def _words(figure: Figure, person: PersonTimeline, top: float, end: float, theme
         figure.text(0.3 / _WIDTH, line, words, size=9, color=theme.ink, va="top")
 
 
-def _pictures(axes: Axes, floor: float, person: PersonTimeline, peaks: Sequence[Peak], end: float) -> None:
-    """Pictures above the moments they show, framed in the colour of what they show."""
+def _thumbnails(axes: Axes, floor: float, person: PersonTimeline, peaks: Sequence[Peak], end: float) -> None:
+    """Thumbnails above the moments that they show, framed in the color of the label."""
     figure, width = axes.get_figure(), _WIDTH - _LEFT - _RIGHT
     if not isinstance(figure, Figure):
         return
@@ -132,9 +137,9 @@ def _pictures(axes: Axes, floor: float, person: PersonTimeline, peaks: Sequence[
 
 
 def _apart(places: Sequence[float], width: float) -> list[float]:
-    """Places in inches, rising, moved as little as can be so that pictures lie beside each other and within the width."""
+    """Increasing positions in inches, moved as little as possible so that thumbnails do not overlap and fit the width."""
     step = _PICTURE + 0.07
-    # Less their distance, places must not fall: isotonic regression, by pooling neighbours that do (Ayer et al. 1955).
+    # Minus their spacing, positions must not decrease: isotonic regression by pooling adjacent violators (Ayer et al. 1955).
     pools: list[tuple[float, int]] = []
     for number, place in enumerate(places):
         pools.append((place - number * step, 1))

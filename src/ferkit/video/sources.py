@@ -1,4 +1,4 @@
-"""Where video comes from: files and addresses (FFmpeg through PyAV), cameras (OpenCV), folders of frames."""
+"""Open videos: files and URLs (FFmpeg through PyAV), cameras (OpenCV), folders of frames."""
 
 import math
 import os
@@ -29,7 +29,7 @@ from ferkit.sources import (
 from ferkit.video.frames import DEFAULT_FPS, PROTOCOLS, Every, FrameSource, Pending, RisingClock, Stream
 
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps")
-_CAMERA_SILENCE_S = 3.0
+_CAMERA_TIMEOUT_S = 3.0
 
 VideoSource = str | os.PathLike[str] | int
 
@@ -56,7 +56,7 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
     if isinstance(source, int) and not isinstance(source, bool):
         return Camera(source, every)
     if not isinstance(source, str | os.PathLike):
-        raise VideoError(f"Expected a video as path, address or camera number. Received: {type(source).__name__}.")
+        raise VideoError(f"Expected a video as a path, URL or camera number. Received: {type(source).__name__}.")
     text = os.fsdecode(source)
     if re.fullmatch(r"\d{1,3}", text) and not os.path.lexists(text):
         return Camera(int(text), every)
@@ -87,14 +87,14 @@ class Camera(FrameSource):
         super().__init__(f"camera {number}", every)
         self._camera = cv2.VideoCapture(number)
         if not self._camera.isOpened():
-            raise VideoError(f"There is no camera {number} that can be opened. Does another program use it?")
-        # An old frame is worth nothing.
+            raise VideoError(f"Cannot open camera {number}. Does another program use it?")
+        # Old frames are useless.
         self._camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         rate = self._camera.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate <= 1000 else None
 
     def _frames(self) -> Iterator[Pending]:
-        # What cameras say of time is mostly made up; the moment when a frame arrived is not.
+        # Timestamps of cameras are unreliable; the time of arrival is not.
         clock = RisingClock(None, 1e-3)
         number, last = 0, time.monotonic()
         while True:
@@ -104,8 +104,8 @@ class Camera(FrameSource):
                 last = now
                 yield number, clock(now), partial(_from_bgr, picture)
                 number += 1
-            elif now - last > _CAMERA_SILENCE_S:
-                self.problem = f"it gave no picture for {_CAMERA_SILENCE_S:g} seconds"
+            elif now - last > _CAMERA_TIMEOUT_S:
+                self.problem = f"it returned no image for {_CAMERA_TIMEOUT_S:g} seconds"
                 return
             else:
                 self.broken += 1
@@ -125,7 +125,7 @@ class FrameFolder(FrameSource):
         self.rate = fps
         self._pictures: list[str | Reference] = list(list_sources([pattern]))
         if self._pictures == [pattern]:
-            raise VideoError(f"{self.name} holds no pictures. Expected a folder of frames, or a video file.")
+            raise VideoError(f"{self.name} contains no images. Expected a folder of frames, or a video file.")
         first = self._pictures[0]
         if isinstance(first, Reference) and first.problem and len(self._pictures) == 1:
             raise VideoError(first.problem)
@@ -143,18 +143,18 @@ class FrameFolder(FrameSource):
 def _address(url: str, scheme: str, every: Every) -> Stream:
     shown = printable_name(_without_user(url))
     if scheme not in PROTOCOLS:
-        raise VideoError(f"{shown} is an address that ferkit cannot read. Expected {', '.join(PROTOCOLS)}, or a file.")
+        raise VideoError(f"{shown} has an unsupported URL scheme. Expected {', '.join(PROTOCOLS)}, or a file.")
     if offline():
         raise VideoError(f"Cannot read {shown}: FERKIT_OFFLINE is set. Unset it, or give a file.")
     stream = Stream(url, shown, every, sound=True)
     stream.live = scheme in _LIVE or stream.duration_s is None
     if stream.live:
-        stream.sound = None  # it would have to be opened a second time, at another moment
+        stream.sound = None  # it would have to be opened a second time, at another position
     return stream
 
 
 def _without_user(url: str) -> str:
-    """An address without the name and password that cameras want in it: it stands in tables."""
+    """A URL without the user name and password of a camera, for tables."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -162,10 +162,10 @@ def _without_user(url: str) -> str:
 def _not_there(path: str) -> str:
     name = printable_name(path)
     if path == "-":
-        return "Videos are not read from standard input. Expected a file, an address, a camera number or a folder."
+        return "Videos cannot be read from standard input. Expected a file, URL, camera number or folder."
     if os.path.exists(path):  # noqa: PTH110
         return f"{name} is neither a file nor a folder. Expected a video."
-    return f"There is no video {name}. Expected a file, an address, a camera number or a folder of frames."
+    return f"There is no video {name}. Expected a file, URL, camera number or folder of frames."
 
 
 def _from_bgr(picture: Any) -> RgbImage:

@@ -1,8 +1,6 @@
-"""A person's probabilities over time in bounded memory, for plots: the longer it gets, the coarser it becomes.
+"""The timeline of a video: how long each person showed which expression, transitions, and the longest stretch.
 
-What happened in a video: how long each person showed which emotion, when it changed, what lasted longest.
-
-It grows frame by frame and holds a few numbers per person, however long the video is.
+It grows frame by frame in bounded memory: the longer a person is seen, the coarser the history for plots.
 """
 
 from collections import Counter
@@ -22,7 +20,7 @@ _MOST = 4096
 
 
 class History:
-    """Stretches of time with the probabilities shown in them: each lasts from its start to its end, in seconds."""
+    """Intervals in seconds with the probabilities in each."""
 
     def __init__(self) -> None:
         self._starts: list[float] = []
@@ -33,7 +31,7 @@ class History:
         return len(self._starts)
 
     def add(self, start_s: float, end_s: float, probabilities: Sequence[float]) -> None:
-        """Append a stretch that does not begin before the last one ended."""
+        """Append an interval that does not begin before the last one ended."""
         self._starts.append(start_s)
         self._ends.append(end_s)
         self._values.append(np.array(probabilities))
@@ -41,7 +39,7 @@ class History:
             self._halve()
 
     def runs(self) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-        """Times (N + 1,) and probabilities (N + 1, classes) of each time that the person was there without a break.
+        """Times (N + 1,) and probabilities (N + 1, classes) of each period in which the person was seen without a break.
 
         Probabilities hold from their time on; the last ones are repeated at the end.
         """
@@ -55,7 +53,7 @@ class History:
         return found
 
     def _halve(self) -> None:
-        """Make one of each two neighbours, weighted by how long they last; gaps stay."""
+        """Merge pairs of adjacent intervals, weighted by duration; gaps stay."""
         starts, ends, values = self._starts, self._ends, self._values
         self._starts, self._ends, self._values = [], [], []
         place = 0
@@ -70,9 +68,9 @@ class History:
             place = last + 1
 
 
-# People whose history is kept; of more, those who were seen least lose theirs, and plots show those seen longest.
+# Number of people with a history; beyond it those seen briefly lose theirs, because plots show those seen longest.
 _MOST_HISTORIES = 256
-# Who went so many seconds ago does not come back under the same number.
+# After so many seconds a person does not come back under the same track number.
 _GONE_S = 15.0
 
 
@@ -80,8 +78,11 @@ _GONE_S = 15.0
 class FrameFaces:
     """What was found in one frame.
 
-    frame: number, time and pixels. faces: from left to right. hidden: where people who were seen a moment ago should be,
-        for blurring.
+    Attributes:
+        frame: Number, time and pixels.
+        faces: From left to right.
+        hidden: Expected boxes of tracked faces that this frame missed, for blurring.
+
     """
 
     frame: Frame
@@ -99,7 +100,7 @@ class FrameFaces:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A time in which a person showed one emotion without a break, in seconds of the video."""
+    """A period in which a person showed one expression without a break, in seconds of the video."""
 
     label: str
     start_s: float
@@ -112,9 +113,17 @@ class Stretch:
 
 @dataclass
 class PersonTimeline:
-    """One track. seconds: label -> how long it was shown. transitions: (from, to) -> how often.
+    """What one person showed.
 
-    Seconds count from each frame to the next one that was looked at.
+    Attributes:
+        track: Number of the track.
+        first_s: When the person was first seen.
+        last_s: When the person was last seen.
+        seconds: Duration of each label; a frame counts until the next processed frame.
+        transitions: Number of changes, by (from, to).
+        longest: The longest period with one label.
+        history: Probabilities over time, for plots.
+
     """
 
     track: int
@@ -128,14 +137,14 @@ class PersonTimeline:
     _frame: int = -1
 
     def see(self, face: TrackedFace, frame: int, start_s: float, end_s: float) -> None:
-        """A face was there from one frame to the next; `frame` counts the frames that were looked at."""
+        """Add a face that was seen from one frame to the next; `frame` counts processed frames."""
         label, before = face.face.label, self._current
         self.last_s = end_s
         self.seconds[label] = self.seconds.get(label, 0.0) + end_s - start_s
         if before is not None and before.label != label:
             self.transitions[before.label, label] += 1
-        goes_on = before is not None and before.label == label and self._frame == frame - 1
-        self._current = Stretch(label, before.start_s if goes_on and before else start_s, end_s)
+        continues = before is not None and before.label == label and self._frame == frame - 1
+        self._current = Stretch(label, before.start_s if continues and before else start_s, end_s)
         self._frame = frame
         if self.longest is None or self._current.seconds > self.longest.seconds + 1e-6:
             self.longest = self._current
@@ -143,11 +152,11 @@ class PersonTimeline:
 
     @property
     def present_s(self) -> float:
-        """How long the person was seen in all."""
+        """Total time in which the person was seen."""
         return sum(self.seconds.values())
 
     def summary(self) -> dict[str, Any]:
-        """As `ferkit video --json` has it."""
+        """The person's entry in `ferkit video --json`."""
         longest = self.longest
         return {
             "track": self.track,
@@ -164,9 +173,16 @@ class PersonTimeline:
 class Timeline:
     """What was found in a video so far, person by person.
 
-    source: what the video is called. classes: of the model, in its order. broken: frames that could not be decoded.
-    problem: why the video broke off, None if it did not. frames: how many were looked at. frames_with_faces: how many of
-    these show a face.
+    Attributes:
+        source: Name of the video.
+        classes: Classes of the model, in its order.
+        people: Track number -> `PersonTimeline`.
+        frames: Number of processed frames.
+        frames_with_faces: Number of processed frames with a face.
+        broken: Number of undecodable frames.
+        problem: Why the video broke off, None if it did not.
+        end_s: End of the last processed frame.
+
     """
 
     def __init__(self, source: str, classes: Sequence[str]) -> None:
@@ -181,7 +197,7 @@ class Timeline:
         self._step = 0.0
 
     def add(self, found: FrameFaces) -> None:
-        """Take in the next frame. What it shows counts until the frame after."""
+        """Add the next frame. What it shows counts until the frame after it."""
         if self._waiting is not None:
             self._step = max(found.time_s - self._waiting.time_s, 0.0)
             self._count(self._waiting, found.time_s)
@@ -190,7 +206,7 @@ class Timeline:
         self.frames_with_faces += bool(found.faces)
 
     def finish(self, end_s: float | None = None) -> None:
-        """The last frame lasts until that time, or if it is not known as long as the one before; may be called twice."""
+        """End the last frame at that time, or after the duration of the one before if None; may be called twice."""
         if self._waiting is not None:
             begun = self._waiting.time_s
             self._count(self._waiting, begun + self._step if end_s is None or end_s <= begun else end_s)
@@ -209,7 +225,7 @@ class Timeline:
             self._forget(end_s - _GONE_S)
 
     def _forget(self, before_s: float) -> None:
-        """Free half of the histories, of people seen briefly who are gone."""
+        """Free half of the histories: those of people who were seen briefly and are gone."""
         ranked = sorted(self._with_history, key=lambda person: -person.present_s)
         for person in ranked[_MOST_HISTORIES // 2 :]:
             if person.last_s < before_s:
@@ -218,11 +234,11 @@ class Timeline:
 
     @property
     def by_presence(self) -> list[PersonTimeline]:
-        """All people, those first who are seen longest."""
+        """All people, longest seen first."""
         return sorted(self.people.values(), key=lambda person: (-round(person.present_s, 6), person.track))
 
     def summary(self) -> dict[str, Any]:
-        """What `ferkit video --json` prints: plain numbers, times in seconds."""
+        """The document of `ferkit video --json`; times in seconds."""
         together: dict[str, float] = {}
         changes: Counter[tuple[str, str]] = Counter()
         for person in self.people.values():
@@ -243,10 +259,10 @@ class Timeline:
 
 
 def _share(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Part of the time per label, largest first; they sum to 1."""
+    """Share of the time per label, largest first; they sum to 1."""
     total = sum(seconds.values())
     ranked = sorted(seconds.items(), key=lambda item: (-round(item[1], 6), item[0] == UNCERTAIN))
-    # One frame alone lasts no time, and is all there is.
+    # A single frame has no duration.
     return {label: round(one / total if total else 1 / len(seconds), 6) for label, one in ranked}
 
 
@@ -256,7 +272,7 @@ def _changes(transitions: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]
 
 
 def clock(seconds: float, longest: float) -> str:
-    """A time of a video as players show it; in seconds where the video is short.
+    """A time of a video as players show it; in seconds if the video is short.
 
     >>> clock(75, longest=3600), clock(2.5, longest=6)
     ('1:15', '2.5 s')
