@@ -99,7 +99,9 @@ def test_what_cannot_be_explained_says_why(query, request_, status, code):
 @pytest.mark.parametrize(
     ("query", "request_", "said"),
     [
-        pytest.param("?face=9", {}, "face must be 1 to 3, the number of faces in this image. Received: 9.", id="number"),
+        pytest.param(
+            "?face=9", {}, "face must be 1 to 3, the number of faces in this image. Received: 9.", id="number"
+        ),
         pytest.param("?face=9", {"data": BLACK}, "No face was found in this image.", id="no-face"),
         pytest.param("?x=1&y=99", {}, "No face was found there.", id="place"),
     ],

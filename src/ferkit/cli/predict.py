@@ -132,7 +132,9 @@ def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[
                 f"{path} lies in {save}, where annotated pictures would replace it. Choose another folder."
             )
     if len(left) < len(pictures):
-        notes.print(f"Skipped {len(pictures) - len(left)} images in {save}, where annotated images are written.", markup=False)
+        notes.print(
+            f"Skipped {len(pictures) - len(left)} images in {save}, where annotated images are written.", markup=False
+        )
     return left
 
 

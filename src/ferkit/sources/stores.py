@@ -171,9 +171,7 @@ def network(address: str) -> Iterator[None]:
     except Exception as problem:  # every store has errors of its own
         if isinstance(problem, PermissionError) and _denied(problem):
             raise
-        raise FerkitError(
-            f"Cannot read {address}: {reason(problem)}. To resume, run the same command."
-        ) from problem
+        raise FerkitError(f"Cannot read {address}: {reason(problem)}. To resume, run the same command.") from problem
 
 
 def _denied(problem: PermissionError) -> bool:
