@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from ferkit._support.parallel import ordered_map
 from ferkit.errors import DatasetError
@@ -55,23 +55,7 @@ _THREADS = 8
 Opened = AbstractContextManager[tuple[BinaryIO, Callable[[], int]]]
 
 
-class Tree(Protocol):
-    """Named files of a folder or an archive. Names are relative, with `/` between their parts."""
-
-    def names(self) -> Sequence[str]:
-        """Files in reading order, without links and without what systems leave behind (`.DS_Store`, `__MACOSX`)."""
-
-    def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
-        """Name and content of each, in reading order; a `str` instead of bytes is the reason why it cannot be read."""
-
-    def open(self, name: str) -> Opened:
-        """One file as a stream, and how many bytes of the source are read so far."""
-
-    def path_of(self, name: str) -> str | None:
-        """Where a file lies by itself; None inside an archive."""
-
-
-def open_tree(path: str | os.PathLike[str]) -> Tree | None:
+def open_tree(path: str | os.PathLike[str]) -> "Tree | None":
     """A folder or an archive as a tree; None for any other file. Archives are told by their first bytes."""
     text = os.fsdecode(path)
     if is_folder(text):
@@ -88,7 +72,10 @@ def _too_large(size: int) -> str | None:
 
 
 class _Folder:
-    """A folder on disk or of an object store; links are followed, each folder once."""
+    """A folder on disk or of an object store; links are followed, each folder once.
+
+    Names of files are relative, with `/` between their parts.
+    """
 
     def __init__(self, path: str) -> None:
         self.path, self._far = path, is_address(path)
@@ -124,9 +111,11 @@ class _Folder:
         return ((path[start:], _facts(info)) for path, info in files.find(root, detail=True).items())
 
     def names(self) -> Sequence[str]:
+        """Files in reading order, without what systems leave behind (`.DS_Store`, `__MACOSX`)."""
         return list(self.facts)
 
     def contents(self, names: Sequence[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Name and content of each, in reading order; a `str` instead of bytes is the reason why it cannot be read."""
         return ordered_map(lambda name: (name, self._content(self.path_of(name))), names, _THREADS if self._far else 1)
 
     def _content(self, path: str) -> bytes | str:
@@ -142,9 +131,11 @@ class _Folder:
             return f"cannot be read: {reason(problem)}"
 
     def path_of(self, name: str) -> str:
+        """Where a file lies by itself; None inside an archive."""
         return f"{self.path.rstrip('/')}/{name}"
 
     def open(self, name: str) -> Opened:
+        """One file as a stream, and how many bytes of the source are read so far."""
         return open_file(self.path_of(name))
 
 
@@ -245,6 +236,9 @@ class _Tar(_Archive):
                     yield stream, raw.tell
                 return
         raise DatasetError(f"{self.path} no longer holds {name}. It changed while it was read; run again.")
+
+
+Tree: TypeAlias = _Folder | _Zip | _Tar
 
 
 def checksum(path: str) -> str:
