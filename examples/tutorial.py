@@ -3,11 +3,8 @@
 Run it in a folder with `fer2013.csv` and `photo.jpg`: `python tutorial.py`. It trains for 50 epochs.
 """
 
-from pathlib import Path
-
 import ferkit
 from ferkit.models import freeze_base, unfreeze
-from ferkit.models.exporting import export
 from ferkit.training.augmentation import Augmentation
 from ferkit.training.config import RECIPES
 
@@ -47,7 +44,7 @@ squeezed = ferkit.EmotionRecognizer(run.classifier, detector="none")
 print(squeezed("photo.jpg")[0].label)
 
 # 9. Save and load
-export(run.folder, Path("emotion_model_keras.h5"), "h5")
+ferkit.export(run.folder, "emotion_model_keras.h5", "h5")
 classifier = ferkit.EmotionClassifier.load("emotion_model_keras.h5")
 print(classifier.classes, classifier.face_input.height)
 

@@ -74,7 +74,7 @@ def ship(run: Path, folder: Path) -> None:
         )
         if not last:
             # The file in eight bits is made from the folder and carries its card; then the card gains its checksum.
-            parity = export(folder, folder / model_folder.INT8_FILE, "onnx-int8")
+            parity = export(folder, folder / model_folder.INT8_FILE, "onnx-int8").parity
             details["serving"] |= {"int8_max_difference": parity.max_difference}
     model_card.write(folder, written)
     print(f"The serving copy differs by at most {difference:.2g}, eight bits by {parity.max_difference:.2g}.")
@@ -93,7 +93,7 @@ def ship_voters(run: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(shutil.copytree(run, Path(scratch) / "votes"))
         (copy / model_folder.CARD_FILE).write_text(json.dumps(card), encoding="utf-8")
-        parity = export(copy, folder / model_folder.VOTERS_FILE, "onnx-int8")
+        parity = export(copy, folder / model_folder.VOTERS_FILE, "onnx-int8").parity
     # The checksums of the folder's own files, which stay where they are, would mislead.
     model_card.write(folder, {**card, "sha256": {}}, file=VOTERS_CARD, name="voters")
     print(f"Eight bits of {run} differ by at most {parity.max_difference:.2g}.")

@@ -14,6 +14,7 @@ from .evaluation import evaluate as evaluate
 from .evaluation import explain as explain
 from .models import EmotionClassifier as EmotionClassifier
 from .models import Ensemble as Ensemble
+from .models import export as export
 from .models import sample_picture as sample_picture
 from .recognizer import EmotionRecognizer as EmotionRecognizer
 from .results import Box as Box

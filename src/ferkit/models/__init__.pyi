@@ -19,6 +19,8 @@ from .engines import open_keras as open_keras
 from .ensemble import Ensemble as Ensemble
 from .export_formats import FORMATS as FORMATS
 from .export_formats import Faces as Faces
+from .exporting import Export as Export
+from .exporting import export as export
 from .layers import freeze_base as freeze_base
 from .layers import head_layers as head_layers
 from .layers import multiply_adds as multiply_adds

@@ -123,7 +123,7 @@ class Original:
     def _network(self) -> KerasNetwork:
         network = self.classifier.network
         if not isinstance(network, KerasNetwork):
-            raise ModelError(f"{self.classifier.name} is an export. Export the model folder that it was made from.")
+            raise ModelError(f"{self.classifier.name} is an export. Use the model folder that it was made from.")
         return network
 
     @property

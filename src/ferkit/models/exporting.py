@@ -1,9 +1,7 @@
-"""Whether an exported network answers as the original does, on a thousand stored faces.
+"""Export of trained models to other formats, each compared with the original on a thousand stored faces.
 
-A trained network in other formats, each compared with the original before it is left on disk.
-
-An exported file stands on its own: it carries a card (`ferkit.models.model_files` says where), and `EmotionClassifier.load`
-reads it as it reads a model folder.
+An exported file carries its card (`ferkit.models.model_files` says where), so `EmotionClassifier.load` reads it like a
+model folder.
 """
 
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ferkit._support.files import write_atomically
+from ferkit.data import load_dataset
 from ferkit.errors import ModelError, UsageError
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
@@ -28,19 +27,24 @@ from ferkit.models.export_formats import (
 from ferkit.models.model_files import KERAS_SUFFIXES
 from ferkit.sources import FaceInput
 
-# Greatest difference of a probability between a network and its export (float32 rounding is about 1e-6).
+# Maximum difference of a probability between a network and its export (float32 rounding is about 1e-6).
 TOLERANCE = 1e-4
-# What eight bits may cost. Drawn faces are hard to name, so many are close calls: on photographed faces the labels agree
-# more often than here, and the accuracy falls by 0.3 points at most.
+# The same for int8. Many of the synthetic faces are close calls: on photographs the labels agree more often than here,
+# and the accuracy falls by at most 0.3 percentage points.
 MEAN_TOLERANCE, LEAST_AGREEMENT = 0.02, 0.95
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far two networks are apart: over `faces` faces, differences of probabilities, 0 to 1.
+    """Difference between the predictions of two networks.
 
-    agreement: share of faces on which the most probable class is the same. rounded: whether the exported network
-    computes in eight bits, where a mean and an agreement are asked for instead of a greatest difference.
+    Attributes:
+        faces: Number of faces compared.
+        max_difference: Maximum difference of a probability.
+        mean_difference: Mean difference of the probabilities.
+        agreement: Share of faces with the same predicted class.
+        rounded: Whether the export is an int8 network, which is held to the mean difference and the agreement instead
+            of the maximum difference.
     """
 
     faces: int
@@ -51,7 +55,7 @@ class Parity:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, in half a sentence; None if nothing is. NaN is wrong."""
+        """Why the export is rejected, or None. NaN is rejected."""
         if self.rounded:
             good = self.mean_difference <= MEAN_TOLERANCE and self.agreement >= LEAST_AGREEMENT
             limit = f"at most {MEAN_TOLERANCE:g} on average, and {LEAST_AGREEMENT:.0%} of the labels"
@@ -67,67 +71,118 @@ class Parity:
 
 
 def compare(original: Probabilities, exported: Probabilities, *, rounded: bool = False) -> Parity:
-    """Compare float32 (N, classes) with the same of an export."""
+    """Compare the probabilities of a network and of its export, float32 (N, classes)."""
     difference = np.abs(original - exported)
     same = original.argmax(axis=1) == exported.argmax(axis=1)
     return Parity(len(original), float(difference.max()), float(difference.mean()), float(same.mean()), rounded)
 
 
 _BATCH = 100
-# Faces whose activations an eight-bit network is fitted to; more change nothing.
+# Faces that an int8 network is calibrated on; more change nothing.
 _CALIBRATION = 512
 
 
-def export(model: str | Path, path: Path, format_name: str, *, calibration: Faces | None = None) -> Parity:
-    """Write a stored model in another format; returns how far its answers are from the original's.
+@dataclass(frozen=True)
+class Export:
+    """An exported model.
+
+    Attributes:
+        path: The file.
+        format: Its format, a name in `FORMATS`.
+        parity: How far its predictions are from the original's.
+        instructions: Five lines of Python that use the file without ferkit.
+    """
+
+    path: Path
+    format: str
+    parity: Parity
+    instructions: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of `ferkit export`."""
+        return {
+            "file": str(self.path),
+            "format": self.format,
+            "bytes": self.path.stat().st_size,
+            "faces": self.parity.faces,
+            "max_difference": self.parity.max_difference,
+            "mean_difference": self.parity.mean_difference,
+            "agreement": self.parity.agreement,
+            "run": self.instructions,
+        }
+
+
+def export(
+    model: str | Path, path: str | Path, format_name: str, *, calibration: Faces | str | Path | None = None
+) -> Export:
+    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
+
+    The predictions of the file are compared with the original's on a thousand stored faces before it is written.
 
     Args:
-        model: model folder, "default", or a `.keras` or `.h5` file.
-        path: file to write; it ends as the format wants it.
-        format_name: one of `FORMATS`.
-        calibration: uint8 (N, height, width, channels), faces like those that will come; `onnx-int8` fits the range of
-            its numbers to them. None: faces that come with ferkit.
+        model: Model folder, "default", or a `.keras` or `.h5` file.
+        path: File to write, with the suffix of the format.
+        format_name: One of `FORMATS`: onnx, onnx-int8, litert, keras or h5.
+        calibration: For `onnx-int8`: faces that are typical of later input, uint8 (N, height, width, channels), or a
+            data set, whose training faces are taken. None takes faces that come with ferkit.
+
+    Returns:
+        The export, with the differences that were measured.
 
     Raises:
-        UsageError: no such format, or a file name of another one. ModelError: the model cannot be read, or the export
-        differs by more than its format may; nothing is written then.
+        UsageError: Unknown format, a suffix of another format, or a `calibration` that the format does not need.
+        ModelError: The model cannot be read, or its export differs by more than the format may. Nothing is written then.
+        MissingDependencyError: A package that writes the format is not installed.
+
+    Example:
+        exported = ferkit.export("runs/mine", "emotions.onnx", "onnx")
+        print(exported.parity.max_difference)
     """
-    return write(open_original(model), path, format_name, calibration=calibration)
-
-
-def write(original: Original, path: Path, format_name: str, *, calibration: Faces | None = None) -> Parity:
-    """`export` of a model that is open already."""
-    chosen = FORMATS[format_name]
-    check_name(path, format_name)
-    face_input = original.classifier.face_input
-    if calibration is None:
-        calibration = real_looking_faces(face_input, _CALIBRATION)
-    spread = np.linspace(0, len(calibration) - 1, min(len(calibration), _CALIBRATION)).astype(int)
+    path, chosen = Path(path), FORMATS[format_name]
+    if path.suffix != chosen.suffix:
+        raise UsageError(f"A file of format {format_name} ends in {chosen.suffix}. Received: {path.name}.")
+    if calibration is not None and not chosen.rounded:
+        raise UsageError(f"Only int8 formats are calibrated on faces (--data). Leave them out for {format_name}.")
+    original = _open_original(model)
+    faces = _calibration_faces(calibration, original.classifier.face_input)
     with write_atomically(path, ModelError) as draft:
-        chosen.write(original, draft, calibration[spread])
-        # Read as any user reads it: this checks the card as well.
+        chosen.write(original, draft, faces)
+        # Loaded as any user loads it, which checks the card too.
         exported = EmotionClassifier.load(draft)
-        faces = stored_faces(face_input)
-        answers = (one.predict_proba(faces) for one in (original.classifier, exported))
-        return _checked(compare(*answers, rounded=chosen.rounded), path)
+        stored = stored_faces(original.classifier.face_input)
+        predictions = (one.predict_proba(stored) for one in (original.classifier, exported))
+        parity = _checked(compare(*predictions, rounded=chosen.rounded), path)
+    return Export(path, format_name, parity, chosen.instructions(path, original))
 
 
-def check_name(path: Path, format_name: str) -> None:
-    """Refuse a file name that a format cannot have: readers go by the suffix. `UsageError` also for no such format."""
-    suffix = FORMATS[format_name].suffix
-    if path.suffix != suffix:
-        raise UsageError(f"A file of format {format_name} ends in {suffix}. Received: {path.name}.")
+def _calibration_faces(given: Faces | str | Path | None, face_input: FaceInput) -> Faces:
+    """The faces that an int8 network is calibrated on, at most `_CALIBRATION`, spread evenly over those given."""
+    if given is None:
+        return real_looking_faces(face_input, _CALIBRATION)
+    faces: Faces
+    if isinstance(given, str | Path):
+        size = face_input.height, face_input.width
+        faces = load_dataset(given, size=size, channels=face_input.channels).train.images
+    else:
+        faces = given
+    chosen: Faces = faces[np.linspace(0, len(faces) - 1, min(len(faces), _CALIBRATION)).astype(int)]
+    return chosen
 
 
 def to_onnx(model: Any, face_input: FaceInput, path: Path) -> float:
-    """Write the serving copy of a `keras.Model` for a model folder: the network alone, probabilities as they are.
+    """Write the serving copy of a `keras.Model` for a model folder: the network alone, without its temperature.
 
-    Takes uint8 faces (N, height, width, channels) of exactly the network's size. Returns the greatest difference to the
-    original over the stored faces.
+    Args:
+        model: The `keras.Model`.
+        face_input: The faces that it takes. The copy takes uint8 faces of exactly this size.
+        path: The `.onnx` file to write.
+
+    Returns:
+        The maximum difference of a probability over the stored faces.
 
     Raises:
-        ModelError: the two differ by more than `TOLERANCE`; nothing is written then.
-        MissingDependencyError: no TensorFlow, which the conversion goes through.
+        ModelError: The two differ by more than `TOLERANCE`. Nothing is written then.
+        MissingDependencyError: TensorFlow, which converts the model, is not installed.
     """
     with write_atomically(path, ModelError) as draft:
         serving_graph(model, draft)
@@ -136,11 +191,11 @@ def to_onnx(model: Any, face_input: FaceInput, path: Path) -> float:
         return _checked(found, path).max_difference
 
 
-def open_original(model: str | Path) -> Original:
+def _open_original(model: str | Path) -> Original:
     """A model folder or a `.keras` or `.h5` file, ready to be exported."""
     path = model_folder.find(model)
     if path.is_file() and path.suffix not in KERAS_SUFFIXES:
-        raise ModelError(f"{path} cannot be exported: it is an export. Take the model folder that it was made from.")
+        raise ModelError(f"{path} cannot be exported: it is an export. Use the model folder that it was made from.")
     return Original(EmotionClassifier.load(model, engine="keras"))
 
 
@@ -154,7 +209,9 @@ def open_network(model: str | Path) -> Any:
 
 def _checked(found: Parity, path: Path) -> Parity:
     if found.problem:
-        raise ModelError(f"{path} would not answer as its original: {found.problem}. Not written.")
+        raise ModelError(
+            f"Export check failed, {path} not written: its predictions differ from the original's: {found.problem}."
+        )
     return found
 
 
