@@ -12,6 +12,8 @@ RIGHT_EYE_TO_MOUTH = ((3.0, 3.0), (7.0, 3.0), (5.0, 5.0), (3.0, 8.0), (7.0, 8.0)
 class BrightnessClassifier:
     """The brighter a face, the later its class: seven equal steps from black to white."""
 
+    name = "brightness"
+
     classes = EMOTIONS
 
     def __init__(self, channels: int = 1) -> None:
