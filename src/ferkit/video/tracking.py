@@ -1,17 +1,12 @@
-"""Probabilities that do not flicker: an exponential mean over time, for each track on its own.
+"""Track faces from frame to frame: optical flow, matching of detections to tracks, and smoothing of probabilities.
 
-Where a face went from one frame to the next: cheap enough for every frame, between two searches of the detector.
+Optical flow: points all over the face are tracked by pyramidal Lucas-Kanade flow (Bouguet 2000) forward and backward;
+those that return to their start (Kalal, Mikolajczyk & Matas 2010, "Forward-Backward Error") vote for one similarity
+transform. A face that no longer looks as it did when it was detected is lost, as at cuts and behind hands. This is cheap
+enough for every frame between two runs of the detector.
 
-Points all over the face are followed by pyramidal Lucas-Kanade flow (Bouguet 2000) there and back again; those that come
-back to where they were (Kalal, Mikolajczyk & Matas 2010, "Forward-Backward Error") vote for one movement, a shift with a
-turn and a zoom. A face that no longer looks as it did when the detector found it is lost, which is the way out at cuts
-and behind hands.
-
-Who is who from one frame to the next: boxes get the number of the person that they belong to.
-
-A track is where a face was and how fast it moved. A new box belongs to the track whose box it overlaps most, where that
-one should be by now; what overlaps none may still be one that moved fast, nearby and of the same size. Time is in
-seconds, so left-out frames and variable frame rates need no care.
+Matching: a detection belongs to the track whose expected box it overlaps most; without overlap, to a track nearby of
+similar size. Times are in seconds, so skipped frames and variable frame rates need no special care.
 """
 
 import math
@@ -31,12 +26,13 @@ Values = npt.NDArray[np.floating[Any]]
 
 
 class Smoother:
-    """Exponential mean of each track's probabilities.
+    """Exponential moving average of each track's probabilities.
 
-    time_constant_s: after so many seconds a new expression has 63 % of the weight (1 - 1/e), after three times as many
-        95 %. 0 smooths nothing.
+    Args:
+        time_constant_s: After this time a new expression has 63% of the weight (1 - 1/e), after three times as long 95%.
+            0 turns smoothing off.
 
-    Weights follow from time, not from frames, so a variable frame rate and left-out frames change nothing.
+    Weights depend on time, not on the number of frames.
 
     >>> smoother = Smoother(time_constant_s=1.0)
     >>> smoother.update(1, 0.0, np.array([1.0, 0.0])).tolist()
@@ -52,9 +48,9 @@ class Smoother:
         self._means: dict[int, tuple[float, Values]] = {}
 
     def update(self, track: int, time_s: float, probabilities: Values) -> Values:
-        """The mean of a track after new probabilities, float (classes,); they sum to 1 if all that came did.
+        """The mean of a track after new probabilities, float (classes,); it sums to 1 if all of them do.
 
-        A time that does not lie after the last one leaves the mean as it is.
+        A time that is not after the last one leaves the mean unchanged.
         """
         if track not in self._means or self.time_constant_s == 0:
             self._means[track] = time_s, probabilities
@@ -66,36 +62,35 @@ class Smoother:
         return mean
 
     def forget(self, track: int) -> None:
-        """Drop what is kept of a track, if anything is."""
+        """Forget a track."""
         self._means.pop(track, None)
 
 
 _Points = npt.NDArray[np.float32]
 
-# Frames are followed at most this large; faces of 30 pixels in it have enough to hold on to.
+# Flow is computed on frames of at most this size; faces of 30 pixels in them have enough texture.
 _LONGEST = 640
 _GRID = 7  # points across and down the face
 _LEAST_POINTS = 10
-# Pixels that a point may miss its start by, after there and back.
+# Maximum forward-backward error in pixels.
 _MOST_ERROR = 1.0
 _PATCH = 24
-# Correlation with the face as it was found: below, it is lost. A smile leaves about 0.8, a hand or a cut less than 0.3.
+# Minimum correlation with the detected face. A smile leaves about 0.8, a hand or a cut less than 0.3.
 _LEAST_LIKENESS = 0.45
-# Correlation of whole frames, small: of neighbours in one shot 0.93 and more, of different scenes 0.57 and less (our clips
-# and pictures).
+# Correlation of downsampled frames: at least 0.93 within a shot, at most 0.57 between scenes (our clips and images).
 _LEAST_IN_SHOT = 0.6
 _OVERVIEW = (32, 18)
 _BLANK = 4.0 * 24  # a standard deviation of 4 gray levels, times the root of 32 * 18
-# Change of size in one step that is no movement of a person.
+# A larger change of size in one step is not a movement of a person.
 _MOST_ZOOM = 1.25
 
 
 @dataclass(frozen=True)
 class Gray:
-    """A frame as flow sees it: uint8 (h, w), with `scale` of its pixels to one of the frame's.
+    """A grayscale frame for optical flow: uint8 (h, w), `scale` of its pixels to one of the frame's.
 
-    overview: the whole of it, tiny, with mean 0 and length 1. blank: whether there is nothing to see, as between two
-    scenes that fade.
+    overview: the downsampled frame, with mean 0 and length 1. blank: whether it has no contrast, as between two scenes
+    that fade.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -105,31 +100,31 @@ class Gray:
 
     @classmethod
     def of(cls, image: RgbImage) -> "Gray":
-        """RGB uint8 (H, W, 3) in gray, shrunk where it is large."""
+        """Convert RGB uint8 (H, W, 3), downsampled if it is large."""
         scale = min(_LONGEST / max(image.shape[:2]), 1.0)
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if scale < 1:
             size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
             gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
         pixels = gray.astype(np.uint8, copy=False)
-        overview, length = _levelled(pixels, _OVERVIEW)
+        overview, length = _normalized(pixels, _OVERVIEW)
         return cls(pixels, scale, overview, blank=length < _BLANK)
 
     def patch(self, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-        """What is inside of x1 y1 x2 y2 (pixels of the frame), small, with mean 0 and length 1."""
+        """The downsampled content of x1 y1 x2 y2 (pixels of the frame), with mean 0 and length 1."""
         x1, y1, x2, y2 = corners * self.scale
         middle, size = ((x1 + x2) / 2, (y1 + y2) / 2), (max(round(x2 - x1), 2), max(round(y2 - y1), 2))
-        return _levelled(cv2.getRectSubPix(self.pixels, size, middle), (_PATCH, _PATCH))[0]
+        return _normalized(cv2.getRectSubPix(self.pixels, size, middle), (_PATCH, _PATCH))[0]
 
     def cut_from(self, before: "Gray") -> bool:
-        """Whether this frame shows another scene than an earlier one; neither is blank."""
+        """Whether this frame shows another scene than an earlier one, neither of them blank."""
         return float((self.overview * before.overview).sum()) < _LEAST_IN_SHOT
 
 
-def _levelled(pixels: npt.NDArray[np.generic], size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], float]:
-    """Pixels shrunk to that width and height, with mean 0 and length 1: products of two are correlations.
+def _normalized(pixels: npt.NDArray[np.generic], size: tuple[int, int]) -> tuple[npt.NDArray[np.float32], float]:
+    """Pixels downsampled to that width and height, with mean 0 and length 1, so that dot products are correlations.
 
-    Also how long they were, which is their deviation times the root of their number.
+    Also their length before, which is their standard deviation times the root of their number.
     """
     small = cv2.resize(np.asarray(pixels, np.uint8), size, interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
@@ -139,7 +134,7 @@ def _levelled(pixels: npt.NDArray[np.generic], size: tuple[int, int]) -> tuple[n
 
 @dataclass(frozen=True)
 class Followed:
-    """A face between two searches. corners: x1 y1 x2 y2 with fractions, so that rounding does not add up."""
+    """A face between two runs of the detector. corners: float x1 y1 x2 y2, so that rounding errors do not add up."""
 
     face: Face
     corners: npt.NDArray[np.float64]
@@ -147,17 +142,17 @@ class Followed:
 
     @classmethod
     def found(cls, face: Face, frame: Gray) -> "Followed":
-        """A face where the detector found it."""
+        """A detected face."""
         corners = np.array(face.box.to_list(), np.float64)
         return cls(face, corners, frame.patch(corners))
 
     def likeness(self, frame: Gray) -> float:
-        """How much what is there now looks like the face that was found: a correlation, -1 to 1."""
+        """Correlation of the current content of the box with the detected face, -1 to 1."""
         return float((self.looks * frame.patch(self.corners)).sum())
 
 
 def follow(faces: dict[int, Followed], before: Gray, now: Gray, width: int, height: int) -> dict[int, Followed]:
-    """Where faces of one frame are in the next, which is width x height pixels; those that were lost are left out."""
+    """Where faces of one frame are in the next, of width x height pixels, without those that were lost."""
     if not faces or (before.pixels.shape, before.scale) != (now.pixels.shape, now.scale):
         return {}
     starts = [_grid(one.corners) * before.scale for one in faces.values()]
@@ -174,7 +169,7 @@ def follow(faces: dict[int, Followed], before: Gray, now: Gray, width: int, heig
 
 
 def _grid(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Points on the face, (49, 2): of the box's inner part, for its corners show what is behind."""
+    """Points on the face, (49, 2), in the inner part of the box: its corners show the background."""
     x1, y1, x2, y2 = corners
     across = x1 + (x2 - x1) * np.linspace(0.15, 0.85, _GRID)
     down = y1 + (y2 - y1) * np.linspace(0.12, 0.9, _GRID)
@@ -182,7 +177,7 @@ def _grid(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _flow(before: Gray, now: Gray, points: _Points) -> tuple[_Points, npt.NDArray[np.bool_]]:
-    """Where points went, and which of them can be trusted."""
+    """New positions of points, and which of them are reliable."""
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.03)
     nowhere = np.empty_like(points[:, None])
     ends, there, _ = cv2.calcOpticalFlowPyrLK(
@@ -196,7 +191,7 @@ def _flow(before: Gray, now: Gray, points: _Points) -> tuple[_Points, npt.NDArra
 
 
 def _movement(starts: npt.NDArray[np.floating], ends: npt.NDArray[np.floating]) -> npt.NDArray[np.float64] | None:
-    """The shift, turn and zoom (2, 3) that most points agree on; None where too few do."""
+    """The similarity transform (2, 3) that most points agree on; None if too few do."""
     if len(starts) < _LEAST_POINTS:
         return None
     matrix, agree = cv2.estimateAffinePartial2D(
@@ -209,7 +204,7 @@ def _movement(starts: npt.NDArray[np.floating], ends: npt.NDArray[np.floating]) 
 
 
 def _moved(one: Followed, step: npt.NDArray[np.float64], width: int, height: int) -> Followed | None:
-    """A face after a movement; None where less than half of it is left in the picture."""
+    """A face after a movement; None if less than half of it is inside the frame."""
     corners = one.corners.reshape(2, 2)
     zoom = float(np.hypot(step[0, 0], step[1, 0]))
     middle = step[:, :2] @ corners.mean(axis=0) + step[:, 2]
@@ -226,16 +221,16 @@ def _moved(one: Followed, step: npt.NDArray[np.float64], width: int, height: int
 
 _Vector = npt.NDArray[np.float64]
 
-# Least overlap (intersection over union) of a box with a track's expected one.
+# Minimum intersection over union of a box with a track's expected box.
 _LEAST_OVERLAP = 0.2
-# Without overlap: middles no further apart than so many mean sides, and sides within this factor.
+# Without overlap: maximum distance of the centers in mean sides, and maximum ratio of the sides.
 _REACH = 1.2
 _LARGEST_CHANGE = 1.8
-# Nobody moves on in a straight line for long: an expected movement fades with this time constant, in seconds.
+# The velocity fades with this time constant, in seconds: people do not move straight on for long.
 _COASTING_S = 0.25
-# After so many seconds without any frame nobody is who they were.
+# After so many seconds without frames all tracks end.
 _LONGEST_PAUSE_S = 10.0
-# The velocity is a mean over so many seconds: boxes tremble.
+# The velocity is averaged over so many seconds, because boxes jitter.
 _VELOCITY_S = 0.1
 
 
@@ -253,7 +248,7 @@ class _Track:
     missed: bool = False
 
     def expected(self, time_s: float) -> _Vector:
-        """Where its middle should be."""
+        """Its expected center."""
         ahead = max(time_s - self.seen, 0.0)
         return self.middle + self.velocity * _COASTING_S * -math.expm1(-ahead / _COASTING_S)
 
@@ -267,10 +262,11 @@ class _Track:
 
 
 class FaceTracker:
-    """Gives each box of a frame the number of its track: 1, 2, 3, ... in order of appearance, never used twice.
+    """Assigns track numbers to boxes: 1, 2, 3, ... in order of appearance, never used twice.
 
-    max_gap_s: a face that frames did not show for longer comes back under a new number. Where there are no frames, as in
-        a recording of a still screen, it may take ten seconds.
+    Args:
+        max_gap_s: A face that was missing in frames for longer returns under a new number. Without frames, as in a
+            recording of a still screen, ten seconds may pass.
 
     Example:
         tracker = FaceTracker()
@@ -302,24 +298,24 @@ class FaceTracker:
         return [found[place] for place in range(len(boxes))]
 
     def follow(self, boxes: Mapping[int, Box], time_s: float) -> None:
-        """Take it as known where these tracks are, as from optical flow; numbers that are not alive are passed over."""
+        """Set the boxes of these tracks, as from optical flow; ended tracks are ignored."""
         for track, box in boxes.items():
             if track in self._tracks:
                 self._tracks[track].move(box, time_s)
 
     def end_all(self) -> None:
-        """Continue nobody, as after a cut: all who come get new numbers."""
+        """End all tracks, as after a cut."""
         self._tracks.clear()
 
     def predict(self, time_s: float) -> dict[int, Box]:
-        """Where each living track should be at that time; one that should have left the picture by then is not there."""
+        """Expected box of each active track at that time, without those that should have left the frame."""
         self._end(time_s)
         boxes = {number: _box(track.expected(time_s), track.size) for number, track in self._tracks.items()}
         return {number: box for number, box in boxes.items() if box is not None}
 
     @property
     def living(self) -> frozenset[int]:
-        """The tracks that may still be continued."""
+        """The tracks that can still continue."""
         return frozenset(self._tracks)
 
     def _end(self, time_s: float) -> None:
@@ -331,7 +327,7 @@ class FaceTracker:
         }
 
     def _matches(self, boxes: Sequence[Box], time_s: float) -> dict[int, int]:
-        """Place of a box -> its track, the best pairs first."""
+        """Index of a box -> its track, best pairs first."""
         if not boxes or not self._tracks:
             return {}
         numbers = list(self._tracks)
@@ -378,7 +374,7 @@ def _size(box: Box) -> _Vector:
 
 
 def _box(middle: _Vector, size: _Vector) -> Box | None:
-    """The part of a rectangle that lies right of and below the picture's first corner; its far edges are not known."""
+    """The part of a rectangle right of and below the origin; the far edges of the frame are not known."""
     x1, y1 = (max(round(float(edge)), 0) for edge in middle - size / 2)
     x2, y2 = (round(float(edge)) for edge in middle + size / 2)
     return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None

@@ -7,7 +7,7 @@ const SPOKEN_EVERY_S = 2.5;
 const USUAL = "occlusion";
 const METHODS = { occlusion: "Covering", "grad-cam": "Grad-CAM" };
 const CAUTION = "It shows where the model looks, not whether it is right.";
-const MANY = 3; // from here on only the surest bar of each is shown
+const MANY = 3; // from here on only the most-likely bar of each is shown
 
 export class Cards {
   constructor(people, { root, hint, ghost, spoken, onWhy, onHeat }) {
@@ -80,7 +80,7 @@ export class Cards {
     for (const [name, bar] of card.bars) {
       const p = person.probabilities[name] ?? 0;
       bar.number.textContent = `${Math.round(100 * p)}\u2009%`;
-      bar.item.classList.toggle("surest", p === top);
+      bar.item.classList.toggle("most-likely", p === top);
     }
   }
 
@@ -111,7 +111,7 @@ export class Cards {
       track.append(fill);
       const text = make("span", "");
       text.textContent = emotion;
-      const number = make("output", "");
+      const number = make("span", "number"); // not <output>: a live region would be read out four times a second;
       item.append(text, track, number);
       list.append(item);
       bars.set(emotion, { item, fill, number });

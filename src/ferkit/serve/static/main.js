@@ -122,7 +122,7 @@ async function take(files) {
   const videos = chosen.filter(isVideo);
   const pictures = chosen.filter((file) => !isVideo(file) && (file.type.startsWith("image/") || !file.type));
   if (!videos.length && !pictures.length) {
-    if (chosen.length) startAfresh(), tell("That is no picture and no video", `${chosen[0].name || "It"} cannot be shown. Choose another file.`, false);
+    if (chosen.length) startAfresh(), tell("That file is not an image or video", `${chosen[0].name || "It"} cannot be shown. Choose another file.`, false);
     return;
   }
   startAfresh();
@@ -153,14 +153,14 @@ function showPicture(entry) {
   $("status").dataset.state = entry.result ? "live" : entry.problem ? "broken" : "waiting";
   $("status-text").textContent = entry.result ? counted(entry.result.faces.length) : entry.problem ? "Not read" : "Looking";
   $("banner").hidden = !entry.problem && !(entry.result && !entry.result.faces.length);
-  $("banner").textContent = entry.problem ?? "No face found in this picture.";
+  $("banner").textContent = entry.problem ?? "No face found in this image.";
   if (entry.result) people.take(entry.result, performance.now() / 1000, true);
 }
 
 const counted = (count) => count === 1 ? "1 face" : `${count} faces`;
 
 $("picture").addEventListener("load", () => stage.show(stage.mode));
-$("picture").addEventListener("error", () => tell("This browser cannot show that picture", "Try JPEG, PNG or WebP.", false));
+$("picture").addEventListener("error", () => tell("This browser cannot show that image", "Try JPEG, PNG or WebP.", false));
 
 // --- Controls ------------------------------------------------------------------------------------------------------
 

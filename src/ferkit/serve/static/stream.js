@@ -1,4 +1,4 @@
-// The live stream: frames out, faces in. No more than two frames are on their way, so answers are never old.
+// The live stream: frames out, faces in. At most two frames are in flight, so responses are never old.
 
 import { address, askForKey, subprotocols } from "./api.js";
 
@@ -40,7 +40,7 @@ export class LiveStream {
     this.onState("closed", "");
   }
 
-  // The server ends streams in which nothing happens; the next frame begins one anew.
+  // The server closes idle streams; the next frame opens a new one.
   wake() {
     if (this.wanted && this.asleep) this.#connect();
   }
@@ -109,7 +109,7 @@ export class LiveStream {
       this.onState("closed", "");
       return;
     }
-    const why = event.code === TRY_LATER ? this.reason || "All places are taken."
+    const why = event.code === TRY_LATER ? this.reason || "All live streams are in use."
       : event.code === 1001 ? "The server was stopped."
       : "The server does not answer.";
     const seconds = Math.max(1, Math.round(this.retryMs / 1000));
