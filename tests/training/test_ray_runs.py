@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,10 @@ def test_a_search_on_ray_goes_on_anywhere(played, tmp_path, monkeypatch):
 
     def interrupt(text):
         if text.startswith("Trial 4"):
+            # On a busy machine one worker may start when another has done two trials.
+            deadline = time.monotonic() + 60
+            while len(list(out.glob("trial-*/config.json"))) < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
