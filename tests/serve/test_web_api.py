@@ -230,7 +230,7 @@ def test_the_model_its_card_and_the_colours():
 
 def test_a_model_without_a_card_is_described():
     model = ask("GET", "/v1/model").json()
-    assert model["name"] == "BrightnessClassifier"
+    assert model["name"] == "brightness"
     assert model["markdown"]
 
 

@@ -221,7 +221,7 @@ def _about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> Mode
     shown = {"classes": list(recognizer.classes), "face_input": face_input, "temperature": temperature, **card}
     return ModelAnswer(
         # Not the path, which is private.
-        name=Path(str(getattr(classifier, "name", type(classifier).__name__))).name,
+        name=Path(classifier.name).name,
         version=ferkit.__version__,
         classes=list(recognizer.classes),
         colors={name: color_of(name) for name in recognizer.classes},
