@@ -87,9 +87,10 @@ export class Live {
     if (this.encoding || !this.stream.ready || !this.video.videoWidth || document.hidden) return;
     this.encoding = true;
     const capturedAt = performance.now();
+    const { generation } = this.stream;
     try {
       const blob = await encodeFrame(this.video);
-      if (blob && this.running) this.stream.send(blob, capturedAt);
+      if (blob && this.running) this.stream.send(blob, capturedAt, generation);
     } finally {
       this.encoding = false;
     }

@@ -21,6 +21,7 @@ export class LiveStream {
     this.asleep = false;
     this.sent = 0;
     this.sentBefore = 0; // frames from before the last reset
+    this.generation = 0; // number of resets
     this.onTheWay = new Map();
     this.reason = "";
   }
@@ -52,11 +53,13 @@ export class LiveStream {
   // The next frame has nothing to do with those before: another video, another place in it.
   reset() {
     this.sentBefore = this.sent;
+    this.generation += 1;
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send('{"type":"reset"}');
   }
 
-  send(blob, capturedAt) {
-    if (!this.ready) return;
+  // generation: that of the capture. A frame from before a reset, still encoded when it came, is not sent after it.
+  send(blob, capturedAt, generation) {
+    if (!this.ready || generation !== this.generation) return;
     this.sent += 1;
     this.onTheWay.set(this.sent, capturedAt);
     this.socket.send(blob);
