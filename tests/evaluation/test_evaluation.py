@@ -136,7 +136,7 @@ def test_without_absent_classes_there_is_no_note():
 @pytest.mark.parametrize(
     ("faces", "message"),
     [
-        pytest.param(faces_that_say([], []), "PublicTest holds no face", id="no face"),
+        pytest.param(faces_that_say([], []), "PublicTest has no faces", id="no face"),
         pytest.param(
             FaceSet(np.zeros((1, 8, 4, 3), np.uint8), np.array([0]), ("angry", "happy", "sad"), "val"),
             "takes faces of 4x4x1; the data has 8x4x3",

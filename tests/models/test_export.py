@@ -219,7 +219,7 @@ def test_what_the_quantizer_only_logs_is_an_error_in_one_line(folder, tmp_path, 
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", full)
     with pytest.raises(
-        ModelError, match=r"^The network cannot be written in eight bits: .*serialization failed\. Is there room"
+        ModelError, match=r"^The network cannot be quantized to int8: .*serialization failed\. Is there room"
     ):
         export.export(folder, tmp_path / "small.onnx", "onnx-int8")
     assert list(tmp_path.iterdir()) == []

@@ -246,7 +246,7 @@ def empty(path, folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        pytest.param(without_card, "says nothing about its classes", id="no-card"),
+        pytest.param(without_card, "does not name its classes", id="no-card"),
         pytest.param(cut_off, "not a network that", id="cut-off"),
         pytest.param(empty, "not a network that", id="empty"),
     ],

@@ -49,7 +49,7 @@ def test_detectors_say_whether_they_are_ready_and_how_fast(capsys):
     assert rows["none"]["size_mb"] is None
     assert rows["auto"]["takes"] == "yunet"
     assert rows["yunet"]["size_mb"] == 0.23
-    assert "The usual choice: yunet." in table
+    assert "The default: yunet." in table
 
 
 def test_a_detector_that_cannot_be_used_says_why(capsys, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_model_is_listed_by_its_card(capsys, monkeypatch, folder):
     assert row["faces_per_second"] > 0
     words = " ".join(line[26:].strip() for line in table.splitlines())
     for said in (
-        "65.5% of PublicTest right, 95% interval 64.0% to 67.0%",
+        "Accuracy 65.5% on PublicTest, 95% CI 64.0% to 67.0%",
         "takes 48x48x1, 2.0 MB, 1,234 parameters, 5.6 M multiply-adds",
         "faces/s in batches of 64",
         "trained on faces.csv, licence: CC0-1.0",
@@ -116,7 +116,7 @@ def test_a_model_that_cannot_be_opened_is_listed_with_its_problem(capsys, folder
     assert "is not a network" in rows[str(folder)]["problem"]
     assert "No model at nowhere" in rows["nowhere"]["problem"]
     assert rows["default"]["ready"]
-    assert "cannot be used here" in table
+    assert "A trained model that cannot be used." in table
 
 
 def test_architectures_say_their_size_and_what_they_need(capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""`ferkit models`, `detectors`, `recipes`: the choices there are, read from the registries, and how fast they are here."""
+"""`ferkit models`, `detectors`, `recipes`: the registries, with the speed on this machine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +20,7 @@ Row = tuple[dict[str, Any], Sequence[str]]
 
 
 def models(
-    others: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL", help="Your own, beside those of the package.")
-    ] = None,
+    others: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Your own models to list too.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List packaged models and trainable architectures.
@@ -88,7 +86,7 @@ def _trained(name: str) -> Row:
             classifier = EmotionClassifier.load(name)
             alone, batched = speed.classification_seconds(classifier)
     except FerkitError as problem:
-        row |= {"ready": False, "problem": str(problem), "about": "A trained model that cannot be used here."}
+        row |= {"ready": False, "problem": str(problem), "about": "A trained model that cannot be used."}
         return row, [row["about"], str(problem)]
     card, takes = classifier.card, classifier.face_input
     measured = card.get("metrics", {})
@@ -107,7 +105,9 @@ def _trained(name: str) -> Row:
         "faces_per_second": round(1 / batched, 1),
     }
     size = [f"takes {takes.height}x{takes.width}x{takes.channels}", *_size_of(row)]
-    pace = f"{_milliseconds(alone)} for one face, {1 / batched:,.0f} faces/s in batches of {speed.BATCH}, here and now"
+    pace = (
+        f"{_milliseconds(alone)} for one face, {1 / batched:,.0f} faces/s in batches of {speed.BATCH} on this machine"
+    )
     origin = f"trained on {row['data'] or 'unknown data'}, licence: {row['licence'] or 'not stated in its card'}"
     return row, [row["about"], ", ".join(size), pace, origin]
 
@@ -116,13 +116,13 @@ def _accuracy(measured: Mapping[str, Any]) -> str:
     from ferkit.models import BEFORE_EXPORT
 
     if "accuracy" not in measured:
-        return "A trained model; its card has no figures."
-    said = f"{measured['accuracy']:.1%} of {measured.get('split', 'its held-out faces')} right"
+        return "A trained model without metrics in its card."
+    said = f"Accuracy {measured['accuracy']:.1%} on {measured.get('split', 'its held-out faces')}"
     if measured.get("truth") == "votes":
-        said += " by what most voters saw"
+        said += " (FER+ majority label)"
     low, high = measured.get("accuracy_ci95", (None, None))
     if low is not None:
-        said += f", 95% interval {low:.1%} to {high:.1%}"
+        said += f", 95% CI {low:.1%} to {high:.1%}"
     return f"{said}, before it was exported" if measured.get("note") == BEFORE_EXPORT else said
 
 
@@ -175,8 +175,8 @@ def _detector(name: str, detector: "type[RegisteredDetector]") -> Row:
         "ms_per_picture": seconds and round(1e3 * seconds, 3),
     }
     if name == "auto":
-        return row | {"takes": AUTO}, [f"The usual choice: {AUTO}."]
-    facts = [problem or "ready"]
+        return row | {"takes": AUTO}, [f"The default: {AUTO}."]
+    facts = [problem or "available"]
     if seconds is not None:
         facts.append(f"{_milliseconds(seconds)} for the sample portrait")
     if row["size_mb"] is not None:

@@ -1,7 +1,4 @@
-"""How fast things are on this machine, measured while somebody waits.
-
-The median of a few runs after a warm-up; fewer where they are slow. For figures to publish there is `benchmarks/`.
-"""
+"""Quick speed measurements for lists: the median of a few runs after a warm-up. `benchmarks/` has the published ones."""
 
 import statistics
 import time

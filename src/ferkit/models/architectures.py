@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Architecture(Protocol):
     """Build an untrained network.
 
-    It takes pixels as they are, 0 to 255 in any number type, (N, height, width, channels): scaling is its first layer.
-    It returns probabilities, float32 (N, num_classes), rows sum to 1.
+    The network takes pixels 0 to 255 in any number type, (N, height, width, channels): scaling is its first layer.
+    It returns probabilities, float32 (N, num_classes); rows sum to 1.
     """
 
     def __call__(
@@ -118,7 +118,7 @@ def compact(
     >>> compact().count_params()
     1207821
     """
-    # The stem halves the picture at once: at 48x48 a training step spends most of its time on element-wise passes.
+    # The stem halves the resolution at once: at 48x48 a training step spends most of its time on element-wise operations.
     return _residual("compact", num_classes, input_shape, activation, stem=(5, 2), blocks=(48, 96, 96, 160, 160))
 
 
@@ -126,7 +126,7 @@ def compact(
 def resnet(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
-    """The same at full resolution and wider: six blocks, two each of 64, 128 and 256 filters, as ResNets for CIFAR.
+    """`compact` at full resolution and wider: six blocks, two each of 64, 128 and 256 filters, as ResNets for CIFAR.
 
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
     2,824,247 parameters, 945 M multiply-adds per face at 48x48x1 with seven classes: for a GPU. Papers as for `compact`.
@@ -141,7 +141,7 @@ def resnet(
 def teacher(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
-    """The same, wider and deeper, to learn from: nine blocks, three each of 96, 192 and 384 filters.
+    """`resnet`, wider and deeper, a teacher for distillation: nine blocks, three each of 96, 192 and 384 filters.
 
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
     9,883,459 parameters, 3,272 M multiply-adds per face at 48x48x1 with seven classes: for a GPU.
@@ -163,7 +163,7 @@ def _residual(
     stem: tuple[int, int],
     blocks: tuple[int, ...],
 ) -> "keras.Model":
-    """Stem (kernel and stride of its convolution), blocks by their filters, mean over the picture, one dense layer."""
+    """Stem (kernel and stride of its convolution), blocks by their filters, global average pooling, one dense layer."""
     keras = load_keras()
     layers = keras.layers
 
@@ -182,7 +182,7 @@ def _residual(
 
 
 def _block(x: Any, filters: int, activation: str, *, drop: float, name: str) -> Any:
-    """Two convolutions, weighed by channel, added to a shortcut; halves the picture where the filters change."""
+    """Two convolutions with channel attention, added to a shortcut; halves the resolution where the filters change."""
     layers = load_keras().layers
     widens = x.shape[-1] != filters
     shortcut = x

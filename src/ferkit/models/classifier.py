@@ -21,12 +21,12 @@ from ferkit.sources import FaceInput
 
 ENGINES = ("auto", "onnx", "keras")
 
-# Larger batches are slower, as their activations leave the cache.
+# Larger batches are slower, as their activations do not fit the cache.
 _BATCH = 64
 
 
 class Classifier(Protocol):
-    """A model of faces, as recognition and evaluation need it: `EmotionClassifier`, `Ensemble`, or your own."""
+    """What recognition and evaluation need of a model: `EmotionClassifier`, `Ensemble`, `Augmented`, or your own."""
 
     @property
     def name(self) -> str: ...
@@ -41,10 +41,14 @@ Ask = Callable[[Faces], npt.NDArray[np.float32]]
 
 
 class EmotionClassifier:
-    """A network with what is needed to read its answers.
+    """A trained network with its classes, input size and calibration.
 
-    name: where it came from. classes: names in output order. face_input: what it takes. temperature: divides the
-    log-probabilities (Guo et al. 2017); 1 leaves them. card: the whole card; empty for a bare file.
+    Attributes:
+        name: The path or name that it was loaded from.
+        classes: Class names in output order.
+        face_input: Size, channels, margin and alignment of the faces that it takes.
+        temperature: Divides the log-probabilities (Guo et al. 2017); 1 leaves them unchanged.
+        card: The model card; empty for a bare file.
     """
 
     def __init__(
@@ -159,9 +163,9 @@ def _load_file(path: Path, threads: int | None, name: str) -> EmotionClassifier:
 
 
 def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
-    """What the tutorial's own file would say if it said anything."""
+    """The card of a bare file, by the conventions of the tutorial."""
     if path.suffix not in KERAS_SUFFIXES:
-        raise ModelError(f"{path} says nothing about its classes. Write it with: ferkit export MODEL {path.name}")
+        raise ModelError(f"{path} does not name its classes. Write it with: ferkit export MODEL {path.name}")
     if opened.outputs != len(labels.EMOTIONS):
         raise ModelError(
             f"{path} has {opened.outputs} outputs, and a bare file carries no class names: expected the "
@@ -173,10 +177,15 @@ def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
 
 
 def matched(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, Ask]:
-    """The faces with the classes that only the model knows added, and the model's answers in the order of their classes.
+    """Match a classifier to labelled faces.
 
-    The second maps uint8 (N, height, width, channels) to float32 (N, K). Raises `ModelError` if the data has classes that the model does not know, `DatasetError`
-    if there is no face or the faces have another size than the model takes.
+    Returns:
+        The faces, with the classes added that only the model has; and a function that predicts their probabilities in
+        the order of these classes, uint8 (N, height, width, channels) -> float32 (N, K).
+
+    Raises:
+        ModelError: The data has classes that the model does not have.
+        DatasetError: There are no faces, or they have another size than the model takes.
     """
     faces, columns = _with_classes_of(classifier, faces)
     _check_faces(classifier, faces)
@@ -184,7 +193,7 @@ def matched(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, Ask]:
 
 
 def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, list[int]]:
-    """The faces with the classes that only the model knows added, and which output of it belongs to each class."""
+    """The faces with the classes added that only the model has, and the index of the output for each class."""
     outputs = [canonical(name) for name in classifier.classes]
     wanted = [canonical(name) for name in faces.classes]
     if len(set(wanted)) != len(wanted) or not set(wanted) <= set(outputs):
@@ -201,7 +210,7 @@ def _with_classes_of(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, l
 
 def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
     if not len(faces):
-        raise DatasetError(f"The split {faces.name} holds no face, so there is nothing to measure.")
+        raise DatasetError(f"The split {faces.name} has no faces.")
     takes = classifier.face_input
     if faces.images.shape[1:] != (takes.height, takes.width, takes.channels):
         height, width, channels = faces.images.shape[1:]

@@ -1,4 +1,4 @@
-"""From Keras to the formats of other runtimes, through TensorFlow: here, or in a process of its own beside JAX.
+"""Conversion of Keras models to ONNX and LiteRT through TensorFlow: in this process, or in a new one beside JAX.
 
 python -m ferkit.models.conversion NETWORK.keras OUT.onnx|OUT.tflite PIXEL_SCALE TEMPERATURE
 """
@@ -45,7 +45,7 @@ def convert(model: Any, path: Path, *, pixel_scale: float = 1.0, temperature: fl
 def _convert_here(model: Any, path: Path, pixel_scale: float, temperature: float) -> None:
     keras = load_keras()
     shape = model.input_shape
-    # A wrapper that takes bytes: pictures are bytes, and a quarter of the data crosses into the runtime.
+    # The wrapper takes uint8: a quarter of the data enters the runtime.
     faces = keras.Input(shape[1:], dtype="uint8", name=INPUT)
     pixels = keras.ops.cast(faces, "float32")
     probabilities = model(pixels if pixel_scale == 1 else pixels * pixel_scale)
@@ -68,7 +68,7 @@ def _convert_here(model: Any, path: Path, pixel_scale: float, temperature: float
 
 
 def _convert_elsewhere(model: Any, path: Path, pixel_scale: float, temperature: float) -> None:
-    """Convert in a process of its own on TensorFlow: other backends of Keras have no way to these formats."""
+    """Convert in a new process on TensorFlow: other backends of Keras cannot write these formats."""
     keras_file = path.with_suffix(".keras")
     try:
         model.save(keras_file)

@@ -1,4 +1,4 @@
-"""What runs a network: ONNX Runtime, Keras, LiteRT. Each is imported when a network for it is opened, never before."""
+"""Runtimes: ONNX Runtime, Keras, LiteRT. Each is imported when a network is opened with it."""
 
 import importlib
 import importlib.util
@@ -18,16 +18,19 @@ from ferkit.models import model_files
 
 Probabilities = npt.NDArray[np.float32]
 
-# One network, whatever runs it: float32 or uint8 pixels 0..255 (N, height, width, channels) -> (N, classes).
+# A network in any runtime: float32 or uint8 pixels 0..255 (N, height, width, channels) -> (N, classes).
 Network = Callable[[npt.NDArray[np.uint8]], Probabilities]
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A bare file, opened.
+    """A single-file model, opened.
 
-    shape: height, width, channels of its faces; None where any will do. outputs: numbers per face, if fixed.
-    card: what the file says about itself, checked; None if it says nothing.
+    Attributes:
+        network: The network.
+        shape: Height, width and channels of its faces; None where any value is accepted.
+        outputs: Number of outputs per face, if fixed.
+        card: The validated card inside the file, or None.
     """
 
     network: Network
@@ -46,12 +49,12 @@ def open_file(path: Path, threads: int | None = None) -> OpenedFile:
     if suffix in model_files.KERAS_SUFFIXES:
         return _open_keras_file(path)
     raise ModelError(
-        f"{path} is no model that ferkit reads. Expected a model folder, {', '.join(model_files.SUFFIXES)}."
+        f"{path} is not a model that ferkit reads. Expected a model folder, {', '.join(model_files.SUFFIXES)}."
     )
 
 
 def onnx_network(path: Path, threads: int | None = None) -> Network:
-    """Run a serving copy with ONNX Runtime on the CPU, on so many threads (None: one for each core)."""
+    """Run a serving copy with ONNX Runtime on the CPU, with this many threads (None: one per core)."""
     return _run_onnx(_onnx_session(path, threads), path)
 
 
@@ -72,7 +75,7 @@ def keras_network(model: Any) -> KerasNetwork:
 
 
 def open_keras(path: Path) -> Any:
-    """Load a `.keras` or `.h5` file as a `keras.Model`, after looking that it asks for no code; else a `ModelError`."""
+    """Load a `.keras` or `.h5` file as a `keras.Model`. Raises `ModelError` if it contains code or cannot be read."""
     from ferkit._support.keras_backend import load_keras
 
     model_files.refuse_code(path)
@@ -80,7 +83,7 @@ def open_keras(path: Path) -> Any:
     try:
         # Safe mode is Keras' default; it is written out because nothing else may ever stand here.
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as problem:  # what a stranger wrote makes layers raise nearly anything
+    except Exception as problem:  # layers raise nearly anything for invalid values
         first = str(problem).strip().split("\n")[0]
         raise ModelError(f"Keras cannot load {path}: {first or type(problem).__name__}") from problem
 
@@ -106,8 +109,8 @@ def _onnx_session(path: Path, threads: int | None) -> Any:
 
     model_files.refuse_data_outside(path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised as well, and is said in one line
-    # A number of its own choosing ONNX Runtime also pins to cores, whatever `taskset` left this process.
+    options.log_severity_level = 4  # errors are raised as well, and reported in one line
+    # With its default number, ONNX Runtime also pins threads to cores, ignoring `taskset`.
     options.intra_op_num_threads = threads or usable_cores()
     # Threads that wait for the next operation sleep instead of spinning. Beside decoding, detection or a neighbour on the
     # machine, spinning made two threads slower than one (benchmarks/SPEED.md).
@@ -121,9 +124,9 @@ def _onnx_session(path: Path, threads: int | None) -> Any:
 
 
 def _eight_bits_overflow() -> bool:
-    """Whether sums of eight-bit products may overflow: on x86 with AVX2 and without VNNI, as far as Linux tells.
+    """Whether sums of int8 products may overflow: on x86 with AVX2 and without VNNI, as far as Linux reports.
 
-    ONNX Runtime then has a slower, exact way; taken everywhere it would cost half of the speed.
+    ONNX Runtime then has a slower, exact mode, which would halve the speed elsewhere.
     """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -192,7 +195,7 @@ def _open_onnx(path: Path, threads: int | None) -> OpenedFile:
 
 
 def litert_network(path: Path, threads: int | None = None) -> Network:
-    """Run a `.tflite` file with LiteRT, or with the interpreter that TensorFlow still carries."""
+    """Run a `.tflite` file with LiteRT, or with the interpreter inside TensorFlow."""
     return _run_litert(_litert_interpreter(path, threads), path)
 
 

@@ -1,4 +1,4 @@
-"""Several classifiers that answer as one: the mean of their probabilities."""
+"""Ensembles: the mean of the probabilities of several classifiers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,18 +19,23 @@ _FACES = 256
 
 
 class Ensemble:
-    """A classifier whose answer is the mean of its members' calibrated probabilities.
+    """A classifier that averages the calibrated probabilities of its members.
 
-    members: model folders or files, "default", or classifiers. They must know the same classes, in any order and under
-        any alias; those of the first are the ensemble's. So is its `face_input`: members that take another size or
-        other channels get each face resized and its colours changed.
-    temperature: divides the logarithm of the mean. Members that disagree make a mean that is less sure than right, even
-        if each is calibrated (Wu and Gales 2021), so a temperature below 1 fits; `calibrated` finds it. 1 leaves it.
+    Args:
+        members: Model folders or files, "default", or classifiers. They must have the same classes, in any order and
+            under any alias. Classes and `face_input` of the ensemble are those of the first; faces are resized and
+            converted for members with another `face_input`.
+        temperature: Divides the log of the mean probabilities. The mean of members that disagree is underconfident even
+            if each is calibrated (Wu and Gales 2021), so a temperature below 1 fits; `calibrated` finds it. 1 leaves the
+            mean unchanged.
 
+    Raises:
+        UsageError: There are no members.
+        ModelError: A model cannot be read or has other classes.
+
+    Example:
         ensemble = ferkit.Ensemble(["runs/a", "runs/b"]).calibrated(dataset.val)
         print(ferkit.evaluate(ensemble, dataset.test))
-
-    Raises `UsageError` for no member, `ModelError` for a model that cannot be read or knows other classes.
     """
 
     def __init__(self, members: Sequence[Classifier | str | Path], *, temperature: float = 1.0) -> None:
@@ -58,22 +63,23 @@ class Ensemble:
         return self.members[0].face_input
 
     def predict_proba(self, faces: Faces, /) -> npt.NDArray[np.float32]:
-        """Probabilities of faces, float32 (N, classes), rows sum to 1.
+        """Predict probabilities, float32 (N, classes); rows sum to 1.
 
-        faces: uint8 (N, height, width, channels) as `face_input` says.
+        Args:
+            faces: uint8 (N, height, width, channels) of the size in `face_input`.
         """
         answers = [_predict(one, faces)[:, columns] for one, columns in zip(self.members, self._columns, strict=True)]
         mean = np.mean(answers, axis=0)
         return mean if self.temperature == 1 else apply_temperature(mean, self.temperature)
 
     def calibrated(self, faces: FaceSet) -> "Ensemble":
-        """The same ensemble with the temperature that fits these faces: a validation split, never the one reported."""
+        """The ensemble with the temperature fitted to these faces: a validation split, never the one reported."""
         known, ask = matched(Ensemble(self.members), faces)
         return Ensemble(self.members, temperature=fit_temperature(ask(known.images), known.labels))
 
 
 def _columns(first: Classifier, other: Classifier) -> list[int]:
-    """Which output of `other` belongs to each class of `first`."""
+    """Index of the output of `other` for each class of `first`."""
     wanted, known = ([canonical(name) for name in one.classes] for one in (first, other))
     if sorted(wanted) != sorted(known):
         raise ModelError(
@@ -84,7 +90,7 @@ def _columns(first: Classifier, other: Classifier) -> list[int]:
 
 
 def _predict(classifier: Classifier, faces: Faces) -> npt.NDArray[np.float32]:
-    """The answers of a member, which may take another size or other channels than the faces have."""
+    """Predictions of a member, which may take another size or other channels."""
     takes = classifier.face_input
     if faces.shape[1:] == (takes.height, takes.width, takes.channels) or not len(faces):
         return classifier.predict_proba(faces) if len(faces) else np.empty((0, len(classifier.classes)), np.float32)

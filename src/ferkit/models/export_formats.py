@@ -1,10 +1,8 @@
-"""Faces to check an export on: they come with the package, and no private person is in them.
+"""Export formats, and the synthetic faces that an export is checked on.
 
-Most are drawn from the principal components of FER-2013 (`docs/LOG.md` says how they were made): nobody's, blurred, and
-varied in light, pose and expression. Some are cut from the packaged portrait, sharp as real faces are. A few are noise,
-which reaches parts of the activations that faces leave alone.
-
-The formats: how each is written, and how its files are run without ferkit.
+Most of the faces are drawn from the principal components of FER-2013 (`docs/LOG.md` has the method): they belong to no
+one, are blurred, and vary in light, pose and expression. Some are cropped from the packaged portrait, as sharp as real
+faces. A few are noise, which reaches activations that faces do not.
 """
 
 import functools
@@ -32,17 +30,17 @@ Faces = npt.NDArray[np.uint8]
 
 EIGENFACES = Path(sample_picture()).with_name("eigenfaces.npz")
 
-# Where the face is in the portrait: centre and side of a box as data sets cut it, in pixels.
+# Centre and side of the face in the portrait, cropped as data sets do, in pixels.
 _CENTRE, _SIDE = (225.0, 117.0), 120.0
 
 
 def stored_faces(face_input: FaceInput, count: int = 1000) -> Faces:
-    """The same faces every time, uint8 (count, height, width, channels): drawn ones, cuts of the portrait, and noise."""
+    """The faces of the export check, uint8 (count, height, width, channels), the same every time."""
     return np.concatenate([real_looking_faces(face_input, count - count // 16), _noise(face_input, count // 16)])
 
 
 def real_looking_faces(face_input: FaceInput, count: int) -> Faces:
-    """The stored faces without the noise, for what depends on how pixels of faces are distributed."""
+    """The stored faces without the noise, to calibrate int8 networks on."""
     rng = np.random.default_rng(0)
     portraits = count // 5
     faces = [_drawn(rng) for _ in range(count - portraits)]
@@ -70,12 +68,12 @@ def _drawn(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     mean, components = _eigenfaces()
     weights = rng.standard_normal(len(components)).astype(np.float32)
     face = mean + np.tensordot(weights, components, axes=1)
-    # Few components make blurred faces; what they have of edges is doubled.
+    # Few components make blurred faces, so their edges are amplified.
     return np.asarray(2 * face - cv2.GaussianBlur(face, (0, 0), 1.5), np.float32)
 
 
 def _portrait(rng: np.random.Generator, face_input: FaceInput) -> npt.NDArray[np.float32]:
-    """The face of the portrait, turned, moved, scaled, mirrored and lit by chance: float32 (height, width, 3)."""
+    """The face of the portrait, randomly rotated, moved, scaled, mirrored and lit: float32 (height, width, 3)."""
     side = _SIDE * rng.uniform(0.75, 1.25)
     x, y = np.add(_CENTRE, rng.uniform(-0.1, 0.1, 2) * side)
     size = np.array([face_input.width, face_input.height])
@@ -84,7 +82,7 @@ def _portrait(rng: np.random.Generator, face_input: FaceInput) -> npt.NDArray[np
     turn[:, 2] += size / 2 - (x, y)
     picture = _read_portrait()
     if shrink < 1:
-        # Or fine detail would turn into noise.
+        # Else fine detail becomes noise.
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.5 / shrink), np.float32)
     face = cv2.warpAffine(picture, turn, (int(size[0]), int(size[1])), borderMode=cv2.BORDER_REPLICATE)
     if rng.random() < 0.5:
@@ -109,13 +107,13 @@ def _noise(face_input: FaceInput, count: int) -> Faces:
     return np.choose(kind[:, None, None, None], [fine, coarse, flat])
 
 
-# Of the original's card, what an exported file tells about itself.
+# Metrics of the original's card that an exported file carries.
 FIGURES = ("split", "truth", "n", "accuracy", "accuracy_ci95", "macro_f1")
 
 
 @dataclass(frozen=True)
 class Original:
-    """What is exported: a `keras.Model`, and the classifier that runs it and knows how its answers are to be read."""
+    """The model that is exported: a `keras.Model` and its classifier."""
 
     classifier: EmotionClassifier
 
@@ -132,13 +130,15 @@ class Original:
 
     @property
     def pixel_scale(self) -> float:
-        """What the pixels 0..255 are multiplied by before they enter the model."""
+        """Factor of the pixels 0..255 before they enter the model."""
         return self._network.scale
 
     def card(self, *, inside: bool) -> dict[str, Any]:
-        """The card that the file carries; `inside`: whether scaling and temperature are in its graph already.
+        """The card of the exported file.
 
-        `temperature` is what the answers still need, so that whoever reads a card may apply it.
+        Args:
+            inside: Whether the graph contains pixel scaling and temperature. If not, readers of the card apply its
+                `temperature`.
         """
         classifier = self.classifier
         temperature = classifier.temperature
@@ -148,7 +148,7 @@ class Original:
         if figures := classifier.card.get("metrics"):
             kept = {key: figures[key] for key in FIGURES if key in figures}
             known["metrics"] = {**kept, "note": BEFORE_EXPORT}
-        # Which faces it has seen: `ferkit evaluate` must not measure it on those.
+        # Its training data, so that `ferkit evaluate` can reject it.
         if data := classifier.card.get("training", {}).get("data"):
             known["training"] = {"data": data}
         return {
@@ -165,11 +165,15 @@ class Original:
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a model.
+    """An export format.
 
-    summary: what it is for, in a sentence. write: from the original, to a path, with faces that show how pixels are
-    distributed (only rounding asks for them). suffix: how its files end. run: the five lines that use such a file
-    without ferkit, with `{file}`, `{size}`, `{mode}`, `{face}` and `{scale}` to fill in. rounded: computes in eight bits.
+    Attributes:
+        summary: Its purpose, in a sentence.
+        write: Writes the original to a path, with faces to calibrate on (used by int8 only).
+        suffix: Suffix of its files.
+        run: Five lines that use a file without ferkit, with `{file}`, `{size}`, `{mode}`, `{face}` and `{scale}` to fill
+            in.
+        rounded: Whether the network is quantized to int8.
     """
 
     summary: str

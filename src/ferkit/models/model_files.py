@@ -1,8 +1,8 @@
-"""What a file that holds a network says about itself, and what may not be in it. Nothing here opens a network.
+"""Single-file models: the card inside a file, and checks for code and external data. Nothing here opens a network.
 
 An exported file carries a card as a model folder does, written as JSON: in ONNX as the metadata entry `ferkit`, in HDF5
 as the attribute `ferkit`, and in `.keras` and `.tflite` as the member `ferkit.json` of a zip archive. A `.keras` file is
-one; behind a `.tflite` file one may stand, as TensorFlow Lite itself appends label files.
+one; to a `.tflite` file one is appended, as TensorFlow Lite itself does with label files.
 """
 
 import json
@@ -16,7 +16,7 @@ from ferkit.models.model_folder import check_card
 
 CARD_KEY = "ferkit"
 CARD_MEMBER = "ferkit.json"
-# What a file's card notes beside figures that were not measured with the file itself.
+# Note beside metrics that were not measured with the exported file itself.
 BEFORE_EXPORT = "Of the original, before it was exported."
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 SUFFIXES = (*KERAS_SUFFIXES, ".onnx", ".tflite")
@@ -69,7 +69,7 @@ def card_text(card: Mapping[str, Any]) -> str:
 
 
 def parse_card(text: object, path: Path) -> dict[str, Any]:
-    """A card that a file carries, held to the same as `card.json`: the file may come from a stranger."""
+    """Parse the card inside a file, with the checks of `card.json`: the file may be untrusted."""
     try:
         card = json.loads(text) if isinstance(text, str | bytes) and len(text) <= _LARGEST_CARD else None
     except (ValueError, RecursionError):
@@ -85,30 +85,30 @@ def _member(archive: zipfile.ZipFile) -> bytes | None:
 
 
 def refuse_code(path: Path) -> None:
-    """Look into a `.keras` or `.h5` file, without opening it as a model, for layers that would run its author's code.
+    """Reject a `.keras` or `.h5` file with layers that run code of its author. The model is not opened.
 
     Raises:
-        ModelError: it asks for code, or it is not such a file.
+        ModelError: The file contains such a layer, or is not a Keras file.
     """
     try:
         parts = list(_parts(_network_config(path)))
     except RecursionError as problem:
-        raise ModelError(f"{path} nests its layers too deeply to be looked through. It is refused.") from problem
+        raise ModelError(f"{path} nests its layers too deeply to be checked, so it is not opened.") from problem
     for part in parts:
         name, module = part.get("class_name"), part.get("module")
         foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
         if not isinstance(name, str) or name in _CODE_LAYERS or name == "__lambda__" or foreign:
             raise ModelError(
-                f"{path} asks to run code of its own (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
-                "does that: rebuild the network from standard layers and save it again."
+                f"{path} contains code (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
+                "runs code from a model: rebuild the network from standard layers and save it again."
             )
 
 
 def refuse_data_outside(path: Path) -> None:
-    """Look into an `.onnx` file for weights that lie in other files: anywhere on this machine, and under no checksum.
+    """Reject an `.onnx` file with weights in other files, which may be anywhere on this machine and have no checksum.
 
     Raises:
-        ModelError: it names such a file, or is no ONNX file.
+        ModelError: The file has such weights, or is not an ONNX file.
     """
     try:
         names_others = _data_outside(memoryview(path.read_bytes()), "model")
@@ -123,7 +123,7 @@ def refuse_data_outside(path: Path) -> None:
         )
 
 
-# Where in ONNX's messages tensors are, as https://github.com/onnx/onnx/blob/main/onnx/onnx.proto numbers the fields.
+# The fields of ONNX's messages that lead to tensors, as https://github.com/onnx/onnx/blob/main/onnx/onnx.proto numbers the fields.
 _ONNX_FIELDS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},

@@ -1,7 +1,7 @@
 """The model folder: network, serving copy and card.
 
-A model is a folder with `model.keras`, `model.onnx` and `card.json`; the card knows classes, `FaceInput`, temperature,
-origin, figures and the SHA-256 of the other files. Nothing here needs Keras.
+A model is a folder with `model.keras`, `model.onnx` and `card.json`. The card has the classes, `FaceInput`, temperature,
+training data, metrics and the SHA-256 of the other files. Nothing here needs Keras.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ INTENDED_USE = (
     "(Regulation (EU) 2024/1689, Art. 5(1)(f)); people exposed to it must be told (Art. 50(3))."
 )
 
-# A card of a stranger decides how large the arrays are that faces are cut into.
+# The card decides the size of the arrays that faces are cropped to, and may be untrusted.
 _LARGEST_SIDE = 4096
-# Beyond it and its inverse, probabilities are no numbers any more.
+# Below it or above its inverse, probabilities are not finite.
 _LEAST_FACTOR = 1e-3
 
 
@@ -44,7 +44,7 @@ def find(model: str | Path) -> Path:
     """Path of a model: a folder, a bare file, or the name of one that the package carries (`PACKAGED`).
 
     Raises:
-        ModelError: nothing there, or a training run that has not been finished.
+        ModelError: there is no model, or the training run is not finished.
     """
     path = Path(model)
     if str(model) in PACKAGED:
@@ -56,7 +56,9 @@ def find(model: str | Path) -> Path:
         )
     if path.is_dir() and not (path / CARD_FILE).is_file():
         if (path / "checkpoints").is_dir():
-            raise ModelError(f"The run in {path} is not finished. Go on with: ferkit train DATA --out {path} --resume")
+            raise ModelError(
+                f"The run in {path} is not finished. Resume it with: ferkit train DATA --out {path} --resume"
+            )
         raise ModelError(f"{path} is not a model folder: it has no {CARD_FILE}.")
     return path
 
@@ -72,10 +74,10 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check_card(card: Any, path: Path) -> dict[str, Any]:
-    """A card as it was read, from a folder or from inside a file, if the classifier can work with it.
+    """Validate a card that was read from a folder or from inside a file.
 
     Raises:
-        ModelError: it is no card, or says what makes no sense; `path` is named as where it came from.
+        ModelError: it is not a card, or has invalid values; the message names `path`.
     """
     try:
         face_input = FaceInput(**card["face_input"])
@@ -109,13 +111,13 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
 
 
 def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What a card says of the data that its model was trained on: source, fingerprint, faces of each split; {} if nothing."""
+    """The training data of a card: source, fingerprint and faces of each split; {} if it is not recorded."""
     data = card.get("training", {}).get("data")
     return {**_NOTHING_KNOWN, **data} if _is_data(data) else {}
 
 
 def learnt_from(card: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The same of the models that it began as and was taught by, and of those that these learnt from."""
+    """The training data of the models that it was initialized or distilled from, and of their own ones."""
     given = card.get("training", {}).get("learnt_from")
     return [{**_NOTHING_KNOWN, **one} for one in given if _is_data(one)] if isinstance(given, list) else []
 
@@ -124,19 +126,19 @@ _NOTHING_KNOWN: dict[str, Any] = {"source": None, "fingerprint": None, "faces": 
 
 
 def _is_data(one: object) -> bool:
-    """Whether it can be what ferkit writes; a card may be a stranger's."""
+    """Whether it has the form that ferkit writes; a card may be untrusted."""
     return isinstance(one, dict) and isinstance(one.get("faces", {}), dict)
 
 
 def _is_unprintable(name: str) -> bool:
-    """Whether a name is nothing to see, or holds what a terminal would obey or no encoding takes."""
+    """Whether a name is blank, or has control characters or surrogates."""
     return not name.strip() or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
 
 
 def write_card(
     folder: Path, *, classes: tuple[str, ...], face_input: FaceInput, temperature: float, details: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write `card.json` for the files that lie in the folder, last of all, so that a card never promises too much."""
+    """Write `card.json` for the files in the folder; write it last, so that all files that it names exist."""
     card = {
         "format": 1,
         "classes": list(classes),
@@ -156,11 +158,11 @@ def write_card(
 
 
 def check_sum(folder: Path, name: str, card: Mapping[str, Any]) -> Path:
-    """Path of a file of the folder after comparing it with the card: a truncated or swapped network is refused."""
+    """Path of a file of the folder, after its checksum was compared with the card."""
     path = folder / name
     expected = card.get("sha256", {}).get(name)
     if not path.is_file():
-        raise ModelError(f"{folder} lacks {name}, which its card promises. Copy the whole folder again.")
+        raise ModelError(f"{folder} has no {name}, which its card names. Copy the whole folder again.")
     if sha256(path) != expected:
         raise ModelError(f"{path} is not the file its card describes (SHA-256 differs). Copy the whole folder again.")
     return path
@@ -172,7 +174,7 @@ def sha256(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what has a say in the numbers."""
+    """Versions of the packages that affect the results."""
     found = {"python": platform.python_version()}
     for package in ("ferkit", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "numpy", "onnxruntime"):
         try:

@@ -1,16 +1,11 @@
-"""What goes around a network inside an ONNX file: preparing any face, and the temperature.
+"""ONNX graphs: preprocessing and calibration around a network, simplification, and int8 quantization.
 
-A serving copy (`model.onnx` of a model folder) takes faces of exactly the network's size. A file for applications
-takes what an application has: uint8 faces of any size, gray or RGB. One file does both, without an option: a face of
-the network's own size passes the preparation as it is.
+The serving copy of a model folder (`model.onnx`) takes faces of exactly the network's size. An exported file takes uint8
+faces of any size, gray or RGB; a face of the network's own size passes the preprocessing unchanged.
 
-The preparation does what `ferkit.detection.crops.resize_face` does. ONNX has an operator `Resize` that averages when it
-shrinks, but over a triangle and not over areas, and only from version 18 of the operators, so the two would differ;
-written as two matrix products, averaging and interpolation are the same up to the rounding of pixels.
-
-Small repairs of a converted network: the same answers with less work for one face.
-
-A network that computes in eight bits: a quarter of the size, and about twice as fast on the CPU.
+The preprocessing equals `ferkit.detection.crops.resize_face`. The ONNX operator `Resize` averages over a triangle instead
+of over areas, and only from opset 18 on, so the two would differ. As two matrix products, averaging and interpolation are
+the same up to the rounding of pixels.
 """
 
 import logging
@@ -38,7 +33,7 @@ _ONE = 32768.0
 
 
 class _Graph:
-    """Nodes and constants of a graph in the making; every call gives the name of what it computes."""
+    """Builds a graph: every call adds a node and returns the name of its output."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -56,23 +51,27 @@ class _Graph:
         return name
 
     def branch(self) -> Any:
-        """The graph as one side of an `If`: its result is what was computed last."""
+        """The graph as a branch of an `If`; its output is the last node's."""
         result = helper.make_tensor_value_info(self.nodes[-1].output[0], TensorProto.UINT8, None)
         return helper.make_graph(self.nodes, self.name, [], [result], self.constants)
 
     def model(self, inputs: Any, outputs: Any, like: Any) -> Any:
-        """A model of the versions of another, so that the two can be joined."""
+        """A model with the opset and IR versions of another, so that the two can be merged."""
         graph = helper.make_graph(self.nodes, self.name, [inputs], [outputs], self.constants)
         return helper.make_model(graph, opset_imports=like.opset_import, ir_version=like.ir_version)
 
 
 def for_any_face(network: Any, face_input: FaceInput, temperature: float) -> Any:
-    """A network with preparation and temperature around it.
+    """Add preprocessing and temperature scaling to a network.
 
-    network: `onnx.ModelProto`, uint8 (N, height, width, channels) -> probabilities (N, classes).
+    Args:
+        network: `onnx.ModelProto`, uint8 (N, height, width, channels) -> probabilities (N, classes).
+        face_input: The faces that the network takes.
+        temperature: Divides the log-probabilities.
 
-    Returns an `onnx.ModelProto`: `faces`, uint8 (N, any height, any width, 1 gray or 3 RGB) -> `probabilities`,
-    float32 (N, classes), calibrated.
+    Returns:
+        `onnx.ModelProto`: `faces`, uint8 (N, any height, any width, 1 gray or 3 RGB) -> `probabilities`, calibrated,
+        float32 (N, classes).
     """
     network = compose.add_prefix(network, "network/")
     pixels, raw = network.graph.input[0], network.graph.output[0]
@@ -83,14 +82,14 @@ def for_any_face(network: Any, face_input: FaceInput, temperature: float) -> Any
 
 
 def describe(model: Any, text: str) -> None:
-    """Write the card of the file, JSON, into an `onnx.ModelProto`."""
+    """Write a card, as JSON text, into an `onnx.ModelProto`."""
     helper.set_model_props(model, {CARD_KEY: text})
     model.producer_name, model.producer_version = "ferkit", metadata.version("ferkit")
     model.doc_string = INTENDED_USE
 
 
 def _preparation(face_input: FaceInput, like: Any) -> Any:
-    """uint8 faces of any size -> of the network's size; what has that size already passes as it is."""
+    """uint8 faces of any size -> of the network's size; faces of that size pass unchanged."""
     size = [face_input.height, face_input.width, face_input.channels]
     g = _Graph("preparation")
     fits = g("Equal", g("Shape", INPUT, start=1), g.constant(size, np.int64))
@@ -132,7 +131,7 @@ def _gray(g: _Graph, planes: str) -> str:
 
 
 def _weights(g: _Graph, *, axis: int, target: int) -> str:
-    """What each source pixel adds to each target pixel, float32 (target, source): areas, or linear to enlarge."""
+    """Weight of each source pixel in each target pixel, float32 (target, source): by area, or linear to enlarge."""
     shape = g("Shape", INPUT, start=axis, end=axis + 1)
     source = g("Cast", g("Squeeze", shape), to=TensorProto.FLOAT)
     step = g("Div", source, g.constant(float(target)))
@@ -165,12 +164,12 @@ def _tempering(temperature: float, raw: Any, like: Any) -> Any:
     )
 
 
-# What only rearranges: a factor in front of it may as well stand behind.
+# Operators that only rearrange values: a factor can move past them.
 _REARRANGE = ("Reshape", "Transpose")
 
 
 def simplify(model: Any) -> Any:
-    """Take out what ONNX Runtime does not: the scaling of the pixels, and shapes worked out for every batch."""
+    """Remove work that ONNX Runtime leaves in: the scaling of the pixels, and shapes computed for every batch."""
     _fold_scaling(model.graph)
     _fix_shapes(shape_inference.infer_shapes(model, data_prop=True).graph, model.graph)
     _sweep(model.graph)
@@ -218,7 +217,7 @@ def _fix_shapes(inferred: Any, graph: Any) -> None:
 
 
 def _sweep(graph: Any) -> None:
-    """Remove what nobody reads any more."""
+    """Remove nodes and constants that are not used."""
     results = {one.name for one in graph.output}
     for node in reversed(graph.node):
         if not any(name in results or any(_readers(graph, name)) for name in node.output):
@@ -250,15 +249,22 @@ _BATCH = 64
 
 
 def quantize(model: Any, faces: npt.NDArray[np.uint8]) -> Any:
-    """Weights and activations of an `onnx.ModelProto` in eight bits (static quantization, Jacob et al. 2018).
+    """Quantize weights and activations to int8 (static quantization, Jacob et al. 2018).
 
-    faces: uint8 (N, height, width, channels), as `model` takes them; the range of each activation over them is what
-        its eight bits are spread over. 500 are plenty.
+    The file is a quarter of the size and about twice as fast on the CPU. Weights are signed with a scale for each
+    channel, activations are unsigned: ONNX Runtime multiplies signed activations slowly on x86, where a residual network
+    was twice as slow as in float32. All operators are quantized, which was faster than convolutions alone, except for
+    the softmax, as 256 steps are too few for probabilities.
 
-    Weights are signed and have a scale for each channel, activations are unsigned. ONNX Runtime also takes signed
-    activations, but has no fast way to multiply them on x86: a residual network was then twice as slow as in float32.
-    Whatever it can compute in eight bits it does, which was faster than convolutions alone; only the softmax at the end
-    stays, as 256 steps are too few for probabilities.
+    Args:
+        model: `onnx.ModelProto`.
+        faces: uint8 (N, height, width, channels) that calibrate the range of each activation; 500 are enough.
+
+    Returns:
+        The quantized `onnx.ModelProto`.
+
+    Raises:
+        ModelError: The network cannot be quantized.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.calibrate import CalibrationDataReader
@@ -277,9 +283,9 @@ def quantize(model: Any, faces: npt.NDArray[np.uint8]) -> Any:
         plain, fused, small = (Path(folder) / f"{name}.onnx" for name in ("plain", "fused", "small"))
         onnx.save(model, plain)
         try:
-            # Joins what would else be rounded twice, such as a convolution and the normalisation behind it.
+            # Fuses operators that would be rounded twice, such as a convolution and its normalisation.
             quant_pre_process(plain, fused, skip_symbolic_shape=True)
-            if complaints:  # it would go on with what is not joined
+            if complaints:  # it would continue without the fusion
                 raise ModelError(f"{complaints[-1]} Is there room in {tempfile.gettempdir()}?")
             quantize_static(
                 fused,
@@ -295,15 +301,15 @@ def quantize(model: Any, faces: npt.NDArray[np.uint8]) -> Any:
             raise
         except Exception as problem:  # it raises what it meets: KeyError, ValueError, errors of ONNX Runtime
             first = str(problem).strip().split("\n")[0]
-            raise ModelError(f"The network cannot be written in eight bits: {first}") from problem
+            raise ModelError(f"The network cannot be quantized to int8: {first}") from problem
         return onnx.load(small)
 
 
 @contextmanager
 def _quiet() -> Iterator[list[str]]:
-    """Keep the quantizer from advising, through the root logger, what was done already; what it says that went wrong.
+    """Silence the quantizer, which logs through the root logger, and collect the errors of its first step.
 
-    It logs the errors of its first step with their tracebacks, and goes on.
+    It logs those with their tracebacks and continues.
     """
     root, first_step = logging.getLogger(), logging.getLogger("onnxruntime.quantization.shape_inference")
     complaints: list[str] = []
