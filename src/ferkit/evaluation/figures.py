@@ -188,7 +188,7 @@ def reliability_diagram(probabilities: Probabilities, labels: Labels, path: Path
 
 
 def coverage_curve(probabilities: Probabilities, labels: Labels, path: Path, *, theme: Theme = LIGHT) -> None:
-    """Accuracy when only the most confident share of faces is answered, with its 95 % interval.
+    """Accuracy against coverage, the share of faces with the most confident predictions, with its 95 % interval.
 
     Marked is where `metrics.CONFIDENCES` lie: what a threshold on the confidence leaves, and what it gains.
     """
@@ -200,7 +200,7 @@ def coverage_curve(probabilities: Probabilities, labels: Labels, path: Path, *, 
     steady = counts >= min(30, len(labels))
     figure = new_figure(theme, height=5.0)
     axes = figure.subplots()
-    style_axes(axes, theme, "Accuracy among the answered")
+    style_axes(axes, theme, "Accuracy")
     axes.fill_between(curve.coverage[steady], low[steady], high[steady], color=theme.accent, alpha=0.18, lw=0)
     axes.plot(curve.coverage[steady], curve.accuracy[steady], color=theme.accent, lw=2.2)
     marked = [metrics.answered(probabilities, labels, confidence) for confidence in metrics.CONFIDENCES]
@@ -223,7 +223,7 @@ def coverage_curve(probabilities: Probabilities, labels: Labels, path: Path, *, 
     axes.set_ylim(top=min(1.0, axes.get_ylim()[1]) + 0.02)
     axes.xaxis.set_major_formatter(percent_tick)
     axes.yaxis.set_major_formatter(percent_tick)
-    axes.set_xlabel("Share of faces answered, most confident first")
+    axes.set_xlabel("Coverage, most confident faces first")
     save(figure, path)
 
 
