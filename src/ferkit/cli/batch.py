@@ -73,12 +73,14 @@ def batch(
 
 
 def _print_summary(summary: "BatchSummary") -> None:
+    from ferkit.render import duration
+
     notes.print(
         f"{count(summary.pictures, 'image')}, {count(summary.faces, 'face')}; {summary.errors:,} could not be read."
     )
     new = summary.parts - summary.skipped_parts
     before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
-    pace = f" in {_duration(summary.seconds)}, {summary.pictures_per_second:.1f} images per second" if new else ""
+    pace = f" in {duration(summary.seconds)}, {summary.pictures_per_second:.1f} images per second" if new else ""
     notes.print(f"Wrote {count(summary.parts, 'file')} into {summary.out}{before}{pace}.", markup=False)
 
 
@@ -123,18 +125,8 @@ class _Lines:
 
 
 def _progress_line(now: "Progress") -> str:
+    from ferkit.render import duration
+
     in_all = "" if now.pictures_in_all is None else f" of {now.pictures_in_all:,}"
-    left = "" if now.seconds_left is None else f", {_duration(now.seconds_left)} left"
+    left = "" if now.seconds_left is None else f", {duration(now.seconds_left)} left"
     return f"{now.pictures:,}{in_all} images, {now.pictures_per_second:.1f} per second{left}, {now.errors:,} errors"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in two units.
-
-    >>> _duration(7.4), _duration(3725), _duration(200_000)
-    ('7 s', '1 h 2 min', '2 d 7 h')
-    """
-    for unit, name, below, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if seconds >= unit:
-            return f"{int(seconds // unit)} {name} {int(seconds % unit // below)} {rest}"
-    return f"{seconds:.0f} s"

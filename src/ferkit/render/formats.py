@@ -64,11 +64,13 @@ def duration(seconds: float) -> str:
 
     >>> duration(3534.5)
     '58 min 54 s'
-    >>> duration(26 * 3600)
-    '26 h 0 min'
+    >>> duration(26 * 3600), duration(200_000)
+    ('26 h 0 min', '2 d 7 h')
     """
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
