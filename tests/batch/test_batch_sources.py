@@ -206,7 +206,9 @@ def test_a_store_that_cannot_be_asked_is_no_pictures_fault(far, tmp_path, monkey
         return inline(job, parts, workers)
 
     monkeypatch.setitem(ENGINES._choices, "offline", out_of_reach)
-    with pytest.raises(FerkitError, match=r"Cannot read memory://.*0.png: nobody answers\. To resume, run the same command\."):
+    with pytest.raises(
+        FerkitError, match=r"Cannot read memory://.*0.png: nobody answers\. To resume, run the same command\."
+    ):
         batch.run(address, tmp_path / "out", engine="offline", model=CLASSIFIER, detector="none")
     assert rows_of(tmp_path / "out") == []
 
