@@ -69,7 +69,7 @@ def hold_out(prints: Prints, labels: npt.NDArray[np.int64], share: float, seed: 
     A class of two or more different faces keeps at least one on each side, a class of one is trained on.
 
     >>> hold_out(np.array([1, 2, 3, 3], np.uint64), np.array([0, 0, 1, 1]), 0.5, seed=42).tolist()
-    [True, False, False, False]
+    [False, True, False, False]
     """
     held_out, copy_of, classes = _shuffled(prints, labels, seed)
     for members in classes:
