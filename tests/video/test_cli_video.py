@@ -275,7 +275,7 @@ def test_no_video(ferkit_video, tmp_path):
 def test_help_says_what_is_taken(ferkit_video):
     out = " ".join(ferkit_video("--help")[1].replace("│", " ").split())
     assert f"[default: {DETECT_EVERY_S}; with --blur-faces 0]" in out
-    assert f"smooths nothing. [default: {TIME_CONSTANT_S}]" in out
+    assert f"turns it off. [default: {TIME_CONSTANT_S}]" in out
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def video(
     source: Annotated[
-        str, typer.Argument(help="A video file, https://... or rtsp://..., a camera number, or a folder of frames.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A video file, https://... or rtsp://..., a camera number, or a folder of frames."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -29,7 +32,7 @@ def video(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a plot of each person's emotions over time, .png or .svg."),
+        typer.Option(metavar="FILE", help="Write a plot of each person's expressions over time, .png, .svg or .pdf."),
     ] = None,
     every: Annotated[
         str, typer.Option(metavar="N", help="Process every Nth frame (5) or one frame per interval (0.5s).")
@@ -48,7 +51,7 @@ def video(
         typer.Option(
             metavar="S",
             min=0,
-            help="Time constant of the smoothing in seconds; 0 smooths nothing. [default: 0.3]",
+            help="Time constant of the smoothing in seconds; 0 turns it off. [default: 0.3]",
             show_default=False,
         ),
     ] = None,
