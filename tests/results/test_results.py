@@ -196,3 +196,12 @@ def test_many_results_are_a_list():
     results = Results([one, two], EMOTIONS)
     copy = pickle.loads(pickle.dumps(results))  # noqa: S301
     assert (copy, type(copy), copy.classes) == (results, Results, EMOTIONS)
+
+
+def test_results_print_a_line_each():
+    happy = emotion("happy", 0.7, (1, 2, 30, 40))
+    results = Results(
+        [PictureResult("a.jpg", 50, 50, (happy,)), PictureResult("b.jpg", 9, 9), PictureResult.failed("c", "gone")]
+    )
+    assert str(results[0][0]) == "happy 70% at (1, 2, 30, 40)"
+    assert str(results).splitlines() == [f"a.jpg: {happy}", "b.jpg: no face", "c: gone"]
