@@ -254,6 +254,7 @@ def test_weights_of_ferkits_own_networks_fit_other_classes(tmp_path):
 def keras_home(tmp_path, monkeypatch):
     """An empty cache of Keras, which reads its place only once."""
     folder = tmp_path / "keras"
+    folder.mkdir()  # Keras takes /tmp/.keras where there is none
     monkeypatch.setattr("keras.src.backend.config.keras_home", lambda: str(folder))
     monkeypatch.setenv("FERKIT_OFFLINE", "0")
     return folder
@@ -275,6 +276,7 @@ def test_imagenet_weights_come_through_keras(application, network, notop, keras_
     for _ in range(2):
         take_weights(network, "imagenet")
     (url,) = asked
+    assert [path.name for path in keras_home.rglob("*.h5")] == [url.rpartition("/")[2]]
     assert url.startswith("https://")
     assert url.endswith("no_top_v2.h5")
     assert capfd.readouterr().out == ""
