@@ -202,7 +202,7 @@ def measured_run(model: str, answers: Answers, split: str, timed: bool) -> dict[
 
 def row_of(model: str, name: str, training: Training, everyone: int | None) -> str:
     """What runs of one row agree in: all but the seed. The packaged model has a row to itself, being a copy of a run."""
-    if model == model_folder.DEFAULT:
+    if model == model_folder.FER2013:
         return model
     return training.command(seed=False, faces=everyone) + ("/votes" if name.endswith("/votes") else "")
 

@@ -17,9 +17,9 @@ INTRODUCTION = """# Leaderboard
 Every figure was written by `benchmarks/leaderboard.py`, none by hand; the last table of each section has the commands.
 Human agreement on the labels of FER-2013 is 65 +- 5 % (Goodfellow et al. 2013).
 
-The model that the package carries as `default` is marked; `default-int8` is the same row in eight bits. The packaged
-`voters` answers what most of ten people would say, which is another question than that of these rows, and has its figures
-in [its own card](../src/ferkit/models/packaged/VOTERS.md).
+The model that the package carries as `fer2013` is marked; `fer2013-int8` is the same row in eight bits. The packaged `default`
+is the other head of that network. It answers what most of ten people would say, which is another question than that of these
+rows, and has its figures in [its own card](../src/ferkit/models/packaged/README.md).
 """
 
 # What the reader of a split must know about it.
@@ -27,7 +27,7 @@ ABOUT = {
     "PublicTest": """Everything was chosen on this split: epochs and temperatures, but also recipes, their lengths, teachers, the pixel by
 which `shift` moves, and which seed is packaged. So expect less on unseen faces. The data that these figures were made with has
 no PrivateTest, and so another fingerprint than the full file; who has it measures there with
-`python benchmarks/leaderboard.py DATA --votes VOTES --split PrivateTest default`.""",
+`python benchmarks/leaderboard.py DATA --votes VOTES --split PrivateTest fer2013`.""",
     "PrivateTest": "Nothing was chosen on this split.",
 }
 
@@ -69,10 +69,10 @@ class Row:
         if count:
             return f"`{self.name}` ({count} models)"
         packaged = [one["name"] for one in self.runs if is_packaged(one)]
-        if not packaged or self.name == model_folder.DEFAULT:
+        if not packaged or self.name == model_folder.FER2013:
             return f"`{self.name}`"
         run = f"its run `{packaged[0]}` is " if len(self.runs) > 1 else ""
-        return f"`{self.name}` ({run}packaged as `{model_folder.DEFAULT}`)"
+        return f"`{self.name}` ({run}packaged as `{model_folder.FER2013}`)"
 
 
 def is_packaged(record: Record) -> bool:
@@ -81,7 +81,7 @@ def is_packaged(record: Record) -> bool:
     No two trainings take as long to a tenth of a second, let alone of the same network at the same commit. The head on votes
     comes out of the same training, and is another model.
     """
-    card = model_folder.read_card(model_folder.find(model_folder.DEFAULT))
+    card = model_folder.read_card(model_folder.find(model_folder.FER2013))
     training = card["training"]
     return not record["name"].endswith("/votes") and (
         training["seconds"] / 60,
@@ -243,7 +243,7 @@ def command_table(rows: Sequence[Row]) -> str:
         runs = sorted(row.runs, key=lambda one: int(one["seed"]))
         made = f"{statistics.fmean(one['minutes'] for one in runs):.0f} min of steps, {runs[0]['epochs']} epochs"
         commits = dict.fromkeys(f"`{one['commit']}`" for one in runs)
-        folders = " ".join(one["name"] if one["row"] == "default" else f"runs/{one['name']}" for one in runs)
+        folders = " ".join(one["name"] if one["row"] == model_folder.FER2013 else f"runs/{one['name']}" for one in runs)
         return [
             "<br>".join(f"`{one['train_command']}`" for one in runs),
             f"{start} {folders}`",

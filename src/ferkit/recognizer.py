@@ -28,6 +28,18 @@ _WAITING_PICTURES = 32
 _WAITING_SECONDS = 0.5
 
 
+def _classifier(model: str | Path | Classifier, sensitivity: float | None) -> Classifier:
+    if isinstance(model, str | Path):
+        return EmotionClassifier.load(model, sensitivity=sensitivity)
+    if sensitivity is None:
+        return model
+    if isinstance(model, EmotionClassifier):
+        return model.with_sensitivity(sensitivity)
+    raise UsageError(
+        f"An object of {type(model).__name__} has no sensitivity. Leave it out, or give the model by name."
+    )
+
+
 class EmotionRecognizer:
     """Recognises the perceived emotion of every face in a picture. Several threads may share a recognizer.
 
@@ -38,6 +50,8 @@ class EmotionRecognizer:
         min_confidence: below it a face is labelled `uncertain`.
         tta: a test-time augmentation of `ferkit.models.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
         threads: how many pictures are decoded and searched at once; None takes all cores.
+        sensitivity: how readily rare expressions are named, 0 (as common as in life) to 1 (every class alike); None takes
+            the model's own. Only for models whose card has a prior, as `default` has.
 
     Example:
         recognizer = EmotionRecognizer()
@@ -54,6 +68,7 @@ class EmotionRecognizer:
         min_confidence: float = 0.0,
         tta: str | None = None,
         threads: int | None = None,
+        sensitivity: float | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be 0 to 1. Received: {min_confidence}.")
@@ -66,7 +81,7 @@ class EmotionRecognizer:
         self.threads = threads or usable_cores()
         self.detector: FaceDetector = load_detector(detector)
         self._detectors = _Detectors(self.detector, detector)
-        self.classifier: Classifier = EmotionClassifier.load(model) if isinstance(model, str | Path) else model
+        self.classifier: Classifier = _classifier(model, sensitivity)
         self._augmented = augmented(self.classifier, tta)
 
     @property

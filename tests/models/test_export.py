@@ -266,7 +266,9 @@ def test_a_damaged_export_is_caught(folder, tmp_path, monkeypatch):
 
     whole = onnx_graph.for_any_face
     monkeypatch.setattr(
-        onnx_graph, "for_any_face", lambda network, face_input, temperature: whole(network, face_input, 1)
+        onnx_graph,
+        "for_any_face",
+        lambda network, face_input, temperature, offsets: whole(network, face_input, 1, offsets),
     )
     with pytest.raises(ModelError, match="probabilities differ by at most"):
         export.export(folder, tmp_path / "out.onnx", "onnx")

@@ -211,17 +211,17 @@ def test_the_packaged_model_is_marked_by_the_story_of_its_training():
     known = json.loads((BENCHMARKS / "leaderboard.json").read_text(encoding="utf-8"))
     written = page(known)
     assert written == (BENCHMARKS / "LEADERBOARD.md").read_text(encoding="utf-8"), "run leaderboard.py without a model"
-    assert "VOTERS.md" in written
-    (marked,) = {line.split("|")[1] for line in written.splitlines() if "packaged as `default`)" in line}
+    assert "packaged/README.md" in written
+    (marked,) = {line.split("|")[1] for line in written.splitlines() if "packaged as `fer2013`)" in line}
 
     others = [one | {"minutes": one.get("minutes", 0) + 0.01} for one in known]
-    assert "packaged as `default`)" not in page(others), "no other run is taken for it"
-    named = [one | {"name": "default"} for one in known if f"`{one['name']}`" in marked]
-    assert "| `default` |" in page(named)
+    assert "packaged as `fer2013`)" not in page(others), "no other run is taken for it"
+    named = [one | {"name": "fer2013"} for one in known if f"`{one['name']}`" in marked]
+    assert "| `fer2013` |" in page(named)
     head = [one | {"name": f"{one['name']}/votes"} for one in known if f"`{one['name']}`" in marked]
-    assert "packaged as `default`)" not in page(head), "a head on votes is another model"
+    assert "packaged as `fer2013`)" not in page(head), "a head on votes is another model"
     several = [one | {"name": f"run-{n}", "minutes": one["minutes"] + n} for n, one in enumerate(named * 2)]
-    assert "`run` (its run `run-0` is packaged as `default`)" in page(several)
+    assert "`run` (its run `run-0` is packaged as `fer2013`)" in page(several)
 
 
 def test_a_row_is_trained_again_after_what_it_learns_from():

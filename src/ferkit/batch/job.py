@@ -11,7 +11,7 @@ from typing import Any
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.detection import AUTO, DETECTORS, FaceDetector
 from ferkit.errors import FerkitError, UsageError
-from ferkit.models import TTA, Classifier, EmotionClassifier, model_folder
+from ferkit.models import TTA, Classifier, EmotionClassifier, check_sensitivity, model_folder
 from ferkit.recognizer import EmotionRecognizer
 
 LARGEST_PART = 100_000
@@ -23,7 +23,7 @@ class Settings:
 
     model: "default", a model folder or file that every worker can read, or a classifier. detector: a name, or a
     callable: RGB uint8 (H, W, 3) -> list of `Face`. Classifiers and callables must pickle, and be importable by the
-    workers. min_confidence, tta: as `EmotionRecognizer` takes them. part_size: pictures of a part, the unit of work
+    workers. min_confidence, tta, sensitivity: as `EmotionRecognizer` takes them. part_size: pictures of a part, the unit of work
     that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more of 1,024 where there are more.
     """
 
@@ -32,6 +32,7 @@ class Settings:
     min_confidence: float = 0.0
     tta: str | None = None
     part_size: int | None = None
+    sensitivity: float | None = None
 
     def __post_init__(self) -> None:
         if self.part_size is not None and not 1 <= self.part_size <= LARGEST_PART:
@@ -40,6 +41,8 @@ class Settings:
             raise UsageError(f"min_confidence must be 0 to 1. Received: {self.min_confidence}.")
         if self.tta is not None:
             TTA[self.tta]
+        if self.sensitivity is not None:
+            check_sensitivity(self.sensitivity)
         if isinstance(self.detector, str):
             DETECTORS[self.detector]
 
@@ -62,6 +65,7 @@ def load_recognizer(settings: Settings) -> EmotionRecognizer:
         min_confidence=settings.min_confidence,
         tta=settings.tta,
         threads=1,
+        sensitivity=settings.sensitivity,
     )
 
 

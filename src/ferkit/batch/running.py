@@ -124,6 +124,7 @@ def run_batch(
     detector: str | FaceDetector = "auto",
     min_confidence: float = 0.0,
     tta: str | None = None,
+    sensitivity: float | None = None,
     part_size: int | None = None,
 ) -> BatchSummary:
     """Recognise every face in a large set of images, and write a Parquet dataset with a row per face.
@@ -141,6 +142,7 @@ def run_batch(
         detector: Name of a detector, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which can be pickled.
         min_confidence: Faces below it are labelled `uncertain`.
         tta: Test-time augmentation, such as flip.
+        sensitivity: How readily rare expressions are named, 0 to 1. None takes the model's own.
         part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
 
     Returns:
@@ -155,7 +157,7 @@ def run_batch(
         print(summary.pictures, summary.faces, summary.errors)
 
     """
-    wanted = Settings(model, detector, min_confidence, tta, part_size)
+    wanted = Settings(model, detector, min_confidence, tta, part_size, sensitivity)
     start = ENGINES[engine]
     check_engine(engine, address)
     if workers is not None and workers < 1:

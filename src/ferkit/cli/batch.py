@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar
-from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 from ferkit.errors import count
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def batch(
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
+    sensitivity: Sensitivity = None,
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see `ferkit predict`.")] = None,
     part_size: Annotated[
         int | None,
@@ -57,6 +58,7 @@ def batch(
         "detector": detector,
         "min_confidence": min_confidence,
         "tta": tta,
+        "sensitivity": sensitivity,
         "part_size": part_size,
     }
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar, said_once
-from ferkit.cli.options import FORMATS, EvaluatedSplit, EvaluatedVotes, SkipBroken, Truth
+from ferkit.cli.options import FORMATS, EvaluatedSplit, EvaluatedVotes, Sensitivity, SkipBroken, Truth
 from ferkit.errors import UsageError
 from ferkit.models import help_text
 
@@ -26,6 +26,7 @@ def evaluate(
         bool, typer.Option("--ensemble", help="Evaluate the mean of the models' predictions, as one model.")
     ] = False,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
+    sensitivity: Sensitivity = None,
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
@@ -79,6 +80,8 @@ def evaluate(
         raise UsageError("--report writes the page of one model. Name one, or use --ensemble.")
     with no_native_chatter():
         members = [EmotionClassifier.load(name) for name in names]
+        if sensitivity is not None:
+            members = [one.with_sensitivity(sensitivity) for one in members]
     models: list[Classifier] = [Ensemble(members)] if ensemble else [*members]
     with reading_bar() as progress, said_once():
         reports = [

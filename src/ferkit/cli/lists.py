@@ -94,7 +94,9 @@ def _trained(name: str) -> Row:
         "about": _accuracy(measured),
         "classes": list(classifier.classes),
         "takes": [takes.height, takes.width, takes.channels],
-        "size_mb": _megabytes(path / model_folder.ONNX_FILE if path.is_dir() else path),
+        "size_mb": _megabytes(
+            path / (model_folder.serving_file(card) or model_folder.ONNX_FILE) if path.is_dir() else path
+        ),
         "parameters": card.get("parameters"),
         "multiply_adds": card.get("multiply_adds"),
         "licence": card.get("licence"),

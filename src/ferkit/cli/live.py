@@ -2,13 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ferkit.cli.console import notes, output, print_json
-from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 from ferkit.cli.serve import load_recognizer, run_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ferkit.recognizer import EmotionRecognizer
 
 
 def live(
@@ -20,6 +25,7 @@ def live(
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
+    sensitivity: Sensitivity = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the frames that --window saves. [default: .]")
     ] = None,
@@ -42,21 +48,25 @@ def live(
         )
     if save is not None and not window:
         raise UsageError("--save needs --window, which is missing.")
+
+    def load() -> "EmotionRecognizer":
+        return load_recognizer(model, detector, min_confidence, sensitivity)
+
     if window:
-        _show_window(source or "0", blur_faces, model, detector, min_confidence, save or Path(), as_json)
+        _show_window(source or "0", blur_faces, load, save or Path(), as_json)
     else:
-        _show_page(blur_faces, model, detector, min_confidence, open_page, as_json)
+        _show_page(blur_faces, load, open_page, as_json)
 
 
 def _show_window(
-    source: str, blur_faces: bool, model: str, detector: str, min_confidence: float, save: Path, as_json: bool
+    source: str, blur_faces: bool, load: "Callable[[], EmotionRecognizer]", save: Path, as_json: bool
 ) -> None:
     from ferkit.serve import LiveWindow, load_pygame
     from ferkit.video import open_video
 
     load_pygame()  # what is missing is said before the model is loaded
     with open_video(source) as frames:
-        recognizer = load_recognizer(model, detector, min_confidence)
+        recognizer = load()
         window = LiveWindow(
             frames, recognizer, blur_faces=blur_faces, folder=save, say=lambda text: notes.print(text, markup=False)
         )
@@ -65,9 +75,7 @@ def _show_window(
         print_json({"source": frames.name, "frames": window.frames})
 
 
-def _show_page(
-    blur_faces: bool, model: str, detector: str, min_confidence: float, open_page: bool, as_json: bool
-) -> None:
+def _show_page(blur_faces: bool, load: "Callable[[], EmotionRecognizer]", open_page: bool, as_json: bool) -> None:
     import threading
     import webbrowser
 
@@ -90,4 +98,4 @@ def _show_page(
             notes.print(f"No browser opened; go to {page}", markup=False)
 
     # Without a limit of the rate: the only client is the one who started it.
-    run_server(load_recognizer(model, detector, min_confidence), Settings(limits=Limits(rate=0)), 0, announce)
+    run_server(load(), Settings(limits=Limits(rate=0)), 0, announce)

@@ -31,9 +31,21 @@ Address = Annotated[str | None, typer.Option(help="Address of an existing Ray cl
 
 
 Model = Annotated[
-    str, typer.Option(help="Model folder, 'default', 'default-int8', 'voters', or a .onnx, .tflite, .keras, .h5 file.")
+    str,
+    typer.Option(
+        help="Model folder, 'default', 'fer2013', either with '-int8', or a .onnx, .tflite, .keras, .h5 file."
+    ),
 ]
 Detector = Annotated[str, typer.Option(help="Face detector (see `ferkit detectors`).")]
+Sensitivity = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="How readily rare expressions are named: 0 as common as in life, 1 every class alike. [default: the model's]",
+        show_default=False,
+    ),
+]
 MinConfidence = Annotated[
     float, typer.Option(min=0, max=1, help="Label a face 'uncertain' if its confidence is below this.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar
-from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 from ferkit.errors import UsageError, count
 from ferkit.models import TTA, help_text
 
@@ -35,6 +35,7 @@ def predict(
         typer.Option(min=1, metavar="K", help="Show only the K most probable emotions; files and JSON have all."),
     ] = None,
     min_confidence: MinConfidence = 0.0,
+    sensitivity: Sensitivity = None,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
 ) -> None:
     """Recognise the expression of every face in images.
@@ -57,7 +58,7 @@ def predict(
     if blur_faces and save is None:
         raise UsageError("--blur-faces needs --save, which is missing.")
     with no_native_chatter():
-        recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta)
+        recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta, sensitivity=sensitivity)
     pictures = list(list_sources(sources))
     _check_tables(csv, parquet, pictures)
     if save is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ def serve(
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
+    sensitivity: Sensitivity = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +77,7 @@ def serve(
 
     if not settings.on_loopback and settings.api_key is None:
         notes.print("Note: anyone who can reach this machine can send requests. Set an API key: FERKIT_API_KEY.")
-    run_server(load_recognizer(model, detector, min_confidence), settings, port, announce, trusted_proxy)
+    run_server(load_recognizer(model, detector, min_confidence, sensitivity), settings, port, announce, trusted_proxy)
 
 
 def run_server(
@@ -97,12 +98,14 @@ def run_server(
     WebServer(app, settings, port=port, trusted_proxies=trusted_proxies, on_ready=on_ready).serve_until_stopped()
 
 
-def load_recognizer(model: str, detector: str, min_confidence: float = 0.0) -> "EmotionRecognizer":
+def load_recognizer(
+    model: str, detector: str, min_confidence: float = 0.0, sensitivity: float | None = None
+) -> "EmotionRecognizer":
     """A recognizer for live use."""
     from ferkit.recognizer import EmotionRecognizer
 
     with no_native_chatter():
-        return EmotionRecognizer(model, detector, min_confidence=min_confidence)
+        return EmotionRecognizer(model, detector, min_confidence=min_confidence, sensitivity=sensitivity)
 
 
 def changed_limits(words: "list[str]") -> "Limits":

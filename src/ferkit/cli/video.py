@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, print_json, progress_bar
-from ferkit.cli.options import Detector, MinConfidence, Model
+from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 
 if TYPE_CHECKING:
     from ferkit.video import FrameFaces, VideoAnalysis
@@ -61,6 +61,7 @@ def video(
     model: Model = "default",
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
+    sensitivity: Sensitivity = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
     """Track faces in a video and recognise their expressions.
@@ -79,7 +80,7 @@ def video(
     with frames, no_native_chatter(), _stopping() as stop:
         analysis = analyze_video(
             frames,
-            EmotionRecognizer(model, detector, min_confidence=min_confidence),
+            EmotionRecognizer(model, detector, min_confidence=min_confidence, sensitivity=sensitivity),
             detect_every_s=detect_every,
             smooth_s=TIME_CONSTANT_S if smooth is None else smooth,
             seconds=seconds,

@@ -32,3 +32,7 @@ from .report import read_history as read_history
 from .report_sections import compared as compared
 from .report_sections import write_report as write_report
 from .robustness import measure_robustness as measure_robustness
+from .sensitivity import best as best
+from .sensitivity import curve as curve
+from .sensitivity import prior_of as prior_of
+from .sensitivity import sensitivity_curve as sensitivity_curve

@@ -13,7 +13,7 @@ from typing import Any
 from ferkit._support.files import write_atomically
 from ferkit.errors import ModelError
 from ferkit.evaluation import metrics
-from ferkit.models import CARD_FILE, INTENDED_USE, ONNX_FILE
+from ferkit.models import CARD_FILE, INTENDED_USE, ONNX_FILE, serving_file
 from ferkit.render import (
     Block,
     Bullets,
@@ -91,6 +91,7 @@ def card_document(card: Entries, name: str = "path/to/this/folder") -> Document:
         "Metrics": _metrics(measured),
         "Per-class metrics": _classes(measured),
         "Calibration": _calibration(card, measured),
+        "Sensitivity": _sensitivity(card, measured),
         "Robustness to image corruption": _robustness(card),
         "Known failures": _known(card, measured, name),
         "Data": _data(_entries(training, "data")),
@@ -197,6 +198,25 @@ def _calibration(card: Entries, measured: Entries) -> Iterator[Block]:
     yield Text(said)
 
 
+def _sensitivity(card: Entries, measured: Entries) -> Iterator[Block]:
+    """How readily rare classes are predicted, and what that trades."""
+    if "prior" not in card:
+        return
+    yield Text(
+        f"Sensitivity {card.get('sensitivity', 0):g}: before the temperature, probabilities are divided by the class shares of "
+        "the training faces to that power. 0 predicts classes as often as they are seen in life, 1 counts every class alike. "
+        "Change it with --sensitivity, or in Python with sensitivity=."
+    )
+    points = _entries(measured, "sensitivity").get("points", ())[::2]
+    rows = tuple(
+        (f"{one['sensitivity']:g}", percent(one["accuracy"]), percent(one["macro_recall"]), number(one["ece"]))
+        for one in points
+    )
+    if rows:
+        yield DataTable(("sensitivity", "accuracy", "macro recall", "ECE"), rows)
+        yield Text("Each with the temperature that fits it.")
+
+
 def _robustness_of(card: Entries) -> Entries:
     """What the card says about corrupted faces; empty where it does not say all of it."""
     found = _entries(card, "robustness")
@@ -226,12 +246,12 @@ def _known(card: Entries, measured: Entries, name: str) -> Iterator[Block]:
     yield Bullets(tuple(_failures(card, measured)))
     found = _robustness_of(card)
     commands = []
+    truth = " --votes VOTES --truth votes" if measured.get("truth") == "votes" else ""
     if "split" in measured:
-        truth = " --votes VOTES --truth votes" if measured.get("truth") == "votes" else ""
         commands.append(f"ferkit evaluate {name} DATA --split {measured['split']}{truth}")
     if found:
         limit = f" --limit {found['n']}" if found.get("limited") else ""
-        commands.append(f"ferkit evaluate {name} DATA --split {found['split']} --robustness{limit}")
+        commands.append(f"ferkit evaluate {name} DATA --split {found['split']}{truth} --robustness{limit}")
     if commands:
         first, *more = (Code(one) for one in commands)
         yield Text(("These metrics come from ", first, *(part for one in more for part in (" and ", one)), "."))
@@ -334,10 +354,24 @@ for face in ferkit.EmotionRecognizer("{name}")("photo.jpg"):
     print(face.label, face.confidence)""",
         "python",
     )
-    if ONNX_FILE not in _entries(card, "sha256"):
+    serving = serving_file(card)
+    if serving is None:
+        return
+    if serving != ONNX_FILE:
+        yield Text("Without ferkit, for a cropped face of any size:")
+        yield CodeBlock(
+            f"""import json, numpy, onnxruntime, PIL.Image
+
+classes = json.load(open("{CARD_FILE}", encoding="utf-8"))["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("RGB"))[None]
+answer = onnxruntime.InferenceSession("{serving}").run(None, {{"faces": face}})[0][0]
+print(dict(zip(classes, answer.tolist())))""",
+            "python",
+        )
         return
     takes = card["face_input"]
     height, width, channels = takes["height"], takes["width"], takes["channels"]
+    adjusted = '(answer / numpy.power(card["prior"], card["sensitivity"]))' if "prior" in card else "answer"
     yield Text("Without ferkit, for a cropped face:")
     yield CodeBlock(
         f"""import json, numpy, onnxruntime, PIL.Image
@@ -346,7 +380,8 @@ card = json.load(open("{CARD_FILE}", encoding="utf-8"))
 face = PIL.Image.open("face.png").convert("{"L" if channels == 1 else "RGB"}").resize(({width}, {height}))
 session = onnxruntime.InferenceSession("{ONNX_FILE}")
 pixels = numpy.asarray(face, numpy.uint8).reshape(1, {height}, {width}, {channels})
-powers = session.run(None, {{session.get_inputs()[0].name: pixels}})[0][0] ** (1 / card["temperature"])
+answer = session.run(None, {{session.get_inputs()[0].name: pixels}})[0][0]
+powers = {adjusted} ** (1 / card["temperature"])
 print(dict(zip(card["classes"], (powers / powers.sum()).tolist())))""",
         "python",
     )

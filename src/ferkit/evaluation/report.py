@@ -214,6 +214,7 @@ def evaluate(
     from ferkit.evaluation.cross_dataset import cross_dataset_report, match_classes
     from ferkit.evaluation.groups import group_report
     from ferkit.evaluation.robustness import measure_robustness
+    from ferkit.evaluation.sensitivity import sensitivity_curve
 
     faces, matching = match_classes(classifier.classes, read, label_map, model=f"The model {classifier.name}")
     if matching.note:
@@ -225,6 +226,8 @@ def evaluate(
         progress(f"Evaluating {count(len(faces), 'face')}", 0, 0)
     report = _measured(classifier, faces, tta)
     parts: list[Part] = [] if matching.same else [cross_dataset_report(report, matching)]
+    if (curve := sensitivity_curve(classifier, report)) is not None:
+        parts.append(curve)
     if table is not None:
         parts.append(group_report(report, table.select(matching.keeps(read))))
     if robustness:

@@ -222,6 +222,7 @@ def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, name: str) 
 
 
 for _build in (
+    pretrained.faceres,
     pretrained.vgg16,
     pretrained.resnet50,
     pretrained.mobilenetv3,

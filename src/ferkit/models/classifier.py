@@ -1,5 +1,6 @@
 """A trained model: faces in, calibrated probabilities out."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +18,15 @@ from ferkit.models import model_folder
 from ferkit.models.calibration import apply_temperature
 from ferkit.models.engines import Network, OpenedFile, Probabilities, keras_network, onnx_network, open_file, open_keras
 from ferkit.models.model_files import KERAS_SUFFIXES
+from ferkit.models.sensitivity import adjust, check_sensitivity
 from ferkit.sources import FaceInput
 
 ENGINES = ("auto", "onnx", "keras")
 
 # Larger batches are slower, as their activations do not fit the cache.
 _BATCH = 64
+# What an exported file says of the adjustments inside it.
+_INSIDE = ("temperature", "temperature_inside", "sensitivity", "sensitivity_inside")
 
 
 class Classifier(Protocol):
@@ -49,6 +53,7 @@ class EmotionClassifier:
         face_input: Size, channels, margin and alignment of the faces that it takes.
         temperature: Divides the log-probabilities (Guo et al. 2017); 1 leaves them unchanged.
         card: The model card; empty for a bare file.
+        sensitivity: How readily rare classes are predicted, 0 to 1; None where the card has no prior.
     """
 
     def __init__(
@@ -67,13 +72,19 @@ class EmotionClassifier:
         self.face_input = face_input or FaceInput()
         self.temperature = temperature
         self.card = card or {}
+        self.sensitivity: float | None = float(self.card.get("sensitivity", 0.0)) if "prior" in self.card else None
 
     def __repr__(self) -> str:
         return f"EmotionClassifier({self.name!r}, classes={self.classes}, face_input={self.face_input})"
 
     @classmethod
     def load(
-        cls, model: str | Path = model_folder.DEFAULT, *, engine: str = "auto", threads: int | None = None
+        cls,
+        model: str | Path = model_folder.DEFAULT,
+        *,
+        engine: str = "auto",
+        threads: int | None = None,
+        sensitivity: float | None = None,
     ) -> "EmotionClassifier":
         """Load a model folder, the packaged default, or a bare `.onnx`, `.tflite`, `.keras` or `.h5` file.
 
@@ -83,33 +94,64 @@ class EmotionClassifier:
 
         Args:
             model: folder, file or "default".
-            engine: of a folder: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it.
+            engine: of a folder: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it, in 32 bits or in eight.
             threads: how many ONNX Runtime or LiteRT may take; None leaves it to them. Keras has its own settings.
+            sensitivity: how readily rare classes are named: 0 as common as in life, 1 every class alike; None takes the
+                card's. Only for models whose card has a prior, as `default` has.
 
         Raises:
-            ModelError: nothing there, damaged, or asking to run code. UsageError: no such engine, or no thread.
+            ModelError: nothing there, damaged, or asking to run code. UsageError: no such engine, no thread, or a
+            sensitivity that this model has not.
         """
         if engine not in ENGINES:
             raise UsageError(f"Unknown engine {engine!r}. Choices: {', '.join(ENGINES)}.")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more. Received: {threads}.")
         path = model_folder.find(model)
-        if path.is_file():
-            return _load_file(path, threads, name=str(model))
+        loaded = (
+            _read_file(path, threads, str(model))
+            if path.is_file()
+            else cls._load_folder(path, engine, threads, str(model))
+        )
+        return loaded if sensitivity is None else loaded.with_sensitivity(sensitivity)
+
+    @classmethod
+    def _load_folder(cls, path: Path, engine: str, threads: int | None, name: str) -> "EmotionClassifier":
         card = model_folder.read_card(path)
-        use_onnx = engine == "onnx" or (engine == "auto" and model_folder.ONNX_FILE in card.get("sha256", {}))
-        if use_onnx:
+        serving = model_folder.serving_file(card)
+        if engine != "keras" and serving == model_folder.INT8_FILE:
+            # It has made its own adjustments, which its own card tells.
+            file = _read_file(model_folder.check_sum(path, serving, card), threads, name)
+            file.card = {**card, **{key: file.card[key] for key in _INSIDE if key in file.card}}
+            return file
+        if engine == "onnx" or (engine == "auto" and serving):
             network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card), threads)
         else:
             network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(
             network,
-            name=str(model),
+            name=name,
             classes=tuple(card["classes"]),
             face_input=FaceInput(**card["face_input"]),
             temperature=float(card["temperature"]),
             card=card,
         )
+
+    def with_sensitivity(self, sensitivity: float) -> "EmotionClassifier":
+        """The same model, naming rare classes more (up to 1) or less readily (down to 0).
+
+        Raises:
+            UsageError: no number from 0 to 1, or a model whose card has no prior.
+        """
+        check_sensitivity(sensitivity)
+        if self.sensitivity is None:
+            raise UsageError(
+                f"{self.name} has no sensitivity: its card knows no prior, the shares of the classes that it learnt from. "
+                "Leave sensitivity out, or take a model trained on votes, such as 'default'."
+            )
+        other = copy.copy(self)
+        other.sensitivity = float(sensitivity)
+        return other
 
     def predict_proba(self, faces: npt.NDArray[np.uint8]) -> Probabilities:
         """Probabilities of faces, float32 (N, classes), rows sum to 1, calibrated by the stored temperature.
@@ -135,6 +177,16 @@ class EmotionClassifier:
             raise ModelError(
                 f"{self.name} does not give probabilities: rows sum to {sums.min():.3g}..{sums.max():.3g}."
             )
+        return self._calibrated(probabilities)
+
+    def _calibrated(self, probabilities: Probabilities) -> Probabilities:
+        if self.sensitivity is not None:
+            # An exported file has made its own adjustment, and divided by its temperature after it.
+            left = (self.sensitivity - self.card.get("sensitivity_inside", 0.0)) / self.card.get(
+                "temperature_inside", 1.0
+            )
+            if left:
+                probabilities = adjust(probabilities, self.card["prior"], left)
         return probabilities if self.temperature == 1 else apply_temperature(probabilities, self.temperature)
 
     def _run(self, faces: npt.NDArray[np.uint8]) -> Probabilities:
@@ -143,7 +195,7 @@ class EmotionClassifier:
         return np.concatenate([self.network(faces[i : i + _BATCH]) for i in range(0, len(faces), _BATCH)])
 
 
-def _load_file(path: Path, threads: int | None, name: str) -> EmotionClassifier:
+def _read_file(path: Path, threads: int | None, name: str) -> EmotionClassifier:
     opened = open_file(path, threads)
     card = opened.card or _tutorials_card(path, opened)
     face_input, classes = FaceInput(**card["face_input"]), tuple(card["classes"])

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,17 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 _KINDS = {".onnx": ("onnx", "tf2onnx"), ".tflite": ("litert", "tensorflow")}
 
 
-def convert(model: Any, path: Path, *, pixel_scale: float = 1.0, temperature: float = 1.0) -> None:
+def convert(
+    model: Any,
+    path: Path,
+    *,
+    pixel_scale: float = 1.0,
+    temperature: float = 1.0,
+    offsets: Sequence[float] | None = None,
+) -> None:
     """Write a `keras.Model` as `.onnx` or `.tflite`: `faces`, uint8 (N, height, width, channels) -> `probabilities`.
+
+    offsets: (classes,), taken from the log-probabilities before the temperature divides them, see `ferkit.models.sensitivity`.
 
     Raises:
         MissingDependencyError: no TensorFlow. ModelError: the network cannot be written in this format.
@@ -37,20 +47,23 @@ def convert(model: Any, path: Path, *, pixel_scale: float = 1.0, temperature: fl
         names = " and ".join(dict.fromkeys(missing))
         raise MissingDependencyError(f"Writing {path.suffix} needs {names}: pip install 'ferkit[train]'.")
     if load_keras().backend.backend() == "tensorflow":
-        _convert_here(model, path, pixel_scale, temperature)
+        _convert_here(model, path, pixel_scale, temperature, offsets)
     else:
-        _convert_elsewhere(model, path, pixel_scale, temperature)
+        _convert_elsewhere(model, path, pixel_scale, temperature, offsets)
 
 
-def _convert_here(model: Any, path: Path, pixel_scale: float, temperature: float) -> None:
+def _convert_here(
+    model: Any, path: Path, pixel_scale: float, temperature: float, offsets: Sequence[float] | None
+) -> None:
     keras = load_keras()
     shape = model.input_shape
     # The wrapper takes uint8: a quarter of the data enters the runtime.
     faces = keras.Input(shape[1:], dtype="uint8", name=INPUT)
     pixels = keras.ops.cast(faces, "float32")
     probabilities = model(pixels if pixel_scale == 1 else pixels * pixel_scale)
-    if temperature != 1:
+    if temperature != 1 or offsets is not None:
         logs = keras.ops.log(keras.ops.maximum(probabilities, SMALLEST))
+        logs = logs if offsets is None else logs - keras.ops.convert_to_tensor(offsets, "float32")
         probabilities = keras.ops.softmax(logs / temperature)
     serving = keras.Model(faces, {OUTPUT: probabilities})
     signature = [keras.InputSpec(shape=shape, dtype="uint8", name=INPUT)]
@@ -67,12 +80,14 @@ def _convert_here(model: Any, path: Path, pixel_scale: float, temperature: float
             raise ModelError(f"The network {model.name!r} cannot be written as {path.suffix}: {first}") from problem
 
 
-def _convert_elsewhere(model: Any, path: Path, pixel_scale: float, temperature: float) -> None:
+def _convert_elsewhere(
+    model: Any, path: Path, pixel_scale: float, temperature: float, offsets: Sequence[float] | None
+) -> None:
     """Convert in a new process on TensorFlow: other backends of Keras cannot write these formats."""
     keras_file = path.with_suffix(".keras")
     try:
         model.save(keras_file)
-        settings = [str(pixel_scale), str(temperature)]
+        settings = [str(pixel_scale), str(temperature), *map(str, offsets or ())]
         command = [sys.executable, "-m", "ferkit.models.conversion", str(keras_file), str(path), *settings]
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
@@ -85,4 +100,5 @@ def _convert_elsewhere(model: Any, path: Path, pixel_scale: float, temperature: 
 
 if __name__ == "__main__":
     _network = load_keras().saving.load_model(sys.argv[1], compile=False, safe_mode=True)
-    _convert_here(_network, Path(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4]))
+    _scale, _temperature, *_offsets = map(float, sys.argv[3:])
+    _convert_here(_network, Path(sys.argv[2]), _scale, _temperature, _offsets or None)

@@ -24,6 +24,7 @@ from ferkit.models.engines import KerasNetwork
 from ferkit.models.model_files import BEFORE_EXPORT, card_text, embed_card
 from ferkit.models.model_folder import INTENDED_USE
 from ferkit.models.samples import sample_picture
+from ferkit.models.sensitivity import offsets
 from ferkit.sources import FaceInput, read_image
 
 Faces = npt.NDArray[np.uint8]
@@ -133,11 +134,17 @@ class Original:
         """Factor of the pixels 0..255 before they enter the model."""
         return self._network.scale
 
+    @property
+    def offsets(self) -> list[float] | None:
+        """What the sensitivity takes from the log-probabilities; None where there is none."""
+        classifier = self.classifier
+        return offsets(classifier.card["prior"], classifier.sensitivity) if classifier.sensitivity else None
+
     def card(self, *, inside: bool) -> dict[str, Any]:
         """The card of the exported file.
 
         Args:
-            inside: Whether the graph contains pixel scaling and temperature. If not, readers of the card apply its
+            inside: Whether the graph contains pixel scaling, sensitivity and temperature. If not, readers of the card apply its
                 `temperature`.
         """
         classifier = self.classifier
@@ -148,6 +155,9 @@ class Original:
         if figures := classifier.card.get("metrics"):
             kept = {key: figures[key] for key in FIGURES if key in figures}
             known["metrics"] = {**kept, "note": BEFORE_EXPORT}
+        if classifier.sensitivity is not None:
+            known |= {"prior": classifier.card["prior"], "sensitivity": classifier.sensitivity}
+            known |= {"sensitivity_inside": classifier.sensitivity} if inside else {}
         # Its training data, so that `ferkit evaluate` can reject it.
         if data := classifier.card.get("training", {}).get("data"):
             known["training"] = {"data": data}
@@ -238,7 +248,7 @@ def _write_onnx(original: Original, path: Path, faces: Faces | None) -> None:
 
     if faces is not None:
         network = quantize(network, faces)
-    whole = for_any_face(network, original.classifier.face_input, original.classifier.temperature)
+    whole = for_any_face(network, original.classifier.face_input, original.classifier.temperature, original.offsets)
     describe(whole, card_text(original.card(inside=True)))
     onnx.checker.check_model(whole, full_check=True)
     onnx.save(whole, path)
@@ -257,7 +267,13 @@ def serving_graph(model: Any, path: Path, scale: float = 1.0) -> Any:
 
 
 def write_litert(original: Original, path: Path, faces: Faces) -> None:
-    convert(original.model, path, pixel_scale=original.pixel_scale, temperature=original.classifier.temperature)
+    convert(
+        original.model,
+        path,
+        pixel_scale=original.pixel_scale,
+        temperature=original.classifier.temperature,
+        offsets=original.offsets,
+    )
     embed_card(path, original.card(inside=True))
 
 

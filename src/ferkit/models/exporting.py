@@ -203,7 +203,8 @@ def open_network(model: str | Path) -> Any:
     """The plain `keras.Model` of a model folder or file."""
     path = model_folder.find(model)
     if path.is_dir():
-        path = model_folder.check_sum(path, model_folder.KERAS_FILE, model_folder.read_card(path))
+        card = model_folder.read_card(path)
+        return open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card))
     return open_keras(path)
 
 

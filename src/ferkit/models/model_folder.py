@@ -18,15 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from ferkit._support.files import write_atomically
-from ferkit.errors import ModelError
+from ferkit.errors import ModelError, UsageError
+from ferkit.models.sensitivity import check_prior, check_sensitivity
 from ferkit.sources import FaceInput
 
 KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "card.json"
 # These stand on their own, as every exported file does.
-INT8_FILE, VOTERS_FILE = "model.int8.onnx", "voters.int8.onnx"
-DEFAULT = "default"
-# What the package carries, by the name that `find` takes, and where in its folder it lies.
-PACKAGED = {DEFAULT: "", "default-int8": INT8_FILE, "voters": VOTERS_FILE}
+INT8_FILE = "model.int8.onnx"
+DEFAULT, FER2013 = "default", "fer2013"
+# What the package carries, by the name that `find` takes, and where in its folder it lies. `voters` is an earlier name.
+PACKAGED = {
+    DEFAULT: "",
+    "default-int8": INT8_FILE,
+    FER2013: FER2013,
+    "fer2013-int8": f"{FER2013}/{INT8_FILE}",
+    "voters": "",
+}
 
 INTENDED_USE = (
     "Recognises the expression that people perceive in a face, not what a person feels. "
@@ -100,6 +107,7 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
             f"{path}: face_input must be whole, positive pixels (at most {_LARGEST_SIDE}), 1 or 3 channels, and a margin "
             f"of -0.9 to 10. Received: {face_input}."
         )
+    _check_prior(card, path)
     if any(_is_unprintable(name) for name in classes):
         raise ModelError(f"{path}: classes must have names that can be shown and sent. Received: {classes!r}.")
     if not isinstance(card.get("sha256", {}), dict):
@@ -108,6 +116,21 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
         if not isinstance(card.get(name, {}), dict):
             raise ModelError(f"{path}: {name} must be values by their names. Received: {card[name]!r}.")
     return {**card, "face_input": dataclasses.asdict(face_input), "temperature": temperature}
+
+
+def _check_prior(card: Mapping[str, Any], path: Path) -> None:
+    """What a card says of the classes among the faces that it learnt from, and what is done about it."""
+    if "prior" not in card:
+        return
+    try:
+        check_prior(card["prior"], len(card["classes"]))
+        for name in ("sensitivity", "sensitivity_inside"):
+            check_sensitivity(card.get(name, 0.0))
+        inside = float(card.get("temperature_inside", 1.0))
+    except (UsageError, ValueError, TypeError, OverflowError) as problem:
+        raise ModelError(f"{path}: prior and sensitivity make no sense. {problem}") from problem
+    if not _LEAST_FACTOR <= inside <= 1 / _LEAST_FACTOR:
+        raise ModelError(f"{path}: temperature_inside must be neither tiny nor huge. Received: {inside}.")
 
 
 def trained_on(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,6 +189,11 @@ def check_sum(folder: Path, name: str, card: Mapping[str, Any]) -> Path:
     if sha256(path) != expected:
         raise ModelError(f"{path} is not the file its card describes (SHA-256 differs). Copy the whole folder again.")
     return path
+
+
+def serving_file(card: Mapping[str, Any]) -> str | None:
+    """Which file of a model folder ONNX Runtime takes: the serving copy, else the one in eight bits; None without either."""
+    return next((name for name in (ONNX_FILE, INT8_FILE) if name in card.get("sha256", {})), None)
 
 
 def sha256(path: Path) -> str:

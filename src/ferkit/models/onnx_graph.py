@@ -10,7 +10,7 @@ the same up to the rounding of pixels.
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -61,13 +61,16 @@ class _Graph:
         return helper.make_model(graph, opset_imports=like.opset_import, ir_version=like.ir_version)
 
 
-def for_any_face(network: Any, face_input: FaceInput, temperature: float) -> Any:
-    """Add preprocessing and temperature scaling to a network.
+def for_any_face(
+    network: Any, face_input: FaceInput, temperature: float, offsets: Sequence[float] | None = None
+) -> Any:
+    """Add preprocessing, sensitivity and temperature scaling to a network.
 
     Args:
         network: `onnx.ModelProto`, uint8 (N, height, width, channels) -> probabilities (N, classes).
         face_input: The faces that the network takes.
         temperature: Divides the log-probabilities.
+        offsets: (classes,), subtracted from the log-probabilities before that; see `ferkit.models.sensitivity`.
 
     Returns:
         `onnx.ModelProto`: `faces`, uint8 (N, any height, any width, 1 gray or 3 RGB) -> `probabilities`, calibrated,
@@ -77,7 +80,7 @@ def for_any_face(network: Any, face_input: FaceInput, temperature: float) -> Any
     pixels, raw = network.graph.input[0], network.graph.output[0]
     before = _preparation(face_input, network)
     model = compose.merge_models(before, network, [(before.graph.output[0].name, pixels.name)])
-    after = _tempering(temperature, raw, network)
+    after = _tempering(temperature, offsets, raw, network)
     return compose.merge_models(model, after, [(raw.name, after.graph.input[0].name)])
 
 
@@ -150,10 +153,12 @@ def _weights(g: _Graph, *, axis: int, target: int) -> str:
     return g("Where", g("Greater", source, g.constant(float(target))), areas, linear)
 
 
-def _tempering(temperature: float, raw: Any, like: Any) -> Any:
+def _tempering(temperature: float, offsets: Sequence[float] | None, raw: Any, like: Any) -> Any:
     g = _Graph("temperature")
     name = "uncalibrated"
     logs = g("Log", g("Max", name, g.constant(SMALLEST)))
+    if offsets is not None:
+        logs = g("Sub", logs, g.constant(offsets))
     g("Softmax", g("Div", logs, g.constant(temperature)), axis=-1)
     g.nodes[-1].output[0] = OUTPUT
     classes = raw.type.tensor_type.shape.dim[-1].dim_value

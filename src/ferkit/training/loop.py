@@ -26,6 +26,7 @@ from ferkit._support.keras_backend import load_keras
 from ferkit.data import Dataset, Faces
 from ferkit.errors import TrainingError
 from ferkit.evaluation import figures as plots
+from ferkit.evaluation import prior_of
 from ferkit.models import EmotionClassifier, recalibrate_normalization
 from ferkit.models import take_weights as take_pretrained
 from ferkit.training import run_folder
@@ -370,7 +371,8 @@ def _write_models(
         final.set_weights([*network.get_weights()[:-2], *trained.get_layer(VOTES_HEAD).get_weights()])
         voted, _ = val.by_votes()
         if len(voted):
-            troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model))
+            prior = prior_of(faces)
+            troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model, prior=prior))
         else:
             troubles.append(f"No face of {val.name} has a first choice of voters, so there is no {folder / 'votes'}.")
     return [trouble for trouble in troubles if trouble]

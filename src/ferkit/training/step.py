@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import Faces, FaceSet
-from ferkit.models import ARCHITECTURES, use_fused_normalization
+from ferkit.models import ARCHITECTURES, use_fast_depthwise, use_fused_normalization
 from ferkit.training.augmentation import augmenter
 from ferkit.training.config import TrainConfig
 from ferkit.training.mixing import mixed
@@ -172,6 +172,7 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
     """
     keras = load_keras()
     use_fused_normalization(network)
+    use_fast_depthwise(network)
     pixels = keras.Input(network.input_shape[1:], dtype="uint8", name="faces")
     augment = augmenter(config.augmentation, config.seed)
     model = keras.Model(pixels, network(augment(pixels)), name="training")

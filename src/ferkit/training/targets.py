@@ -149,5 +149,5 @@ def _identity(teacher: str) -> str:
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     card = model_folder.read_card(path)
-    parts = [card.get(name) for name in ("sha256", "temperature", "classes", "face_input")]
+    parts = [card.get(name) for name in ("sha256", "temperature", "classes", "face_input", "prior", "sensitivity")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
