@@ -171,6 +171,16 @@ def test_a_model_is_measured_on_what_it_was_not_trained_on(ferkit_, csv, options
     assert ("may have seen" in err) == ("may have seen" in said)
 
 
+@pytest.mark.parametrize("options", [pytest.param((), id="test"), pytest.param(("--split", "val"), id="val")])
+def test_a_split_without_faces_names_those_that_have_some(ferkit_, csv, options):
+    csv.write_text("".join(line for line in csv.read_text().splitlines(keepends=True) if "PublicTest" not in line))
+    # So few that holding out a share of each class leaves the validation split empty.
+    code, out, err = ferkit_("evaluate", "model", csv, *options)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == (f"ferkit: The split val of {csv} has no faces. Evaluate another: --split Training.")
+    assert ferkit_("evaluate", "model", csv, "--split", "Training", "--json")[0] == 0
+
+
 def test_published_splits_share_no_face_whichever_of_them_a_copy_has(ferkit_, csv):
     """The packaged model was made with a copy that has no PrivateTest."""
     model = FirstPixelClassifier()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ferkit.data import TRUTHS, Dataset, FaceSet, are_published, load_dataset, may_share_faces
-from ferkit.errors import UsageError
+from ferkit.errors import DatasetError, UsageError
 from ferkit.models import TTA, Classifier, model_folder
 from ferkit.sources import FaceInput
 
@@ -56,15 +56,25 @@ def faces_for(
     if isinstance(data, FaceSet):
         sets = [data] * len(classifiers)
     elif isinstance(data, Dataset):
-        sets = [data.split(split)] * len(classifiers)
+        sets = [_faces_of(data, split)] * len(classifiers)
     else:
         load = partial(load_dataset, data, votes=votes, skip_broken=skip_broken, progress=progress)
-        sets = [one.split(split) for one in _Source(str(data), split, _Loaded(load)).datasets(classifiers)]
+        sets = [_faces_of(one, split) for one in _Source(str(data), split, _Loaded(load)).datasets(classifiers)]
     if truth == "votes":
         both = [one.by_votes() for one in sets]
         sets = [faces for faces, _ in both]
         _log.info("Note: %s", both[0][1])
     return sets
+
+
+def _faces_of(dataset: Dataset, split: str) -> FaceSet:
+    faces = dataset.split(split)
+    if not len(faces):
+        there = [name for name, one in dataset.splits.items() if len(one)]
+        raise DatasetError(
+            f"The split {faces.name} of {dataset.source} has no faces. Evaluate another: --split {' or '.join(there)}."
+        )
+    return faces
 
 
 @dataclass(frozen=True)
