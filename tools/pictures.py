@@ -3,7 +3,7 @@
     python tools/pictures.py runs/tutorial
 
 The argument is the folder of the tutorial's run, as `ferkit train fer2013.csv --recipe tutorial --out runs/tutorial` makes it;
-without it the pictures that need one are left as they are. heatmaps.jpg wants the extra `train`. browser.jpg wants what docs/how-to/browser.md puts into
+without it the pictures that need one are left as they are. browser.jpg wants what docs/how-to/browser.md puts into
 examples/browser, and Chromium; without these it is left as it is too. astronaut.jpg is what `make demo` writes. No picture shows another person than the sample
 portrait, which is in the public domain.
 """
@@ -17,7 +17,6 @@ import tempfile
 import threading
 from pathlib import Path
 
-import numpy as np
 import PIL.Image
 
 from ferkit._support.files import write_encoded
@@ -79,13 +78,12 @@ def whole_and_cut(run: Path) -> None:
 
 
 def heatmaps() -> None:
-    """heatmaps.jpg: the sample face explained by occlusion and by Grad-CAM."""
+    """heatmaps.jpg: the sample face explained by occlusion, for `fer2013`, which is less certain of it than `default`."""
     left, top, right, bottom = FACE
     near = read_image(sample_picture())[top - 40 : bottom + 10, left - 40 : right + 40]
     face = Face(Box(40, 40, 40 + right - left, 40 + bottom - top), 1.0)
-    drawn = [explain("default", near, faces=[face], method=name)[0].overlay() for name in ("occlusion", "grad-cam")]
-    both = PIL.Image.fromarray(np.hstack(drawn))
-    write_encoded(IMAGES / "heatmaps.jpg", lambda file: both.save(file, "JPEG", quality=88, subsampling=0))
+    drawn = PIL.Image.fromarray(explain("fer2013", near, faces=[face], method="occlusion")[0].overlay())
+    write_encoded(IMAGES / "heatmaps.jpg", lambda file: drawn.save(file, "JPEG", quality=88, subsampling=0))
 
 
 def _small(picture: PIL.Image.Image, name: str) -> None:
