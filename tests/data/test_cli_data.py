@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from dataset_files import random_faces, row, rows_of, write_csv, write_tree
+from dataset_files import pictures, random_faces, row, rows_of, write_csv, write_tree
 from ferkit.cli import app, console
 
 
@@ -63,9 +63,23 @@ def test_broken_rows_give_the_whole_report_and_exit_code_1(ferkit, tmp_path):
     assert "row 2: 3 pixels, expected 2,304" in out
     assert "row 24: label '9'" in out
     assert err.splitlines()[-1].startswith(
-        "ferkit: faces.csv, row 2: 3 pixels, expected 2,304 (48 x 48) (1 more broken)"
+        "ferkit: faces.csv, row 2: 3 pixels, expected 2,304 (48 x 48) (1 more invalid)"
     )
-    assert ferkit("data", "faces.csv", "--skip-broken")[0] == 0
+    code, out, _ = ferkit("data", "faces.csv", "--skip-broken")
+    assert code == 0
+    assert out.count("Invalid rows") == out.count("2 invalid rows were left out.") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [pytest.param("faces.csv", "row", id="table"), pytest.param("faces", "image", id="folder")]
+)
+def test_one_that_is_left_out_is_called_by_what_it_is(ferkit, tmp_path, name, kind):
+    write_csv(tmp_path / "faces.csv", ["0,1 2 3,Training", *rows_of(21)])
+    write_tree(tmp_path / "faces", {**pictures({"cats": 9, "dogs": 9}), "cats/10.png": b"no picture"})
+    code, out, _ = ferkit("data", name, "--skip-broken")
+    assert code == 0
+    assert f"Invalid {kind}s" in out
+    assert f"1 invalid {kind} was left out." in out
 
 
 @pytest.mark.parametrize(
@@ -91,8 +105,6 @@ def test_bad_input_is_one_line_and_an_exit_code(ferkit, tmp_path, words, code, m
 
 
 def test_own_classes_with_odd_names(ferkit, tmp_path):
-    from dataset_files import pictures
-
     folders = {"[bold]": 3, "émotion très longue à écrire": 3}
     write_tree(tmp_path / "own", pictures(folders))
     code, out, _ = ferkit("data", "own")

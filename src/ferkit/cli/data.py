@@ -23,7 +23,7 @@ def data(
     votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) to join to a FER-2013 CSV.")] = None,
     drop_duplicates: DropDuplicates = False,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Broken rows are reported but are no failure.")
+        bool, typer.Option("--skip-broken", help="Invalid rows are reported but are no failure.")
     ] = False,
     sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet: some faces of every class.")] = Path(
         "contact_sheet.png"
@@ -64,7 +64,7 @@ def data(
 
     Also reports label conflicts and invalid rows, and draws a contact sheet.
 
-    With broken rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --label-issues
+    With invalid rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --label-issues
     trains three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it trains none.
 
     Example: ferkit data fer2013.csv --sheet faces.png

@@ -17,7 +17,7 @@ from ferkit.data.readers import READERS, open_source, read_source
 from ferkit.data.records import Broken, Dataset, FaceTable, Progress
 from ferkit.data.splits import SPLITS, make_dataset
 from ferkit.data.votes import join_votes
-from ferkit.errors import DatasetError, UsageError
+from ferkit.errors import DatasetError, UsageError, count
 from ferkit.sources import checksum, is_address, is_folder, is_there, missing
 
 
@@ -93,7 +93,8 @@ def load_dataset(
         soft, note = join_votes(table, Path(votes).expanduser(), str(source))
         notes.append(note)
     if table.broken:
-        notes.append(f"{len(table.broken):,} broken rows or pictures were left out.")
+        n = len(table.broken)
+        notes.append(f"{count(n, f'invalid {table.broken[0].kind}')} {'was' if n == 1 else 'were'} left out.")
     return make_dataset(
         table, str(source), split=split, drop_duplicates=drop_duplicates, votes=soft, notes=notes, seed=seed
     )
@@ -129,9 +130,9 @@ def load_table(
 
 
 def broken_error(path: str | Path, broken: Sequence[Broken]) -> DatasetError:
-    """The error for a source with broken rows: names the first, counts the others."""
+    """The error for a source with invalid rows or images: names the first, counts the others."""
     first = broken[0]
-    more = f" ({len(broken) - 1:,} more broken)" if len(broken) > 1 else ""
+    more = f" ({len(broken) - 1:,} more invalid)" if len(broken) > 1 else ""
     return DatasetError(
         f"{path}, {first.where}: {first.reason}{more}. Repair it, or leave it out with --skip-broken "
         "(skip_broken=True)."

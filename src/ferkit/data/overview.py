@@ -26,8 +26,8 @@ def overview(dataset: Dataset) -> Document:
         shown = tuple(f"{one.where}: {one.reason}" for one in dataset.broken[:_SHOWN])
         more = len(dataset.broken) - len(shown)
         rest = (Text(f"and {more:,} more (--json lists all)"),) if more else ()
-        said = Text(f"{len(dataset.broken):,} invalid rows, left out of the counts")
-        sections.append(Section("Invalid rows", (said, Bullets(shown), *rest)))
+        # How many were left out stands in the notes.
+        sections.append(Section(f"Invalid {dataset.broken[0].kind}s", (Bullets(shown), *rest)))
     if dataset.notes:
         sections.append(Section("Notes", (Bullets(tuple(dataset.notes)),)))
     about = f"{count(n, 'face')}, {len(dataset.classes)} classes, {width}x{height} {colour}"

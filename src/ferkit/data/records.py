@@ -4,6 +4,7 @@ All faces of a source as one table, before they are split: what readers produce 
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -125,6 +126,11 @@ class Broken:
 
     where: str
     reason: str
+
+    @property
+    def kind(self) -> str:
+        """What to call it: "row" or "image"."""
+        return "row" if re.match(r"(row|line) \d+($| \()", self.where) else "image"
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def make_dataset(
         raise UsageError(f"Unknown split {split!r}. Choices: {', '.join(SPLITS)}.")
     if not len(table.images):
         broken = table.broken
-        first = f" {len(broken):,} are broken; {broken[0].where}: {broken[0].reason}." if broken else ""
+        first = f" {len(broken):,} are invalid; {broken[0].where}: {broken[0].reason}." if broken else ""
         raise DatasetError(f"{source} holds no usable face.{first} Expected at least one row or picture with a label.")
     said = [*table.notes, *notes]
     parts, held_out = _random(table, said, seed) if split == "random" else _official(table, said, seed)
