@@ -82,6 +82,17 @@ def test_one_that_is_left_out_is_called_by_what_it_is(ferkit, tmp_path, name, ki
     assert f"1 invalid {kind} was left out." in out
 
 
+def test_every_column_adds_up_to_all_of_its_split(ferkit, tmp_path):
+    write_csv(
+        tmp_path / "faces.csv",
+        [*rows_of(21, heldout_from=21), *(row(face, 3, "PublicTest") for face in random_faces(25)[21:])],
+    )
+    _, out, _ = ferkit("data", "faces.csv")
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+    assert table["all"] == ["21", "100.0%", "4", "100.0%", "25", "100.0%"]
+    assert table["happy"] == ["3", "14.3%", "4", "100.0%", "7", "28.0%"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -68,7 +68,7 @@ def _counts(dataset: Dataset, total: int) -> DataTable:
     rows: list[Row] = [
         (ClassName(label), *(_share(counts[label], n) for _, counts, n in columns)) for label in dataset.classes
     ]
-    rows.append(("all", *(_share(n, total) for _, _, n in columns)))
+    rows.append(("all", *(_share(n, n) for _, _, n in columns)))
     return DataTable(("class", *(name for name, _, _ in columns)), tuple(rows))
 
 
