@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import PIL.Image
@@ -90,7 +91,21 @@ def test_files(ferkit_predict, pictures, tmp_path):
     assert [row["label"] for row in rows] == ["angry", "", "neutral"]
     assert pyarrow.parquet.read_table(paths["--parquet"]).column("label").to_pylist() == ["angry", None, "neutral"]
     assert sorted(path.name for path in paths["--save"].iterdir()) == ["1.png", "10.jpg"]
-    assert all(str(path) in err for path in paths.values())
+    csv_file, parquet_file, folder = paths.values()
+    assert err.splitlines()[-3:] == [
+        f"Wrote {csv_file}",
+        f"Wrote {parquet_file}",
+        f"Wrote annotated images into the folder {folder}",
+    ]
+
+
+def test_members_of_an_archive_are_drawn_below_its_name(ferkit_predict, pictures, tmp_path):
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for name in ("a.png", "s/b.png", "t/b.png"):
+            archive.write(pictures / "1.png", name)
+    code, _, _ = ferkit_predict(tmp_path / "two.zip", "--detector", "none", "--save", tmp_path / "out")
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
+    assert (code, written) == (0, {"two/a.png", "two/s/b.png", "two/t/b.png"})
 
 
 def test_tta_is_a_mean_over_views(ferkit_predict, tmp_path, monkeypatch):

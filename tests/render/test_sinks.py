@@ -273,6 +273,39 @@ def test_annotated_pictures(results, tmp_path):
             ["1.jpg", "me.png", "picture-2.jpg", "picture.jpg", "stdin.jpg"],
             id="elsewhere",
         ),
+        pytest.param(
+            ["x/two.zip::a.jpg", "two.zip::s/b.PNG", "two.zip::t/b.png", "https://host/two.tar.gz?key=1::a.jpg"],
+            ["x"],
+            ["two/a-2.jpg", "two/a.jpg", "two/s/b.png", "two/t/b.png"],
+            id="members of archives",
+        ),
+        pytest.param(
+            ["t.parquet::7", "t.parquet::8", "a.jpg::9", "12:30.png", "in/c:d/1.jpg"],
+            ["in"],
+            ["12_30.png", "a.jpg", "c_d/1.jpg", "t/7.jpg", "t/8.jpg"],
+            id="no colon",
+        ),
+        pytest.param(
+            [
+                "two.zip::../../1.jpg",
+                "two.zip::/etc/2.jpg",
+                "two.zip::..\\..\\3.jpg",
+                "two.zip::..\0/4.jpg",
+                "....zip::5.jpg",
+                ".zip::6.jpg",
+                "two.zip::" + "d/" * 30_000 + "7.jpg",
+                "two.zip::C:/8.jpg",
+            ],
+            [],
+            ["5.jpg", "6.jpg", "7.jpg", "two/.._.._3.jpg", "two/1.jpg", "two/4.jpg", "two/C_/8.jpg", "two/etc/2.jpg"],
+            id="no member outside of the folder",
+        ),
+        pytest.param(
+            ["two.zip::a.jpg", "two.zip::a.jpg/a.jpg", "two.zip::" + "é" * 127 + "/b.jpg", "two.zip::\udcff.jpg"],
+            [],
+            ["two/_udcff.jpg", "two/a.jpg", "two/a.jpg_/a.jpg", "two/" + "é" * 100 + "/b.jpg"],
+            id="members that no file may be called",
+        ),
         pytest.param(["a.jpg", "A.JPG"], [], ["A-2.jpg", "a.jpg"], id="one file on some systems"),
         pytest.param(
             ["é" * 127 + ".jpg", "x\0y.webp"], [], ["xy.jpg", "é" * 100 + ".jpg"], id="what no file may be called"
@@ -299,7 +332,7 @@ def test_names_of_many_pictures_take_no_longer_each(tmp_path):
 
     sink = AnnotatedPictures(tmp_path, EMOTIONS)
     sink._used = Counting()
-    names = {sink._target(Path(f"p{number}/{name}"), ".jpg") for number in range(500) for name in ("1.jpg", "1-2.jpg")}
+    names = {sink._target(Path(), stem, ".jpg") for _ in range(500) for stem in ("1", "1-2")}
     assert len(names) == 1000
     assert sink._used.tried < 4 * 1000
 

@@ -7,6 +7,7 @@ its name when the block ends well, so a reader never meets half of one.
 import csv
 import json
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -20,10 +21,11 @@ from ferkit._support.files import blame, drafted, write_encoded
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, UsageError
 from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
-from ferkit.sources import path_of
+from ferkit.sources import member_path, path_of
 
 _LONGEST_JPEG = 65_500  # pixels of a side
 _LONGEST_STEM = 200  # bytes
+_LONGEST_FOLDER = 1000  # bytes; systems take 4096 for a whole path
 
 
 class Sink(Protocol):
@@ -187,7 +189,8 @@ class ParquetTable(Table):
 class AnnotatedPictures:
     """A folder of annotated pictures, named as their sources; PNG stays PNG, all else becomes JPEG.
 
-    Needs results that carry `pixels`. Two sources of one name become `face.jpg` and `face-2.jpg`.
+    Needs results that carry `pixels`. Two sources of one name become `face.jpg` and `face-2.jpg`. What is inside of an
+    archive goes below a folder named after it: `two.zip::sub/1.jpg` becomes `two/sub/1.jpg`.
 
     top: only that many classes as bars. roots: folders whose sub-folders are kept: of the root `holidays`, the picture
         `holidays/sea/1.jpg` becomes `sea/1.jpg`. blur_faces: whether nobody can be recognised in them.
@@ -225,14 +228,16 @@ class AnnotatedPictures:
         if result.pixels is None:
             raise FerkitError("Annotated pictures need results with pixels; ask for them with keep_pixels=True.")
         self._refuse_own(Path(result.source))
-        source = path_of(result.source)
+        member = member_path(result.source)
+        source = member or path_of(result.source)
+        folder = self._below_root(source.parent) if member is None else source.parent
         shown = blurred(result.pixels, [face.box for face in result]) if self.blur_faces else result.pixels
         picture = PIL.Image.fromarray(annotate(shown, result, top=self.top))
         as_png = source.suffix.lower() == ".png" or max(picture.size) > _LONGEST_JPEG
         # JPEG 4:4:4: coloured lines and letters smear with halved colour resolution. PNG: a fifth of the time for a
         # third more bytes, measured on a photo.
         write_encoded(
-            self._target(source, ".png" if as_png else ".jpg"),
+            self._target(folder, source.stem, ".png" if as_png else ".jpg"),
             lambda stream: picture.save(
                 stream, "PNG" if as_png else "JPEG", quality=92, subsampling=0, compress_level=1
             ),
@@ -246,11 +251,11 @@ class AnnotatedPictures:
                 f"{source} lies in {self.folder}, where annotated pictures would replace it. Take another."
             )
 
-    def _target(self, source: Path, suffix: str) -> Path:
-        stem = source.stem.replace("\0", "") or "picture"
-        # Systems take 255 bytes, of which the draft's name needs a few.
-        stem = stem.encode()[:_LONGEST_STEM].decode(errors="ignore")
-        folder = self._below_root(source.parent)
+    def _target(self, folder: Path, stem: str, suffix: str) -> Path:
+        folder = Path(*map(_folder_name, folder.parts))
+        if len(os.fsencode(folder)) > _LONGEST_FOLDER:
+            folder = Path()
+        stem = _file_name(stem) or "picture"
         target = folder / (stem + suffix)
         name = str(target).lower()  # lower: two of them are one file on some systems
         count = self._counts.get(name, 1)
@@ -266,6 +271,19 @@ class AnnotatedPictures:
             if folder.is_relative_to(root) and ".." not in (below := folder.relative_to(root)).parts:
                 return below
         return Path()
+
+
+def _file_name(part: str) -> str:
+    """A part of a path, as all systems take it."""
+    # They take 255 bytes, of which the draft's name needs a few.
+    part = re.sub(r"[:\\]", "_", part.replace("\0", ""))
+    return part.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore")
+
+
+def _folder_name(part: str) -> str:
+    """The same for a folder: "" for one that leads upwards, and never the name of a picture written beside it."""
+    name = _file_name(part).rstrip(". ")
+    return f"{name}_" if name.lower().endswith((".jpg", ".png")) else name
 
 
 # The kinds of table, each by the ending of its files.

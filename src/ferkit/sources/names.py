@@ -2,12 +2,13 @@
 
 import io
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from ferkit.sources.listing import Reference
+from ferkit.sources.listing import CONTAINER_SUFFIXES, Reference
 from ferkit.sources.stores import is_address
 
 STDIN = "-"
@@ -71,6 +72,23 @@ def path_of(name: str) -> Path:
     if is_address(name):
         return Path(os.fsdecode(unquote_to_bytes(urlsplit(name).path.rpartition("/")[2])) or "picture")
     return Path({STDIN: "stdin"}.get(name, name))
+
+
+def member_path(name: str) -> Path | None:
+    """The same for a picture that is inside of another file: its path there, below a folder named after that file.
+
+    Relative, and without parts that lead out of that folder. None for all other names.
+
+    >>> member_path("holidays.zip::sea/1.jpg").as_posix()
+    'holidays/sea/1.jpg'
+    """
+    for mark in re.finditer("::", name):
+        container = path_of(name[: mark.start()]).name
+        ending = next((ending for ending in CONTAINER_SUFFIXES if container.lower().endswith(ending)), None)
+        if ending is not None:
+            parts = [container[: -len(ending)], *name[mark.end() :].split("/")]
+            return Path(*(part for part in parts if part.strip(".")))
+    return None
 
 
 def printable_name(source: object) -> str:
