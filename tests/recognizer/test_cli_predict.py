@@ -148,7 +148,9 @@ def test_min_confidence(ferkit_predict, pictures):
         pytest.param(["x.jpg", "--min-confidence", "nan"], 2, "confidence", id="confidence NaN"),
         pytest.param(["x.jpg", "--tta", "flop"], 2, "Did you mean 'flip'", id="unknown tta"),
         pytest.param(["x.jpg", "--detector", "harr"], 2, "Did you mean 'haar'", id="unknown detector"),
-        pytest.param(["x.jpg", "--detector", "none"], 1, "no file x.jpg", id="missing file"),
+        pytest.param(
+            ["x.jpg", "--detector", "none"], 1, "no file x.jpg. Expected the path or address", id="missing file"
+        ),
         pytest.param(["*.xyz", "--detector", "none"], 1, "No picture matches", id="glob without match"),
         pytest.param([".", "--detector", "none"], 1, "holds no pictures", id="folder without pictures"),
         pytest.param(["x.jpg", "--detector", "none", "--csv", "."], 2, "is a folder", id="csv is a folder"),

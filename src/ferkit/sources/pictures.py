@@ -39,6 +39,7 @@ Source: TypeAlias = (
 # The largest picture that we hold has half a gigabyte of pixels; files beyond that are no pictures.
 MAX_FILE_BYTES = 1 << 29
 _PIECE = 1 << 20
+_EXPECTED_FILE = "Expected the path or address of a picture; check its spelling and folder."
 
 
 def open_source(source: Source) -> IO[bytes]:
@@ -117,7 +118,7 @@ def _open_object(address: str, name: str) -> IO[bytes]:
     try:
         data = read_object(address, MAX_COPIED_BYTES)
     except FileNotFoundError as problem:
-        raise ImageError(f"There is no file {name}.") from problem
+        raise ImageError(f"There is no file {name}. {_EXPECTED_FILE}") from problem
     except FerkitError as problem:
         raise ImageError(str(problem)) from problem
     except OSError as problem:
@@ -182,8 +183,8 @@ def _not_there(path: str, name: str, problem: OSError | ValueError) -> str:
     near = near_names(path)
     if near is None:
         return f"There is no file {name}. There is no folder {printable_name(Path(path).parent)} either."
-    meant = f" Did you mean {' or '.join(map(printable_name, near))}?" if near else ""
-    return f"There is no file {name}.{meant}"
+    meant = f"Did you mean {' or '.join(map(printable_name, near))}?" if near else _EXPECTED_FILE
+    return f"There is no file {name}. {meant}"
 
 
 def _too_large(name: str, more: str, size: int, limit: int) -> str:
