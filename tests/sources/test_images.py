@@ -286,6 +286,13 @@ def test_what_cannot_be_read_says_so_in_a_line(source, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["fer.csv", "FER.CSV.GZ"])
+def test_a_table_is_for_the_commands_that_read_data_sets(name, tmp_path):
+    (tmp_path / name).write_bytes(b"emotion,pixels,Usage\n0,1 2 3 4,Training\n")
+    with pytest.raises(ImageError, match=r"it is a table.*ferkit data, ferkit evaluate"):
+        read_image(tmp_path / name)
+
+
 def test_no_memory_is_an_error_of_that_picture(monkeypatch):
     def full(*_: object) -> None:
         raise MemoryError

@@ -40,6 +40,7 @@ _OTHERS = (
     (0, b"PK\x03\x04", "an archive or a document; unpack it"),
     (0, b"8BPS", "a Photoshop file; export it as PNG"),
 )
+_TABLES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 
 _ORIENTATION = 0x0112
 # How a stored picture is turned upright, by its EXIF orientation.
@@ -123,7 +124,9 @@ def _decode(file: IO[bytes], name: str) -> RgbImage:
         head = file.read(32).lstrip(b"\xef\xbb\xbf \t\r\n")
         what = next(
             (f"it is {what}" for place, mark, what in _OTHERS if head[place:].startswith(mark)),
-            "not a picture that can be decoded",
+            "it is a table; where it is a data set, see: ferkit data, ferkit evaluate"
+            if name.lower().endswith(_TABLES)
+            else "not a picture that can be decoded",
         )
         raise ImageError(f"Cannot read {name}: {what}. Expected {_EXPECTED}.") from problem
     with image:
