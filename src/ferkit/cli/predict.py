@@ -92,9 +92,9 @@ def predict(
             advance()
     if looked_at > 1:
         notes.print(f"{count(looked_at, 'image')}, {count(faces, 'face')}; {unread:,} could not be read.")
-    for written in (csv, parquet, save):
+    for what, written in (("", csv), ("", parquet), ("annotated images into the folder ", save)):
         if written is not None and written.exists():
-            notes.print(f"Wrote {written}", markup=False)
+            notes.print(f"Wrote {what}{written}", markup=False)
     if unread:
         raise typer.Exit(1)
 
