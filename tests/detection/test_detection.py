@@ -112,6 +112,12 @@ def test_unknown_detector_suggests_the_nearest():
         load_detector("yunit")
 
 
+def test_no_detection_is_never_suggested():
+    """ "nope" is nearest to "none", and whoever took that would get a face of every picture."""
+    with pytest.raises(UsageError, match=r"^Unknown detector 'nope'\. Choices: auto, .*, none\.$"):
+        load_detector("nope")
+
+
 def test_auto_takes_yunet():
     assert isinstance(load_detector("auto"), yunet.YunetDetector)
 

@@ -46,21 +46,22 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name in self._choices:
             return self._choices[name]
-        raise unknown(self.kind, name, list(self._choices))
+        raise unknown(self.kind, name, list(self))
 
     def __contains__(self, name: object) -> bool:
         return name in self._choices
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._choices)
+        # What is taken by default stands first, what leaves a step out last, whichever file was loaded first.
+        return iter(sorted(self._choices, key=lambda name: (name == "none") - (name == "auto")))
 
     def __len__(self) -> int:
         return len(self._choices)
 
 
 def unknown(kind: str, name: str, choices: Sequence[str]) -> UsageError:
-    """The error for a name that is none of the choices, with the nearest one."""
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    """The error for a name that is none of the choices, with the nearest one; never "none", which leaves a step out."""
+    near = difflib.get_close_matches(name, [choice for choice in choices if choice != "none"], n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return UsageError(f"Unknown {kind} {name!r}. {hint}Choices: {', '.join(choices)}.")
 
