@@ -35,7 +35,7 @@ def report(
     k = len(classes)
     labels = np.arange(n) % k
     probabilities = np.eye(k)[labels] if certain else rng.dirichlet(np.full(k, 0.5), n)
-    marks = np.arange(n) % 5 == 0 if duplicate else None
+    marks = None if duplicate is None else duplicate & (np.arange(n) % 5 == 0)
     images = rng.integers(0, 256, (n, 6, 6, 1), dtype=np.uint8)
     faces = FaceSet(images, labels, tuple(classes), split, duplicate=marks)
     return replace(measure(probabilities.astype(np.float32), faces, model=model, seconds=0.1), card=card or {})
@@ -217,7 +217,8 @@ def test_what_comes_from_data_is_escaped(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said", "unsaid"),
     [
-        pytest.param({"duplicate": False}, "Duplicates were not searched for.", "distinct", id="duplicates unknown"),
+        pytest.param({"duplicate": False}, "No duplicates.", "Without duplicates", id="no duplicate"),
+        pytest.param({"duplicate": None}, "Duplicates were not searched for.", "distinct", id="duplicates unknown"),
         pytest.param({"certain": True}, "None.", "overconfident", id="no mistakes"),
         pytest.param({"classes": ("a", "b")}, "Always predicting a would score 50.0%", "FER-2013", id="own classes"),
         pytest.param({"split": "mine"}, "on mine", "FER-2013", id="own split"),

@@ -178,6 +178,9 @@ def _duplicates(report: Report) -> Iterator[Block]:
     if distinct is None:
         yield Text("Duplicates were not searched for.")
         return
+    if distinct.n == report.n:
+        yield Text("No duplicates.")
+        return
     yield Text(
         f"{count(report.n - distinct.n, 'face')} also in an earlier split or earlier in this one, with identical pixels. "
         "A model may have memorised these; compare models by the accuracy without them."
