@@ -60,7 +60,7 @@ def test_table(ferkit_predict, pictures):
     assert lines[1].split()[:5] == [str(pictures / "1.png"), "1", "angry", "70.0%", "angry"]
     assert len(lines) == 1 + 2 * 7
     assert "█" in out
-    assert "2 images, 2 faces" in err
+    assert "2 images, 2 faces." in err
 
 
 def test_top_shortens_the_table_only(ferkit_predict, pictures):

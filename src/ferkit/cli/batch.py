@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar
+from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar, read_and_found
 from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 from ferkit.errors import count
 
@@ -77,9 +77,7 @@ def batch(
 def _print_summary(summary: "BatchSummary") -> None:
     from ferkit.render import duration
 
-    notes.print(
-        f"{count(summary.pictures, 'image')}, {count(summary.faces, 'face')}; {summary.errors:,} could not be read."
-    )
+    notes.print(read_and_found(summary.pictures, summary.faces, summary.errors))
     new = summary.parts - summary.skipped_parts
     before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
     pace = f" in {duration(summary.seconds)}, {summary.pictures_per_second:.1f} images per second" if new else ""

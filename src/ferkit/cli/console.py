@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TextIO
 from rich.console import Console
 from typer.core import TyperGroup
 
-from ferkit.errors import FerkitError, UsageError
+from ferkit.errors import FerkitError, UsageError, count
 
 # Standard output is for results; notes, progress and errors go to standard error.
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -187,6 +187,16 @@ def progress_bar(*columns: Any, hidden: bool = False) -> Any:
     columns = (TextColumn("{task.description}"), BarColumn(), *columns)
     hidden = hidden or not notes.is_terminal
     return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=hidden)
+
+
+def read_and_found(images: int, faces: int, unread: int) -> str:
+    """What a command looked at, in words; that some could not be read only where it is so.
+
+    >>> read_and_found(2, 1, 0), read_and_found(3, 1, 1)
+    ('2 images, 1 face.', '3 images, 1 face; 1 could not be read.')
+    """
+    failed = f"; {unread:,} could not be read" if unread else ""
+    return f"{count(images, 'image')}, {count(faces, 'face')}{failed}."
 
 
 @contextmanager

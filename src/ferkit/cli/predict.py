@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar
+from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar, read_and_found
 from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
-from ferkit.errors import UsageError, count
+from ferkit.errors import UsageError
 from ferkit.models import TTA, help_text
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def predict(
                 write(result)
             advance()
     if looked_at > 1:
-        notes.print(f"{count(looked_at, 'image')}, {count(faces, 'face')}; {unread:,} could not be read.")
+        notes.print(read_and_found(looked_at, faces, unread))
     for what, written in (("", csv), ("", parquet), ("annotated images into the folder ", save)):
         if written is not None and written.exists():
             notes.print(f"Wrote {what}{written}", markup=False)
