@@ -38,6 +38,7 @@ def test_lists_come_from_the_registries(command, capsys):
     assert all(row["about"] for row in rows.values())
     assert all(name in table for name in REGISTRIES[command])
     assert all(len(line) <= 80 for line in table.splitlines())
+    assert [line for line in table.splitlines() if line != line.rstrip()] == []
 
 
 def test_detectors_say_whether_they_are_ready_and_how_fast(capsys):

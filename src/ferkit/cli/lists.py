@@ -212,4 +212,10 @@ def _show(groups: Mapping[str, Iterable[Row]], as_json: bool) -> None:
         for row, (about, *facts) in rows:
             # Names and cards come from outside: as Text, their brackets are no markup.
             table.add_row(Text(row["name"]), Text(about).append("".join(f"\n{fact}" for fact in facts), style="dim"))
-    output.print(table)
+    if output.is_terminal:
+        output.print(table)
+        return
+    with output.capture() as printed:
+        output.print(table)
+    # Rich fills the last column with blanks, which files and searches need not have.
+    output.file.writelines(f"{line.rstrip()}\n" for line in printed.get().splitlines())
