@@ -12,7 +12,7 @@ from ferkit.models import help_text
 
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Model folder or file, or 'default'.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The model to compare it with.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Model to compare with A.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)],
     split: EvaluatedSplit = "test",
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,

@@ -116,7 +116,7 @@ def _one_line() -> Iterator[None]:
             raise  # without arguments the help is shown
         command = context.command_path if context is not None else "ferkit"
         end = "" if message.endswith("?") else "."
-        raise UsageError(f"{message}{end}{_received(problem)} See '{command} --help'.") from problem
+        raise UsageError(f"{message}{end}{_received(problem)}{_missing(problem)} See '{command} --help'.") from problem
 
 
 def _received(problem: Exception) -> str:
@@ -124,6 +124,12 @@ def _received(problem: Exception) -> str:
     errors = getattr(problem.__cause__, "errors", None)
     refused = errors() if callable(errors) else ()
     return f" Received: {refused[0]['input']}." if refused and "input" in refused[0] else ""
+
+
+def _missing(problem: Exception) -> str:
+    """What is missing, as the help of that argument or option says it: a name alone may be as short as "B"."""
+    explained = getattr(getattr(problem, "param", None), "help", None)
+    return f" Expected: {explained.rstrip('.')}." if explained and hasattr(problem, "param_type") else ""
 
 
 def run(app: Callable[[], Any]) -> None:

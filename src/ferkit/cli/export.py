@@ -9,8 +9,8 @@ from ferkit.cli.console import no_native_chatter, notes, print_json
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Model folder, .keras or .h5 file, or 'default'.")],
-    out: Annotated[Path, typer.Argument(help="File to write: .onnx, .tflite, .keras or .h5.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, .keras or .h5 file, or 'default'.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .onnx, .tflite, .keras or .h5.")],
     format_name: Annotated[str, typer.Option("--format", help="onnx, onnx-int8, litert, keras or h5.")],
     data: Annotated[
         str | None,
