@@ -17,7 +17,9 @@ from ferkit.cli import app
         pytest.param(["predict", "--nonsense"], "No such option: --nonsense", id="unknown-option"),
         pytest.param(["predict", "x.jpg", "--model"], "'--model' requires an argument", id="no-value"),
         pytest.param(["predict"], "Missing argument 'SOURCE'", id="no-argument"),
-        pytest.param(["compare", "x"], "Missing argument 'B'. Expected: Model to compare with A. See", id="second-model"),
+        pytest.param(
+            ["compare", "x"], "Missing argument 'B'. Expected: Model to compare with A. See", id="second-model"
+        ),
         pytest.param(["export"], "Missing argument 'MODEL'. Expected: Model folder, ", id="no-model"),
         pytest.param(["export", "x"], "Missing argument 'OUT'. Expected: File to write: ", id="no-file"),
         pytest.param(["export", "x", "y.h5"], "Missing option '--format'. Expected: onnx, ", id="no-format"),
