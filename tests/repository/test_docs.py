@@ -307,6 +307,22 @@ def test_the_file_map_names_every_module():
     assert sorted(named) == sorted(modules | packages)
 
 
+def test_paths_that_contributing_names_exist():
+    """From the top or from src/ferkit; a test or a module by its name alone."""
+    inline = [part for token in parse(ROOT / "CONTRIBUTING.md") for part in token.children or ()]
+    texts = {part.content.replace("ROOM", "*") for part in inline if part.type == "code_inline"}
+    named = {text for text in texts if re.fullmatch(r"\w[\w./*-]*(/|\.(py|pyi|md|toml))", text)}
+    assert {"src/ferkit/", "tests/*/", "render/sinks.py", "docs/LOG.md", "test_docs.py"} <= named
+    gone = {
+        path
+        for path in named
+        if not any(next(place.glob(path), None) for place in (ROOT, SOURCE))
+        and ("/" in path or not any(next((ROOT / top).rglob(path), None) for top in ("src", "tests")))
+    }
+    # What its example adds.
+    assert gone == {"src/ferkit/detection/tree.py"}
+
+
 @pytest.mark.parametrize(
     ("document", "choices"),
     [
