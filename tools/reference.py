@@ -47,7 +47,9 @@ def command_line() -> str:
 def _command(name: str, command: Any) -> Iterator[str]:
     first, *more = _sentences(command)
     arguments = [one for one in command.params if one.param_type_name == "argument"]
-    options = [one for one in command.params if one.param_type_name == "option" and one.name != "help"]
+    options = [
+        one for one in command.params if one.param_type_name == "option" and one.name != "help" and not one.hidden
+    ]
     yield f"## ferkit {name}"
     yield ""
     yield f"`{' '.join(['ferkit', name, *map(_shape, arguments), '[OPTIONS]'])}`"

@@ -93,6 +93,12 @@ def test_every_column_adds_up_to_all_of_its_split(ferkit, tmp_path):
     assert table["happy"] == ["3", "14.3%", "4", "100.0%", "7", "28.0%"]
 
 
+def test_help_names_no_earlier_name(ferkit):
+    _, out, _ = ferkit("data", "--help")
+    assert "--label-issues" in out
+    assert "--suspects" not in out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -301,7 +301,7 @@ def command(run_ferkit, monkeypatch, tmp_path):
 
 
 def test_command_with_predictions(command, fer, tmp_path):
-    code, out, err = command(fer, "--suspects", "5", "--predictions", "m", "--report", "page", "--json")
+    code, out, err = command(fer, "--label-issues", "5", "--predictions", "m", "--report", "page", "--json")
     found = json.loads(out)["suspects"]
     assert (code, found["among"], found["n"], found["suspects"]) == (0, "PublicTest", 20, 1)
     assert (found["faces"][0]["face"], found["faces"][0]["row"]) == ("row 23", 21)
@@ -330,7 +330,7 @@ def page_of(tmp_path):
 )
 def test_copies_of_training_faces_are_left_out(command, fer, tmp_path, among, n, said):
     """And the page says how the answers came about."""
-    code, out, err = command(fer, "--suspects", "5", "--predictions", "m", *among, "--report", "page", "--json")
+    code, out, err = command(fer, "--label-issues", "5", "--predictions", "m", *among, "--report", "page", "--json")
     assert (code, json.loads(out)["suspects"]["n"]) == (0, n)
     assert ("1 face left out" in err) == (n == 20)
     assert said in page_of(tmp_path)
@@ -340,9 +340,9 @@ def test_copies_of_training_faces_are_left_out(command, fer, tmp_path, among, n,
 def test_command_with_folds(command, fer, tmp_path, monkeypatch):
     trained = Trained(monkeypatch)
     for _ in range(2):
-        code, out, err = command(fer, "--suspects", "3", "--epochs", "2", "--json")
+        code, out, err = command(fer, "--label-issues", "3", "--epochs", "2", "--json")
         assert (code, json.loads(out)["suspects"]["n"]) == (0, 42), err
-    command(fer, "--suspects", "3", "--report", "page")
+    command(fer, "--label-issues", "3", "--report", "page")
     assert "trained on it, nor on a copy with the same pixels" in page_of(tmp_path)
     assert len(trained.calls) == 3
     (folder,) = (tmp_path / "runs").iterdir()
@@ -366,7 +366,7 @@ def card_of(dataset, **changes):
 )
 def test_models_that_have_seen_the_faces(command, fer, words, changes, code, said):
     model = FirstPixelClassifier(card=card_of(load_dataset(fer), **changes))
-    left, _, err = command(fer, "--suspects", "5", "--predictions", "m", *words, model=model)
+    left, _, err = command(fer, "--label-issues", "5", "--predictions", "m", *words, model=model)
     assert left == code
     assert said in err
 
@@ -374,16 +374,16 @@ def test_models_that_have_seen_the_faces(command, fer, words, changes, code, sai
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        pytest.param(["--suspects", "0"], 2, "at least 1", id="none"),
-        pytest.param(["--suspects", "out.txt"], 2, "a file .csv", id="not a csv"),
-        pytest.param(["--suspects", "\N{SUPERSCRIPT TWO}"], 2, "a file .csv", id="superscript"),
-        pytest.param(["--suspects", "+-5"], 2, "a file .csv", id="two signs"),
-        pytest.param(["--suspects", "5" * 5000], 2, "a file .csv", id="no number of faces"),
+        pytest.param(["--label-issues", "0"], 2, "at least 1", id="none"),
+        pytest.param(["--label-issues", "out.txt"], 2, "a file .csv", id="not a csv"),
+        pytest.param(["--label-issues", "\N{SUPERSCRIPT TWO}"], 2, "a file .csv", id="superscript"),
+        pytest.param(["--label-issues", "+-5"], 2, "a file .csv", id="two signs"),
+        pytest.param(["--label-issues", "5" * 5000], 2, "a file .csv", id="no number of faces"),
         pytest.param(["--report", "page"], 2, "--report is for label issues", id="page of nothing"),
-        pytest.param(["--suspects", "5", "--predictions", "m", "--folds", "3"], 2, "nothing is trained", id="both"),
-        pytest.param(["--suspects", "5", "--folds", "1"], 2, "folds must be at least 2", id="one fold"),
-        pytest.param(["--suspects", "5", "--epochs", "0"], 2, "epochs must be at least 1", id="no epoch"),
-        pytest.param(["--suspects", "5", "--predictions", "m", "--among", "x"], 2, "Unknown split 'x'", id="split"),
+        pytest.param(["--label-issues", "5", "--predictions", "m", "--folds", "3"], 2, "nothing is trained", id="both"),
+        pytest.param(["--label-issues", "5", "--folds", "1"], 2, "folds must be at least 2", id="one fold"),
+        pytest.param(["--label-issues", "5", "--epochs", "0"], 2, "epochs must be at least 1", id="no epoch"),
+        pytest.param(["--label-issues", "5", "--predictions", "m", "--among", "x"], 2, "Unknown split 'x'", id="split"),
     ],
 )
 def test_words_that_make_no_sense(command, fer, words, code, said):

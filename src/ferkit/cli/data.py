@@ -32,11 +32,11 @@ def data(
         str | None,
         typer.Option(
             "--label-issues",
-            "--suspects",
             metavar="N|FILE.csv",
             help="Find likely label errors (confident learning): list N, or write all to a CSV.",
         ),
     ] = None,
+    suspects: Annotated[str | None, typer.Option(hidden=True, help="An earlier name of --label-issues.")] = None,
     predictions: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +75,8 @@ def data(
     from ferkit.data import broken_error, check_target, load_dataset, overview, write_contact_sheet
     from ferkit.render import Terminal, to_json
 
-    wanted = Wanted(label_issues, predictions or (), among, folds_in, folds, epochs, report)
+    issues = suspects if label_issues is None else label_issues
+    wanted = Wanted(issues, predictions or (), among, folds_in, folds, epochs, report)
     wanted.check()
     check_target(sheet)
     with reading_bar() as progress:
