@@ -45,13 +45,14 @@ class EmotionRecognizer:
 
     Args:
         model: "default", a model folder or file, or a classifier, such as a `ferkit.Ensemble`.
-        detector: a name from `ferkit.detection.detectors.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of `Face`, which
-            is called from one thread at a time.
+        detector: a name from `ferkit.detection.detectors.DETECTORS`, or a callable: RGB uint8 (H, W, 3) -> list of
+            `Face`, which is called from one thread at a time.
         min_confidence: below it a face is labelled `uncertain`.
-        tta: a test-time augmentation of `ferkit.models.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes it.
+        tta: a test-time augmentation of `ferkit.models.tta.TTA`, such as "flip", or None: as `ferkit.evaluate` takes
+            it.
         threads: how many pictures are decoded and searched at once; None takes all cores.
-        sensitivity: how readily rare expressions are named, 0 (as common as in life) to 1 (every class alike); None takes
-            the model's own. Only for models whose card has a prior, as `default` has.
+        sensitivity: how readily rare expressions are named, 0 (as common as in life) to 1 (every class alike); None
+            takes the model's own. Only for models whose card has a prior, as `default` has.
 
     Example:
         recognizer = EmotionRecognizer()

@@ -184,8 +184,8 @@ class FaceEmotion:
 class PictureResult:
     r"""What was found in one picture; iterating gives its faces, from left to right.
 
-    source: path or name of the picture; bytes of a name that are no text are written out (`\udcff`), so every result can
-        be printed and stored.
+    source: path or name of the picture; bytes of a name that are no text are written out (`\udcff`), so every result
+        can be printed and stored.
     width, height: pixels after EXIF orientation; 0 where the picture could not be read.
     error: why the picture could not be read, else None. A picture without a face is no error.
     pixels: RGB uint8 (height, width, 3) where they were asked for, for drawing; not part of `to_dict`.

@@ -1,7 +1,7 @@
 """Fetching over HTTP: bounded in time and size, and one clear line when it fails.
 
-Nothing else in ferkit opens a connection. What it needs of the standard library is imported when a file is fetched: most
-runs never fetch any.
+Nothing else in ferkit opens a connection. What it needs of the standard library is imported when a file is fetched:
+most runs never fetch any.
 """
 
 import os

@@ -24,8 +24,8 @@ def write_atomically(target: str | Path, error: type[FerkitError] = FerkitError)
     """Yield a path beside `target` to write to; rename it onto `target` when the block ends well.
 
     A reader sees the old file or the new one, never half of one, even after `kill -9` or on a full disk. A link stays a
-    link: the file it leads to is replaced. Every OSError of the block is taken for trouble with this file and becomes an
-    `error` of one clear line; a block in which other code runs as well takes `drafted`.
+    link: the file it leads to is replaced. Every OSError of the block is taken for trouble with this file and becomes
+    an `error` of one clear line; a block in which other code runs as well takes `drafted`.
     """
     with blame(target, error), drafted(target, error) as draft:
         yield draft
@@ -132,5 +132,6 @@ def write_encoded(
     with write_atomically(target, error) as draft:
         stream = BytesIO()
         encode(stream)
-        # Not its buffer: an error that holds one crashes the garbage collector of Python 3.12.1 (python/cpython#111049).
+        # Not its buffer: an error that holds one crashes the garbage collector of Python 3.12.1
+        # (python/cpython#111049).
         draft.write_bytes(stream.getvalue())

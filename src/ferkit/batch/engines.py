@@ -1,8 +1,8 @@
 """What runs the parts of a job: this machine's cores, or a cluster.
 
-On one machine a process for each core does parts, and is replaced when it dies. Processes are started anew, not forked, as
-ONNX Runtime's threads ask for, and not through `multiprocessing` or `concurrent.futures`: these run the user's script again
-in each process, and end all processes when one dies.
+On one machine a process for each core does parts, and is replaced when it dies. Processes are started anew, not forked,
+as ONNX Runtime's threads ask for, and not through `multiprocessing` or `concurrent.futures`: these run the user's
+script again in each process, and end all processes when one dies.
 """
 
 import os
@@ -29,9 +29,9 @@ from ferkit.errors import FerkitError, UsageError
 class Engine(Protocol):
     """Runs the parts with so many workers (None: one per core that the engine has) and yields what became of each, in whatever order they are done.
 
-    Each worker makes one `ferkit.batch.worker.PartWorker(job)` and calls it with parts. A worker that dies is replaced, and
-    its part is begun again by another. What a worker raises ends the job and is raised here. When the iterator is closed,
-    by an error or by Ctrl-C, the workers end.
+    Each worker makes one `ferkit.batch.worker.PartWorker(job)` and calls it with parts. A worker that dies is replaced,
+    and its part is begun again by another. What a worker raises ends the job and is raised here. When the iterator is
+    closed, by an error or by Ctrl-C, the workers end.
 
     address: of a cluster that is there already; None: this machine.
     """

@@ -23,8 +23,9 @@ class Settings:
 
     model: "default", a model folder or file that every worker can read, or a classifier. detector: a name, or a
     callable: RGB uint8 (H, W, 3) -> list of `Face`. Classifiers and callables must pickle, and be importable by the
-    workers. min_confidence, tta, sensitivity: as `EmotionRecognizer` takes them. part_size: pictures of a part, the unit of work
-    that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more of 1,024 where there are more.
+    workers. min_confidence, tta, sensitivity: as `EmotionRecognizer` takes them. part_size: pictures of a part, the
+    unit of work that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more of 1,024 where there
+    are more.
     """
 
     model: str | Path | Classifier = model_folder.DEFAULT
@@ -108,7 +109,8 @@ _PART = re.compile(r"part-(\d{6,})\.parquet")
 class Job:
     """A job whose plan is written. It pickles: engines send it to their workers.
 
-    out: folder or address. source: what was given as SRC. settings: with the detector that "auto" took. parts: how many.
+    out: folder or address. source: what was given as SRC. settings: with the detector that "auto" took. parts: how
+        many.
     pictures: how many, or None where tars are opened by the workers only. classes: of the model.
     checksums: SHA-256 of model and detector as they were at the start, hex, by their names in `settings`.
     """

@@ -21,7 +21,8 @@ from ferkit.sources import SHARD, Reference, list_references, reason
 
 # Parts in one file: its footer, which is read for each of them, stays below 100 KB.
 _PARTS = 64
-# The usual part: small jobs get enough of them to spread, large ones no more files than they need. Whole batches of faces.
+# The usual part: small jobs get enough of them to spread, large ones no more files than they need. Whole batches of
+# faces.
 _LEAST, _MOST = 64, 1024
 
 _SCHEMA = pa.schema(

@@ -1,7 +1,8 @@
 """The engine of a cluster: Ray Data with an actor per worker, on this machine or on a Ray cluster that is there.
 
 The data set is the numbers of the parts. Ray Data hands them to its actors, brings back what became of each as it ends,
-and begins again elsewhere what an actor or its machine had when it died; parts that are done by then are not done twice.
+and begins again elsewhere what an actor or its machine had when it died; parts that are done by then are not done
+twice.
 """
 
 import logging

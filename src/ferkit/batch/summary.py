@@ -97,8 +97,9 @@ class GroupSummary:
 class Summary:
     """Answers about a table of faces.
 
-    source: the table. parts: its files; parts_planned: how many the batch will have, or None for other tables. classes: of the model, in its order. total: all of it; `total.name` is "". first, last: when the
-    earliest and the latest picture was taken, as ISO 8601 without time zone, or None; undated: pictures that do not say.
+    source: the table. parts: its files; parts_planned: how many the batch will have, or None for other tables. classes:
+    of the model, in its order. total: all of it; `total.name` is "". first, last: when the earliest and the latest
+    picture was taken, as ISO 8601 without time zone, or None; undated: pictures that do not say.
     messages: the most frequent errors, without the names of the pictures. groups: at most 10,000; groups_left_out: how
     many more there are. root: what all folders have in common.
     """

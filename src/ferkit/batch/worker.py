@@ -1,9 +1,9 @@
 """The work on a part of the plan: its pictures in, its Parquet file out. Every engine runs this, so all give the same rows.
 
-A picture that kills the process costs one row. A process writes a marker when it begins a part and removes it at the end,
-also at an end by an error or by Ctrl-C. A marker that is found tells of a process that died, at an unknown picture. The
-part is then done carefully: before each picture the marker names it, and a picture at which processes died twice is left
-out.
+A picture that kills the process costs one row. A process writes a marker when it begins a part and removes it at the
+end, also at an end by an error or by Ctrl-C. A marker that is found tells of a process that died, at an unknown
+picture. The part is then done carefully: before each picture the marker names it, and a picture at which processes died
+twice is left out.
 """
 
 import json

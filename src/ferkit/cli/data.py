@@ -65,7 +65,8 @@ def data(
     Also reports label conflicts and invalid rows, and draws a contact sheet.
 
     With invalid rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --label-issues
-    trains three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it trains none.
+    trains three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it
+    trains none.
 
     Example: ferkit data fer2013.csv --sheet faces.png
 

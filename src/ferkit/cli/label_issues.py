@@ -20,7 +20,8 @@ _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
 class Wanted:
     """The options as they were given.
 
-    issues: how many, or a CSV for all. predictions: models that have not seen the faces; without them folds are trained.
+    issues: how many, or a CSV for all. predictions: models that have not seen the faces; without them folds are
+        trained.
     among: a split; None is all faces, or with predictions all but those of the training split.
     folds_in: None names the folder after the data.
     """

@@ -1,10 +1,10 @@
 """The FER-2013 CSV: one face per row, its pixels as numbers in text, parsed by operations on whole arrays.
 
 271 MB of text hold 74 million numbers; a Python loop over rows that splits strings takes 8 to 12 seconds. Here one
-thread reads and unpacks, others parse blocks of rows. Every byte becomes its digit, a space becomes a digit of no worth.
-A number ends where a digit is followed by a space; its value is the digit there plus ten and a hundred times the digits
-before. What is computed at all other places is thrown away, which is still far faster than to visit the numbers one by
-one. Only a block in which something is out of the ordinary is gone through row by row.
+thread reads and unpacks, others parse blocks of rows. Every byte becomes its digit, a space becomes a digit of no
+worth. A number ends where a digit is followed by a space; its value is the digit there plus ten and a hundred times the
+digits before. What is computed at all other places is thrown away, which is still far faster than to visit the numbers
+one by one. Only a block in which something is out of the ordinary is gone through row by row.
 """
 
 import math

@@ -71,7 +71,8 @@ def load_dataset(
         The faces by split.
 
     Raises:
-        DatasetError: It cannot be read; the message names the file, the row or picture, what came and what was expected.
+        DatasetError: It cannot be read; the message names the file, the row or picture, what came and what was
+            expected.
 
     Example:
         >>> dataset = ferkit.load_dataset("fer2013.csv")  # doctest: +SKIP

@@ -1,7 +1,7 @@
 """Single pictures as faces of one size: decoded and resized as they will be in use.
 
-`ferkit.sources.images` and `ferkit.detection.crops` bring OpenCV and Pillow, so they are imported where a picture is worked on: a CSV
-needs neither.
+`ferkit.sources.images` and `ferkit.detection.crops` bring OpenCV and Pillow, so they are imported where a picture is
+worked on: a CSV needs neither.
 """
 
 from collections.abc import Iterable, Iterator

@@ -159,8 +159,8 @@ class Dataset:
     notes: sentences about what was done or is missing, e.g. that there is no PrivateTest.
     broken: rows or pictures left out because they could not be read.
     findings: duplicates and conflicting labels; None for a set that was not searched for them.
-    split_by: how faces came into their splits: `split`, `seed`, `held_out` (share that was drawn at random), `faces` (how
-        many were split) and `splitter` (version of the way). Empty where nobody knows.
+    split_by: how faces came into their splits: `split`, `seed`, `held_out` (share that was drawn at random), `faces`
+        (how many were split) and `splitter` (version of the way). Empty where nobody knows.
     """
 
     splits: Mapping[str, FaceSet]

@@ -27,9 +27,9 @@ def cut_face(image: RgbImage, face: Face, face_input: FaceInput) -> npt.NDArray[
 
     image: RGB uint8 (H, W, 3) that `face.box` and `face.landmarks` refer to.
 
-    The face's rectangle is its box or, if `face_input.align`, what the landmarks say, turned so that the eyes are level.
-    It grows around its centre by the margin and to the network's aspect; what then lies outside the picture repeats the
-    picture's edge. A box that is the whole picture is a face that was cut before: it is resized as it is.
+    The face's rectangle is its box or, if `face_input.align`, what the landmarks say, turned so that the eyes are
+    level. It grows around its centre by the margin and to the network's aspect; what then lies outside the picture
+    repeats the picture's edge. A box that is the whole picture is a face that was cut before: it is resized as it is.
     """
     height, width = image.shape[:2]
     if _is_whole(face, width, height):

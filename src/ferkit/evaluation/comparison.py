@@ -1,7 +1,7 @@
 """Two models on the same faces: which is better, how certain that is, and where they differ.
 
-What two accuracies with an interval each cannot say: the models see the same faces, so only those count that one of them
-got right and the other did not, and a difference shows far earlier than two separate intervals suggest.
+What two accuracies with an interval each cannot say: the models see the same faces, so only those count that one of
+them got right and the other did not, and a difference shows far earlier than two separate intervals suggest.
 """
 
 from dataclasses import asdict, dataclass, replace

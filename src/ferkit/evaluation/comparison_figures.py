@@ -131,7 +131,8 @@ class Panel:
 def groups(rows: Sequence[GroupRow], overall: float, path: Path, *, theme: Theme = LIGHT) -> None:
     """Accuracy of groups with 95 % intervals, a row each, about that of all; what it is at the same mix, and confidence.
 
-    overall: accuracy on all faces. Small groups are drawn faint. A name in letters that no font here has is `row 3` instead.
+    overall: accuracy on all faces. Small groups are drawn faint. A name in letters that no font here has is `row 3`
+    instead.
     """
     figure = new_figure(theme, height=1.75 + 0.46 * len(rows))
     axes = figure.subplots()

@@ -1,8 +1,8 @@
 """Cross-dataset evaluation: a model on data with other classes, by those that both know.
 
 Data sets differ in what they name: one has contempt, another lacks disgust, a third says anger for angry. Faces of the
-shared classes are evaluated twice: with predictions among all classes of the model, as in use, and restricted to the shared
-ones, as if the model had been asked the question that the labels answer.
+shared classes are evaluated twice: with predictions among all classes of the model, as in use, and restricted to the
+shared ones, as if the model had been asked the question that the labels answer.
 """
 
 import json
@@ -152,10 +152,11 @@ def match_classes(
 ) -> tuple[FaceSet, Matched]:
     """The faces of the classes that data and model share, under the model's names; and how the classes match.
 
-    classes: of the model. label_map: as `read_label_map` gives it; classes that it does not name match by name or alias.
+    classes: of the model. label_map: as `read_label_map` gives it; classes that it does not name match by name or
+        alias.
     model: what to call it in errors.
-    Raises `UsageError` if the map names a class that the model lacks, `DatasetError` if it names one that the data lacks
-    or no face is left, `ModelError` if the data has a class that neither map nor model knows.
+    Raises `UsageError` if the map names a class that the model lacks, `DatasetError` if it names one that the data
+    lacks or no face is left, `ModelError` if the data has a class that neither map nor model knows.
     """
     label_map = label_map or {}
     ours, theirs = [canonical(name) for name in classes], [canonical(name) for name in faces.classes]

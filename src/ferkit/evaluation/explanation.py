@@ -49,8 +49,8 @@ class Explanation:
     heatmap: float32 (height, width) of the network's face, 0 to 1: the places that count most have 1, those that count
         nothing or speak against the class have 0. All 0 where nothing speaks for it.
     peak: how far covering the place with 1 lowers the probability, in probability; None for methods that cannot say.
-    to_picture: float64 (2, 3), takes a point (x, y, 1) of the heatmap to the picture, both in pixels from the upper left
-        corner.
+    to_picture: float64 (2, 3), takes a point (x, y, 1) of the heatmap to the picture, both in pixels from the upper
+        left corner.
     picture: RGB uint8 (H, W, 3).
     """
 
@@ -272,7 +272,8 @@ def explain(
 
     Args:
         model: "default", a model folder or file, or a classifier.
-        picture: whatever `ferkit.sources.images.read_image` takes. An array of the very shape that the network takes is a face.
+        picture: whatever `ferkit.sources.images.read_image` takes. An array of the very shape that the network takes is
+            a face.
         faces: where faces are; None: the detector looks for them.
         face: only the face with this number from the left, from 1; None: all of them.
         label: the class to explain; None: of each face the most probable one.

@@ -91,8 +91,8 @@ def _say_once(reason: str) -> None:
     _log.info("Explained by occlusion: %s", reason)
 
 
-# Of the shorter side of a face: 12 and 4 of 48 pixels. A patch as large as an eye or half a mouth; smaller ones point no
-# better at what matters (docs/explain.md).
+# Of the shorter side of a face: 12 and 4 of 48 pixels. A patch as large as an eye or half a mouth; smaller ones point
+# no better at what matters (docs/explain.md).
 _PATCH, _STRIDE = 1 / 4, 1 / 12
 # Faces that go through the network together: no more, so that live frames are not kept waiting.
 _BATCH = 32
@@ -169,8 +169,8 @@ class GradCam:
 
     Selvaraju et al. 2017: the channels of the last convolutional feature map, each weighed by the mean gradient of the
     class's score (before the softmax) with respect to it, summed; what is below 0 is cut off. On a network that ends in
-    a mean over the picture this is the class activation map of Zhou et al. 2016. The map is as fine as that feature map,
-    6x6 for `compact`, and enlarged to the face.
+    a mean over the picture this is the class activation map of Zhou et al. 2016. The map is as fine as that feature
+    map, 6x6 for `compact`, and enlarged to the face.
 
     Raises `NoGradients` where Keras or a Keras network is missing, `ModelError` where the network has no feature map.
     """
@@ -239,8 +239,8 @@ def _folder(classifier: Classifier) -> Path | None:
 class Parts:
     """A network cut at its last feature map: models one after the other.
 
-    before: pixels to feature maps. after: those to the scores of the classes, (N, classes). logarithm: whether scores are
-    probabilities, of which the logarithm is to be taken.
+    before: pixels to feature maps. after: those to the scores of the classes, (N, classes). logarithm: whether scores
+    are probabilities, of which the logarithm is to be taken.
     """
 
     before: Sequence[Any]
@@ -287,8 +287,8 @@ def _through(models: Sequence[Any], value: Any) -> Any:
 def split(model: Any) -> Parts:
     """Cut a `keras.Model` at the last feature map before its answer, also inside models that it is made of.
 
-    That is the tensor (N, h, w, channels) nearest to the answer, before pooling and dropout, which only make it coarser;
-    one place is no map. Raises `ModelError` where there is none, or where a path leads past it.
+    That is the tensor (N, h, w, channels) nearest to the answer, before pooling and dropout, which only make it
+    coarser; one place is no map. Raises `ModelError` where there is none, or where a path leads past it.
     """
     try:
         pieces = _cut(model)

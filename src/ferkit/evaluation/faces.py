@@ -1,7 +1,8 @@
 """The faces that models are evaluated on: of the splits they were trained with, so that none is asked about what it knows.
 
-A random split drawn again is another split: a model that was trained on the old one has seen most of the new test faces.
-The card of a model tells the fingerprint of the splits it was trained on; where it fits none, a warning is logged.
+A random split drawn again is another split: a model that was trained on the old one has seen most of the new test
+faces. The card of a model tells the fingerprint of the splits it was trained on; where it fits none, a warning is
+logged.
 """
 
 import logging
@@ -49,9 +50,9 @@ def faces_for(
 ) -> list[FaceSet]:
     """The same faces for each classifier, in the size that it takes.
 
-    Faces that are given are taken as they are. Of data named by its path the splits are those that the models were trained
-    on: the published ones, or the random ones where some model knows these and none the published. What must be said about
-    them is logged.
+    Faces that are given are taken as they are. Of data named by its path the splits are those that the models were
+    trained on: the published ones, or the random ones where some model knows these and none the published. What must be
+    said about them is logged.
     """
     if isinstance(data, FaceSet):
         sets = [data] * len(classifiers)
@@ -134,8 +135,8 @@ class _Source:
         trained = self._trained_on(model)
         if trained is None or trained_in == way:
             return False
-        # Published splits stay what they are, also in a copy of the data that lacks one of them. Those drawn at random are
-        # others after every change of the data.
+        # Published splits stay what they are, also in a copy of the data that lacks one of them. Those drawn at random
+        # are others after every change of the data.
         if way == _PUBLISHED and are_published(trained["faces"]) and are_published(dataset.splits):
             return False
         if way != _PUBLISHED or set(trained["faces"]) != set(dataset.splits):

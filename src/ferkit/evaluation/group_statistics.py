@@ -29,8 +29,8 @@ Floats = npt.NDArray[np.float64]
 class Gap:
     """The accuracy of two groups compared.
 
-    difference: of `better` over `worse`. difference_ci95: such intervals hold the true differences of all pairs at once in
-        95 % of data sets, so it may be read though the pair was chosen for its gap.
+    difference: of `better` over `worse`. difference_ci95: such intervals hold the true differences of all pairs at once
+        in 95 % of data sets, so it may be read though the pair was chosen for its gap.
     p: how often chance alone would make some gap among these groups as clear as this one, if no group differed: a
         permutation test of the largest standardised gap (Westfall and Young 1993), so many pairs need no further
         correction.

@@ -38,9 +38,9 @@ Row = Mapping[str, str]
 class GroupTable:
     """What a table says about N faces, in their order.
 
-    columns: by name of the column, each face's group, None where the table does not say. note: a line about faces without
-    a row, rows without a face, and rows that contradict each other. people: who each face is, None where the table does
-    not say; None for all where it has no such column.
+    columns: by name of the column, each face's group, None where the table does not say. note: a line about faces
+    without a row, rows without a face, and rows that contradict each other. people: who each face is, None where the
+    table does not say; None for all where it has no such column.
     """
 
     columns: dict[str, tuple[str | None, ...]]
@@ -66,9 +66,9 @@ def join_groups(
 ) -> GroupTable:
     """Join a table (.csv, .csv.gz, .parquet) of groups to faces.
 
-    source: where the faces were loaded from, for the paths of their pictures. columns: those with groups; none takes all
-    but those that name the face, its label, its split and the person. person_column: the column that says who it is, where
-    people have several faces. Two rows for one face that agree count as one; where they do
+    source: where the faces were loaded from, for the paths of their pictures. columns: those with groups; none takes
+    all but those that name the face, its label, its split and the person. person_column: the column that says who it
+    is, where people have several faces. Two rows for one face that agree count as one; where they do
     not, the face is in no group. Raises `DatasetError` if the table cannot be read, names no face or none of these, or
     contradicts the data; `UsageError` for a column that it does not have.
 

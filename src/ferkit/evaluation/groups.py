@@ -1,7 +1,7 @@
 """Whether a model is as good for one group of people as for another, where somebody has said who belongs to which.
 
-Groups come from a table (`ferkit.evaluation.group_table`), never from the faces: a network that guesses age, gender or skin
-colour errs most on those whom such a report should protect.
+Groups come from a table (`ferkit.evaluation.group_table`), never from the faces: a network that guesses age, gender or
+skin colour errs most on those whom such a report should protect.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,15 +45,15 @@ class GroupScores:
 
     people: how many the table tells apart; None where it does not. Then people are the sample, not faces, in every
         interval.
-    accuracy_ci95: Wilson 1927. macro_f1_ci95, mean_confidence_ci95: percentile bootstrap over the group's sample (Efron and
-        Tibshirani 1993). ece_ci95: basic bootstrap (Davison and Hinkley 1997), which takes off what few faces add to an
-        ECE, so that it may lie below the figure.
+    accuracy_ci95: Wilson 1927. macro_f1_ci95, mean_confidence_ci95: percentile bootstrap over the group's sample (Efron
+        and Tibshirani 1993). ece_ci95: basic bootstrap (Davison and Hinkley 1997), which takes off what few faces add
+        to an ECE, so that it may lie below the figure.
     ece_by_chance: the ECE that a perfectly calibrated model would show on so few faces with these confidences, on
         average (consistency resampling, Broecker and Smith 2007). An ECE below twice of it says little.
     same_mix_accuracy: what the accuracy would be if every group had the same mix of classes: recalls weighted by the
         classes' shares over all groups (direct standardisation); its interval is the normal one. None for small groups.
-    small: fewer than `FEW` faces, or worth fewer than `FEW_PEOPLE` people with equally many faces, so that no conclusion is
-        drawn. Of so few people only the accuracy has an interval.
+    small: fewer than `FEW` faces, or worth fewer than `FEW_PEOPLE` people with equally many faces, so that no
+        conclusion is drawn. Of so few people only the accuracy has an interval.
     """
 
     name: str
@@ -79,7 +79,8 @@ class Comparison:
 
     gap: the widest of those that are significant, or if none is, the widest; None where fewer than two groups are
         large enough. same_mix_gap: the same with every group given the same mix of classes. left_out: classes that some
-        group has no face of, or hardly anyone shows, which cannot be adjusted for. without: measured faces without a group.
+        group has no face of, or hardly anyone shows, which cannot be adjusted for. without: measured faces without a
+        group.
     """
 
     column: str
@@ -130,11 +131,11 @@ class GroupReport:
 def group_report(report: Report, table: GroupTable, *, seed: int = 0) -> GroupReport:
     """The metrics of each group in each column, the widest gap, and whether it is significant.
 
-    Where the table does not say who is who, intervals and tests take faces to be independent: if people have several each,
-    they are too narrow and p too small.
+    Where the table does not say who is who, intervals and tests take faces to be independent: if people have several
+    each, they are too narrow and p too small.
 
-    table: joined to the faces of the report (`join_groups`). seed: of resamples and permutations; the same seed, the same
-    figures. Raises `DatasetError` if the table is of other faces.
+    table: joined to the faces of the report (`join_groups`). seed: of resamples and permutations; the same seed, the
+    same figures. Raises `DatasetError` if the table is of other faces.
     """
     if len(table) != len(report.faces):
         raise DatasetError(

@@ -109,7 +109,8 @@ def accuracy(probabilities: Probabilities, labels: Labels) -> float:
 def wilson_interval(hits: float, n: float) -> tuple[float, float]:
     """95 % confidence interval of a share (Wilson 1927): what remains plausible about a model after n faces.
 
-    Both may be fractions where several faces are worth less than as many independent ones. Unlike the textbook's p +- 1.96 sqrt(p (1 - p) / n) it stays inside 0 to 1 and holds for small n.
+    Both may be fractions where several faces are worth less than as many independent ones. Unlike the textbook's p +-
+    1.96 sqrt(p (1 - p) / n) it stays inside 0 to 1 and holds for small n.
 
     >>> low, high = wilson_interval(5, 10)
     >>> f"{low:.4f} {high:.4f}"

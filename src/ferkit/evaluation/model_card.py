@@ -1,7 +1,7 @@
 """The card of a model for people: `README.md` in the model folder, Markdown made from `card.json` alone.
 
-It follows the model cards of Mitchell et al. (2019) and opens with the metadata that model hubs read. The same card gives
-the same text, whenever and wherever it is written.
+It follows the model cards of Mitchell et al. (2019) and opens with the metadata that model hubs read. The same card
+gives the same text, whenever and wherever it is written.
 """
 
 import re

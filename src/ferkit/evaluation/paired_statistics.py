@@ -19,8 +19,8 @@ _AT_ONCE = 200  # resamples in memory together
 def mcnemar_midp(only_a: int, only_b: int) -> float:
     """Two-sided mid-p value of McNemar's test: how likely so uneven a split is if both models are right equally often.
 
-    Half of the probability of what was seen counts (Fagerland, Lydersen and Laake 2013): the exact test is too cautious,
-    the chi-squared one too bold where few faces tell the models apart. 1 where none does.
+    Half of the probability of what was seen counts (Fagerland, Lydersen and Laake 2013): the exact test is too
+    cautious, the chi-squared one too bold where few faces tell the models apart. 1 where none does.
 
     >>> f"{mcnemar_midp(1, 7):.3f}"
     '0.039'
@@ -122,8 +122,8 @@ def macro_f1_interval(
 ) -> tuple[float, float]:
     """95 % interval of the difference in macro-F1, second less first: percentiles of a paired bootstrap.
 
-    Efron and Tibshirani 1993. Whole faces are drawn anew, each with its label and both answers, int64 (N,) of k classes.
-    The same faces give the same interval. Too narrow where few answers differ.
+    Efron and Tibshirani 1993. Whole faces are drawn anew, each with its label and both answers, int64 (N,) of k
+    classes. The same faces give the same interval. Too narrow where few answers differ.
     """
     # Faces with the same label and answers are interchangeable: a resample is a few hundred counts, not all faces.
     cells, counts = np.unique((labels * k + a) * k + b, return_counts=True)

@@ -219,8 +219,8 @@ def evaluate(
     faces, matching = match_classes(classifier.classes, read, label_map, model=f"The model {classifier.name}")
     if matching.note:
         _log.info("Note: %s", matching.note)
-    # Before the model is run, so that an error does not cost that time; and with the faces as they were read, for a table
-    # knows the classes of the data, not those of the model.
+    # Before the model is run, so that an error does not cost that time; and with the faces as they were read, for a
+    # table knows the classes of the data, not those of the model.
     table = _groups_of(groups, read, data, group_columns, person_column)
     if progress is not None:
         progress(f"Evaluating {count(len(faces), 'face')}", 0, 0)

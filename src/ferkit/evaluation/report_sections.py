@@ -49,8 +49,8 @@ _KEPT = 0.8  # the coverage that a sentence tells the accuracy at
 def write_report(report: Report, folder: Path, history: History = (), run: Path | None = None) -> Path:
     """Write `index.html`, which holds everything, with `report.json` and the plots in `figures/` for use elsewhere.
 
-    history: the training run, one mapping per epoch as `figures.training_curves` takes it. run: in its place the folder of
-    a run, which may have a `history.csv`.
+    history: the training run, one mapping per epoch as `figures.training_curves` takes it. run: in its place the folder
+    of a run, which may have a `history.csv`.
     Returns the path of the page. Raises `FerkitError` if the folder cannot be written.
     """
     if run is not None and (run / "history.csv").is_file():

@@ -59,10 +59,11 @@ class Robustness:
 
     clean: on the faces as they are; its strength means nothing.
     levels: by name of the degradation, one per strength, in the order of `CORRUPTIONS`.
-    relative_accuracy: the mean over corruptions, each the mean over its strengths, divided by the clean accuracy: 1 is a
-        model that nothing harms. As in Hendrycks and Dietterich 2019 every degradation counts the same; they divide by
-        the errors of an older network, here it is the model's own accuracy.
-    relative_accuracy_ci95: its 95 % interval over other faces like these, by bootstrap (basic; Davison and Hinkley 1997).
+    relative_accuracy: the mean over corruptions, each the mean over its strengths, divided by the clean accuracy: 1 is
+        a model that nothing harms. As in Hendrycks and Dietterich 2019 every degradation counts the same; they divide
+        by the errors of an older network, here it is the model's own accuracy.
+    relative_accuracy_ci95: its 95 % interval over other faces like these, by bootstrap (basic; Davison and Hinkley
+    1997).
     """
 
     model: str

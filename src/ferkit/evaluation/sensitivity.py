@@ -151,7 +151,8 @@ class SensitivityCurve:
 def sensitivity_curve(classifier: "Classifier", report: "Report") -> SensitivityCurve | None:
     """The curve of a model on the faces of a report; None where the model has no sensitivity or the faces have no votes.
 
-    Answers over several views are no longer those of one sensitivity, so with test-time augmentation there is none either.
+    Answers over several views are no longer those of one sensitivity, so with test-time augmentation there is none
+    either.
     """
     used, card = getattr(classifier, "sensitivity", None), getattr(classifier, "card", {})
     faces = report.faces

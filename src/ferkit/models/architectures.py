@@ -112,13 +112,14 @@ def compact(
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
     1,207,821 parameters, 97.5 M multiply-adds per face at 48x48x1 with seven classes.
     Residual blocks: He et al. 2016; squeeze-and-excitation: Hu et al. 2018; stochastic depth: Huang et al. 2016;
-    averaged shortcuts ("ResNet-D"): He et al. 2019. Their other advice, blocks that start as identity (zero gamma), made
-    the first epochs far slower here (docs/LOG.md).
+    averaged shortcuts ("ResNet-D"): He et al. 2019. Their other advice, blocks that start as identity (zero gamma),
+    made the first epochs far slower here (docs/LOG.md).
 
     >>> compact().count_params()
     1207821
     """
-    # The stem halves the resolution at once: at 48x48 a training step spends most of its time on element-wise operations.
+    # The stem halves the resolution at once: at 48x48 a training step spends most of its time on element-wise
+    # operations.
     return _residual("compact", num_classes, input_shape, activation, stem=(5, 2), blocks=(48, 96, 96, 160, 160))
 
 
@@ -129,7 +130,8 @@ def resnet(
     """`compact` at full resolution and wider: six blocks, two each of 64, 128 and 256 filters, as ResNets for CIFAR.
 
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
-    2,824,247 parameters, 945 M multiply-adds per face at 48x48x1 with seven classes: for a GPU. Papers as for `compact`.
+    2,824,247 parameters, 945 M multiply-adds per face at 48x48x1 with seven classes: for a GPU. Papers as for
+    `compact`.
 
     >>> resnet().count_params()
     2824247

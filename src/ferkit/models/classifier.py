@@ -88,13 +88,14 @@ class EmotionClassifier:
     ) -> "EmotionClassifier":
         """Load a model folder, the packaged default, or a bare `.onnx`, `.tflite`, `.keras` or `.h5` file.
 
-        Files that `ferkit export` wrote carry classes and all else. A `.keras` or `.h5` file of other origin is taken by
-        the tutorial's conventions: labels of FER-2013 in their order, pixels / 255 unless a scaling layer is inside. No
-        code from a file is ever run.
+        Files that `ferkit export` wrote carry classes and all else. A `.keras` or `.h5` file of other origin is taken
+        by the tutorial's conventions: labels of FER-2013 in their order, pixels / 255 unless a scaling layer is inside.
+        No code from a file is ever run.
 
         Args:
             model: folder, file or "default".
-            engine: of a folder: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it, in 32 bits or in eight.
+            engine: of a folder: "onnx" (ONNX Runtime), "keras", or "auto": ONNX where the folder has it, in 32 bits or
+                in eight.
             threads: how many ONNX Runtime or LiteRT may take; None leaves it to them. Keras has its own settings.
             sensitivity: how readily rare classes are named: 0 as common as in life, 1 every class alike; None takes the
                 card's. Only for models whose card has a prior, as `default` has.

@@ -37,7 +37,8 @@ def convert(
 ) -> None:
     """Write a `keras.Model` as `.onnx` or `.tflite`: `faces`, uint8 (N, height, width, channels) -> `probabilities`.
 
-    offsets: (classes,), taken from the log-probabilities before the temperature divides them, see `ferkit.models.sensitivity`.
+    offsets: (classes,), taken from the log-probabilities before the temperature divides them, see
+        `ferkit.models.sensitivity`.
 
     Raises:
         MissingDependencyError: no TensorFlow. ModelError: the network cannot be written in this format.

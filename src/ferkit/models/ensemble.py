@@ -26,8 +26,8 @@ class Ensemble:
             under any alias. Classes and `face_input` of the ensemble are those of the first; faces are resized and
             converted for members with another `face_input`.
         temperature: Divides the log of the mean probabilities. The mean of members that disagree is underconfident even
-            if each is calibrated (Wu and Gales 2021), so a temperature below 1 fits; `calibrated` finds it. 1 leaves the
-            mean unchanged.
+            if each is calibrated (Wu and Gales 2021), so a temperature below 1 fits; `calibrated` finds it. 1 leaves
+            the mean unchanged.
 
     Raises:
         UsageError: There are no members.

@@ -144,8 +144,8 @@ class Original:
         """The card of the exported file.
 
         Args:
-            inside: Whether the graph contains pixel scaling, sensitivity and temperature. If not, readers of the card apply its
-                `temperature`.
+            inside: Whether the graph contains pixel scaling, sensitivity and temperature. If not, readers of the card
+                apply its `temperature`.
         """
         classifier = self.classifier
         temperature = classifier.temperature
@@ -181,8 +181,8 @@ class Format:
         summary: Its purpose, in a sentence.
         write: Writes the original to a path, with faces to calibrate on (used by int8 only).
         suffix: Suffix of its files.
-        run: Five lines that use a file without ferkit, with `{file}`, `{size}`, `{mode}`, `{face}` and `{scale}` to fill
-            in.
+        run: Five lines that use a file without ferkit, with `{file}`, `{size}`, `{mode}`, `{face}` and `{scale}` to
+            fill in.
         rounded: Whether the network is quantized to int8.
     """
 

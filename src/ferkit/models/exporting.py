@@ -131,7 +131,8 @@ def export(
 
     Raises:
         UsageError: Unknown format, a suffix of another format, or a `calibration` that the format does not need.
-        ModelError: The model cannot be read, or its export differs by more than the format may. Nothing is written then.
+        ModelError: The model cannot be read, or its export differs by more than the format may. Nothing is written
+            then.
         MissingDependencyError: A package that writes the format is not installed.
 
     Example:

@@ -160,9 +160,10 @@ def _fused_call(self: Any, inputs: Any, training: bool | None = None, mask: Any 
 def use_fast_depthwise(network: Any) -> int:
     """Let depthwise 3x3 convolutions of a network learn through TensorFlow's fast kernel; returns how many do.
 
-    TensorFlow's gradient by the input has a slow kernel, most of all in 16 bits. It is a depthwise convolution itself, by the
-    kernel turned by 180 degrees, over what came back (with zeros between it where the convolution strides). Same result
-    within rounding. Does nothing on other backends, and for other shapes than 3x3 over sides that the stride divides.
+    TensorFlow's gradient by the input has a slow kernel, most of all in 16 bits. It is a depthwise convolution itself,
+    by the kernel turned by 180 degrees, over what came back (with zeros between it where the convolution strides). Same
+    result within rounding. Does nothing on other backends, and for other shapes than 3x3 over sides that the stride
+    divides.
     """
     keras = load_keras()
     if keras.backend.backend() != "tensorflow":
@@ -214,7 +215,8 @@ def _fast_depthwise_call(self: Any, inputs: Any, training: bool | None = None) -
 
 _FACES = 2048
 _BATCH = 512
-# Keras keeps the activations of all layers until the forward pass ends: 512 faces of 96x96 through a ResNet-50 are 20 GB.
+# Keras keeps the activations of all layers until the forward pass ends: 512 faces of 96x96 through a ResNet-50 are 20
+# GB.
 _NUMBERS = 2**29
 
 

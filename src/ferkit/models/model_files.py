@@ -1,8 +1,8 @@
 """Single-file models: the card inside a file, and checks for code and external data. Nothing here opens a network.
 
 An exported file carries a card as a model folder does, written as JSON: in ONNX as the metadata entry `ferkit`, in HDF5
-as the attribute `ferkit`, and in `.keras` and `.tflite` as the member `ferkit.json` of a zip archive. A `.keras` file is
-one; to a `.tflite` file one is appended, as TensorFlow Lite itself does with label files.
+as the attribute `ferkit`, and in `.keras` and `.tflite` as the member `ferkit.json` of a zip archive. A `.keras` file
+is one; to a `.tflite` file one is appended, as TensorFlow Lite itself does with label files.
 """
 
 import json

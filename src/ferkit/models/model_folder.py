@@ -1,7 +1,7 @@
 """The model folder: network, serving copy and card.
 
-A model is a folder with `model.keras`, `model.onnx` and `card.json`. The card has the classes, `FaceInput`, temperature,
-training data, metrics and the SHA-256 of the other files. Nothing here needs Keras.
+A model is a folder with `model.keras`, `model.onnx` and `card.json`. The card has the classes, `FaceInput`,
+temperature, training data, metrics and the SHA-256 of the other files. Nothing here needs Keras.
 """
 
 import dataclasses

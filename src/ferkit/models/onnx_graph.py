@@ -1,11 +1,11 @@
 """ONNX graphs: preprocessing and calibration around a network, simplification, and int8 quantization.
 
-The serving copy of a model folder (`model.onnx`) takes faces of exactly the network's size. An exported file takes uint8
-faces of any size, gray or RGB; a face of the network's own size passes the preprocessing unchanged.
+The serving copy of a model folder (`model.onnx`) takes faces of exactly the network's size. An exported file takes
+uint8 faces of any size, gray or RGB; a face of the network's own size passes the preprocessing unchanged.
 
-The preprocessing equals `ferkit.detection.crops.resize_face`. The ONNX operator `Resize` averages over a triangle instead
-of over areas, and only from opset 18 on, so the two would differ. As two matrix products, averaging and interpolation are
-the same up to the rounding of pixels.
+The preprocessing equals `ferkit.detection.crops.resize_face`. The ONNX operator `Resize` averages over a triangle
+instead of over areas, and only from opset 18 on, so the two would differ. As two matrix products, averaging and
+interpolation are the same up to the rounding of pixels.
 """
 
 import logging
@@ -257,9 +257,9 @@ def quantize(model: Any, faces: npt.NDArray[np.uint8]) -> Any:
     """Quantize weights and activations to int8 (static quantization, Jacob et al. 2018).
 
     The file is a quarter of the size and about twice as fast on the CPU. Weights are signed with a scale for each
-    channel, activations are unsigned: ONNX Runtime multiplies signed activations slowly on x86, where a residual network
-    was twice as slow as in float32. All operators are quantized, which was faster than convolutions alone, except for
-    the softmax, as 256 steps are too few for probabilities.
+    channel, activations are unsigned: ONNX Runtime multiplies signed activations slowly on x86, where a residual
+    network was twice as slow as in float32. All operators are quantized, which was faster than convolutions alone,
+    except for the softmax, as 256 steps are too few for probabilities.
 
     Args:
         model: `onnx.ModelProto`.

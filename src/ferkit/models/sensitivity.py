@@ -1,9 +1,10 @@
 """Sensitivity: how readily a model names rare expressions, by logit adjustment (Menon et al. 2021).
 
-A network that learnt from faces as they are says "neutral" when in doubt, because most faces are. Dividing its probabilities by
-`prior ** sensitivity`, where the prior is the share of each class among the faces it learnt from, takes that habit away: 0 leaves
-the classes as common as they are in life, 1 counts every class alike. No training is needed, and the order of answers within a
-class stays. A temperature is fitted after it, since the adjustment makes answers less sure than right or surer.
+A network that learnt from faces as they are says "neutral" when in doubt, because most faces are. Dividing its
+probabilities by `prior ** sensitivity`, where the prior is the share of each class among the faces it learnt from,
+takes that habit away: 0 leaves the classes as common as they are in life, 1 counts every class alike. No training is
+needed, and the order of answers within a class stays. A temperature is fitted after it, since the adjustment makes
+answers less sure than right or surer.
 """
 
 from numbers import Real
@@ -21,7 +22,8 @@ _SMALLEST = np.finfo(np.float32).tiny
 def adjust(probabilities: Probabilities, prior: npt.ArrayLike, sensitivity: float) -> npt.NDArray[np.float32]:
     """Probabilities divided by `prior ** sensitivity`, rows sum to 1, float32 (N, K).
 
-    prior: (K,), share of each class, all above 0; its scale does not matter. sensitivity: below 0 it takes an adjustment back.
+    prior: (K,), share of each class, all above 0; its scale does not matter. sensitivity: below 0 it takes an
+        adjustment back.
 
     >>> adjust(np.array([[0.6, 0.4]]), (0.75, 0.25), 1.0).round(3).tolist()
     [[0.3330000042915344, 0.6669999957084656]]

@@ -1,7 +1,8 @@
 """A report as data: sections of text, metrics, tables, figures and faces that know nothing of how they are shown.
 
-A feature builds one `Document`. `render.terminal` prints it, `render.page` writes it as one HTML page, `render.markdown`
-as Markdown, and `to_json` gives its numbers. Text is plain text everywhere: each renderer escapes what its format needs.
+A feature builds one `Document`. `render.terminal` prints it, `render.page` writes it as one HTML page,
+`render.markdown` as Markdown, and `to_json` gives its numbers. Text is plain text everywhere: each renderer escapes
+what its format needs.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,6 +1,7 @@
 """The web server: images by HTTP, live frames by WebSocket, one page; and the desktop window.
 
-`create_app` gives an ASGI application, for any ASGI server; `WebServer` runs it with uvicorn. Both need the extra `web`.
+`create_app` gives an ASGI application, for any ASGI server; `WebServer` runs it with uvicorn. Both need the extra
+`web`.
 """
 
 from typing import Any

@@ -144,8 +144,9 @@ _COLORS = 33
 class Wanted:
     """What to explain.
 
-    method: a name from `ferkit.evaluation.explanation.METHODS`. label: a class; None: the most probable one. face: number
-    of a face, from 1, from left to right. x, y: only the face at this pixel of the image. Without face, x and y all faces.
+    method: a name from `ferkit.evaluation.explanation.METHODS`. label: a class; None: the most probable one. face:
+    number of a face, from 1, from left to right. x, y: only the face at this pixel of the image. Without face, x and y
+    all faces.
     """
 
     method: str = USUAL

@@ -39,7 +39,8 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         # Windows would let two servers share one port.
         made = socket.create_server((host, port), family=family, backlog=256, reuse_port=False)
-        # asyncio sets TCP_NODELAY only on sockets created with IPPROTO_TCP; without it each response is delayed by 40 ms.
+        # asyncio sets TCP_NODELAY only on sockets created with IPPROTO_TCP; without it each response is delayed by 40
+        # ms.
         return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
     except (OSError, OverflowError, UnicodeError) as problem:
         why = str(getattr(problem, "strerror", None) or problem).rstrip(".")

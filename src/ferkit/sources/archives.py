@@ -214,7 +214,8 @@ def tar_members(stream: BinaryIO, name: str) -> Iterator[tuple[tarfile.TarInfo, 
                     raise archive.broken
                 # A TarFile remembers every member it has seen; nobody goes back to them.
                 archive.members.clear()  # type: ignore[attr-defined]
-            # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of one.
+            # tarfile takes it for the end where it cannot make out a header, or where the file is cut off in front of
+            # one.
             if not archive.ended:
                 raise tarfile.ReadError("its end is missing")
     except FerkitError:

@@ -64,7 +64,8 @@ def _entries(folder: str) -> list[tuple[str, bool | None]]:
 def _far_entries(files: Any, folder: str) -> list[tuple[str, bool | None]]:
     with network(folder):
         found = files.ls(inside := files._strip_protocol(folder), detail=True)
-    # Of each entry only its name is kept: stores tell a kilobyte about each. A console marks a folder by an entry of it.
+    # Of each entry only its name is kept: stores tell a kilobyte about each. A console marks a folder by an entry of
+    # it.
     paths = ((str(one["name"]).rstrip("/"), one["type"] != "directory") for one in found)
     names = ((path.rpartition("/")[2], is_file) for path, is_file in paths if path != inside)
     return [(name, is_file) for name, is_file in names if not name.startswith(".")]

@@ -131,8 +131,8 @@ def _file(reference: Reference) -> Picture:
         return _failed(name, reason(problem))
 
 
-# A list of the web names servers that are gone for good, which must not hold up a job for ever. So many pictures in a row
-# that no server answers for are another matter: the network is down, and rows that say so would stay.
+# A list of the web names servers that are gone for good, which must not hold up a job for ever. So many pictures in a
+# row that no server answers for are another matter: the network is down, and rows that say so would stay.
 _PATIENCE = 16
 _unanswered = 0  # in a row, by this process
 

@@ -89,7 +89,8 @@ def affine_transforms(
 ) -> "Tensor":
     """Matrices that map each output pixel to where it is read, (N, 8) float32 as `keras.ops.image.affine_transform` wants.
 
-    rotation, shear: radians, (N,). zoom: (N, 2) for x and y. shift: (N, 2) in pixels. flip: (N,), -1 mirrors, 1 does not.
+    rotation, shear: radians, (N,). zoom: (N, 2) for x and y. shift: (N, 2) in pixels. flip: (N,), -1 mirrors, 1 does
+    not.
     Composed about the centre as rotation x shift x shear x zoom, the order of Keras' ImageDataGenerator.
     """
     ops = load_keras().ops

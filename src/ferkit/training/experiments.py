@@ -4,8 +4,8 @@ One recipe with several seeds, the folds of a search for label issues and the tr
 lists of experiments, with one rule: a run that its folder holds already goes on from its last whole epoch. Both engines
 take the same experiments and leave the same folders, so what one began the other can finish.
 
-One recipe with several seeds: how good it is, and how much of that is luck. They live in one folder: `seed-42/` and so on
-are ordinary runs, `seeds.json` is what came out.
+One recipe with several seeds: how good it is, and how much of that is luck. They live in one folder: `seed-42/` and so
+on are ordinary runs, `seeds.json` is what came out.
 """
 
 import gc
@@ -126,7 +126,8 @@ class Where:
     def runs(self, experiments: Iterator[Experiment], should_stop: ShouldStop, *, say: Say | None) -> Outcomes:
         """Train experiments, one whenever there is room for it, and yield each as it ends.
 
-        A full disk or a lost cluster raises: that is no fault of one run. say: told what happens; None works without a word.
+        A full disk or a lost cluster raises: that is no fault of one run. say: told what happens; None works without a
+        word.
         """
         if self.engine == "ray":
             from ferkit.training import ray_runs
@@ -223,7 +224,8 @@ class Spread:
 class Sweep:
     """What came out.
 
-    runs: of all seeds in the folder, in the order in which they were given, or by number where others were there before.
+    runs: of all seeds in the folder, in the order in which they were given, or by number where others were there
+        before.
     split, n: the faces that figures were measured on.
     """
 
@@ -274,7 +276,8 @@ def train_seeds(
     Args:
         data: Faces with a training and a validation split, or the path of such data.
         recipe: Name of a recipe, or a `TrainConfig`.
-        seeds: Different whole numbers from 0. Those of earlier sweeps in `out` need not be named: the table has them too.
+        seeds: Different whole numbers from 0. Those of earlier sweeps in `out` need not be named: the table has them
+            too.
         out: The folder of all runs; None takes `runs/<recipe>-seeds`.
         resume: Go on with those seeds that are there, and begin the rest.
         where: On which engine, and how many at once.

@@ -34,8 +34,8 @@ def write_model(
 ) -> str | None:
     """Write network, serving copy, and the card last of all; returns what the user must know, if anything.
 
-    val: the faces that temperature, sensitivity and figures are taken on. training: what the card says of the run. prior:
-        the share of each class that the network learnt; with one, the card gets the best sensitivity.
+    val: the faces that temperature, sensitivity and figures are taken on. training: what the card says of the run.
+        prior: the share of each class that the network learnt; with one, the card gets the best sensitivity.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The card goes first and comes last: with it there, the files beside it are the ones it describes.

@@ -25,8 +25,8 @@ from ferkit.training.experiments import HERE, Experiment, Say, Where, never_stop
 
 FOLDS = 3
 FOLDS_FILE = "folds.json"
-# Few epochs: the question is which labels the other faces speak against, not what could be reached in the end. AdamW, for
-# it learns from a few hundred faces as well, where an average of the weights would still hold the first of them.
+# Few epochs: the question is which labels the other faces speak against, not what could be reached in the end. AdamW,
+# for it learns from a few hundred faces as well, where an average of the weights would still hold the first of them.
 RECIPE = RECIPES["better"].config.changed(model="compact", epochs=12, label_smoothing=0.05)
 
 
@@ -63,8 +63,8 @@ def out_of_fold(
     """Calibrated probabilities of all faces, float32 (N, K), each by a network that saw neither it nor a copy of it.
 
     The network of a fold is chosen, and its temperature fitted, on a tenth of the other folds, so the labels of its own
-    fold play no part. Faces with identical pixels are in the same fold; copies that were scaled or cut otherwise are not
-    found.
+    fold play no part. Faces with identical pixels are in the same fold; copies that were scaled or cut otherwise are
+    not found.
 
     Args:
         faces: labelled faces, votes are not used.

@@ -1,9 +1,10 @@
 """Label issues: labels that are likely wrong, by what a model that never saw a face says against its label.
 
-Northcutt, Jiang and Chuang 2021, "Confident learning: estimating uncertainty in dataset labels". A class has a threshold
-of its own: the mean probability that faces with its label get for it. A face that reaches the threshold of another class
-than its label's is counted off the diagonal of the confident joint, and its label is an issue. Thresholds make up for classes that
-a model is surer or less sure of; it must not have been trained on the faces, or it repeats their labels.
+Northcutt, Jiang and Chuang 2021, "Confident learning: estimating uncertainty in dataset labels". A class has a
+threshold of its own: the mean probability that faces with its label get for it. A face that reaches the threshold of
+another class than its label's is counted off the diagonal of the confident joint, and its label is an issue. Thresholds
+make up for classes that a model is surer or less sure of; it must not have been trained on the faces, or it repeats
+their labels.
 """
 
 import csv
@@ -85,7 +86,8 @@ class LabelIssues:
     def wrong_share(self) -> float:
         """Estimated share of wrong labels in all: the confident joint, brought to the counts of the labels.
 
-        It takes every confident mistake of the model for one of the labels, so it is too high, with a weak model by far.
+        It takes every confident mistake of the model for one of the labels, so it is too high, with a weak model by
+        far.
         """
         return wrong_share(self.joint, np.bincount(self.faces.labels, minlength=len(self.faces.classes)))
 
@@ -234,8 +236,8 @@ def find_label_issues(
         models: Models that have not seen the faces; their mean answer counts. None at all trains networks, each on the
             other folds' faces.
         among: A split, or "all". By default all faces, with models all but those of the training split.
-        out: Folder of the networks that are trained; by default one in `runs/`, named after the data. What is done there
-            is not done again.
+        out: Folder of the networks that are trained; by default one in `runs/`, named after the data. What is done
+            there is not done again.
         folds: How many networks are trained; by default 3, or as `out` has them.
         epochs: For how long each; by default 12, or as `out` has them.
         load: Loads the data again in the `size` and `channels` that a model takes. By default what reads the path.

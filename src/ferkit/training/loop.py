@@ -162,10 +162,11 @@ def train(
         out: run folder; None picks `runs/<recipe>`, numbered if taken.
         resume: go on with the run in `out` (with None: the newest of this recipe) from its last whole epoch.
         quiet: no progress on standard error.
-        on_epoch: called after each epoch, when its checkpoint is on the disk, with its row of the history; what it raises
-            ends the run, which can be resumed.
+        on_epoch: called after each epoch, when its checkpoint is on the disk, with its row of the history; what it
+            raises ends the run, which can be resumed.
         devices: how many devices of this machine share each batch, or "all"; None takes one. Decides where the work is
-            done, not how it goes: the weights are those of one device within rounding, and a run may be resumed on others.
+            done, not how it goes: the weights are those of one device within rounding, and a run may be resumed on
+            others.
         **changes: values of `TrainConfig` to change, e.g. `epochs=10`, `**{"augmentation.erase": 0.2}`.
 
     Raises:

@@ -29,8 +29,8 @@ def mixed(
     partners = rng.permutation(len(faces))
     shares = rng.beta(alpha, alpha, len(faces)).astype(np.float32)
     if method is blend:
-        # The larger share is the face's own: mixing it with its partner by 0.9 is mixing the partner by 0.1. A rectangle is
-        # not the same as what it leaves free, so there any share is.
+        # The larger share is the face's own: mixing it with its partner by 0.9 is mixing the partner by 0.1. A
+        # rectangle is not the same as what it leaves free, so there any share is.
         shares = np.maximum(shares, 1 - shares)
     places = rng.random((len(faces), 2), dtype=np.float32)
     faces, shares = method(faces, faces[partners], shares, places)

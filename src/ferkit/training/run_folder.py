@@ -252,8 +252,8 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
 class TensorBoard:
     """Scalars for TensorBoard, written with its own writer: Keras' callback needs TensorFlow on every backend.
 
-    It is a view of `history.csv`, so trouble with its file, as on a full disk, ends it and not the run. A file is opened
-    with the first row: a run that is resumed and has nothing left to do leaves none.
+    It is a view of `history.csv`, so trouble with its file, as on a full disk, ends it and not the run. A file is
+    opened with the first row: a run that is resumed and has nothing left to do leaves none.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -180,8 +180,8 @@ def compiled_model(network: Any, config: TrainConfig, steps: int, counts: npt.ND
         optimizer=_optimizer(config, steps),
         loss=objective(config, counts),
         metrics=watched(config, len(counts)),
-        # JAX is always compiled. TensorFlow's XLA is slower on the CPU, and does not know the operation that moves faces
-        # (tensorflow/tensorflow#100865).
+        # JAX is always compiled. TensorFlow's XLA is slower on the CPU, and does not know the operation that moves
+        # faces (tensorflow/tensorflow#100865).
         jit_compile="auto" if keras.backend.backend() != "tensorflow" else False,
     )
     # TensorFlow traces a step twice if variables come into being in it, and tracing is what a short run waits for.

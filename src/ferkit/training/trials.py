@@ -1,9 +1,10 @@
 """A small search over the values of a recipe, with Optuna: short runs, the hopeless ones stopped early.
 
-A search lives in one folder: `search.json` says what is searched, `study.db` (SQLite) holds the trials, `trial-001/` and
-so on are their runs, `best.json` is the best so far. Killed at any moment it goes on where it was, and ends at the same
-trials: what is tried next follows from the seed and the finished trials alone, and a run that was cut off goes on from
-its last whole epoch. Where several trials run at once, what is tried next follows from those that are done by then.
+A search lives in one folder: `search.json` says what is searched, `study.db` (SQLite) holds the trials, `trial-001/`
+and so on are their runs, `best.json` is the best so far. Killed at any moment it goes on where it was, and ends at the
+same trials: what is tried next follows from the seed and the finished trials alone, and a run that was cut off goes on
+from its last whole epoch. Where several trials run at once, what is tried next follows from those that are done by
+then.
 """
 
 import json

@@ -73,7 +73,8 @@ class Value:
         help: What it is, in sentences.
         choices: What it can be, where that is one of some words.
         least, above, most, below: The range of a number.
-        option: Whether it has an option of its own on the command line, or that option's names; `--set` takes every value.
+        option: Whether it has an option of its own on the command line, or that option's names; `--set` takes every
+            value.
         search: Where `ferkit tune` may look for it.
     """
 

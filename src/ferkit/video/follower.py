@@ -1,7 +1,7 @@
 """The faces of a stream, frame after frame: who is who, where, and the emotion smoothed over time.
 
-A detector on every frame costs most of the time and lets boxes tremble. So it searches every few tenths of a second, and
-at once when a face got lost; in between faces are followed by optical flow, and classified on every frame.
+A detector on every frame costs most of the time and lets boxes tremble. So it searches every few tenths of a second,
+and at once when a face got lost; in between faces are followed by optical flow, and classified on every frame.
 """
 
 import math
@@ -29,8 +29,8 @@ _SURELY_THE_SAME = 0.85
 class TrackedFace:
     """A face of one frame with the number of the person that it belongs to.
 
-    track: 1, 2, 3, ... in order of appearance. face: box, and emotion smoothed over time. raw: the probabilities of this
-        frame alone, class -> probability in the model's class order.
+    track: 1, 2, 3, ... in order of appearance. face: box, and emotion smoothed over time. raw: the probabilities of
+        this frame alone, class -> probability in the model's class order.
     """
 
     track: int

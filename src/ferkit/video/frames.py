@@ -35,7 +35,8 @@ class Frame(NamedTuple):
     pixels: RgbImage
 
 
-# Number, time, and a function that converts the frame to RGB, which takes as long as decoding it, or raises `ImageError`.
+# Number, time, and a function that converts the frame to RGB, which takes as long as decoding it, or raises
+# `ImageError`.
 Pending = tuple[int, float, Callable[[], RgbImage]]
 
 

@@ -139,7 +139,8 @@ def _thumbnails(axes: Axes, floor: float, person: PersonTimeline, peaks: Sequenc
 def _apart(places: Sequence[float], width: float) -> list[float]:
     """Increasing positions in inches, moved as little as possible so that thumbnails do not overlap and fit the width."""
     step = _PICTURE + 0.07
-    # Minus their spacing, positions must not decrease: isotonic regression by pooling adjacent violators (Ayer et al. 1955).
+    # Minus their spacing, positions must not decrease: isotonic regression by pooling adjacent violators (Ayer et al.
+    # 1955).
     pools: list[tuple[float, int]] = []
     for number, place in enumerate(places):
         pools.append((place - number * step, 1))

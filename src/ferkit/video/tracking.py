@@ -2,8 +2,8 @@
 
 Optical flow: points all over the face are tracked by pyramidal Lucas-Kanade flow (Bouguet 2000) forward and backward;
 those that return to their start (Kalal, Mikolajczyk & Matas 2010, "Forward-Backward Error") vote for one similarity
-transform. A face that no longer looks as it did when it was detected is lost, as at cuts and behind hands. This is cheap
-enough for every frame between two runs of the detector.
+transform. A face that no longer looks as it did when it was detected is lost, as at cuts and behind hands. This is
+cheap enough for every frame between two runs of the detector.
 
 Matching: a detection belongs to the track whose expected box it overlaps most; without overlap, to a track nearby of
 similar size. Times are in seconds, so skipped frames and variable frame rates need no special care.
@@ -29,8 +29,8 @@ class Smoother:
     """Exponential moving average of each track's probabilities.
 
     Args:
-        time_constant_s: After this time a new expression has 63% of the weight (1 - 1/e), after three times as long 95%.
-            0 turns smoothing off.
+        time_constant_s: After this time a new expression has 63% of the weight (1 - 1/e), after three times as long
+            95%. 0 turns smoothing off.
 
     Weights depend on time, not on the number of frames.
 
