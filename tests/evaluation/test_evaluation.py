@@ -197,7 +197,7 @@ def test_the_truth_may_be_what_voters_saw(voted, answers, labels, said):
     assert report.accuracy == np.mean(np.equal(answers, labels))
     assert report.without_duplicates.n == len(labels) - 1
     assert report.to_dict()["truth"] == "votes"
-    assert "voters' first choice" in str(report)
+    assert "FER+ majority labels" in str(report)
     assert evaluate(Told(), faces).truth == "labels"
 
 

@@ -170,7 +170,7 @@ def test_held_out_faces_without_a_first_choice_cost_the_head_on_votes_alone(tmp_
     run = aloud(data, "tutorial", out=tmp_path / "run", votes_weight=0.5, **{**QUICK, "epochs": 1})
     assert run.classifier.card["metrics"]["truth"] == "labels"
     assert not (run.folder / "votes").exists()
-    assert "No face of PublicTest has a first choice of voters" in " ".join(capsys.readouterr().err.split())
+    assert "No face of PublicTest has a FER+ majority label" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.usefixtures("no_serving_copy")

@@ -88,7 +88,7 @@ class FaceSet:
         """The faces with what most voters saw as their labels, and a note on those that are left out.
 
         Left out are faces without a vote for any of the classes, and faces whose voters were tied for the first place:
-        they have no first choice, and any rule would make one up. Raises `DatasetError` where there are no votes.
+        they have no majority label, and any rule would make one up. Raises `DatasetError` where there are no votes.
 
         >>> votes = np.array([[0.7, 0.3], [0.5, 0.5]], np.float32)
         >>> faces = FaceSet(np.zeros((2, 4, 4, 1), np.uint8), np.array([1, 1]), ("happy", "sad"), "val", votes)
@@ -99,7 +99,7 @@ class FaceSet:
         assert self.votes is not None  # noqa: S101 - for mypy; without votes the line above raised
         nobody = 0 if self.voted is None else int((~self.voted).sum())
         note = (
-            f"Labels are the voters' first choice. Left out of {len(self):,} faces of {self.name}: "
+            f"Labels are the FER+ majority labels. Left out of {len(self):,} faces of {self.name}: "
             f"{nobody:,} without a vote for any class, {len(self) - int(first.sum()) - nobody:,} with a tie."
         )
         labels = self.votes[first].argmax(axis=1).astype(np.int64)

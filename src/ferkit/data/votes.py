@@ -78,7 +78,7 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
     note = (
         "FER+ votes joined: contempt, unknown and 'no face' left out, rows divided by their sum. "
         f"{int(without.sum()):,} faces have no vote for any of the {len(table.classes)} classes and keep their label. "
-        f"The label is the voters' first choice on {agree:.0%} of the others."
+        f"The label is the FER+ majority label on {agree:.0%} of the others."
     )
     return Votes(votes.astype(np.float32), ~without), note
 

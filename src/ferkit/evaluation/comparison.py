@@ -277,7 +277,7 @@ def compare(
         data: the path of a data set, or faces that both take.
         split: the split of a data set to evaluate on.
         tta: name of a test-time augmentation, for both.
-        truth: "labels", or "votes": the voters' first choice.
+        truth: "labels", or "votes": the FER+ majority label.
         votes: FER+ votes to join to data that is given by its path.
         skip_broken: leave unreadable faces out.
         progress: as `load_dataset` takes it.

@@ -178,7 +178,7 @@ def evaluate(
         data: faces, a data set, or the path of one. Of a path, the splits are those that the model was trained with.
         split: the split of a data set to evaluate on. Faces that are given are all taken.
         tta: name of a test-time augmentation in `ferkit.models.TTA`, or None.
-        truth: "labels", or "votes": the voters' first choice, on the faces that have one (`FaceSet.by_votes`).
+        truth: "labels", or "votes": the FER+ majority label, on the faces that have one (`FaceSet.by_votes`).
         votes: FER+ votes to join to data that is given by its path.
         skip_broken: leave unreadable faces out.
         label_map: class of the data -> class of the model, "" to leave it out (`read_label_map`).

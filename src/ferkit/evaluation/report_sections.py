@@ -87,7 +87,7 @@ def compared(reports: Sequence[Report]) -> Document:
 
 def on_split(report: Report) -> str:
     """What was evaluated on, and the ground truth, if it is not the labels."""
-    return f"{report.split} by the voters' first choice" if report.truth == "votes" else report.split
+    return f"{report.split}, FER+ majority labels" if report.truth == "votes" else report.split
 
 
 def with_views(report: Report) -> str:

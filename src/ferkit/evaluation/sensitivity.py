@@ -88,9 +88,9 @@ def prior_of(faces: "FaceSet") -> list[float] | None:
 
 @dataclass(frozen=True)
 class SensitivityCurve:
-    """Accuracy, macro recall and calibration of one model against the voters' first choice.
+    """Accuracy, macro recall and calibration of one model against the FER+ majority label.
 
-    n: faces with a first choice. used: the sensitivity that the model answered with.
+    n: faces with a majority label. used: the sensitivity that the model answered with.
     """
 
     n: int

@@ -375,7 +375,7 @@ def _write_models(
             prior = prior_of(faces)
             troubles.append(write_model(folder / "votes", final, voted, about, architecture=config.model, prior=prior))
         else:
-            troubles.append(f"No face of {val.name} has a first choice of voters, so there is no {folder / 'votes'}.")
+            troubles.append(f"No face of {val.name} has a FER+ majority label, so there is no {folder / 'votes'}.")
     return [trouble for trouble in troubles if trouble]
 
 

@@ -94,7 +94,7 @@ def objective(config: TrainConfig, counts: npt.NDArray[np.int64]) -> "str | Loss
 def watched(config: TrainConfig, classes: int) -> list[Any]:
     """The metrics for `compile`: accuracy, and, where the loss is another one, the log loss on the labels.
 
-    With two heads also how often the second one finds the voters' first choice.
+    With two heads also how often the second one finds the FER+ majority label.
     """
     metrics = load_keras().metrics
     if is_plain(config):
