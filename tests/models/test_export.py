@@ -247,6 +247,13 @@ def test_wrong_words(folder, tmp_path, name, format_name, words):
         export.export(folder, tmp_path / name, format_name)
 
 
+def test_a_failed_int8_export_says_what_helps(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "LEAST_AGREEMENT", 2.0)
+    with pytest.raises(ModelError, match=r"Export check failed, .* Calibrate it on faces like yours: --data DATA"):
+        export.export(folder, tmp_path / "out.onnx", "onnx-int8")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_is_no_original(onnx_file, tmp_path):
     with pytest.raises(ModelError, match="Use the model folder that it was made from"):
         export.export(onnx_file, tmp_path / "again.onnx", "onnx")

@@ -152,7 +152,8 @@ def export(
         exported = EmotionClassifier.load(draft)
         stored = stored_faces(original.classifier.face_input)
         predictions = (one.predict_proba(stored) for one in (original.classifier, exported))
-        parity = _checked(compare(*predictions, rounded=chosen.rounded), path)
+        hint = " Calibrate it on faces like yours: --data DATA." if chosen.rounded and calibration is None else ""
+        parity = _checked(compare(*predictions, rounded=chosen.rounded), path, hint)
     return Export(path, format_name, parity, chosen.instructions(path, original))
 
 
@@ -209,10 +210,10 @@ def open_network(model: str | Path) -> Any:
     return open_keras(path)
 
 
-def _checked(found: Parity, path: Path) -> Parity:
+def _checked(found: Parity, path: Path, hint: str = "") -> Parity:
     if found.problem:
         raise ModelError(
-            f"Export check failed, {path} not written: its predictions differ from the original's: {found.problem}."
+            f"Export check failed, {path} not written: its predictions differ from the original's: {found.problem}.{hint}"
         )
     return found
 
