@@ -66,8 +66,8 @@ def browser(fake_camera):
 
 @pytest.fixture(scope="module")
 def server():
-    """With the packaged model: what it shows is what it recognises."""
-    with running(recognizer=EmotionRecognizer(detector="haar", threads=1)) as started:
+    """With a packaged model that hesitates over the sample portrait, so that covering a place shows."""
+    with running(recognizer=EmotionRecognizer("fer2013", detector="haar", threads=1)) as started:
         yield started
 
 

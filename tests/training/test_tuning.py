@@ -39,8 +39,8 @@ class Ask:
 def test_a_search_from_a_model_searches_its_network():
     """So that trials, their resuming and the command in best.json are of the same one."""
     plan = Plan.of("better", init="default")
-    assert plan.config.model == "compact"
-    assert "--model compact" in plan.command({}, ["DATA"])
+    assert plan.config.model == "faceres"
+    assert "--model faceres" in plan.command({}, ["DATA"])
     assert Plan.of("better", init="default", model="vgg").config.model == "vgg"
 
 

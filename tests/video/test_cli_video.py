@@ -21,7 +21,7 @@ from recognition import BrightnessClassifier
 @pytest.fixture
 def ferkit_video(monkeypatch, run_ferkit):
     """Run the command as the console script does, with a classifier that needs no network."""
-    monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model: BrightnessClassifier())
+    monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model, **_: BrightnessClassifier())
     return lambda *words: run_ferkit("video", *words, "--detector", "none")
 
 
