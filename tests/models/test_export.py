@@ -319,14 +319,15 @@ def test_keras_and_onnx_agree_on_real_faces(shared, tmp_path):
     """The issue's own words: equal within 1e-4 on 1,000 faces; eight bits lose at most 0.3 points."""
     from ferkit.data.loading import load_dataset
 
-    held_out = load_dataset(shared / "data" / "fer2013.csv.gz").val
+    data = shared / "data" / "fer2013.csv.gz"
+    held_out = load_dataset(data).val
     faces = held_out.images[:1000]
     whole = EmotionClassifier.load(engine="keras").predict_proba(faces)
     export.export("default", tmp_path / "whole.onnx", "onnx")
     onnx = EmotionClassifier.load(tmp_path / "whole.onnx")
     np.testing.assert_allclose(onnx.predict_proba(faces), whole, atol=1e-4)
 
-    export.export("default", tmp_path / "small.onnx", "onnx-int8", calibration=faces[:512])
+    export.export("default", tmp_path / "small.onnx", "onnx-int8", calibration=data)
     hits = [
         (one.predict_proba(held_out.images).argmax(axis=1) == held_out.labels).mean()
         for one in (onnx, EmotionClassifier.load(tmp_path / "small.onnx"))
