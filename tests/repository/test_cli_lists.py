@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import typer
 
-from ferkit.cli import lists, speed
+from ferkit._support import registry
+from ferkit.cli import lists
 from ferkit.detection.detectors import DETECTORS
 from ferkit.models import model_folder
 from ferkit.models.architectures import ARCHITECTURES
@@ -20,7 +21,7 @@ REGISTRIES = {"models": ARCHITECTURES, "detectors": DETECTORS, "recipes": RECIPE
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """One run after the warm-up is enough to test with."""
-    monkeypatch.setattr(speed, "_SECONDS", 0.0001)
+    monkeypatch.setattr(registry, "_SECONDS", 0.0001)
 
 
 def listed(command, capsys, *arguments):
@@ -123,7 +124,7 @@ def test_a_model_that_cannot_be_opened_is_listed_with_its_problem(capsys, folder
 def test_architectures_say_their_size_and_what_they_need(capsys, monkeypatch):
     rows, _ = listed("models", capsys)
     assert rows["tutorial"]["size"].startswith("684,935 parameters, 22.5 M multiply-adds")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("ferkit.models.catalog.find_spec", lambda name: None)
     rows, table = listed("models", capsys)
     assert not rows["tutorial"]["ready"]
     assert "pip install 'ferkit[train]'" in table
@@ -144,9 +145,11 @@ def test_speed_is_a_median_after_a_warm_up(monkeypatch):
     def work():
         clock[0] += next(times)
 
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(speed, "_SECONDS", 0.55)
-    assert speed._median(work, runs=10) == pytest.approx(0.2), "0.5 is the warm-up; after 0.1, 0.3, 0.2 it is enough"
+    monkeypatch.setattr(registry.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(registry, "_SECONDS", 0.55)
+    assert registry.median_seconds(work, runs=10) == pytest.approx(0.2), (
+        "0.5 is the warm-up; after 0.1, 0.3, 0.2 it is enough"
+    )
 
 
 def test_listing_imports_no_framework():

@@ -1,16 +1,20 @@
-"""Named choices: a dict with a decorator and a helpful error.
+"""Named choices: a dict with a decorator and a helpful error; and how lists show them, with their speed here.
 
 Models, detectors, readers, recipes, schedules and sinks register themselves; the command line, the docs and the
 contract tests read the registries, so a list of options is never typed twice.
 """
 
 import difflib
+import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from ferkit.errors import UsageError
 
 T = TypeVar("T")
+_SECONDS = 0.3  # enough for the runs of one figure
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -59,6 +63,23 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._choices)
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A choice in a list. about: what it is. facts: further lines for people. data: more entries of its JSON object.
+
+    problem: why it cannot be used here, if so.
+    """
+
+    name: str
+    about: str
+    facts: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, **self.data, "about": self.about}
+
+
 def unknown(kind: str, name: str, choices: Sequence[str]) -> UsageError:
     """The error for a name that is none of the choices, with the nearest one; never "none", which leaves a step out."""
     near = difflib.get_close_matches(name, [choice for choice in choices if choice != "none"], n=1, cutoff=0.5)
@@ -69,3 +90,23 @@ def unknown(kind: str, name: str, choices: Sequence[str]) -> UsageError:
 def describe(choice: object) -> str:
     """First line of a choice's docstring: what lists of choices show."""
     return (choice.__doc__ or "").strip().split("\n")[0]
+
+
+def median_seconds(work: Callable[[], object], runs: int) -> float:
+    """The median time of at most so many runs after a warm-up. `benchmarks/` has the published figures."""
+    work()
+    taken: list[float] = []
+    while len(taken) < runs and sum(taken) < _SECONDS:
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def milliseconds(seconds: float) -> str:
+    """A short time for people.
+
+    >>> milliseconds(0.0123), milliseconds(0.00001)
+    ('12.3 ms', 'under 0.1 ms')
+    """
+    return "under 0.1 ms" if seconds < 1e-4 else f"{1e3 * seconds:.1f} ms"

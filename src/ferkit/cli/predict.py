@@ -46,9 +46,8 @@ def predict(
     """
     import warnings
 
-    from ferkit.cli.face_table import TablePrinter
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.render import SINKS, AnnotatedPictures
+    from ferkit.render import SINKS, AnnotatedPictures, FaceTable
     from ferkit.sources import SHARD, list_sources
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
@@ -78,7 +77,7 @@ def predict(
         if as_json:
             writers.append(opened.enter_context(_json_list()))
         elif as_table:
-            writers.append(TablePrinter(pictures, recognizer.classes, top))
+            writers.append(FaceTable(output, pictures, recognizer.classes, top))
         hidden = any(not isinstance(one, str) and one.kind == SHARD for one in pictures)
         advance = opened.enter_context(_progress(None if hidden else len(pictures), as_table))
         for result in recognizer.stream(pictures, keep_pixels=save is not None):

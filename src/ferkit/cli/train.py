@@ -25,7 +25,7 @@ from ferkit.cli.options import (
 from ferkit.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from ferkit.training import Run, Spread, Sweep
+    from ferkit.training import Run, Sweep
 
 
 @recipe_values()
@@ -122,10 +122,12 @@ def _numbers(text: str) -> list[int]:
 
 def _show_seeds(sweep: "Sweep", data: str, *, json_: bool) -> None:
     """The table, or all of it as JSON; `TrainingError` where a seed failed."""
+    from ferkit.render import Terminal
+
     if json_:
         print_json({"folder": str(sweep.folder), **sweep.to_dict()})
     else:
-        _table(sweep)
+        output.print(Terminal(sweep.document()), soft_wrap=True)
         folders = " ".join(str(sweep.folder / run.folder) for run in sweep.done)
         say(
             f"\nThe interval is that of the mean over seeds, on the {sweep.n:,} faces of {sweep.split}, on which each run's "
@@ -134,41 +136,3 @@ def _show_seeds(sweep: "Sweep", data: str, *, json_: bool) -> None:
     failed = [run for run in sweep.runs if not run.figures]
     if failed:
         raise TrainingError(f"{len(failed)} of {len(sweep.runs)} seeds failed; {failed[-1].folder}: {failed[-1].why}")
-
-
-def _table(sweep: "Sweep") -> None:
-    from rich.table import Table
-
-    from ferkit.training import FIGURES
-
-    table = Table("seed", *(_HEADINGS[name] for name in FIGURES), box=None)
-    for column in table.columns:
-        column.justify = "right"
-    for run in sweep.runs:
-        figures = run.figures
-        table.add_row(str(run.seed), *(_text(name, figures[name]) if figures else "failed" for name in FIGURES))
-    table.add_section()
-    for heading, part in _PARTS.items():
-        table.add_row(heading, *(part(name, sweep.spreads[name]) for name in FIGURES))
-    output.print(table)
-
-
-_HEADINGS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "nll": "log loss", "ece": "ECE"}
-
-
-def _text(name: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.3f}"
-
-
-def _interval(name: str, spread: "Spread") -> str:
-    if spread.ci95 is None:
-        return "-"
-    low, high = (_text(name, end).removesuffix(" %") for end in spread.ci95)
-    return f"{low} to {high}"
-
-
-_PARTS: "dict[str, Callable[[str, Spread], str]]" = {
-    "mean": lambda name, spread: _text(name, spread.mean),
-    "sd": lambda name, spread: "-" if spread.sd is None else _text(name, spread.sd),
-    "95 % interval": _interval,
-}

@@ -1,7 +1,7 @@
 """`ferkit tune`: better values for a recipe, found by trying."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -22,11 +22,6 @@ from ferkit.cli.options import (
     say,
 )
 from ferkit.training import SPACE, USUAL_SEARCH
-
-if TYPE_CHECKING:
-    from ferkit.training import Tuning
-
-_SHOWN = 10
 
 
 @recipe_values("epochs", "model", "precision", "seed")
@@ -66,6 +61,7 @@ def tune(
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """
     import ferkit
+    from ferkit.render import Terminal
     from ferkit.training import Where, changes_of
 
     given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
@@ -87,29 +83,8 @@ def tune(
     if json_:
         print_json({"folder": str(result.folder), **result.to_dict(words)})
         return
-    _show(result)
+    output.print(Terminal(result.document()), soft_wrap=True)
     notes.print(
         f"\nTo train with the best values:\n{result.plan.command(result.ranked[0].values, words)}", markup=False
     )
     notes.print(f"\n{result.caveat}", markup=False)
-
-
-def _show(result: "Tuning") -> None:
-    """The best trials, and the first wherever it stands: it has the recipe's own values."""
-    from rich.table import Table
-
-    ranked = result.ranked
-    shown = ranked[:_SHOWN] + [trial for trial in ranked[_SHOWN:] if trial.number == 1]
-    table = Table("trial", "accuracy", *(name.removeprefix("augmentation.") for name in result.plan.search), box=None)
-    for column in table.columns:
-        column.justify = "right"
-    for trial in shown:
-        first = " (recipe)" if trial.number == 1 else ""
-        values = [str(trial.values[name]) for name in result.plan.search]
-        table.add_row(f"{trial.number}{first}", f"{trial.accuracy:.2%}", *values)
-    output.print(table)
-    states = [trial.state for trial in result.trials]
-    output.print(
-        f"{len(states)} trials: {states.count('done')} done, {states.count('stopped')} stopped early, "
-        f"{states.count('failed')} failed."
-    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import fail, no_native_chatter, notes, print_json, progress_bar
+from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json, progress_bar
 from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def video(
 
     Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
     """
-    from ferkit.cli.video_summary import print_summary
     from ferkit.recognizer import EmotionRecognizer
+    from ferkit.render import Terminal
     from ferkit.video import TIME_CONSTANT_S, analyze_video, check_targets, open_video
 
     check_targets(source, out, annotate, plot)
@@ -104,7 +104,7 @@ def video(
     if as_json:
         print_json(summary)
     else:
-        print_summary(analysis.timeline)
+        output.print(Terminal(analysis.timeline.document()), soft_wrap=True)
     sys.stdout.flush()
     _leave(analysis, stop.by)
 

@@ -18,6 +18,7 @@ from .document import Metrics as Metrics
 from .document import Row as Row
 from .document import Section as Section
 from .document import Text as Text
+from .document import list_document as list_document
 from .document import to_json as to_json
 from .drawing import Layout as Layout
 from .drawing import annotate as annotate
@@ -55,5 +56,6 @@ from .style import plain as plain
 from .style import save as save
 from .style import show_face as show_face
 from .style import style_axes as style_axes
+from .terminal import FaceTable as FaceTable
 from .terminal import Terminal as Terminal
 from .terminal import to_text as to_text

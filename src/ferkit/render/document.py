@@ -5,15 +5,18 @@ A feature builds one `Document`. `render.terminal` prints it, `render.page` writ
 what its format needs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.render.style import Theme
+from ferkit._support.registry import Listed
+
+if TYPE_CHECKING:  # Matplotlib, which a table need not wait for
+    from ferkit.render.style import Theme
 
 
 class Code(str):
@@ -28,7 +31,13 @@ class ClassName(str):
     __slots__ = ()
 
 
-# Plain text, `Code` or `ClassName`; or several of them, one after the other.
+class Source(str):
+    """The name of a picture: a page shows the end of a long one, apart from the direction in which its letters run."""
+
+    __slots__ = ()
+
+
+# Plain text, `Code`, `ClassName` or `Source`; or several of them, one after the other.
 Inline = str | tuple[str, ...]
 
 
@@ -85,23 +94,29 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. left: its cells are words and stand at the left, not numbers at the right."""
+    """A column of a table. left: its cells are words and stand at the left, not numbers at the right.
+
+    most: as wide as it may be on a terminal, in letters, where it holds words.
+    """
 
     name: str
     left: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
     """A cell of a table with more than its text.
 
-    note: small print on a second line. bar: a share, 0 to 1, and the class in whose colour it is drawn.
+    note: small print below it. bar: a share, 0 to 1, and the class in whose colour it is drawn. face: uint8 (H, W, 3),
+    which a page shows before the text.
     """
 
-    text: str
+    text: Inline
     note: str = ""
     strong: bool = False
     bar: tuple[float, str] | None = None
+    face: npt.NDArray[np.uint8] | None = field(default=None, compare=False)
 
 
 Row = tuple[str | Cell, ...]
@@ -144,7 +159,15 @@ class Figure:
     """A plot. name: its file without suffix. draw: draws it into a file, in a theme. alt: what it shows, in words."""
 
     name: str
-    draw: Callable[[Path, Theme], None]
+    draw: "Callable[[Path, Theme], None]"
+    alt: str
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A picture, uint8 (H, W, 3). alt: what it shows, in words."""
+
+    pixels: npt.NDArray[np.uint8]
     alt: str
 
 
@@ -180,7 +203,7 @@ class Beside:
     even: bool = False
 
 
-Block = Text | Heading | Bullets | CodeBlock | Metrics | DataTable | Figure | FaceGallery | Beside
+Block = Text | Heading | Bullets | CodeBlock | Metrics | DataTable | Figure | Photo | FaceGallery | Beside
 
 
 @dataclass(frozen=True)
@@ -200,12 +223,32 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report. about: what it is about, in a line. data: its own entries of the JSON document."""
+    """A whole report. about: what it is about, in a line. data: its own entries of the JSON document.
+
+    A list that needs no heading has an empty title, on a terminal only.
+    """
 
     title: str
     about: Inline
     sections: tuple[Section, ...]
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def list_document(groups: Mapping[str, Sequence[Listed]]) -> Document:
+    """Lists of choices under their titles: the name of each, what it is, and below that its facts."""
+    columns = (Column("", left=True, most=24), Column("", left=True))
+    return Document(
+        "",
+        "",
+        tuple(
+            Section(title, (DataTable(columns, tuple((Cell(one.name, strong=True), _facts(one)) for one in listed)),))
+            for title, listed in groups.items()
+        ),
+    )
+
+
+def _facts(one: Listed) -> Cell:
+    return Cell(one.about, note="\n".join(one.facts))
 
 
 def to_json(document: Document) -> dict[str, Any]:

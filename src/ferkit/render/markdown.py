@@ -86,5 +86,5 @@ def _table(block: DataTable) -> str:
 def _cell(cell: str | Cell) -> str:
     if isinstance(cell, str):
         return _words(cell)
-    text = f"**{_words(cell.text)}**" if cell.strong else _words(cell.text)
+    text = f"**{_inline(cell.text)}**" if cell.strong else _inline(cell.text)
     return f"{text} ({_words(cell.note)})" if cell.note else text

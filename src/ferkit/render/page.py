@@ -5,8 +5,9 @@ Everything that comes from a document is escaped here and nowhere else.
 
 import base64
 import json
+import re
 from functools import singledispatch
-from html import escape
+from html import escape as escape_markup
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
@@ -33,16 +34,23 @@ from ferkit.render.document import (
     Heading,
     Inline,
     Metrics,
+    Photo,
     Row,
     Section,
+    Source,
     Text,
     to_json,
 )
-from ferkit.render.gallery import draw_gallery
-from ferkit.render.style import DARK, LIGHT
 
 # The page cannot load or run anything that is not in the file itself, whatever a class name or a card holds.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_LONGEST_SOURCE = 48  # letters
+
+
+def escape(text: str) -> str:
+    """Text without markup, and without characters that no page may hold."""
+    shown = text.encode("utf-8", "replace").decode()
+    return escape_markup(re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "\N{REPLACEMENT CHARACTER}", shown))
 
 
 def write_page(document: Document, folder: Path, *, data: str = "report.json") -> Path:
@@ -85,6 +93,11 @@ def to_html(document: Document, figures: Path) -> str:
 </html>"""
 
 
+def blocks_to_html(blocks: tuple[Block, ...]) -> str:
+    """Blocks without plots and galleries as a piece of a page, in the classes of `page.css`."""
+    return "".join(_html(block, Path()) for block in blocks)
+
+
 def inline_png(pixels: npt.NDArray[np.uint8]) -> str:
     """Pixels, uint8 (H, W, 1 or 3), as an address that holds them."""
     stream = BytesIO()
@@ -92,8 +105,14 @@ def inline_png(pixels: npt.NDArray[np.uint8]) -> str:
     return _address(stream.getvalue())
 
 
-def _address(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _inline_jpeg(pixels: npt.NDArray[np.uint8]) -> str:
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=82, subsampling=0)
+    return _address(stream.getvalue(), "jpeg")
+
+
+def _address(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _section(section: Section, figures: Path) -> str:
@@ -111,6 +130,9 @@ def _words(part: str) -> str:
         return f"<code>{escape(part)}</code>"
     if isinstance(part, ClassName):
         return f'<span class="dot" style="background:{color_of(part)}"></span>{escape(part)}'
+    if isinstance(part, Source):
+        short = part if len(part) <= _LONGEST_SOURCE else f"\N{HORIZONTAL ELLIPSIS}{part[1 - _LONGEST_SOURCE :]}"
+        return f'<bdi title="{escape(part)}">{escape(short)}</bdi>'
     return escape(part)
 
 
@@ -158,7 +180,7 @@ def _metrics(block: Metrics, _: Path) -> str:
 def _table(block: DataTable, _: Path) -> str:
     left = [block.is_left(index) for index in range(len(block.columns or (block.rows or ((),))[0]))]
     heads = "".join(
-        f'<th scope="col"{_kind("words", is_left)}>{_words(name)}</th>'
+        f'<th{_kind("words", is_left)} scope="col">{_words(name)}</th>'
         for name, is_left in zip(block.heads, left, strict=False)
     )
     rows = "".join(_row(row, left) for row in block.rows)
@@ -179,7 +201,9 @@ def _row(row: Row, left: list[bool]) -> str:
 def _cell(cell: str | Cell) -> str:
     if isinstance(cell, str):
         return _words(cell)
-    text = f"<strong>{_words(cell.text)}</strong>" if cell.strong else _words(cell.text)
+    text = f"<strong>{_inline(cell.text)}</strong>" if cell.strong else _inline(cell.text)
+    if cell.face is not None:
+        text = f'<img class="thumbnail" alt="" src="{_inline_jpeg(cell.face)}">{text}'
     bar = ""
     if cell.bar is not None:
         share, name = cell.bar
@@ -190,6 +214,8 @@ def _cell(cell: str | Cell) -> str:
 @_html.register
 def _figure(block: Figure, figures: Path) -> str:
     """Drawn for light and for dark pages; the reader's system picks."""
+    from ferkit.render.style import DARK, LIGHT
+
     light, dark = figures / f"{block.name}.png", figures / f"{block.name}-dark.png"
     block.draw(light, LIGHT)
     block.draw(dark, DARK)
@@ -200,8 +226,15 @@ def _figure(block: Figure, figures: Path) -> str:
 
 
 @_html.register
+def _photo(block: Photo, _: Path) -> str:
+    return f'<img class="photo" alt="{escape(block.alt)}" src="{_inline_jpeg(block.pixels)}">'
+
+
+@_html.register
 def _faces(block: FaceGallery, figures: Path) -> str:
     if block.name:
+        from ferkit.render.gallery import draw_gallery
+
         draw_gallery(block.tiles[: block.in_picture], figures / f"{block.name}.png")
     tiles = "".join(map(_tile, block.tiles))
     return f'<ul class="faces">{tiles}</ul>' if tiles else "<p>None.</p>"

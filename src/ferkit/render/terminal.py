@@ -1,4 +1,6 @@
-"""A report on a terminal: its texts, metrics and tables. Plots and faces are for pages.
+"""A report on a terminal: its texts, metrics and tables; and faces as the rows of one table while they are found.
+
+Plots and pictures are for pages.
 
 Lines are as wide as the terminal where words can be wrapped. A number is never cut: a table that is too wide runs over.
 """
@@ -8,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from itertools import zip_longest
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text as Line
 
@@ -17,6 +19,7 @@ from ferkit.render.document import (
     Block,
     Bullets,
     Cell,
+    ClassName,
     CodeBlock,
     Column,
     DataTable,
@@ -24,14 +27,23 @@ from ferkit.render.document import (
     Heading,
     Inline,
     Metrics,
+    Row,
     Text,
     flat,
     plain_text,
 )
+from ferkit.results import PictureResult
+from ferkit.sources import printable_name
 
 _NARROWEST = 24  # columns of words are not wrapped below this
 _BAR = 24  # letters of a full bar
+_FACE_BAR = 12
 _GAP = "  "
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+# Where the encoding has no such letters.
+_ASCII = str.maketrans(
+    {"\N{FULL BLOCK}": "#", "\N{BOX DRAWINGS LIGHT HORIZONTAL}": "-", **dict.fromkeys(_EIGHTHS[1:], "")}
+)
 
 
 class Terminal:
@@ -41,12 +53,64 @@ class Terminal:
         self.document = document
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        drawn = options.encoding.lower().startswith("utf")
-        for line in _lines(self.document, options.max_width):
-            if not drawn:
-                line.plain = line.plain.replace("\N{FULL BLOCK}", "#").replace("\N{BOX DRAWINGS LIGHT HORIZONTAL}", "-")
-            line.rstrip()
-            yield line
+        return (_drawn(line, options.encoding) for line in _lines(self.document, options.max_width))
+
+
+class FaceTable:
+    """Prints the faces of one picture after another as the rows of one table, before the others are known.
+
+    Args:
+        console: Where to print.
+        sources: All pictures to come: the width of a column follows from their names.
+        classes: Those of the model.
+        top: Only that many classes of each face.
+    """
+
+    def __init__(self, console: Console, sources: Sequence[object], classes: Sequence[str], top: int | None) -> None:
+        self._console, self._top = console, top
+        names = max(map(cell_len, classes))
+        # Label and confidence, then of each class its name, its probability as a number, and as a bar.
+        self._widths = [0, 4, max(names, len("uncertain")), len("confidence"), max(names, len("probabilities")), 6, 0]
+        longest = max([len("source"), *(cell_len(printable_name(source)) for source in sources)])
+        # A person sees the end of a long path; a pipe gets all of it.
+        free = console.width - sum(self._widths) - _FACE_BAR - len(_GAP) * (len(self._widths) - 1)
+        self._cut = console.is_terminal
+        self._widths[0] = min(longest, max(16, free)) if self._cut else longest
+        left = (
+            Column("emotion", left=True),
+            "confidence",
+            Column("probabilities", left=True),
+            "",
+            Column("", left=True),
+        )
+        self._table = DataTable(("source", "face", *left), ())
+        self._begun = False
+
+    def __call__(self, result: PictureResult) -> None:
+        """Print the rows of a picture; nothing for one that could not be read."""
+        if result.error is not None:
+            return
+        if not self._begun:
+            self._print(self._table.heads)
+            self._begun = True
+        source = self._shortened(printable_name(result.source))
+        if not result.faces:
+            self._print((source, "-", "no face", "", "", "", ""))
+        for number, face in enumerate(result, start=1):
+            head = (source if number == 1 else "", str(number), face.label, f"{face.confidence:.1%}")
+            for name, p in face.top(self._top):
+                self._print((*head, name, f"{p:.1%}", Cell("", bar=(p, name))))
+                head = ("", "", "", "")
+
+    def _print(self, row: Row | Sequence[str]) -> None:
+        cells = [_cell(cell, _FACE_BAR)[0] for cell in row]
+        self._console.print(_drawn(_joined(cells, self._widths, self._table), self._console.encoding), soft_wrap=True)
+
+    def _shortened(self, source: str) -> str:
+        width = self._widths[0]
+        if not self._cut or cell_len(source) <= width:
+            return source
+        return "\N{HORIZONTAL ELLIPSIS}" + chop_cells(source[::-1], width - 1)[0][::-1]
 
 
 def to_text(document: Document, width: int = 100) -> str:
@@ -55,13 +119,17 @@ def to_text(document: Document, width: int = 100) -> str:
 
 
 def _lines(document: Document, width: int) -> Iterator[Line]:
-    about = plain_text(document.about)
-    yield from _wrapped(f"{document.title}: {about}" if about else document.title, width, "bold")
+    if document.title:
+        about = plain_text(document.about)
+        yield from _wrapped(f"{document.title}: {about}" if about else document.title, width, "bold")
+    begun = bool(document.title)
     for section in document.sections:
         shown = [(block, lines) for block in flat(section.blocks) if (lines := list(_shown(block, width)))]
         if not shown:
             continue
-        yield Line("")
+        if begun:
+            yield Line("")
+        begun = True
         if section.title:
             yield Line(section.title, "bold")
         above: Block | None = None
@@ -120,7 +188,7 @@ def _metrics(block: Metrics, width: int) -> Iterator[Line]:
 def _table(block: DataTable, width: int) -> Iterator[Line]:
     if block.detail:
         return
-    if block.columns:
+    if any(block.heads):
         widths = _widths(block, width)
         yield _joined([Line(name, "dim") for name in block.heads], widths, block)
         yield Line("\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (sum(widths) + len(_GAP) * (len(widths) - 1)), "dim")
@@ -146,6 +214,9 @@ def _widths(table: DataTable, width: int) -> list[int]:
         max(cell_len(name), *(line.cell_len for row in table.rows for line in _cell(row[place])), 0)
         for place, name in enumerate(heads)
     ]
+    for place, column in enumerate(table.columns):
+        if isinstance(column, Column) and column.most is not None:
+            widths[place] = min(widths[place], column.most)
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     for place in reversed(range(len(widths))):
         if excess > 0 and table.is_left(place) and widths[place] > _NARROWEST:
@@ -165,12 +236,23 @@ def _joined(cells: Sequence[Line], widths: Sequence[int], table: DataTable) -> L
     return line
 
 
-def _cell(cell: str | Cell) -> list[Line]:
-    """The lines of a cell before it is wrapped."""
+def _cell(cell: str | Cell, bar: int = _BAR) -> list[Line]:
+    """The lines of a cell before it is wrapped. bar: letters of a full bar."""
     if isinstance(cell, str):
         return [Line(cell)]
-    line = Line(cell.text, "bold" if cell.strong else "")
+    parts = (cell.text,) if isinstance(cell.text, str) else cell.text
+    styled = ((part, color_of(part)) if isinstance(part, ClassName) else part for part in parts)
+    line = Line.assemble(*styled, style="bold" if cell.strong else "")
     if cell.bar is not None:
         share, name = cell.bar
-        line.append("\N{FULL BLOCK}" * round(share * _BAR), color_of(name))
-    return [line, Line(cell.note, "dim")] if cell.note else [line]
+        whole, eighths = divmod(round(share * bar * 8), 8)
+        line.append("\N{FULL BLOCK}" * whole + _EIGHTHS[eighths].strip(), color_of(name))
+    return [line, *(Line(note, "dim") for note in cell.note.splitlines())]
+
+
+def _drawn(line: Line, encoding: str) -> Line:
+    """The line in letters that the encoding has."""
+    if not encoding.lower().startswith("utf"):
+        line.plain = line.plain.translate(_ASCII)
+    line.rstrip()
+    return line

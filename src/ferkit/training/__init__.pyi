@@ -5,6 +5,7 @@ from .config import USUAL_EPOCHS as USUAL_EPOCHS
 from .config import USUAL_SEARCH as USUAL_SEARCH
 from .config import TrainConfig as TrainConfig
 from .config import changes_of as changes_of
+from .config import list_recipes as list_recipes
 from .config import to_args as to_args
 from .experiments import FIGURES as FIGURES
 from .experiments import Experiment as Experiment

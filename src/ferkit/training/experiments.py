@@ -26,6 +26,7 @@ from ferkit.data import Dataset
 from ferkit.errors import TrainingError, UsageError
 from ferkit.evaluation import metrics
 from ferkit.models import EmotionClassifier, model_folder
+from ferkit.render import DataTable, Document, Section
 from ferkit.training import run_folder
 from ferkit.training.config import TrainConfig
 from ferkit.training.loop import train
@@ -191,6 +192,7 @@ SEEDS_FILE = "seeds.json"
 _RUN = re.compile(r"seed-(0|[1-9]\d*)")
 # Figures of a run's card that are compared, and the most that each can be.
 FIGURES = {"accuracy": 1.0, "macro_f1": 1.0, "nll": math.inf, "ece": 1.0}
+_HEADINGS = {"accuracy": "accuracy", "macro_f1": "macro-F1", "nll": "log loss", "ece": "ECE"}
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,20 @@ class Sweep:
         found = [run.figures for run in self.runs if run.figures]
         return {name: Spread.of([figures[name] for figures in found], most) for name, most in FIGURES.items()}
 
+    def document(self) -> Document:
+        """A row per seed, then mean, spread and interval over the seeds that are done."""
+        rows = [
+            (str(run.seed), *(_figure(name, run.figures[name]) if run.figures else "failed" for name in FIGURES))
+            for run in self.runs
+        ]
+        if self.done:
+            spreads = self.spreads
+            rows.append(("mean", *(_figure(name, spreads[name].mean) for name in FIGURES)))
+            rows.append(("sd", *(_figure(name, spreads[name].sd) for name in FIGURES)))
+            rows.append(("95 % interval", *(_range(name, spreads[name].ci95) for name in FIGURES)))
+        columns = ("seed", *(_HEADINGS[name] for name in FIGURES))
+        return Document("", "", (Section("", (DataTable(columns, tuple(rows)),)),))
+
     def to_dict(self) -> dict[str, Any]:
         """What `seeds.json` holds."""
         spreads = {name: asdict(one) for name, one in self.spreads.items()} if self.done else {}
@@ -251,6 +267,18 @@ class Sweep:
         # As JSON gives it back: lists for tuples.
         plain: dict[str, Any] = json.loads(json.dumps(document))
         return plain
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.3f}"
+
+
+def _range(name: str, low_high: tuple[float, float] | None) -> str:
+    if low_high is None:
+        return "-"
+    return " to ".join(_figure(name, end).removesuffix(" %") for end in low_high)
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

@@ -9,9 +9,13 @@ from typing import Any
 
 from ferkit.errors import TrainingError, UsageError
 from ferkit.evaluation import metrics
+from ferkit.render import DataTable, Document, Section, Text
 from ferkit.training.config import RECIPES, SPACE, USUAL_EPOCHS, USUAL_SEARCH, TrainConfig, to_args
 from ferkit.training.start import config_of
 from ferkit.training.values import ByOptimizer, get
+
+_SHOWN = 10  # trials in a table for people
+_STATES = {"done": "done", "stopped": "stopped early", "failed": "failed"}
 
 
 def checked(names: Sequence[str]) -> tuple[str, ...]:
@@ -147,6 +151,23 @@ class Tuning:
             f"seed and epochs={self.plan.config.epochs}. Train the best few with other seeds at full length, and measure what "
             "you choose on faces that it was not chosen on."
         )
+
+    def document(self) -> Document:
+        """The best trials, and the first wherever it stands: it has the recipe's own values."""
+        shown = [trial for rank, trial in enumerate(self.ranked) if rank < _SHOWN or trial.number == 1]
+        rows = tuple(
+            (
+                f"{trial.number} (recipe)" if trial.number == 1 else str(trial.number),
+                f"{trial.accuracy:.2%}",
+                *(str(trial.values[name]) for name in self.plan.search),
+            )
+            for trial in shown
+        )
+        names = (name.removeprefix("augmentation.") for name in self.plan.search)
+        states = [trial.state for trial in self.trials]
+        counts = (f"{states.count(state)} {word}" for state, word in _STATES.items())
+        said = Text(f"{len(states)} trials: {', '.join(counts)}.")
+        return Document("", "", (Section("", (DataTable(("trial", "accuracy", *names), rows), said)),))
 
     def to_dict(self, data: Sequence[str]) -> dict[str, Any]:
         """What `best.json` holds; data: argument and options of `ferkit train`."""

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ferkit.errors import count
+from ferkit.render import Cell, ClassName, Column, DataTable, Document, Row, Section, Text
 from ferkit.results import UNCERTAIN, Box
+from ferkit.sources import printable_name
 from ferkit.video.follower import TrackedFace
 from ferkit.video.frames import Frame
 
@@ -72,6 +75,8 @@ class History:
 _MOST_HISTORIES = 256
 # After so many seconds a person does not come back under the same track number.
 _GONE_S = 15.0
+# In a summary for people.
+_MOST_PEOPLE, _MOST_LABELS = 20, 3
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,22 @@ class Timeline:
         """All people, longest seen first."""
         return sorted(self.people.values(), key=lambda person: (-round(person.present_s, 6), person.track))
 
+    def document(self) -> Document:
+        """Who was seen when, and what they showed; those first who were seen longest."""
+        people, end = self.by_presence, self.end_s
+        about = (
+            f"{clock(end, end)}, {count(self.frames, 'frame')} looked at, "
+            f"{len(people)} {'person' if len(people) == 1 else 'people'}, "
+            f"faces in {self.frames_with_faces / max(self.frames, 1):.0%} of the frames"
+        )
+        rows = tuple(_row(person, end) for person in people[:_MOST_PEOPLE])
+        words = (Column("longest", left=True), Column("emotions", left=True))
+        table = DataTable(("person", "from", "to", "seen", "changes", *words), rows)
+        more = len(people) - len(rows)
+        rest = f"and {more} more, each seen for at most {clock(people[len(rows)].present_s, end)}" if more else ""
+        blocks = (table, *((Text(rest),) if rest else ())) if people else ()
+        return Document(printable_name(self.source), about, (Section("", blocks),))
+
     def summary(self) -> dict[str, Any]:
         """The document of `ferkit video --json`; times in seconds."""
         together: dict[str, float] = {}
@@ -256,6 +277,20 @@ class Timeline:
             "tracks": [person.summary() for person in self.people.values()],
             "error": self.problem,
         }
+
+
+def _row(person: PersonTimeline, end: float) -> Row:
+    longest = person.longest
+    times = (clock(seconds, end) for seconds in (person.first_s, person.last_s, person.present_s))
+    shares = list(_share(person.seconds).items())[:_MOST_LABELS]
+    emotions = [part for label, share in shares for part in (ClassName(label), f" {share:.0%}  ")]
+    return (
+        str(person.track),
+        *times,
+        str(sum(person.transitions.values())),
+        f"{longest.label} {clock(longest.seconds, end)}" if longest else "",
+        Cell(tuple(emotions)),
+    )
 
 
 def _share(seconds: Mapping[str, float]) -> dict[str, float]:
