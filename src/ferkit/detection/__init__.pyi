@@ -9,6 +9,7 @@ from .detectors import WholePicture as WholePicture
 from .detectors import checked_faces as checked_faces
 from .detectors import drop_overlaps as drop_overlaps
 from .detectors import left_to_right as left_to_right
+from .detectors import list_detectors as list_detectors
 from .detectors import load_detector as load_detector
 from .haar import HaarDetector as HaarDetector
 from .yunet import YunetDetector as YunetDetector

@@ -10,6 +10,8 @@ from .calibration import Probabilities as Probabilities
 from .calibration import apply_temperature as apply_temperature
 from .calibration import check_probabilities as check_probabilities
 from .calibration import fit_temperature as fit_temperature
+from .catalog import list_architectures as list_architectures
+from .catalog import list_models as list_models
 from .classifier import Classifier as Classifier
 from .classifier import EmotionClassifier as EmotionClassifier
 from .classifier import matched as matched

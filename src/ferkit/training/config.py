@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ferkit._support.registry import Registry, unknown
+from ferkit._support.registry import Listed, Registry, unknown
 from ferkit.errors import UsageError
 from ferkit.models import ARCHITECTURES, TTA
 from ferkit.training.augmentation import Augmentation
@@ -298,6 +298,17 @@ RECIPES.register("fine-tune")(
         "For --init or --weights, on data of your own: two epochs for the head alone, then all of it at a tenth of the rate.",
     )
 )
+
+
+def list_recipes() -> list[Listed]:
+    """All recipes with their main values."""
+    shown = ("model", "epochs", "batch_size", "optimizer", "learning_rate", "schedule")
+    listed = []
+    for name, recipe in RECIPES.items():
+        values = {key: getattr(recipe.config, key) for key in shown}
+        facts = ", ".join(f"{key.replace('_', ' ')}: {value}" for key, value in values.items())
+        listed.append(Listed(name, recipe.about, (facts,), values))
+    return listed
 
 
 USUAL_SEARCH = ("learning_rate", "weight_decay", "label_smoothing")
