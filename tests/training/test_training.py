@@ -164,7 +164,10 @@ def test_bfloat16_trains_and_leaves_a_float32_network(tmp_path):
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     onnx = run.classifier.predict_proba(data.val.images)
     accuracy = float((onnx.argmax(axis=1) == data.val.labels).mean())
-    assert accuracy == pytest.approx(run.classifier.card["metrics"]["accuracy"])
+    card = run.classifier.card
+    assert accuracy == pytest.approx(card["metrics"]["accuracy"])
+    best = run.history[card["training"]["best_epoch"] - 1]
+    assert best["val_loss"] == pytest.approx(card["metrics"]["nll"], abs=1e-5), "chosen in the precision of the model"
 
 
 @pytest.mark.usefixtures("no_serving_copy")

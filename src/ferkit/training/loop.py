@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -23,7 +24,7 @@ from ferkit._support.devices import Devices
 from ferkit._support.devices import choose as choose_devices
 from ferkit._support.devices import parse as parse_devices
 from ferkit._support.keras_backend import load_keras
-from ferkit.data import Dataset, Faces
+from ferkit.data import Dataset, Faces, FaceSet
 from ferkit.errors import TrainingError
 from ferkit.evaluation import figures as plots
 from ferkit.evaluation import prior_of
@@ -45,7 +46,15 @@ from ferkit.training.start import (
     phases_of,
     take_weights,
 )
-from ferkit.training.step import VOTES_HEAD, averaged, batches_of, untrained_network, use_average, with_votes_head
+from ferkit.training.step import (
+    VOTES_HEAD,
+    averaged,
+    batches_of,
+    compiled_model,
+    untrained_network,
+    use_average,
+    with_votes_head,
+)
 from ferkit.training.targets import (
     Targets,
     check_targets,
@@ -260,6 +269,7 @@ def _learn(
     phases = phases_of(config)
     phase = phase_of(max(len(history), 1), phases)
     model = phase.compiled(trained, steps, counts)
+    exact = None if config.precision == "float32" else _in_float32(faces, config, steps, counts)
 
     # State: from the checkpoint, or from the beginning. Nothing is written before all the above has proved possible.
     if not resume:
@@ -305,7 +315,7 @@ def _learn(
             with averaged(model):
                 if config.recalibrate:
                     recalibrate_normalization(network, faces.images)
-                scores = _scores(model, val.images, wanted, len(session.devices))
+                scores = _scores(_with_weights_of(model, exact), val.images, wanted, len(session.devices))
             if not np.isfinite(logs["loss"][0]):
                 raise TrainingError(
                     f"The loss became {logs['loss'][0]} in epoch {epoch}: the learning rate is too high. "
@@ -343,6 +353,21 @@ def _learn(
     checkpoints.put(best_state, model)
     use_average(model)
     return network, trained, history
+
+
+def _in_float32(faces: FaceSet, config: TrainConfig, steps: int, counts: npt.NDArray[np.int64]) -> Any:
+    """The training model as `_write_models` will write it: an epoch chosen in 16 bits is not the best one in 32."""
+    config = replace(config, precision="float32")
+    network = untrained_network(faces, config)
+    return compiled_model(with_votes_head(network) if config.votes_weight else network, config, steps, counts)
+
+
+def _with_weights_of(model: Any, exact: Any) -> Any:
+    """What an epoch is measured by: the model itself, or its twin in float32 with its weights."""
+    if exact is None:
+        return model
+    exact.set_weights(model.get_weights())
+    return exact
 
 
 def _scores(model: Any, images: Faces, wanted: Targets, devices: int) -> dict[str, float]:
