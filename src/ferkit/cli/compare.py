@@ -1,4 +1,4 @@
-"""`ferkit compare`: two models on the same faces."""
+"""`ferkit compare`: two models on the same faces, or two recipes on the same folds."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,40 +6,80 @@ from typing import Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar
-from ferkit.cli.options import FORMATS, EvaluatedSplit, EvaluatedVotes, SkipBroken, Truth
+from ferkit.cli.options import (
+    FORMATS,
+    EvaluatedSplit,
+    EvaluatedVotes,
+    SkipBroken,
+    TrainingData,
+    Truth,
+    epochs_are_kept,
+    say,
+)
+from ferkit.errors import UsageError
 from ferkit.models import help_text
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="Model folder or file, or 'default'.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Model to compare with A.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="Model folder or file, or 'default'; with --folds a recipe: 'strong mixup=0.4'."
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Model, or recipe, to compare with A.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)],
     split: EvaluatedSplit = "test",
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Compare recipes: train both on K folds of the training split, and compare the out-of-fold answers.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --folds: folder of the runs. [default: runs/compare]")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for a page with metrics, plots and faces.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Compare two models with a paired significance test.
+    """Compare two models, or two recipes, with a paired significance test.
 
     Differences are B minus A. The models must know the same classes; their order and the size of faces may differ.
 
-    Example: ferkit compare default runs/mine fer2013.csv --split PublicTest --report comparison/
+    With --folds, A and B are recipes with changes. Both are trained out of fold, so that every training face is judged
+    by a network that saw neither it nor a copy of it. The same command continues after an interruption.
+
+    Examples: ferkit compare default runs/mine fer2013.csv --split PublicTest --report comparison/
+
+    ferkit compare "strong epochs=30" "strong epochs=30 mixup=0.4" fer2013.csv --folds 3 --out runs/mixup
     """
     from ferkit.evaluation import check_options, write_comparison
     from ferkit.evaluation import compare as compare_models
-    from ferkit.models import EmotionClassifier
+    from ferkit.models import open_classifier
+    from ferkit.training import compare_recipes
 
     check_options(tta=tta, truth=truth, votes=votes)
-    with no_native_chatter():
-        first, second = EmotionClassifier.load(a), EmotionClassifier.load(b)
-    options = {"split": split, "tta": tta, "truth": truth, "votes": votes, "skip_broken": skip_broken}
-    with reading_bar() as progress:
-        found = compare_models(first, second, data, progress=progress, **options)  # type: ignore[arg-type]
+    if folds is not None:
+        if split not in ("test", "train", "Training") or tta is not None:
+            raise UsageError("--folds compares on the training split, in one view. Leave --split and --tta out.")
+        given = TrainingData(data, "official", drop_duplicates=False, skip_broken=skip_broken, votes=votes)
+        with epochs_are_kept("Run the same command again to continue."):
+            found = compare_recipes(a, b, given.load, folds, out=out or "runs/compare", truth=truth, say=say)
+    elif out is not None:
+        raise UsageError("--out is for the runs of --folds. Add --folds K, or leave it out; --report writes a page.")
+    else:
+        with no_native_chatter():
+            first, second = open_classifier(a), open_classifier(b)
+        options = {"split": split, "tta": tta, "truth": truth, "votes": votes, "skip_broken": skip_broken}
+        with reading_bar() as progress:
+            found = compare_models(first, second, data, progress=progress, **options)  # type: ignore[arg-type]
     if as_json:
         print_json(found.to_dict())
     else:

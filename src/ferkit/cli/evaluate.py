@@ -68,7 +68,7 @@ def evaluate(
     """
     from ferkit.evaluation import check_options, check_parts, read_label_map, write_report
     from ferkit.evaluation import evaluate as evaluate_model
-    from ferkit.models import EmotionClassifier, Ensemble
+    from ferkit.models import EmotionClassifier, Ensemble, open_classifier
 
     *names, data = models_and_data
     if not names:
@@ -79,10 +79,14 @@ def evaluate(
     if len(names) > 1 and report is not None and not ensemble:
         raise UsageError("--report writes the page of one model. Name one, or use --ensemble.")
     with no_native_chatter():
-        members = [EmotionClassifier.load(name) for name in names]
-        if sensitivity is not None:
-            members = [one.with_sensitivity(sensitivity) for one in members]
-    models: list[Classifier] = [Ensemble(members)] if ensemble else [*members]
+        models: list[Classifier]
+        if ensemble or sensitivity is not None:  # of networks, not of folds or stored answers
+            members = [EmotionClassifier.load(name) for name in names]
+            if sensitivity is not None:
+                members = [one.with_sensitivity(sensitivity) for one in members]
+            models = [Ensemble(members)] if ensemble else [*members]
+        else:
+            models = [open_classifier(name) for name in names]
     with reading_bar() as progress, said_once():
         reports = [
             evaluate_model(

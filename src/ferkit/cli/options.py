@@ -115,12 +115,12 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def epochs_are_kept() -> Iterator[None]:
-    """Say so where training is interrupted."""
+def epochs_are_kept(how: str = "Run the same command with --resume to continue.") -> Iterator[None]:
+    """Say so where training is interrupted. how: it goes on."""
     try:
         yield
     except KeyboardInterrupt:
-        say("Complete epochs are kept. Run the same command with --resume to continue.")
+        say(f"Complete epochs are kept. {how}")
         raise
 
 

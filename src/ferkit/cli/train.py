@@ -1,4 +1,4 @@
-"""`ferkit train`: labelled faces in, a model folder out; with `--seeds` several, and a table of how they differ."""
+"""`ferkit train`: labelled faces in, a model folder out; with `--seeds` or `--folds` several, and how good they are."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +25,7 @@ from ferkit.cli.options import (
 from ferkit.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from ferkit.training import Run, Sweep
+    from ferkit.training import FoldRun, Run, Sweep
 
 
 @recipe_values()
@@ -41,6 +41,14 @@ def train(
         str | None,
         typer.Option(
             metavar="N,N,...", help="Train once with each seed, into OUT/seed-N, and print a table of the runs."
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Train once without each of K folds of the training split, into OUT/fold-N: a teacher that did not see the "
+            "face it answers, and what `ferkit compare` takes.",
         ),
     ] = None,
     engine: Engine = "local",
@@ -68,14 +76,24 @@ def train(
     Example: ferkit train fer2013.csv --recipe better --out runs/better
     """
     import ferkit
-    from ferkit.training import Where, changes_of
+    from ferkit.training import Where, changes_of, train_folds
 
     changes = values | changes_of(settings or [])
     given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
     where = Where(engine, workers, address)
+    if seeds is not None and folds is not None:
+        raise UsageError("--seeds and --folds each train several times. Use one of them; --folds takes --seed.")
+    several = "--seeds" if seeds is not None else "--folds"
+    if (seeds is not None or folds is not None) and (report or devices is not None):
+        raise UsageError(f"--report and --devices are for one run. Leave them out, or {several}.")
+    if folds is not None:
+        with epochs_are_kept():
+            run = train_folds(given.load, recipe, folds, out=out, resume=resume, where=where, say=say, **changes)
+        _show_folds(run, data, json_=json_)
+        return
     if seeds is not None:
-        if "seed" in changes or report or devices is not None:
-            raise UsageError("--seed, --report and --devices are for one run. Leave them out, or --seeds.")
+        if "seed" in changes:
+            raise UsageError("--seed is for one run. Leave it out, or --seeds.")
         with epochs_are_kept():
             sweep = ferkit.train_seeds(
                 given.load, recipe, _numbers(seeds), out=out, resume=resume, where=where, say=say, **changes
@@ -83,21 +101,40 @@ def train(
         _show_seeds(sweep, data, json_=json_)
         return
     if where != Where():
-        raise UsageError("One run has one place. --engine, --workers and --address are for several, with --seeds.")
+        raise UsageError(
+            "One run has one place. --engine, --workers and --address are for several, with --seeds or --folds."
+        )
     with epochs_are_kept():
-        run = ferkit.train(given.load, recipe, out=out, resume=resume, devices=devices, **changes)
+        one = ferkit.train(given.load, recipe, out=out, resume=resume, devices=devices, **changes)
     if report:
-        _report(run, given.load)
+        _report(one, given.load)
     if json_:
-        print_json({"folder": str(run.folder), **run.classifier.card})
+        print_json({"folder": str(one.folder), **one.classifier.card})
         return
-    scores = run.classifier.card["metrics"]
+    scores = one.classifier.card["metrics"]
     low, high = scores["accuracy_ci95"]
     notes.print(
         f"Best epoch: {100 * scores['accuracy']:.2f} % of {scores['split']} right "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), macro-F1 {scores['macro_f1']:.3f}."
     )
-    notes.print(f"Model folder: {run.folder}\nNext: ferkit evaluate {run.folder} {data}", markup=False)
+    notes.print(f"Model folder: {one.folder}\nNext: ferkit evaluate {one.folder} {data}", markup=False)
+
+
+def _show_folds(run: "FoldRun", data: str, *, json_: bool) -> None:
+    found = run.report
+    if json_:
+        print_json({"folder": str(run.folder), **found.to_dict()})
+        return
+    low, high = found.accuracy_ci95
+    output.print(
+        f"Out of fold: {found.accuracy:.2%} of {found.n:,} faces of {found.split} right (95% interval {low:.1%} to {high:.1%}), "
+        f"macro-F1 {found.macro_f1:.3f}.",
+        soft_wrap=True,
+    )
+    say(
+        f"Next: ferkit compare {run.folder} OTHER {data} --split {found.split}\n"
+        f"or:   ferkit train {data} --teacher {run.folder}"
+    )
 
 
 def _report(run: "Run", load: "Callable[[], Any]") -> None:

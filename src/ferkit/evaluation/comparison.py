@@ -25,7 +25,7 @@ from ferkit.evaluation.paired_statistics import (
 )
 from ferkit.evaluation.report import Report, evaluate, load_classifier, measure
 from ferkit.labels import canonical
-from ferkit.models import Classifier
+from ferkit.models import Classifier, check_unseen
 from ferkit.render import Document, Terminal, p_equals, point_interval, points, to_text
 
 ALPHA = 0.05
@@ -309,6 +309,7 @@ def compare_on(
             f"{faces.name} and {faces_for_b.name} are not the same faces. Load both from the same source."
         )
     _check_data(a, faces)
+    check_unseen([a, b], faces)
     first, second = evaluate(a, faces, tta=tta), evaluate(b, faces_for_b, tta=tta)
     return Comparison(first, _in_order(second, first))
 

@@ -307,13 +307,13 @@ def measure(
 
 
 def load_classifier(model: Classifier | str | Path) -> Classifier:
-    """The model at a path, or with the name of a packaged one; a classifier as it is."""
+    """The model at a path, or with the name of a packaged one, folds and stored answers too; a classifier as it is."""
     if not isinstance(model, str | Path):
         return model
     # Here, because measuring a model in memory needs no runtime to load one from disk.
-    from ferkit.models import EmotionClassifier
+    from ferkit.models import open_classifier
 
-    return EmotionClassifier.load(model)
+    return open_classifier(model)
 
 
 def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) -> DistinctScores | None:

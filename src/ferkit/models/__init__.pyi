@@ -35,6 +35,13 @@ from .model_folder import CARD_FILE as CARD_FILE
 from .model_folder import INTENDED_USE as INTENDED_USE
 from .model_folder import ONNX_FILE as ONNX_FILE
 from .model_folder import serving_file as serving_file
+from .out_of_fold import OutOfFold as OutOfFold
+from .out_of_fold import StoredAnswers as StoredAnswers
+from .out_of_fold import check_unseen as check_unseen
+from .out_of_fold import members_of as members_of
+from .out_of_fold import open_classifier as open_classifier
+from .out_of_fold import write_answers as write_answers
+from .out_of_fold import write_folds as write_folds
 from .pretrained import convnexttiny as convnexttiny
 from .pretrained import efficientnetv2 as efficientnetv2
 from .pretrained import faceres as faceres

@@ -125,4 +125,11 @@ class Augmented:
 
 def augmented(classifier: Classifier, tta: str | None) -> Classifier:
     """The classifier with test-time augmentation, or as it is where `tta` is None."""
-    return classifier if tta is None else Augmented(classifier, tta)
+    if tta is None:
+        return classifier
+    # One that knows faces by their pixels must see them before their views.
+    if (own := getattr(classifier, "augmented", None)) is not None:
+        TTA[tta]
+        augmented_itself: Classifier = own(tta)
+        return augmented_itself
+    return Augmented(classifier, tta)

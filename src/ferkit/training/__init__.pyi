@@ -15,6 +15,9 @@ from .experiments import Where as Where
 from .experiments import check_seeds as check_seeds
 from .experiments import train_seeds as train_seeds
 from .folds import FoldPlan as FoldPlan
+from .folds import FoldRun as FoldRun
+from .folds import compare_recipes as compare_recipes
+from .folds import train_folds as train_folds
 from .label_issues import LabelIssues as LabelIssues
 from .label_issues import confident_learning as confident_learning
 from .label_issues import find_label_issues as find_label_issues

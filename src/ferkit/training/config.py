@@ -342,6 +342,17 @@ def changes_of(settings: Sequence[str]) -> dict[str, Any]:
     return changes
 
 
+def recipe_of(text: str) -> tuple[str, dict[str, Any]]:
+    """A recipe and its changes from words as `strong mixup=0.2`. Raises `UsageError` for what there is not.
+
+    >>> recipe_of("strong epochs=30 mixup=0.2")
+    ('strong', {'epochs': 30, 'mixup': 0.2})
+    """
+    name, *settings = text.split() or [""]
+    _ = RECIPES[name]
+    return name, changes_of(settings)
+
+
 def to_args(config: TrainConfig, usual: TrainConfig) -> list[str]:
     """The options of `ferkit train` that turn one config into another, e.g. ["--epochs", "100", "--set", "mixup=0.0"]."""
     words: list[str] = []

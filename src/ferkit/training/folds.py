@@ -2,7 +2,11 @@
 
 The folds live in one folder: `folds.json` says of which faces, `fold-1/` and so on are ordinary training runs, and
 `fold-1.npy` holds what the first network predicts for its fold. Killed at any moment it goes on where it was, and what
-is done is not done again.
+is done is not done again. `out-of-fold.npz` makes one classifier of the networks when all are trained, see
+`ferkit.models.OutOfFold`.
+
+Folds are the referee between recipes: paired answers to all training faces tell smaller differences apart than those
+to the few of a held-out split, and that stays untouched.
 """
 
 import hashlib
@@ -19,9 +23,12 @@ import numpy.typing as npt
 from ferkit._support.files import blame, write_atomically
 from ferkit.data import HELD_OUT_OF_TRAINING, SPLITTER, Dataset, FaceSet, assign_folds, hold_out, pixel_prints
 from ferkit.errors import DatasetError, TrainingError, UsageError, count
+from ferkit.evaluation import Comparison, Report, check_options, compare, evaluate
+from ferkit.models import OutOfFold, model_folder, write_folds
 from ferkit.training import run_folder
-from ferkit.training.config import RECIPES, TrainConfig
+from ferkit.training.config import RECIPES, TrainConfig, recipe_of
 from ferkit.training.experiments import HERE, Experiment, Say, Where, never_stop
+from ferkit.training.start import Data, config_of, load_data
 
 FOLDS = 3
 FOLDS_FILE = "folds.json"
@@ -76,13 +83,17 @@ def out_of_fold(
     Raises:
         TrainingError: the folder holds folds of other faces or other values, or is in use. DatasetError: too few faces.
     """
+    # The labels are in question, so it is they that are learned.
+    return _answers(replace(faces, votes=None, voted=None), folder, plan or FoldPlan(), where, say)
+
+
+def _answers(faces: FaceSet, folder: Path, plan: FoldPlan, where: Where, say: Say | None) -> npt.NDArray[np.float32]:
+    """Train what is not trained yet, and gather the answers; with votes in the faces they are learned as in `train`."""
     tell = say or (lambda text: None)
     where.check()
-    faces = replace(faces, votes=None, voted=None)  # the labels are in question, so it is they that are learned
-    plan = plan or FoldPlan()
     if not (folder / FOLDS_FILE).is_file():  # so that what is refused leaves no folder
         _check(faces, plan.folds or FOLDS)
-    with run_folder.alone(folder, "search for label issues"):
+    with run_folder.alone(folder, "training of folds"):
         recipe, folds = _agreed(folder, faces, plan)
         if recipe.changed(epochs=RECIPE.epochs) != RECIPE and plan.recipe is None:
             tell(f"The folds in {folder} were begun with another recipe than the usual one, and go on with it.")
@@ -108,10 +119,108 @@ def out_of_fold(
                 answers[fold] = one.classifier.predict_proba(np.ascontiguousarray(faces.images[fold_of == fold]))
                 with write_atomically(_kept(folder, fold), TrainingError) as draft:
                     np.save(draft, answers[fold])
+        members = [f"fold-{fold + 1}" for fold in range(folds)]
+        write_folds(folder, faces, fold_of, members)
+        if all((folder / one / "votes" / model_folder.CARD_FILE).is_file() for one in members):
+            (folder / "votes").mkdir(exist_ok=True)
+            write_folds(folder / "votes", faces, fold_of, [f"../{one}/votes" for one in members])
     probabilities = np.zeros((len(faces), len(faces.classes)), np.float32)
     for fold, found in answers.items():
         probabilities[fold_of == fold] = found
     return probabilities
+
+
+@dataclass(frozen=True)
+class FoldRun:
+    """The folds of a recipe. report: on the training split, each face by the network that did not see it."""
+
+    folder: Path
+    report: Report
+
+
+def train_folds(
+    data: Data,
+    recipe: str | TrainConfig,
+    folds: int,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    where: Where = HERE,
+    say: Say | None = None,
+    **changes: Any,
+) -> FoldRun:
+    """Train a recipe once without each fold of the training split, into `out/fold-N`; held-out splits are not looked at.
+
+    The folder is a model: it answers each training face out of fold, and other faces by the mean of its networks.
+
+    Args:
+        data: Faces with a training split, or the path of such data.
+        recipe: Name of a recipe, or a `TrainConfig`.
+        folds: How many.
+        out: The folder of all runs; None takes `runs/<recipe>-folds`.
+        resume: Go on with what is there.
+        where: On which engine, and how many at once.
+        say: Told what happens; None trains without a word.
+        **changes: Values of `TrainConfig` to change, e.g. `epochs=10`.
+
+    Raises:
+        UsageError: Choices or values that make no sense.
+        TrainingError: The folder is taken, in use, or holds other folds, or a run failed.
+        DatasetError: There are too few faces of a class.
+    """
+    plan = FoldPlan(folds, recipe=config_of(recipe, changes))
+    folder = Path(out or Path("runs") / f"{recipe if isinstance(recipe, str) else 'custom'}-folds")
+    if (there := (folder / FOLDS_FILE).is_file()) and not resume:
+        raise TrainingError(f"{folder} holds folds already. Go on with --resume, or choose another --out.")
+    if resume and not there:
+        raise TrainingError(f"{folder} holds no folds: nothing to resume. Start them without --resume.")
+    where.check()
+    faces = load_data(data).train
+    _answers(faces, folder, plan, where, say)
+    return FoldRun(folder, evaluate(OutOfFold.load(folder), faces))
+
+
+def compare_recipes(
+    a: str,
+    b: str,
+    data: Data,
+    folds: int,
+    *,
+    out: str | Path = "runs/compare",
+    truth: str = "labels",
+    where: Where = HERE,
+    say: Say | None = None,
+) -> Comparison:
+    """Compare two recipes by paired out-of-fold answers to all training faces; differences are B minus A.
+
+    Both are trained on the same folds, into `out/a` and `out/b`. A second call goes on with what is there.
+
+    Args:
+        a: A recipe with changes, e.g. "strong epochs=30 mixup=0.4".
+        b: The recipe to compare it with.
+        data: Faces with a training split, or the path of such data.
+        folds: How many.
+        out: The folder of both.
+        truth: "labels", or "votes": the FER+ majority label, which the heads on votes answer where both recipes have them.
+        where: On which engine, and how many at once.
+        say: Told what happens; None trains without a word.
+
+    Raises:
+        UsageError, TrainingError, DatasetError: As `train_folds`.
+    """
+    check_options(tta=None, truth=truth)
+    plans = [FoldPlan(folds, recipe=config_of(*recipe_of(one))) for one in (a, b)]
+    where.check()
+    faces = load_data(data).train
+    folders = [Path(out) / name for name in ("a", "b")]
+    for folder, plan in zip(folders, plans, strict=True):
+        if say:
+            say(f"Recipe {folder.name.upper()}, in {folder}:")
+        _answers(faces, folder, plan, where, say)
+    heads = [folder / "votes" for folder in folders]
+    if truth == "votes" and all(head.is_dir() for head in heads):
+        folders = heads
+    return compare(folders[0], folders[1], faces, truth=truth)
 
 
 def _kept(folder: Path, fold: int) -> Path:
@@ -153,19 +262,19 @@ def _agreed(folder: Path, faces: FaceSet, plan: FoldPlan) -> tuple[TrainConfig, 
             raise ValueError("its faces were assigned to folds in another way")
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise TrainingError(
-            f"{path} cannot be read ({problem}). Remove {folder}, or choose another --folds-in."
+            f"{path} cannot be read ({problem}). Remove {folder}, or choose another folder."
         ) from problem
     if not same:
-        raise TrainingError(f"{folder} holds folds of other faces. Choose another --folds-in, or remove it.")
+        raise TrainingError(f"{folder} holds folds of other faces or votes. Choose another folder, or remove it.")
     asked: dict[str, Any] = {"folds": plan.folds, "epochs": plan.epochs}
     there = {"folds": folds, "epochs": recipe.epochs}
     if differing := [name for name, value in asked.items() if value is not None and value != there[name]]:
         raise TrainingError(
             f"{folder} was begun with other values: {', '.join(f'--{n} {there[n]}' for n in differing)}. "
-            "Ask without them, or choose another --folds-in."
+            "Ask without them, or choose another folder."
         )
     if plan.recipe is not None and plan.full_recipe != recipe:
-        raise TrainingError(f"{folder} was begun with another recipe. Choose another --folds-in, or remove it.")
+        raise TrainingError(f"{folder} was begun with another recipe. Choose another folder, or remove it.")
     return recipe, folds
 
 
@@ -192,8 +301,10 @@ def _stored(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.float32] | Non
 
 
 def _print_of(faces: FaceSet, more: str = "") -> str:
-    """SHA-256 over pixels, labels and classes, hex."""
+    """SHA-256 over pixels, labels, classes, and votes where there are any, hex."""
     digest = hashlib.sha256(repr((faces.images.shape[1:], faces.classes, more)).encode())
     digest.update(pixel_prints(faces.images).astype("<u8").tobytes())
     digest.update(faces.labels.astype("<i8").tobytes())
+    if faces.votes is not None:
+        digest.update(faces.votes.astype("<f4").tobytes())
     return digest.hexdigest()
