@@ -27,7 +27,7 @@ def compare(
             metavar="A", help="Model folder or file, or 'default'; with --folds a recipe: 'strong mixup=0.4'."
         ),
     ],
-    b: Annotated[str, typer.Argument(metavar="B", help="Model, or recipe, to compare with A.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Model to compare with A.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)],
     split: EvaluatedSplit = "test",
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
@@ -49,7 +49,7 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Compare two models, or two recipes, with a paired significance test.
+    """Compare two models or recipes with a paired test.
 
     Differences are B minus A. The models must know the same classes; their order and the size of faces may differ.
 
