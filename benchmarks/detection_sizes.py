@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from _shared import Cost, options_of, read_scenes, take_turns
-from ferkit.detection.detectors import FaceDetector, load_detector
+from ferkit.detection import FaceDetector, load_detector
 from ferkit.detection.yunet import YunetDetector
 from ferkit.results import Box, Face
 from ferkit.sources.images import RgbImage, read_image

@@ -144,7 +144,7 @@ def test_a_hard_link_costs_a_row(mode, run, tmp_path):
 def test_names_that_repeat_are_told_apart(run, tmp_path):
     """Hugging Face calls every picture of some data sets the same. Summaries count the changes of `source`."""
     pytest.importorskip("duckdb")
-    from ferkit.batch.summary import summarize
+    from ferkit.batch import summarize
 
     names = ["x.png", "x.png", "x.png", "y.png", None, "x.png"]
     table = pa.table({"name": names, "image": [face(60)] * 5 + [b""]})

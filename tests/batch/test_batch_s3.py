@@ -118,7 +118,7 @@ def test_a_folder_that_a_console_made_is_empty(bucket, run):
 
 
 def test_shards_in_a_bucket_are_summarized_where_they_lie(bucket, run, caplog):
-    from ferkit.batch.summary import summarize
+    from ferkit.batch import summarize
 
     run("s3://photos/shards/{000..001}.tar", "s3://photos/faces")
     with caplog.at_level(logging.INFO, logger="werkzeug"):
@@ -141,7 +141,7 @@ def test_shards_in_a_bucket_are_summarized_where_they_lie(bucket, run, caplog):
     ],
 )
 def test_what_is_not_there_is_said_in_one_line(bucket, out, says):
-    from ferkit.batch.summary import summarize
+    from ferkit.batch import summarize
 
     with pytest.raises(FerkitError) as caught:
         summarize(out)
@@ -152,7 +152,7 @@ def test_what_is_not_there_is_said_in_one_line(bucket, out, says):
 def test_nobody_listens(bucket, monkeypatch):
     import s3fs
 
-    from ferkit.batch.summary import summarize
+    from ferkit.batch import summarize
 
     s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from face_tables import broken, empty, face, face_table, write_batch
+from ferkit.batch import summarize
 from ferkit.batch.job import FORMAT
-from ferkit.batch.summary import summarize
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
 from ferkit.render.sinks import SINKS, CsvTable
 from ferkit.results import VIDEO_KEYS

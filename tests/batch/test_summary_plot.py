@@ -5,8 +5,8 @@ from datetime import date, timedelta
 import PIL.Image
 import pytest
 
-from ferkit.batch.summary import GroupSummary, LabelCount, Summary, periods_of
-from ferkit.batch.summary_plot import plot_summary
+from ferkit.batch.summary import GroupSummary, LabelCount, Summary
+from ferkit.batch.summary_plot import periods_of, plot_summary
 from ferkit.errors import UsageError
 from ferkit.labels import EMOTIONS
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from ferkit._support.registry import describe
-from ferkit.detection import haar, views, yunet
-from ferkit.detection.detectors import DETECTORS, drop_overlaps, load_detector
+from ferkit.detection import DETECTORS, drop_overlaps, haar, load_detector, views, yunet
 from ferkit.errors import MissingDependencyError, UsageError
 from ferkit.models.samples import sample_picture
 from ferkit.results import Box, Face

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,6 +26,20 @@ def usable_cores() -> int:
     # What the process may use is not to be asked on macOS and Windows.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if _most_cores is None else min(cores, _most_cores)
+
+
+def onnx_options(threads: int | None = None) -> Any:
+    """How every network runs in ONNX Runtime. threads: None takes all usable cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised as well, and reported in one line
+    # With its default number, ONNX Runtime also pins threads to cores, ignoring `taskset`.
+    options.intra_op_num_threads = threads or usable_cores()
+    # Threads that wait for the next operation sleep instead of spinning. Beside decoding, detection or a neighbour on
+    # the machine, spinning made two threads slower than one (benchmarks/SPEED.md).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -9,9 +9,8 @@ from .running import run_batch as run_batch
 from .summary import GROUPINGS as GROUPINGS
 from .summary import GroupSummary as GroupSummary
 from .summary import Summary as Summary
-from .summary import summarize as summarize
-from .summary_plot import check_target as check_target
+from .summary_answers import summarize as summarize
+from .summary_answers import summary_document as summary_document
 from .summary_plot import plot_summary as plot_summary
-from .summary_sections import summary_document as summary_document
 from .worker import PartSummary as PartSummary
 from .worker import PartWorker as PartWorker

@@ -1,12 +1,27 @@
-"""Answers from counts: a summary, and its CSV."""
+"""Answers from counts: a summary, its CSV, and its report."""
 
+import os
+from collections.abc import Iterator
 from os.path import commonprefix
 from pathlib import Path
 
 from ferkit._support.files import write_atomically
 from ferkit.batch.summary import GROUPINGS, Grouping, GroupSummary, LabelCount, Summary
-from ferkit.batch.summary_scan import Counts, first_line, load_duckdb, name, quoted
-from ferkit.errors import DatasetError, FerkitError
+from ferkit.batch.summary_scan import Counts, Progress, counted, first_line, load_duckdb, name, quoted
+from ferkit.errors import DatasetError, FerkitError, UsageError, count
+from ferkit.render import (
+    Block,
+    Cell,
+    Column,
+    CsvTable,
+    DataTable,
+    Document,
+    Row,
+    Section,
+    Text,
+    check_ending,
+    percent,
+)
 from ferkit.sources import printable_name
 
 # ruff: noqa: S608 - what comes from data goes into SQL through `quoted` and `name`
@@ -19,9 +34,52 @@ _MOST_MESSAGES = 10
 _FACES = "coalesce(sum(n) FILTER (label IS NOT NULL), 0)::BIGINT"
 _WITHOUT_FACE = "coalesce(sum(n) FILTER (label IS NULL AND message IS NULL), 0)::BIGINT"
 _ERRORS = "coalesce(sum(n) FILTER (message IS NOT NULL), 0)::BIGINT"
+_SHOWN_GROUPS = 40
+_SHOWN_LABELS = 3
+_FINE = 1000  # faces from which a tenth of a percent means anything
 
 
-def answered(counts: Counts, by: str, *, depth: int, csv: Path | None) -> Summary:
+def summarize(
+    out: str | os.PathLike[str],
+    *,
+    by: str = "label",
+    depth: int = 1,
+    min_confidence: float = 0.0,
+    csv: Path | None = None,
+    progress: Progress | None = None,
+) -> Summary:
+    """Count what is in a table of faces: what `ferkit batch` wrote, or a file of `ferkit predict` or `ferkit video`.
+
+    Rows are read once and never held: memory stays flat however many there are.
+
+    Args:
+        out: a batch's folder, or a .parquet, .csv, .csv.gz or .jsonl file; local or an address such as s3://.
+        by: one of `GROUPINGS`.
+        depth: of folders, how many levels below what all have in common.
+        min_confidence: faces below it count as `uncertain`.
+        csv: where to write a row per group, all of them.
+        progress: told what is read, how many files are done, and of how many.
+
+    Raises:
+        UsageError: an unknown grouping, or a value or the name of a file that makes no sense.
+        DatasetError: `out` is no table of faces or cannot be read. FerkitError: the CSV cannot be written.
+        MissingDependencyError: DuckDB, fsspec or what an address needs is not installed.
+    """
+    grouping = GROUPINGS[by]
+    if depth < 1:
+        raise UsageError(f"depth must be at least 1. Received: {depth}.")
+    if not 0 <= min_confidence <= 1:
+        raise UsageError(f"min_confidence must be from 0 to 1. Received: {min_confidence}.")
+    if csv is not None:
+        check_ending(Path(csv), CsvTable)
+
+    with counted(
+        out, key=grouping.key, dated=grouping.timed, min_confidence=float(min_confidence), progress=progress
+    ) as counts:
+        return _answered(counts, by, depth=depth, csv=csv)
+
+
+def _answered(counts: Counts, by: str, *, depth: int, csv: Path | None) -> Summary:
     """Ask all questions; write the CSV where one is wanted."""
     grouping, ask = GROUPINGS[by], counts.connection.execute
     root = _name_groups(counts, grouping, depth)
@@ -139,3 +197,77 @@ def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None
             )
         except load_duckdb().IOException as problem:
             raise FerkitError(f"Cannot write {target}: {first_line(problem)}") from problem
+
+
+def share_text(share: float, faces: int) -> str:
+    """A share of so many faces, in no more digits than they bear.
+
+    >>> share_text(0.3333, 12), share_text(0.3333, 12_000)
+    ('33%', '33.3%')
+    """
+    return percent(share, 1 if faces >= _FINE else 0)
+
+
+def summary_document(summary: Summary) -> Document:
+    """What there is, the share of each emotion, the groups, and the most frequent errors."""
+    total = summary.total
+    said = []
+    if summary.parts_planned is not None and summary.parts < summary.parts_planned:
+        said.append(Text(f"not finished: {summary.parts:,} of {summary.parts_planned:,} parts are done"))
+    if summary.first and summary.last:
+        undated = f"; {summary.undated:,} pictures without a date" if summary.undated else ""
+        said.append(Text(f"taken from {summary.first[:10]} to {summary.last[:10]}{undated}"))
+    sections = [Section("", tuple(said))]
+    if total.faces:
+        sections.append(Section("", (_label_table(total),)))
+    if summary.groups:
+        sections.append(Section("", tuple(_group_blocks(summary))))
+    if summary.messages:
+        others = total.errors - sum(n for _, n in summary.messages)
+        rows = [(printable_name(message), f"{n:,}") for message, n in summary.messages]
+        rows += [("others", f"{others:,}")] if others else []
+        sections.append(Section(f"errors: {total.errors:,}", (DataTable(("message", "pictures"), tuple(rows)),)))
+    return Document(printable_name(summary.source), ", ".join(_amounts(total)), tuple(sections), summary.to_dict())
+
+
+def _amounts(group: GroupSummary) -> list[str]:
+    amounts = [count(group.pictures, "picture"), count(group.faces, "face")]
+    if group.without_face:
+        amounts.append(f"{count(group.without_face, 'picture')} without a face")
+    if group.errors:
+        amounts.append(count(group.errors, "error"))
+    return amounts
+
+
+def _label_table(total: GroupSummary) -> DataTable:
+    rows: list[Row] = []
+    for label, seen in sorted(total.labels.items(), key=lambda item: -item[1].faces):
+        share = total.share(label) or 0.0
+        confidence = "" if seen.mean_confidence is None else f"{seen.mean_confidence:.2f}"
+        bar = Cell("", bar=(share, label))
+        rows.append((printable_name(label), f"{seen.faces:,}", share_text(share, total.faces), confidence, bar))
+    return DataTable(("perceived", "faces", "share", "mean confidence", Column("", left=True)), tuple(rows))
+
+
+def _group_blocks(summary: Summary) -> Iterator[Block]:
+    shown = summary.groups[:_SHOWN_GROUPS]
+    errors = any(group.errors for group in shown)
+    rows: list[Row] = []
+    for group in shown:
+        numbers = (group.pictures, group.faces, *((group.errors,) if errors else ()))
+        name = printable_name(group.name) if group.name else f"no {summary.by}"
+        rows.append((name, *(f"{n:,}" for n in numbers), _emotions(group)))
+    if summary.root:
+        yield Text(f"folders below {printable_name(summary.root)}")
+    columns = (summary.by, "pictures", "faces", *(("errors",) if errors else ()), Column("perceived", left=True))
+    yield DataTable(columns, tuple(rows))
+    more = len(summary.groups) + summary.groups_left_out - len(shown)
+    if more:
+        yield Text(f"and {more:,} more (--csv has all)")
+
+
+def _emotions(group: GroupSummary) -> str:
+    ranked = sorted(group.labels.items(), key=lambda item: -item[1].faces)[:_SHOWN_LABELS]
+    return "  ".join(
+        f"{printable_name(label)} {share_text(group.share(label) or 0, group.faces)}" for label, _ in ranked
+    )

@@ -1,6 +1,9 @@
 """A summary as a plot: the share of each perceived emotion, in all pictures, by folder, or over time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -10,26 +13,96 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from ferkit.batch.summary import GROUPINGS, PALE, Drawn, GroupSummary, Summary, periods_of
-from ferkit.errors import UsageError
+from ferkit.batch.summary import GROUPINGS, GroupSummary, LabelCount, Summary
 from ferkit.labels import color_of
-from ferkit.render import LIGHT, Theme, legend_style, new_figure, percent_tick, plain, save, style_axes
+from ferkit.render import LIGHT, Theme, check_plot, legend_style, new_figure, percent_tick, plain, save, style_axes
 from ferkit.results import UNCERTAIN
 
-_FORMATS = (".png", ".svg", ".pdf")
 _GROUND = "neutral"  # at the bottom: what is not neutral rises from what is
 _UNCERTAIN = "#D3D8E0"
 _MOST_FOLDERS = 25
-_LONGEST = 26  # letters of a folder's name
+_LONGEST_NAME = 26  # letters of a folder's name
 _WIDTH = 8.0
 
 
-def check_target(path: Path) -> None:
-    """Raise `UsageError` for a file that no plot can be written to."""
-    if path.suffix.lower() not in _FORMATS:
-        raise UsageError(f"Plots cannot be written as {path}. Expected a name that ends in {', '.join(_FORMATS)}.")
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder. Expected a file to write.")
+PALE = 30  # faces; shares of fewer are mostly chance
+_MOST = {"day": 200, "month": 400}  # bars that can still be told apart
+_LONGEST = {"day": 366, "month": 12_000}  # days of an axis on which one of them can still be seen
+_ASTRAY = 0.002  # part of the faces at either end that may be left out where they would take half of the axis
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Groups along time. spans: their first day, and the day after their last. notes: what was left out."""
+
+    unit: str
+    groups: Sequence[GroupSummary]
+    spans: Sequence[tuple[date, date]]
+    notes: Sequence[str]
+
+    @property
+    def between(self) -> str:
+        first, last = self.groups[0].name, self.groups[-1].name
+        return first if first == last else f"{first} to {last}"
+
+
+def periods_of(groups: Sequence[GroupSummary], unit: str) -> Drawn:
+    """Make of days or months what can be drawn. At least one group has a date."""
+    dated = [group for group in groups if group.name]
+    undated = sum(group.faces for group in groups if not group.name)
+    kept = _without_strays(dated, unit)
+    strays = sum(group.faces for group in dated) - sum(group.faces for group in kept)
+    left_out = [f"{n:,} {where}" for n, where in ((undated, "without a date"), (strays, "before or after")) if n]
+    notes = [f"faces not drawn: {' and '.join(left_out)}"] if left_out else []
+    for coarser, letters in (("month", 7), ("year", 4)):
+        if unit in _MOST and (len(kept) > _MOST[unit] or _days(kept) > _LONGEST[unit]):
+            unit, kept = coarser, _merged(kept, letters)
+    return Drawn(unit, kept, [_span(group.name) for group in kept], notes)
+
+
+def _days(groups: Sequence[GroupSummary]) -> int:
+    return (_span(groups[-1].name)[1] - _span(groups[0].name)[0]).days
+
+
+def _without_strays(groups: Sequence[GroupSummary], unit: str) -> Sequence[GroupSummary]:
+    days = [_span(group.name)[0].toordinal() for group in groups]
+    total = sum(group.faces for group in groups)
+    so_far = list(accumulate(group.faces for group in groups))
+    first = next(place for place, n in enumerate(so_far) if n > _ASTRAY * total)
+    last = next(place for place, n in enumerate(so_far) if n >= (1 - _ASTRAY) * total)
+    return groups[first : last + 1] if days[last] - days[first] < (days[-1] - days[0]) / 2 else groups
+
+
+def _merged(groups: Iterable[GroupSummary], letters: int) -> list[GroupSummary]:
+    """Groups whose names begin alike as one."""
+    together: dict[str, list[GroupSummary]] = {}
+    for group in groups:
+        together.setdefault(group.name[:letters], []).append(group)
+    return [_sum(name, members) for name, members in together.items()]
+
+
+def _sum(name: str, members: Sequence[GroupSummary]) -> GroupSummary:
+    counts: dict[str, LabelCount] = {}
+    for member in members:
+        for label, count in member.labels.items():
+            counts[label] = LabelCount(count.faces + (counts[label].faces if label in counts else 0), None)
+    pictures, without_face, errors = (
+        sum(getattr(member, field) for member in members) for field in ("pictures", "without_face", "errors")
+    )
+    return GroupSummary(name, pictures, without_face, errors, counts)
+
+
+def _span(name: str) -> tuple[date, date]:
+    """The first day of 2026, 2026-07 or 2026-07-31, and the day after its last."""
+    year, month, day = (*map(int, name.split("-")), 0, 0)[:3]
+    start = date(year, month or 1, day or 1)
+    if day:
+        end = start.toordinal() + 1
+    elif month:
+        end = date(year + month // 12, month % 12 + 1, 1).toordinal()
+    else:
+        end = date(year + 1, 1, 1).toordinal()
+    return start, date.fromordinal(end)
 
 
 def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT) -> None:
@@ -38,7 +111,7 @@ def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT) -> None:
     path: .png, .svg or .pdf. Of folders the 25 with most faces are drawn. Days that are too many are put together to
     months, and months to years. What stands on fewer than 30 faces is pale.
     """
-    check_target(path)
+    check_plot(path)
     groups = [group for group in summary.groups if group.faces]
     if not summary.total.faces or (summary.by != "label" and not any(group.name for group in groups)):
         figure = new_figure(theme, width=_WIDTH, height=2.2)
@@ -86,7 +159,7 @@ def _folders(summary: Summary, groups: Sequence[GroupSummary], theme: Theme) -> 
         for bar, group in zip(bars, shown, strict=True):
             bar.set_alpha(_alpha(group.faces))
         starts += shares
-    axes.set_yticks(places, [plain(_end(group.name, _LONGEST), _LONGEST) for group in shown], color=theme.ink)
+    axes.set_yticks(places, [plain(_end(group.name, _LONGEST_NAME), _LONGEST_NAME) for group in shown], color=theme.ink)
     beside = axes.secondary_yaxis("right")
     beside.set_yticks(places, [f"{group.faces:,}" for group in shown])
     beside.tick_params(length=0, colors=theme.muted, labelsize=10)

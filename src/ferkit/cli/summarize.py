@@ -34,14 +34,12 @@ def summarize(
     """
     from ferkit.batch import summarize, summary_document
     from ferkit.cli.console import reading_bar
-    from ferkit.render import Terminal
+    from ferkit.render import Terminal, check_plot
 
     if depth is not None and by != "folder":
         raise UsageError(f"--depth needs --by folder. Received: --by {by}. Add --by folder, or omit --depth.")
     if plot is not None:
-        from ferkit.batch import check_target, plot_summary
-
-        check_target(plot)
+        check_plot(plot)
     if csv is not None and str(csv) == "-":
         raise UsageError("--csv writes a file. For standard output use --json.")
     with reading_bar() as progress:
@@ -51,6 +49,8 @@ def summarize(
     else:
         output.print(Terminal(summary_document(summary)), soft_wrap=True)
     if plot is not None:
+        from ferkit.batch import plot_summary  # brings Matplotlib
+
         plot_summary(summary, plot)
     for written in (csv, plot):
         if written is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ferkit.detection.detectors import DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
+from ferkit.detection.base import DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
 from ferkit.detection.views import bounded
 from ferkit.errors import MissingDependencyError
 from ferkit.results import Box, Face

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.parallel import usable_cores
-from ferkit.detection.detectors import AUTO, DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
+from ferkit._support.parallel import onnx_options
+from ferkit.detection.base import AUTO, DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
 from ferkit.detection.views import Pixels, View, views
 from ferkit.errors import MissingDependencyError
 from ferkit.results import Box, Face
@@ -111,16 +111,10 @@ def _load(path: Path, changed: int) -> Any:
     """One network for all detectors of this process: ONNX Runtime's sessions may be shared by threads."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # A number of its own choosing ONNX Runtime also pins to cores, whatever `taskset` left this process.
-    options.intra_op_num_threads = usable_cores()
-    # Idle threads would take the cores from the other threads that decode and detect.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # From memory: paths need not be text that the runtime can open.
         network = onnxruntime.InferenceSession(
-            _any_size(path.read_bytes()), options, providers=["CPUExecutionProvider"]
+            _any_size(path.read_bytes()), onnx_options(), providers=["CPUExecutionProvider"]
         )
     except Exception as trouble:  # ONNX Runtime's errors share no base but Exception
         raise _not_yunet(path) from trouble

@@ -125,9 +125,12 @@ class _Source:
         trained = self._trained_on(model)
         if trained is None:
             return None
+        # Cards of today say how the data was split; those of before do not, so every way is tried.
+        split = trained.get("split_by", {}).get("split")
+        ways = [way for way in _WAYS if split in (None, dict(way).get("split", "official"))]
         # A fingerprint is of the faces as the model takes them.
         fingerprint = trained["fingerprint"]
-        return next((way for way in _WAYS if self.loaded(way, model.face_input).fingerprint == fingerprint), None)
+        return next((way for way in ways if self.loaded(way, model.face_input).fingerprint == fingerprint), None)
 
     def _may_have_seen(self, model: Classifier, trained_in: _Way | None, way: _Way, dataset: Dataset) -> bool:
         if any(may_share_faces(data, dataset) for data in model_folder.learnt_from(_card(model))):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.parallel import usable_cores
+from ferkit._support.parallel import onnx_options
 from ferkit.errors import MissingDependencyError, ModelError
 from ferkit.models import model_files
 
@@ -108,13 +108,7 @@ def _onnx_session(path: Path, threads: int | None) -> Any:
     import onnxruntime
 
     model_files.refuse_data_outside(path)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised as well, and reported in one line
-    # With its default number, ONNX Runtime also pins threads to cores, ignoring `taskset`.
-    options.intra_op_num_threads = threads or usable_cores()
-    # Threads that wait for the next operation sleep instead of spinning. Beside decoding, detection or a neighbour on
-    # the machine, spinning made two threads slower than one (benchmarks/SPEED.md).
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = onnx_options(threads)
     if _eight_bits_overflow():
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:

@@ -43,6 +43,7 @@ from .sinks import AnnotatedPictures as AnnotatedPictures
 from .sinks import CsvTable as CsvTable
 from .sinks import Table as Table
 from .sinks import check_ending as check_ending
+from .sinks import check_plot as check_plot
 from .style import DARK as DARK
 from .style import LIGHT as LIGHT
 from .style import WIDTH as WIDTH

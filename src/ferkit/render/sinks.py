@@ -23,6 +23,7 @@ from ferkit.errors import FerkitError, UsageError
 from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
 from ferkit.sources import member_path, path_of
 
+_PLOTS = (".png", ".svg", ".pdf")
 _LONGEST_JPEG = 65_500  # pixels of a side
 _LONGEST_STEM = 200  # bytes
 _LONGEST_FOLDER = 1000  # bytes; systems take 4096 for a whole path
@@ -124,6 +125,14 @@ def check_ending(target: Path, kind: type[Table]) -> None:
         raise UsageError(
             f"{target} ends as another kind of table than is to be written. Expected a name that ends in {', '.join(own)}."
         )
+
+
+def check_plot(target: Path) -> None:
+    """Raise `UsageError` for a file that no plot can be written to."""
+    if target.suffix.lower() not in _PLOTS:
+        raise UsageError(f"Plots cannot be written as {target}. Expected a name that ends in .png, .svg or .pdf.")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder. Expected a file to write.")
 
 
 class CsvTable(Table):

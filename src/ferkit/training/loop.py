@@ -30,6 +30,7 @@ from ferkit.evaluation import figures as plots
 from ferkit.evaluation import prior_of
 from ferkit.models import EmotionClassifier, recalibrate_normalization
 from ferkit.models import take_weights as take_pretrained
+from ferkit.render import duration
 from ferkit.training import run_folder
 from ferkit.training import run_folder as checkpoints
 from ferkit.training.config import RECIPES, TrainConfig
@@ -107,9 +108,7 @@ class TrainingProgress:
     def step_ended(self, epoch: int, step: int, logs: Mapping[str, float]) -> None:
         speed = step * self.batch_size / max(time.perf_counter() - self.started, 1e-9)
         left = ((self.epochs - epoch + 1) * self.steps - step) * self.batch_size / speed
-        state = (
-            f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}  {speed:,.0f} faces/s  {_duration(left)} left"
-        )
+        state = f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}  {speed:,.0f} faces/s  {duration(left)} left"
         self.bar.update(self.task, completed=step, state=state)
 
     def epoch_ended(self, row: Mapping[str, float], best: bool) -> None:
@@ -117,14 +116,8 @@ class TrainingProgress:
         self.say(
             f"epoch {row['epoch']:>3.0f}/{self.epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}  "
             f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}{'*' if best else ' '} "
-            f"rate {row['learning_rate']:.2e}  {row['faces_per_second']:,.0f} faces/s  {_duration(left)} left"
+            f"rate {row['learning_rate']:.2e}  {row['faces_per_second']:,.0f} faces/s  {duration(left)} left"
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 # Held-out faces are measured in batches of this size; it changes speed, not figures.

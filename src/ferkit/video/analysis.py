@@ -11,6 +11,7 @@ from typing import Self
 from ferkit._support.files import blame
 from ferkit.errors import UsageError, VideoError
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.render import check_plot
 from ferkit.video.clip import ClipWriter
 from ferkit.video.follower import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
 from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource
@@ -18,8 +19,6 @@ from ferkit.video.overlay import Overlay
 from ferkit.video.peaks import Peaks, check_table, last_row, video_rows, video_table
 from ferkit.video.sources import VideoSource, open_video
 from ferkit.video.timeline import FrameFaces, Timeline
-
-_PLOTS = (".png", ".svg", ".pdf")
 
 
 def analyze_video(
@@ -102,8 +101,8 @@ def check_targets(source: object, out: Path | None, annotate: Path | None, plot:
         check_table(out)
     if annotate is not None and annotate.suffix.lower() != ".mp4":
         raise UsageError(f"Clips cannot be written as {annotate}. Expected a name that ends in .mp4.")
-    if plot is not None and plot.suffix.lower() not in _PLOTS:
-        raise UsageError(f"Plots cannot be written as {plot}. Expected a name that ends in .png, .svg or .pdf.")
+    if plot is not None:
+        check_plot(plot)
 
 
 class VideoAnalysis:
