@@ -84,3 +84,65 @@ def bombs(side: int) -> dict[str, bytes]:
         "ppm": f"P6 {side} {side} 255\n".encode() + b"x" * 99,
         "pgm in letters": f"P2 {side} {side} 255\n".encode() + b"1 " * 99,
     }
+
+
+def many_scans(width: int, height: int, scans: int) -> bytes:
+    """A progressive JPEG in which every scan visits all pixels and says in a few bytes that nothing changes."""
+    blocks = -(-width // 8) * -(-height // 8)
+    frame = struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0"
+    first = _segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))  # DC: one zero bit a block
+    # AC: each code says that the next 2^14 blocks end here.
+    code = "".join("0" + "0" * 14 for _ in range(blocks // (1 << 14) + 1))
+    packed = int(code.ljust(-(-len(code) // 8) * 8, "1"), 2).to_bytes(-(-len(code) // 8), "big")
+    again = _segment(0xDA, b"\1\1\0\1\x3f\0") + packed
+    tables = _segment(0xC4, b"\0\1" + bytes(15) + b"\0") + _segment(0xC4, b"\x10\1" + bytes(15) + b"\xe0")
+    head = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64) + _segment(0xC2, frame) + tables
+    return head + first + again * (scans - 1) + b"\xff\xd9"
+
+
+def _segment(kind: int, data: bytes) -> bytes:
+    return bytes([0xFF, kind]) + struct.pack(">H", len(data) + 2) + data
+
+
+def floods(size: int) -> dict[str, bytes]:
+    """Small pictures in which so many bytes of something else cost a decoder time or memory far beyond their size."""
+    small, four = picture(64, 64), b"\xff\xfe\0\2"
+    jpeg, png, gif, avif = (encoded(small, form) for form in ("JPEG", "PNG", "GIF", "AVIF"))
+    palette = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
+    exif = _segment(0xE1, b"Exif\0\0" + bytes(60_000))
+    meta = avif.index(b"meta") - 4
+
+    def before(mark: bytes, data: bytes, flood: bytes) -> bytes:
+        place = data.index(mark) - (4 if data is png else 0)
+        return data[:place] + flood + data[place:]
+
+    rows, packed = 30_000, zlib.compress(bytes(range(256)) * (size // 256))
+    numbers = [(256, 9), (257, rows), (258, 8), (259, 8), (262, 1), (277, 1), (278, 1)]
+    place = 8 + 2 + 12 * 9 + 4
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers]
+    entries.insert(5, struct.pack("<HHII", 273, 4, rows, place))
+    entries.append(struct.pack("<HHII", 279, 4, rows, place + 4 * rows))
+    longs = struct.pack("<I", place + 8 * rows) * rows + struct.pack("<I", size) * rows
+    overlapping = b"II*\0" + struct.pack("<IH", 8, 9) + b"".join(entries) + bytes(4) + longs + packed
+    big_tags = struct.pack("<HHQQ", 40_000, 1, 1, 0) * (size // 20)
+    bmp = struct.pack("<IiiHHIIiiII", 40, 3000, 2000, 1, 8, 1, size, 0, 0, 256, 0) + bytes(1024) + bytes(size)
+    return {
+        "jpeg scans": many_scans(1920, 1080, 500),
+        "jpeg comments": jpeg[:2] + four * (size // 4) + jpeg[2:],
+        "jpeg comments behind an end": jpeg[:2] + b"\xff\xd9" + four * (size // 4) + jpeg[2:],
+        "jpeg filling": jpeg[:2] + b"\xff" * size + jpeg[2:],
+        "jpeg exif": jpeg[:2] + exif * max(20, size // 60_000) + jpeg[2:],
+        "png texts": before(b"IDAT", png, chunk(b"tEXt", b"a\0b") * (size // 15)),
+        "png empty parts": before(b"IEND", png, chunk(b"IDAT", b"") * (size // 12)),
+        "gif comments": gif[:palette] + b"!\xfe\1a\0" * (size // 5) + gif[palette:],
+        "gif one comment": gif[:palette] + b"!\xfe" + b"\1a" * (size // 2) + b"\0" + gif[palette:],
+        "gif nothing": gif[:palette] + bytes(size) + gif[palette:],
+        "ppm comment": b"P6 #" + b"a" * size + b"\n1 1 255\n" + bytes(3),
+        "ppm blanks": b"P6" + b" " * size + b"1 1 255\n" + bytes(3),
+        "ppm text": b"P2 3000 2000 255\n" + b"0 " * 4_000_000,
+        "ppm comments in text": b"P2 1 1 255\n" + b"#a\n" * (size // 3) + b"0 ",
+        "bmp runs": b"BM" + struct.pack("<IHHI", 1078 + size, 0, 0, 1078) + bmp,
+        "tiff tags": b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, size // 20) + big_tags + bytes(8),
+        "tiff strips of the same bytes": overlapping,
+        "avif items": avif[:meta] + struct.pack(">I", 12 + size) + b"meta" + bytes(4 + size) + avif[meta:],
+    }

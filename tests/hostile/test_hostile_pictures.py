@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from ferkit.errors import ImageError
 from ferkit.sources.images import read_image
-from pictures import bombs, chunk, encoded, picture, png_header
+from pictures import bombs, chunk, encoded, floods, many_scans, picture, png_header
 
 EXIF = PIL.Image.Exif()
 EXIF[0x0112] = 6
@@ -205,3 +205,43 @@ def test_bombs_are_refused_before_memory_grows():
         assert said.startswith("Cannot read bytes: "), (name, said)
         if name in bombs(50_000) and name not in ("avif", "webp canvas"):  # which some decoders refuse on their own
             assert "it claims more than 178,956,970 pixels. Shrink it first." in said, (name, said)
+
+
+FLOODS = floods(400_000)
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+def test_what_is_slow_to_decode_is_refused_before_a_decoder_sees_it(kind, monkeypatch):
+    """No thread can be ended while it decodes, so time is bounded by what is counted beforehand."""
+    monkeypatch.setattr("PIL.Image.open", lambda *a, **k: pytest.fail("opened"))
+    with pytest.raises(ImageError, match=r"^Cannot read bytes: decoding would take too long \(.+\)\.") as refused:
+        read_image(FLOODS[kind])
+    assert "\n" not in str(refused.value)
+
+
+UNUSUAL = {
+    "jpeg with twenty scans": many_scans(400, 300, 20),
+    "small jpeg with hundreds of scans": many_scans(40, 30, 300),
+    "jpeg with hundreds of segments": encoded(picture(), "JPEG")[:2]
+    + b"\xff\xe4\0\2" * 900
+    + encoded(picture(), "JPEG")[2:],
+    "png with thousands of parts": png_header(1, 1)[:33]
+    + b"".join(chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(bytes(4)) + bytes(5000))
+    + chunk(b"IEND", b""),
+    "animation": encoded(picture(), "PNG", save_all=True, append_images=[picture()] * 30),
+    "ppm as text": b"P2 30 20 255\n" + b"7 " * 600,
+    "tiff in rows": encoded(picture(300, 400), "TIFF", strip_size=1),
+    "bigtiff": encoded(picture(), "TIFF", big_tiff=True),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_what_is_merely_unusual_is_read(kind):
+    assert read_or_refuse(UNUSUAL[kind]) is not None
+
+
+def test_tags_of_a_large_exif_block_are_not_looked_at(monkeypatch):
+    """Pillow reads them in Python, and only a JPEG limits their size."""
+    data = encoded(picture(), "PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(1 << 21))
+    monkeypatch.setattr(PIL.Image.Image, "getexif", lambda image: pytest.fail("read"))
+    assert read_image(data).shape == (30, 40, 3)

@@ -21,9 +21,9 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from ferkit.errors import FerkitError
+from ferkit.errors import FerkitError, ImageError
 from ferkit.serve.settings import Limits
-from ferkit.sources import FORMATS
+from ferkit.sources import FORMATS, check_cost
 
 _LONGEST_NAME = 200
 _EXPECTED = "Expected multipart/form-data, application/json or image/*"
@@ -213,13 +213,17 @@ def _too_long(limit: int) -> RequestError:
 
 
 def check_picture(data: bytes, name: str, most_pixels: int, formats: tuple[str, ...] = FORMATS) -> tuple[int, int]:
-    """Width and height of an encoded image, from its header alone: nothing is decoded.
+    """Width and height of an encoded image, counted from its bytes: nothing is decoded.
 
-    Raises `RequestError`: 422 if it is in none of `formats`, 413 if its header claims too many pixels.
+    Raises `RequestError`: 422 if it is in none of `formats` or slow to decode, 413 if its header claims too many pixels.
     """
+    file = io.BytesIO(data)
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=formats) as picture:
+        check_cost(file, name)
+        with PIL.Image.open(file, formats=formats) as picture:
             width, height = picture.size
+    except ImageError as problem:
+        raise RequestError(422, "bad_picture", str(problem)) from None
     except PIL.Image.DecompressionBombError:
         raise _too_many_pixels(name, "too many", most_pixels) from None
     except Exception:  # damaged headers raise nearly any exception

@@ -1,6 +1,7 @@
 from .archives import open_file as open_file
 from .archives import open_unpacked as open_unpacked
 from .archives import reading as reading
+from .cost import check_cost as check_cost
 from .folders import PICTURE_SUFFIXES as PICTURE_SUFFIXES
 from .folders import natural_key as natural_key
 from .images import FORMATS as FORMATS

@@ -15,6 +15,7 @@ import PIL.Image
 
 from ferkit._support.parallel import alone_with
 from ferkit.errors import ImageError
+from ferkit.sources.cost import check_cost
 from ferkit.sources.names import printable_name
 from ferkit.sources.pictures import Source, open_source
 
@@ -43,6 +44,8 @@ _OTHERS = (
 _TABLES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 
 _ORIENTATION = 0x0112
+# Pillow looks at each of its tags in Python. In a JPEG it has 64 KB, in other formats any size.
+_LARGEST_EXIF = 1 << 20
 # How a stored picture is turned upright, by its EXIF orientation.
 _TURNS: dict[int, Callable[[RgbImage], Any]] = {
     2: lambda pixels: cv2.flip(pixels, 1),
@@ -117,6 +120,7 @@ def read_image(source: Source) -> RgbImage:
 
 
 def _decode(file: IO[bytes], name: str) -> RgbImage:
+    check_cost(file, name)
     try:
         image = PIL.Image.open(file, formats=FORMATS)  # reads the header only
     except PIL.UnidentifiedImageError as problem:
@@ -173,7 +177,8 @@ def _upright(pixels: RgbImage, image: PIL.Image.Image) -> RgbImage:
     """Turn what was stored as the camera was held."""
     orientation = None
     with suppress(Exception):  # a damaged EXIF block is no reason to refuse the picture
-        orientation = image.getexif().get(_ORIENTATION)
+        if len(image.info.get("exif", b"")) <= _LARGEST_EXIF:
+            orientation = image.getexif().get(_ORIENTATION)
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return pixels if turn is None else np.asarray(turn(pixels), np.uint8)
 
@@ -277,7 +282,7 @@ def _date(file: IO[bytes]) -> datetime | None:
         return None
     if head.startswith(_PNG) and not _may_have_exif(file):
         return None
-    file.seek(0)
+    check_cost(file, "the picture")
     with PIL.Image.open(file, formats=FORMATS) as image:
         text = image.getexif().get_ifd(_EXIF).get(_TAKEN)
     return datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S") if text else None
