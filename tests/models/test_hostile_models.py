@@ -16,7 +16,8 @@ from ferkit.evaluation.model_card import text_of
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.engines import open_keras
-from ferkit.models.model_files import refuse_code
+from ferkit.models.inspection import check_unpacked_size, refuse_operators
+from ferkit.models.model_files import refuse_code, refuse_data_outside
 from onnx_files import network, outside, tiny_onnx
 
 h5py = pytest.importorskip("h5py")
@@ -202,6 +203,76 @@ def test_weights_in_other_files_are_found_everywhere(data, folder):
     assert "keeps weights in other files" in refusal(load, folder)
 
 
+def overlong(number: int, value: bytes) -> bytes:
+    """A field of bytes whose number takes five bytes; readers in C++ drop the bit that is too many."""
+    key = number << 3 | 2 | 1 << 32
+    return bytes([key >> 7 * i & 127 | 128 for i in range(4)] + [key >> 28]) + bytes([len(value)]) + value
+
+
+def test_a_field_that_only_other_readers_find_is_refused(folder):
+    graph = b"\x12\1g" + b"\x2a" + bytes([len(tensor := b"\x42\1w" + overlong(13, b"\n\1a"))]) + tensor
+    (folder / "model.onnx").write_bytes(tiny_onnx() + b"\x3a" + bytes([len(graph)]) + graph)
+    assert "not a network that ONNX Runtime can run" in refusal(refuse_data_outside, folder / "model.onnx")
+
+
+def test_a_field_that_says_the_same_in_more_bytes_is_found(folder):
+    """Padded with zeros, the number is the same to all readers."""
+    data = outside("../secret.bin", 8).SerializeToString()
+    tag = bytes([14 << 3])
+    assert tag + b"\1" in data
+    padded = data.replace(tag + b"\1", bytes([14 << 3 | 128, 128, 128, 0, 1])).replace(b"\x6a", b"\x12")
+    graph = b"\x2a" + bytes([len(padded)]) + padded
+    (folder / "model.onnx").write_bytes(tiny_onnx() + b"\x3a" + bytes([len(graph)]) + graph)
+    assert "keeps weights in other files" in refusal(load, folder)
+
+
+def test_a_network_of_very_many_fields_is_given_up(folder, monkeypatch):
+    monkeypatch.setattr("ferkit.models.model_files._MOST_FIELDS", 50)
+    (folder / "model.onnx").write_bytes(tiny_onnx() + b"\x08\1" * 100)
+    assert "not a network that ONNX Runtime can run" in refusal(refuse_data_outside, folder / "model.onnx")
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.keras", "m.h5", "m.tflite"])
+def test_a_file_that_is_too_large_is_not_read(name, tmp_path):
+    with (tmp_path / name).open("wb") as sparse:
+        sparse.truncate(4 << 30)
+    assert "has 4,294,967,296 bytes. Expected at most 1,073,741,824." in refusal(
+        EmotionClassifier.load, tmp_path / name
+    )
+
+
+@pytest.mark.parametrize("name", ["card.json", "model.onnx", "model.keras"])
+def test_a_large_file_of_a_model_folder_is_not_read(name, folder):
+    load(folder)
+    (folder / "card.json").write_text(json.dumps({**CARD, "sha256": {name: "0" * 64}}))
+    with (folder / name).open("wb") as sparse:
+        sparse.truncate(3 << 30)
+    assert f"{name} has 3,221,225,472 bytes. Expected at most " in refusal(EmotionClassifier.load, folder)
+
+
+def h5_of(shape: tuple[int, ...], file: object, **options: object) -> None:
+    with h5py.File(file, "w") as made:
+        made.create_dataset("weights", shape, "f4", **options)
+        made.attrs["model_config"] = json.dumps(model())
+
+
+def test_weights_that_are_far_larger_than_their_file_are_refused(tmp_path):
+    """Packed twice, as a zip and inside HDF5, or stated and not there."""
+    stated, inside = tmp_path / "m.h5", io.BytesIO()
+    h5_of((400_000_000,), stated)
+    assert "its weights would take 1,600,000,000 bytes in memory" in refusal(EmotionClassifier.load, stated)
+    h5_of((20_000_000,), inside)
+    packed = keras_file(tmp_path / "m.keras", model(), **{"model.weights.h5": inside.getvalue()})
+    assert "its weights would take 80,000,000 bytes in memory" in refusal(EmotionClassifier.load, packed)
+    bomb = keras_file(tmp_path / "m.keras", model(), **{"model.weights.h5": bytes(90 << 20)})
+    assert "what is packed in it would take 94,3" in refusal(EmotionClassifier.load, bomb)
+
+
+def test_weights_that_are_as_large_as_their_file_pass(tmp_path):
+    h5_of((1000,), tmp_path / "m.h5", compression="gzip")
+    check_unpacked_size(tmp_path / "m.h5")
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -359,6 +430,65 @@ def test_layers_that_make_no_sense(part, tmp_path):
     pytest.importorskip("keras")
     for path in (keras_file(tmp_path / "m.keras", model(part)), h5_file(tmp_path / "m.h5", model(part))):
         refusal(open_keras, path)
+
+
+def litert_file(path: Path, *codes: dict[str, int | str], more: int = 0) -> Path:
+    """A `.tflite` file with operators and no network. more: fields of the model beyond those of 2023."""
+    flatbuffers = pytest.importorskip("flatbuffers")
+    builder = flatbuffers.Builder()
+    tables = []
+    for code in codes:
+        name = builder.CreateString(str(code["name"])) if "name" in code else None
+        builder.StartObject(4)
+        builder.PrependInt8Slot(0, int(code.get("old", 0)), 0)
+        if name is not None:
+            builder.PrependUOffsetTRelativeSlot(1, name, 0)
+        builder.PrependInt32Slot(3, int(code.get("code", 0)), 0)
+        tables.append(builder.EndObject())
+    builder.StartVector(4, len(tables), 4)
+    for table in reversed(tables):
+        builder.PrependUOffsetTRelative(table)
+    vector = builder.EndVector()
+    builder.StartObject(8 + more)
+    builder.PrependUint32Slot(0, 3, 0)
+    builder.PrependUOffsetTRelativeSlot(1, vector, 0)
+    if more:
+        builder.PrependUOffsetTRelativeSlot(8, vector, 0)
+    builder.Finish(builder.EndObject(), b"TFL3")
+    path.write_bytes(bytes(builder.Output()))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        pytest.param([{"old": 32, "code": 32, "name": "FlexWriteFile"}], "'FlexWriteFile'", id="flex"),
+        pytest.param([{"old": 0}, {"old": 32, "name": "Mine"}], "'Mine'", id="custom-as-of-old"),
+        pytest.param([{"old": 127, "code": 32, "name": "Mine"}], "'Mine'", id="custom-of-today"),
+        pytest.param([{"code": 32}], "without a name", id="nameless"),
+        pytest.param(
+            [{"code": 3, "name": "FlexReadFile\x1b[2J" + "a" * 999}], "FlexReadFile", id="with-a-built-in-number"
+        ),
+    ],
+)
+def test_operators_that_are_not_litert_s_own_are_refused_before_it_is_asked(codes, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("ferkit.models.engines._litert", lambda: lambda **_: pytest.fail("made"))
+    message = refusal(EmotionClassifier.load, litert_file(tmp_path / "m.tflite", *codes))
+    assert "an operator that is not LiteRT's own" in message
+    assert words in message
+
+
+def test_litert_weights_in_other_files_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ferkit.models.engines._litert", lambda: lambda **_: pytest.fail("made"))
+    path = litert_file(tmp_path / "m.tflite", {"code": 3}, more=1)
+    assert "keeps weights in other files" in refusal(EmotionClassifier.load, path)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 8, 20, 40])
+def test_litert_files_that_are_cut_off(cut, tmp_path):
+    path = litert_file(tmp_path / "m.tflite", {"code": 3})
+    refuse_operators(path, path.read_bytes())  # built-in ones pass
+    assert "not a network that LiteRT can run" in refusal(refuse_operators, path, path.read_bytes()[:cut])
 
 
 class Interpreter:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ferkit._support.parallel import onnx_options
 from ferkit.errors import MissingDependencyError, ModelError
 from ferkit.models import model_files
+from ferkit.models.inspection import check_file_size, refuse_operators
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -195,11 +196,14 @@ def litert_network(path: Path, threads: int | None = None) -> Network:
 
 def _litert_interpreter(path: Path, threads: int | None) -> Any:
     create = _litert()
+    check_file_size(path)
+    data = path.read_bytes()
+    refuse_operators(path, data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # TensorFlow's says that LiteRT is to be taken
         try:
             # Bytes are verified before they are believed, which a path is not by TensorFlow's interpreter.
-            return create(model_content=path.read_bytes(), num_threads=threads)
+            return create(model_content=data, num_threads=threads)
         except (ValueError, RuntimeError) as problem:
             raise ModelError(f"{path} is not a network that LiteRT can run.") from problem
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ferkit.errors import ModelError
+from ferkit.models.inspection import check_file_size, check_unpacked_size
 from ferkit.models.model_folder import check_card
 
 CARD_KEY = "ferkit"
@@ -23,8 +24,8 @@ SUFFIXES = (*KERAS_SUFFIXES, ".onnx", ".tflite")
 
 # HDF5 holds attributes of 64 KiB at most; a thousand classes take a third of it.
 _LARGEST_CARD = 1 << 16
-# The layers of the largest networks that Keras itself offers take a hundredth of it; a bomb takes all memory.
-_LARGEST_CONFIG = 1 << 26
+# The layers of the largest networks that Keras itself offers take a tenth of it. Parsed, a bomb takes thirty times as much.
+_LARGEST_CONFIG = 1 << 23
 
 # Layers that run code or load files of the author's choice when a model is opened.
 _CODE_LAYERS = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
@@ -88,8 +89,9 @@ def refuse_code(path: Path) -> None:
     """Reject a `.keras` or `.h5` file with layers that run code of its author. The model is not opened.
 
     Raises:
-        ModelError: The file contains such a layer, or is not a Keras file.
+        ModelError: The file contains such a layer, is too large, or is not a Keras file.
     """
+    check_unpacked_size(path)
     try:
         parts = list(_parts(_network_config(path)))
     except RecursionError as problem:
@@ -108,10 +110,11 @@ def refuse_data_outside(path: Path) -> None:
     """Reject an `.onnx` file with weights in other files, which may be anywhere on this machine and have no checksum.
 
     Raises:
-        ModelError: The file has such weights, or is not an ONNX file.
+        ModelError: The file has such weights, is too large, or is not an ONNX file.
     """
+    check_file_size(path)
     try:
-        names_others = _data_outside(memoryview(path.read_bytes()), "model")
+        names_others = _data_outside(memoryview(path.read_bytes()), "model", iter(range(_MOST_FIELDS)))
     except OSError as problem:
         raise ModelError(f"Cannot read {path}: {problem.strerror or problem}.") from problem
     except (ValueError, LookupError, RecursionError) as problem:
@@ -134,16 +137,20 @@ _ONNX_FIELDS: dict[str, dict[int, str]] = {
     "sparse tensor": {1: "tensor", 2: "tensor"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+# A network of ten thousand operators has a tenth of it. Each takes a microsecond here.
+_MOST_FIELDS = 2_000_000
 
 
-def _data_outside(message: memoryview, kind: str) -> bool:
+def _data_outside(message: memoryview, kind: str, left: Iterator[int]) -> bool:
     for number, value in _fields(message):
+        if next(left, None) is None:
+            raise ValueError(f"more than {_MOST_FIELDS:,} fields")
         if kind == "tensor":
             if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0):
                 return True
             continue
         inside = _ONNX_FIELDS[kind].get(number)
-        if inside is not None and isinstance(value, memoryview) and _data_outside(value, inside):
+        if inside is not None and isinstance(value, memoryview) and _data_outside(value, inside, left):
             return True
     return False
 
@@ -153,6 +160,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(message):
         key, at = _number(message, at)
+        if key >> 32:
+            # Readers in C++ drop the upper bits, and so find another field than this one.
+            raise ValueError("the number of a field has more than 32 bits")
         number, form = key >> 3, key & 7
         if form == 0:
             value, at = _number(message, at)

@@ -19,6 +19,7 @@ from typing import Any
 
 from ferkit._support.files import write_atomically
 from ferkit.errors import ModelError, UsageError
+from ferkit.models.inspection import MAX_CARD_BYTES, check_file_size
 from ferkit.models.sensitivity import check_prior, check_sensitivity
 from ferkit.sources import FaceInput
 
@@ -73,6 +74,7 @@ def find(model: str | Path) -> Path:
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a model folder, checked for what the classifier needs."""
     path = folder / CARD_FILE
+    check_file_size(path, MAX_CARD_BYTES)
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
@@ -186,6 +188,7 @@ def check_sum(folder: Path, name: str, card: Mapping[str, Any]) -> Path:
     expected = card.get("sha256", {}).get(name)
     if not path.is_file():
         raise ModelError(f"{folder} has no {name}, which its card names. Copy the whole folder again.")
+    check_file_size(path)
     if sha256(path) != expected:
         raise ModelError(f"{path} is not the file its card describes (SHA-256 differs). Copy the whole folder again.")
     return path
