@@ -282,20 +282,45 @@ def test_offline_means_offline(url):
     assert "secret" not in str(caught.value)
 
 
-def test_a_playlist_leads_nowhere(tmp_path):
+NAMES_OTHERS = {
+    "clip.mp4": "ffconcat version 1.0\nfile sub/other.mkv\n",
+    "clip.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsub/other.mkv\n#EXT-X-ENDLIST\n",
+    "web.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
+    "clip.sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "clip.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet><Representation id="1"><BaseURL>sub/other.mkv</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "clip.imf": ";FFMETADATA1\n",
+}
+
+
+@pytest.mark.parametrize("name", NAMES_OTHERS)
+def test_a_file_that_names_others_leads_nowhere(name, tmp_path):
+    """Neither to other files nor to addresses, whatever its name says that it is."""
+    (tmp_path / "sub").mkdir()
+    write_clip(tmp_path / "sub" / "other.mkv", counted(3))
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
-        address = f"http://127.0.0.1:{server.getsockname()[1]}/part.ts"
-        playlist = tmp_path / "clip.m3u8"
-        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n")
-        try:
-            frames, found = read(playlist)
-        except VideoError:
-            pass
-        else:
-            assert (found, bool(frames.problem)) == ([], True)
+        port = server.getsockname()[1]
+        text = NAMES_OTHERS[name].replace("{address}", f"http://127.0.0.1:{port}/part.ts").replace("{port}", str(port))
+        (tmp_path / name).write_text(text)
+        with pytest.raises(VideoError, match=r"^Cannot read [^\n]*: (its format is not that of a video|invalid data)"):
+            open_video(tmp_path / name)
         with pytest.raises(BlockingIOError):
             server.accept()
+
+
+def test_a_pattern_of_pictures_is_no_video(tmp_path):
+    """FFmpeg's own sequences would be other files."""
+    for number in range(3):
+        PIL.Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
+    (tmp_path / "%d.png").write_bytes((tmp_path / "0.png").read_bytes())
+    with pytest.raises(VideoError, match="not that of a video"):
+        open_video(tmp_path / "%d.png")
+
+
+def test_frames_beyond_the_limit_are_not_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("ferkit.video.frames._MAX_FRAME_PIXELS", 64 * 48 - 1)
+    frames, found = read(write_clip(tmp_path / "clip.mkv", counted(3)))
+    assert (found, frames.problem) == ([], "none of its 3 frames can be decoded")
 
 
 def test_an_address(tmp_path, monkeypatch):

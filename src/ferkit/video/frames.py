@@ -191,7 +191,17 @@ PROTOCOLS = {
     "rtmp": "rtmp,tcp",
     "rtmps": "rtmps,tcp,tls,crypto",
 }
-_FILE_PROTOCOLS = "file,crypto,data"
+_FILE_PROTOCOLS = "file"
+# The formats that FFmpeg may recognise. None of these names other files, as playlists, concat scripts and image
+# sequences do. Sound alone is among them so that the error can say so.
+_FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,live_flv,asf,ogg,rm,dv,mxf,nut,wtv,ivf,obu,av1,h261,h263,h264,"
+    "hevc,vvc,m4v,vc1,mjpeg,mpjpeg,gif,apng,yuv4mpegpipe,swf,amv,nsv,gxf,wav,mp3,flac,aac"
+)
+# Of live streams: a playlist there names addresses only, by the protocols above.
+_WEB_FORMATS = f"{_FORMATS},hls,rtsp,rtp"
+# The largest picture that ferkit holds (`ferkit.sources.images`).
+_MAX_FRAME_PIXELS = 178_956_970
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
@@ -209,7 +219,11 @@ def load_av() -> ModuleType:
 
 def open_container(target: str) -> Any:
     """Open a file or URL for reading. Raises PyAV's errors, `OSError` and `ValueError`."""
-    options = {"protocol_whitelist": PROTOCOLS.get(target.partition(":")[0].lower(), _FILE_PROTOCOLS)}
+    scheme = target.partition(":")[0].lower()
+    options = {
+        "protocol_whitelist": PROTOCOLS.get(scheme, _FILE_PROTOCOLS),
+        "format_whitelist": _WEB_FORMATS if scheme in PROTOCOLS else _FORMATS,
+    }
     if target.lower().startswith("rtsp"):
         options["rtsp_transport"] = "tcp"  # over UDP parts of frames get lost
     av = load_av()
@@ -227,9 +241,13 @@ class Stream(FrameSource):
         try:
             self._container = open_container(target)
         except (self._av.FFmpegError, OSError, ValueError) as problem:
-            raise VideoError(
-                f"Cannot read {name}: {_reason(problem)}. Expected a video that FFmpeg supports."
-            ) from problem
+            refused = isinstance(problem, self._av.error.ArgumentError)
+            why = (
+                "its format is not that of a video, or names other files, as playlists do"
+                if refused
+                else _reason(problem)
+            )
+            raise VideoError(f"Cannot read {name}: {why}. Expected a video that FFmpeg supports.") from problem
         self._stream = self._container.streams.best("video")
         if self._stream is None:
             kinds = ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
@@ -237,6 +255,7 @@ class Stream(FrameSource):
             raise VideoError(f"{name} contains no video stream (it contains: {kinds}). Expected a video.")
         # Not "FRAME": errors would be reported with later packets, which loses valid frames.
         self._stream.thread_type = "SLICE"
+        self._stream.codec_context.options = {"max_pixels": str(_MAX_FRAME_PIXELS)}
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate and 0 < rate <= 1000 else None
         self.duration_s = _duration(self._stream, self._container)
