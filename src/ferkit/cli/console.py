@@ -148,12 +148,12 @@ def run(app: Callable[[], Any]) -> None:
         sys.exit(error.exit_code)
     except OSError as problem:  # errors about files are FerkitErrors, so this is about standard output
         fail(f"Cannot write to standard output: {problem.strerror or problem}.")
-        _leave(1)
+        leave(1)
     except SystemExit as leaving:
         # Typer turns Ctrl-C into this code without a message.
         if leaving.code == 130:
             fail("Interrupted.")
-            _leave(130)
+            leave(130)
         raise
 
 
@@ -172,7 +172,7 @@ def _open_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """Exit at once, without waiting for threads and without flushing again."""
     with suppress(OSError, ValueError):
         sys.stderr.flush()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json
+from ferkit.cli.console import leave, no_native_chatter, notes, output, print_json
 from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def run_server(
     warnings.filterwarnings("ignore", module="PIL")
     app = create_app(recognizer, settings)
     WebServer(app, settings, port=port, trusted_proxies=trusted_proxies, on_ready=on_ready).serve_until_stopped()
+    if app.state.workers.running:
+        leave(0)  # Python itself would wait for its threads, and a decoder cannot be interrupted
 
 
 def load_recognizer(

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -34,9 +34,9 @@ from ferkit.serve.answers import (
     wanted_of,
 )
 from ferkit.serve.guard import CONTENT_TYPE, Guard, WebMetrics
-from ferkit.serve.requests import RequestError, Upload, answer_problems, check_picture, read_uploads
+from ferkit.serve.requests import Bodies, Body, RequestError, Upload, answer_problems, check_picture, read_uploads
 from ferkit.serve.server import Workers
-from ferkit.serve.settings import Settings
+from ferkit.serve.settings import Limits, Settings, network_of
 from ferkit.serve.stream import Follow, Streams
 from ferkit.video import FaceFollower
 
@@ -65,7 +65,7 @@ def create_app(
 
     """
     settings = settings or Settings()
-    metrics, workers = WebMetrics(), Workers(settings.limits.queue)
+    metrics, workers = WebMetrics(), Workers(settings.limits)
     streams = Streams(settings, workers, metrics, recognizer.classes)
 
     @asynccontextmanager
@@ -102,6 +102,12 @@ def _add_routes(
     app: FastAPI, recognizer: EmotionRecognizer, settings: Settings, workers: Workers, metrics: WebMetrics
 ) -> None:
     limits = settings.limits
+    bodies = Bodies(limits)
+
+    def body_of(request: Request) -> AbstractContextManager[Body]:
+        # A full queue is said before a body is read for nothing, and counts only those that are there.
+        workers.check_room()
+        return bodies.begin(network_of(request.client.host if request.client else "unknown"))
 
     @app.post(
         "/v1/predict",
@@ -114,9 +120,10 @@ def _add_routes(
         """One object per image, as `ferkit predict --json` prints. Among several, an unreadable image has an `error`."""
         start = time.perf_counter()
         try:
-            with workers.slot(), metrics.waiting.track_inprogress():
-                unpack = await read_uploads(request, limits)
-                results = await workers.on_pictures(_recognize, recognizer, unpack, limits.pixels)
+            with body_of(request) as body:
+                unpack = await read_uploads(request, limits, body)
+                with workers.slot(), metrics.waiting.track_inprogress():
+                    results = await workers.on_pictures(_recognize, recognizer, unpack, limits)
         except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise
@@ -139,9 +146,10 @@ def _add_routes(
         """One image, as for `/v1/predict`; the response is what `ferkit explain --json` prints."""
         start = time.perf_counter()
         try:
-            with workers.slot(), metrics.waiting.track_inprogress():
-                unpack = await read_uploads(request, limits)
-                answer = await workers.on_pictures(explainer, unpack, wanted)
+            with body_of(request) as body:
+                unpack = await read_uploads(request, limits, body)
+                with workers.slot(), metrics.waiting.track_inprogress():
+                    answer = await workers.on_pictures(explainer, unpack, wanted)
         except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise
@@ -160,8 +168,16 @@ def _add_routes(
     async def model() -> ModelAnswer:
         return about
 
-    @app.get("/healthz", summary="Whether the server is up", response_description="The server is up.")
+    @app.get(
+        "/healthz",
+        summary="Whether the server is up",
+        response_description="The server is up.",
+        responses=problems(503),
+    )
     async def healthz() -> Health:
+        """200 while the server works; 503 once so many workers are stuck that it should be started again."""
+        if workers.stuck:
+            raise RequestError(503, "stuck", "Workers do not end their work. Start the server again.")
         return Health(status="ok", version=ferkit.__version__)
 
     @app.get(
@@ -184,25 +200,33 @@ def _add_pages(app: FastAPI) -> None:
 
 
 def _recognize(
-    recognizer: EmotionRecognizer, unpack: Callable[[], list[Upload]], most_pixels: int
+    recognizer: EmotionRecognizer, unpack: Callable[[], list[Upload]], limits: Limits
 ) -> list[PictureResult]:
     """Runs on a worker. A single unreadable image is rejected; among several it gets an `error`."""
     uploads = unpack()
     if len(uploads) == 1:
         (upload,) = uploads
-        check_picture(upload.getvalue(), upload.name, most_pixels)
+        check_picture(upload.getvalue(), upload.name, limits.pixels)
         try:
             return [recognizer(upload).without_pixels()]
         except ImageError as problem:
             raise RequestError(422, "bad_picture", str(problem)) from None
     good: list[Upload] = []
     rejected: dict[int, PictureResult] = {}
+    pixels = 0
     for place, upload in enumerate(uploads):
         try:
-            check_picture(upload.getvalue(), upload.name, most_pixels)
+            width, height = check_picture(upload.getvalue(), upload.name, limits.pixels)
             good.append(upload)
         except RequestError as problem:
             rejected[place] = PictureResult.failed(upload.name, problem.message)
+            continue
+        pixels += width * height
+        if pixels > limits.total_pixels:
+            message = (
+                f"The images together have more than {limits.total_pixels:,} pixels. Send them in several requests."
+            )
+            raise RequestError(413, "too_many_pixels", message)
     read = iter(recognizer(good))
     return [rejected[place] if place in rejected else next(read) for place in range(len(uploads))]
 

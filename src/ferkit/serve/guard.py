@@ -6,7 +6,6 @@ Also the Prometheus metrics. Each application has its own registry.
 import base64
 import binascii
 import hmac
-import ipaddress
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
@@ -17,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ferkit.serve.requests import RequestError
-from ferkit.serve.settings import Settings
+from ferkit.serve.settings import Settings, network_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -139,7 +138,7 @@ class RateLimit:
         """Take a token of this client. Raises `RequestError` 429, with the time to wait."""
         if not self.rate:
             return
-        now, who = self.clock(), _network_of(client)
+        now, who = self.clock(), network_of(client)
         tokens, since = self._buckets.pop(who, (self.most, now))  # popped, so that the dict is ordered by last use
         tokens = min(tokens + (now - since) * self.rate, self.most)
         self._buckets[who] = (max(tokens - 1, 0) if tokens >= 1 else tokens, now)
@@ -149,17 +148,6 @@ class RateLimit:
             wait = max(1, round((1 - tokens) / self.rate + 0.5))
             message = f"Too many requests: at most {self.rate:g} per second. Try again in {wait} s."
             raise RequestError(429, "too_many_requests", message, headers={"Retry-After": str(wait)})
-
-
-def _network_of(client: str) -> str:
-    """The unit that is limited: an IPv4 address, or an IPv6 /64, which is usually one household."""
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:
-        return client
-    if address.version == 6:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return client
 
 
 def check_host(host: str, settings: Settings) -> None:

@@ -8,7 +8,12 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import AsyncGenerator, Callable
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import PIL.Image
@@ -82,22 +87,22 @@ class Upload(io.BytesIO):
         self.name = name
 
 
-async def read_uploads(request: Request, limits: Limits) -> Callable[[], list[Upload]]:
+async def read_uploads(request: Request, limits: Limits, body: "Body") -> Callable[[], list[Upload]]:
     """Read the body; the returned function unpacks it, which may take a while and belongs on a worker.
 
-    Both raise `RequestError`: 400, 408, 413, 415, 422.
+    Both raise `RequestError`: 400, 408, 413, 415, 422, 429, 503.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    pieces = body_pieces(request, limits.body_bytes, limits.upload_s)
+    pieces = body_pieces(request, limits.body_bytes, limits.upload_s, body)
     if kind == "multipart/form-data":
         found = await _from_form(request, pieces, limits)
         return lambda: _checked(found, limits)
     if kind == "application/json":
-        body = b"".join([piece async for piece in pieces])
-        return lambda: _checked(_from_json(body), limits)
+        document = b"".join([piece async for piece in pieces])
+        return lambda: _checked(_from_json(document, limits), limits)
     if kind.startswith("image/"):
-        body = b"".join([piece async for piece in pieces])
-        return lambda: _checked([Upload(body, "picture")] if body else [], limits)
+        picture = b"".join([piece async for piece in pieces])
+        return lambda: _checked([Upload(picture, "picture")] if picture else [], limits)
     raise RequestError(415, "wrong_type", f"{_EXPECTED}. Received: {kind[:100] or 'no Content-Type'}.")
 
 
@@ -128,15 +133,31 @@ async def _from_form(request: Request, pieces: AsyncGenerator[bytes, None], limi
         await form.close()
 
 
-def _from_json(body: bytes) -> list[Upload]:
+# Strings of JSON. What is left without them are brackets, numbers and blanks, of which images need few.
+_STRING = re.compile(rb'"[^"\\\\]*(?:\\\\.[^"\\\\]*)*"', re.DOTALL)
+_QUOTES, _LEFT = 20, 4096
+
+
+def _from_json(body: bytes, limits: Limits) -> list[Upload]:
+    # Parsed, a list of empty lists is thirty times as large, and nothing else runs meanwhile.
+    most = 1 + limits.pictures
+    simple = body.count(b'"') <= _QUOTES * most and len(b"".join(_STRING.sub(b"", body).split(None, _LEFT))) <= (
+        _LEFT + 100 * most
+    )
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode("utf-8-sig")) if simple else None
     except (ValueError, RecursionError):
-        raise RequestError(400, "bad_body", f"The body is not valid JSON. Expected {JSON_EXAMPLE}.") from None
+        simple = False
+    if not simple:
+        message = f"The body is not valid JSON, or has far more than images in it. Expected {JSON_EXAMPLE}."
+        raise RequestError(400, "bad_body", message)
     entries = document.get("pictures") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise RequestError(422, "no_pictures", f"Expected {JSON_EXAMPLE}.")
     return [_from_entry(entry, f"picture {number}") for number, entry in enumerate(entries, start=1)]
+
+
+_BLANKS = b" \t\r\n\v\f"
 
 
 def _from_entry(entry: Any, name: str) -> Upload:
@@ -150,7 +171,7 @@ def _from_entry(entry: Any, name: str) -> Upload:
     # URLs are not fetched: a server that did so would let clients reach its internal network (SSRF).
     text = entry.partition(",")[2] if entry.startswith("data:") else entry
     try:
-        return Upload(base64.b64decode("".join(text.split()), validate=True), name)
+        return Upload(base64.b64decode(text.encode().translate(None, _BLANKS), validate=True), name)
     except (binascii.Error, ValueError):
         message = f"{name[:_LONGEST_NAME]} is not base64. URLs are not fetched; send the image itself."
         raise RequestError(422, "bad_picture", message) from None
@@ -170,25 +191,108 @@ def _too_many(limits: Limits) -> RequestError:
     return RequestError(413, "too_many_pictures", f"Expected at most {limits.pictures} images in one request.")
 
 
-async def body_pieces(request: Request, limit: int, seconds: float) -> AsyncGenerator[bytes, None]:
+# A body whose last piece came so long ago gives its place to another one of the same client.
+_STALLED_S = 1.0
+# Bodies of the largest size that may be in memory at once, from one client and from all.
+_HELD_OF_CLIENT, _HELD = 10, 20
+
+
+@dataclass(eq=False)
+class Body:
+    """The body of one request, from its first byte to the response."""
+
+    bodies: "Bodies"
+    client: str
+    size: int = 0
+    touched: float = field(default_factory=time.monotonic)
+    timeout: asyncio.Timeout | None = None  # while it arrives
+
+    def grow(self, size: int) -> None:
+        """Count a piece. Raises `RequestError` 503 if there is no memory for it."""
+        self.size += size
+        self.touched = time.monotonic()
+        self.bodies.take_memory(self, size)
+
+
+class Bodies:
+    """The bodies in progress: how many each client sends at the same time, and how much memory all take.
+
+    A client that stops sending its bodies loses them itself; others keep their place.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held: dict[str, set[Body]] = {}
+        self._bytes: Counter[str] = Counter()
+        self._total = 0
+
+    @contextmanager
+    def begin(self, client: str) -> Iterator[Body]:
+        """Hold a body until the block ends. Raises `RequestError` 429 if this client has too many."""
+        body = Body(self, client)
+        mine = self._held.setdefault(client, set())
+        if sum(one.timeout is not None for one in mine) >= self._limits.bodies and not _end_stalled(mine, body.touched):
+            message = f"Too many bodies at once: at most {self._limits.bodies} per client. Try again in 1 s."
+            raise RequestError(429, "too_many_requests", message, headers={"Retry-After": "1"})
+        mine.add(body)
+        try:
+            yield body
+        finally:
+            mine.discard(body)
+            self._total -= body.size
+            self._bytes[client] -= body.size
+            if not mine:
+                self._held.pop(client, None)
+                self._bytes.pop(client, None)
+
+    def take_memory(self, body: Body, size: int) -> None:
+        self._bytes[body.client] += size
+        self._total += size
+        largest = self._limits.body_bytes
+        if self._bytes[body.client] > _HELD_OF_CLIENT * largest:
+            held = self._held[body.client]
+        elif self._total > _HELD * largest:
+            held = set().union(*self._held.values())
+        else:
+            return
+        if not _end_stalled(held, body.touched):
+            message = "Other requests take all memory that there is for bodies. Try again in 1 s."
+            raise RequestError(503, "busy", message, headers={"Retry-After": "1"})
+
+
+def _end_stalled(held: Iterable[Body], now: float) -> bool:
+    """Let the body that stalled first run into its time limit now."""
+    stalled = [one for one in held if one.timeout is not None and now - one.touched >= _STALLED_S]
+    if not stalled:
+        return False
+    first = min(stalled, key=lambda one: one.touched)
+    if first.timeout is not None:
+        first.timeout.reschedule(asyncio.get_running_loop().time())
+    first.timeout = None
+    return True
+
+
+async def body_pieces(request: Request, limit: int, seconds: float, body: Body) -> AsyncGenerator[bytes, None]:
     """The body of a request as it arrives: 413 as soon as it is too long, 408 if it takes too long."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as body.timeout:
             claimed = request.headers.get("content-length", "")
             if claimed.isdigit() and int(claimed) > limit:
                 await _drain(request, int(claimed))
                 raise _too_long(limit)
-            length = 0
             async for piece in request.stream():
-                length += len(piece)
-                if length > limit:
+                body.grow(len(piece))
+                if body.size > limit:
                     await _drain(request, 0)
                     raise _too_long(limit)
                 yield piece
     except TimeoutError:
-        raise RequestError(408, "too_slow", f"The body did not arrive within {seconds:g} s.") from None
+        message = f"The body did not arrive within {seconds:g} s, or others of this client took its place."
+        raise RequestError(408, "too_slow", message) from None
     except ClientDisconnect:
         raise RequestError(400, "gone", "The client disconnected in the middle of the body.") from None
+    finally:
+        body.timeout = None
 
 
 async def _drain(request: Request, claimed: int) -> None:

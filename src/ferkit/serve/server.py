@@ -5,9 +5,15 @@ Worker threads do the recognition, so that the event loop never blocks; their qu
 
 import asyncio
 import errno
+import logging
+import math
+import os
 import signal
 import socket
 import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +27,7 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from ferkit._support.parallel import usable_cores
 from ferkit.errors import FerkitError
 from ferkit.serve.requests import RequestError
-from ferkit.serve.settings import Settings
+from ferkit.serve.settings import Limits, Settings, network_of
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # In use, reserved for root, or not a port. All other errors are about the address.
@@ -56,27 +62,49 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
+class _Config(uvicorn.Config):
+    limits: Limits
+    connections: int  # how many there may be
+
+
 class _TimedHeadProtocol(H11Protocol):
-    """Closes connections that send no complete request head in time (slow loris).
+    """Closes connections that send no complete request head in time (slow loris), or read no response.
 
     Of uvicorn's two HTTP implementations this is the one that limits the size of the head, to 64 KiB.
     """
 
     head_s = 20.0
+    config: _Config
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.network, self.touched = network_of((self.client or ("unknown",))[0]), self.loop.time()
         self._waiting: asyncio.TimerHandle | None = None
+        self._unread = 0
         self._start_or_stop_timer()
+        self._reading = self.loop.call_later(self.config.limits.send_s, self._abort_if_unread)
+        _close_beyond(self.config.connections, self.connections)
 
     def data_received(self, data: bytes) -> None:
+        self.touched = self.loop.time()
         super().data_received(data)
         self._start_or_stop_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._reading.cancel()
         if self._waiting is not None:
             self._waiting.cancel()
+
+    def _abort_if_unread(self) -> None:
+        """Looked at again and again, also while the connection is closing: that waits for the client to read."""
+        unread = self.transport.get_write_buffer_size()
+        if 0 < self._unread <= unread:
+            self.transport.abort()
+            return
+        self._unread = unread
+        if self.transport.get_protocol() is self:  # else it was upgraded to a WebSocket
+            self._reading = self.loop.call_later(self.config.limits.send_s, self._abort_if_unread)
 
     def _start_or_stop_timer(self) -> None:
         """Start the timer when no request is processed; stop it when one has arrived."""
@@ -99,9 +127,69 @@ class _TimedCloseProtocol(AutoWebSocketsProtocol):  # type: ignore[misc, valid-t
 
     linger_s = 5.0
 
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.network, self.touched = network_of((self.client or ("unknown",))[0]), self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        self.touched = self.loop.time()
+        super().data_received(data)
+
     async def run_asgi(self) -> None:
         await super().run_asgi()
         self.loop.call_later(self.linger_s, self.transport.abort)
+
+
+def _close_beyond(most: int, connections: set[Any]) -> None:
+    """Where there are too many connections, close one of the client with the most: the one that was silent longest."""
+    if len(connections) <= most:
+        return
+    clients = Counter(one.network for one in connections)
+    crowd = max(clients, key=lambda client: clients[client])
+    silent = min((one for one in connections if one.network == crowd), key=lambda one: one.touched)
+    connections.discard(silent)
+    silent.transport.abort()
+
+
+# Accepted at once: connections are counted, and closed, only after that.
+_BACKLOG = 64
+# For files, libraries and threads.
+_SPARE_DESCRIPTORS = 32
+
+
+def _room(most: int) -> int:
+    """How many connections there may be, of so many, for this process never to run out of descriptors."""
+    try:
+        import resource
+    except ImportError:  # Windows: sockets are no descriptors
+        return most
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed == resource.RLIM_INFINITY:
+        return most
+    try:
+        in_use = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    except OSError:
+        in_use = _SPARE_DESCRIPTORS
+    return max(1, min(most, allowed - in_use - _BACKLOG - _SPARE_DESCRIPTORS))
+
+
+class _Seldom(logging.Filter):
+    """Drops what was logged in the last seconds in the same words: anyone can make a server complain, at any rate."""
+
+    every_s = 10.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, words = time.monotonic(), str(record.msg)[:200]
+        if now - self._last.get(words, -math.inf) < self.every_s:
+            return False
+        if len(self._last) > 1000:
+            self._last.clear()
+        self._last[words] = now
+        return True
 
 
 class WebServer(uvicorn.Server):
@@ -128,7 +216,7 @@ class WebServer(uvicorn.Server):
         self.app, self.on_ready = app, on_ready
         self.listening = listen(settings.host, port)
         self.address = url_of(self.listening)
-        config = uvicorn.Config(
+        config = _Config(
             app,
             access_log=False,  # requests are not logged
             log_config=None,
@@ -142,15 +230,23 @@ class WebServer(uvicorn.Server):
             ws=_TimedCloseProtocol,
             ws_max_size=settings.limits.frame_bytes,
             ws_per_message_deflate=False,  # frames are compressed already
+            backlog=_BACKLOG,
         )
+        config.limits, config.connections = settings.limits, _room(settings.limits.connections)
         super().__init__(config)
 
     def serve_until_stopped(self) -> None:
         """Serve; returns after a clean shutdown, also by a signal."""
+        seldom = _Seldom()
+        loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+        for one in loggers:
+            one.addFilter(seldom)
         try:
             self.run([self.listening])
         finally:
             self.listening.close()
+            for one in loggers:
+                one.removeFilter(seldom)
 
     def stop(self) -> None:
         """Ask the server to stop; may be called from any thread."""
@@ -194,27 +290,42 @@ T = TypeVar("T")
 class Workers:
     """Two pools with a thread per core: frames of live streams do not wait behind queued images.
 
-    queue: number of requests that may wait while all threads for images are busy.
+    A thread cannot be ended. Work that exceeds its time is answered without it; a spare thread takes over, until there
+    are none left, and `stuck` says so.
     """
 
-    def __init__(self, queue: int) -> None:
-        threads = usable_cores()
-        self.slots = threads + queue
+    def __init__(self, limits: Limits) -> None:
+        self._threads = usable_cores()
+        self._seconds = limits.work_s
+        self.slots = self._threads + limits.queue
         self.taken = 0
-        self._pictures = ThreadPoolExecutor(threads, thread_name_prefix="ferkit-pictures")
-        self._frames = ThreadPoolExecutor(threads, thread_name_prefix="ferkit-frames")
+        self._pictures, self._frames = (_Pool(self._threads, f"ferkit-{name}") for name in ("pictures", "frames"))
+
+    def check_room(self) -> None:
+        """Raises `RequestError` 503 if no slot is free."""
+        if self.taken >= self.slots:
+            message = f"All workers are busy: {self.slots} requests are running or waiting. Try again in 1 s."
+            raise RequestError(503, "busy", message, headers={"Retry-After": "1"})
 
     @contextmanager
     def slot(self) -> Iterator[None]:
         """A slot in the queue, held until the response. Raises `RequestError` 503 if none is free."""
-        if self.taken >= self.slots:
-            message = f"All workers are busy: {self.slots} requests are running or waiting. Try again in 1 s."
-            raise RequestError(503, "busy", message, headers={"Retry-After": "1"})
+        self.check_room()
         self.taken += 1
         try:
             yield
         finally:
             self.taken -= 1
+
+    @property
+    def stuck(self) -> bool:
+        """Whether so much work exceeded its time without ending that hardly any can be done."""
+        return any(pool.lost > _SPARE_THREADS for pool in (self._pictures, self._frames))
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread is at work."""
+        return any(pool.running for pool in (self._pictures, self._frames))
 
     async def on_pictures(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(self._pictures, lambda: work(*args, **kwargs))
@@ -222,16 +333,54 @@ class Workers:
     async def on_frame(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(self._frames, lambda: work(*args, **kwargs))
 
-    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    async def _run(self, pool: "_Pool", work: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await pool.run(work)
+        except TimeoutError:
+            message = f"No result within {self._seconds:g} s. Send fewer or smaller images."
+            raise RequestError(503, "too_slow", message, headers={"Retry-After": "1"}) from None
+
+    def close(self) -> None:
+        """Drop waiting work. Running work is not waited for: it may never end."""
+        for pool in (self._pictures, self._frames):
+            pool.executor.shutdown(wait=False, cancel_futures=True)
+
+
+# Threads that take over from those that do not end.
+_SPARE_THREADS = 8
+
+
+class _Pool:
+    """Threads, of which so many work at once. running: all that are at work. lost: those that nobody waits for."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self.executor = ThreadPoolExecutor(threads + _SPARE_THREADS, thread_name_prefix=name)
+        self.running = self.lost = 0
+        self._turns = asyncio.Semaphore(threads)
+        self._counting = threading.Lock()
+
+    async def run(self, work: Callable[[], T]) -> T:
+        state = {"begun": False, "given up": False}
+
         def shielded() -> T:
+            with self._counting:
+                self.running += 1
+                state["begun"] = True
             try:
                 return work()
             except StopIteration as problem:  # would leave the awaiting coroutine waiting forever
                 raise RuntimeError("Work ended in StopIteration.") from problem
+            finally:
+                with self._counting:
+                    self.running -= 1
+                    self.lost -= state["given up"]
 
-        return await asyncio.get_running_loop().run_in_executor(pool, shielded)
-
-    def close(self) -> None:
-        """End the threads: wait for running work, drop waiting work."""
-        for pool in (self._pictures, self._frames):
-            pool.shutdown(wait=True, cancel_futures=True)
+        async with self._turns:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self.executor, shielded)
+            except asyncio.CancelledError:
+                with self._counting:
+                    state["given up"] = state["begun"]
+                    self.lost += state["begun"]
+                raise

@@ -15,15 +15,19 @@ class Limits:
         body_bytes: Maximum size of a request body.
         pixels: Maximum number of pixels of an image.
         pictures: Maximum number of images in one request.
+        total_pixels: Maximum number of pixels of all images of a request.
         explained: Maximum number of faces that one request explains.
         queue: Number of requests that may wait while all workers are busy.
+        bodies: Bodies that a client may send at the same time.
+        connections: Open connections; fewer where the process may open few files.
         rate: Requests to /v1/ per second and client, with bursts of twice as many; 0 turns the limit off.
         streams: Maximum number of concurrent live streams.
         frame_bytes: Maximum size of a frame.
         frame_pixels: Maximum number of pixels of a frame.
         upload_s: Seconds for sending a body.
+        work_s: Seconds from a complete body, or a frame, to its response.
         idle_s: Seconds without a frame after which a stream is closed.
-        send_s: Seconds for reading a response.
+        send_s: Seconds in which a client must read some of a response.
         bad_frames: Consecutive unreadable frames after which a stream is closed.
 
     """
@@ -31,13 +35,17 @@ class Limits:
     body_bytes: int = 20_000_000
     pixels: int = 50_000_000
     pictures: int = 32
+    total_pixels: int = 100_000_000
     explained: int = 4
     queue: int = 64
+    bodies: int = 64
+    connections: int = 1000
     rate: float = 50
     streams: int = 8
     frame_bytes: int = 2_000_000
     frame_pixels: int = 1920 * 1080
     upload_s: float = 30
+    work_s: float = 60
     idle_s: float = 60
     send_s: float = 10
     bad_frames: int = 30
@@ -86,6 +94,17 @@ class Settings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def network_of(client: str) -> str:
+    """The unit that is limited: an IPv4 address, or an IPv6 /64, which is usually one household."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return client
 
 
 def _is_origin(text: str) -> bool:

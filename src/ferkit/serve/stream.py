@@ -176,6 +176,9 @@ class _Stream:
                 result = await self.workers.on_frame(_process, frame, self.limits)
             except FerkitError as problem:
                 await self._send_error(frame, problem)
+                if isinstance(problem, RequestError) and problem.code == "too_slow":
+                    # The thread may still be at it, and the tracker belongs to one thread at a time.
+                    raise _End(POLICY, "A frame took too long.") from None
                 continue
             self.bad_in_a_row = 0
             now = time.monotonic()
