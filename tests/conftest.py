@@ -74,7 +74,7 @@ def run_ferkit(monkeypatch, capsys):
     """Run a command in this process as the console script does: exit code, standard output, standard error."""
     from ferkit.cli import app, console
 
-    monkeypatch.setattr(console, "_leave", sys.exit)  # which would end the tests
+    monkeypatch.setattr(console, "leave", sys.exit)  # which would end the tests
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*words):

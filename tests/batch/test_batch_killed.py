@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_faults import Deadly, Failing, KillsOnce
+from batch_faults import Deadly, Endless, Failing, KillsOnce
 from batch_jobs import DyingFolder, Killed, face, fresh, inline, make_pictures, markers, rows_of
 from ferkit import batch
 from ferkit.batch import plan as planning
@@ -60,6 +60,16 @@ def test_a_picture_that_kills_its_process_costs_one_row(pictures, tmp_path, whol
     assert rows[:bad] + rows[bad + 1 :] == whole_job[:bad] + whole_job[bad + 1 :]
     assert (summary.pictures, summary.errors) == (12, 1)
     assert markers(tmp_path / "out") == []
+
+
+def test_a_picture_that_takes_without_end_costs_one_row(pictures, tmp_path, whole_job):
+    summary = batch.run(pictures, tmp_path / "out", workers=1, **settings(Endless(35)))
+    rows = rows_of(tmp_path / "out")
+    (bad,) = [number for number, row in enumerate(rows) if row["error"]]
+    assert bad == 5
+    assert "or took more than 0.5 s" in rows[bad]["error"]
+    assert rows[:bad] + rows[bad + 1 :] == whole_job[:bad] + whole_job[bad + 1 :]
+    assert (summary.pictures, summary.errors) == (12, 1)
 
 
 def test_a_worker_that_is_killed_is_replaced(pictures, tmp_path, whole_job):

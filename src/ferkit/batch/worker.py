@@ -3,16 +3,19 @@
 A picture that kills the process costs one row. A process writes a marker when it begins a part and removes it at the
 end, also at an end by an error or by Ctrl-C. A marker that is found tells of a process that died, at an unknown
 picture. The part is then done carefully: before each picture the marker names it, and a picture at which processes died
-twice is left out.
+twice is left out. The same goes for a picture that takes `PICTURE_S`: the process then ends itself.
 """
 
+import faulthandler
 import json
+import os
 import re
 import socket
 import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -33,6 +36,9 @@ from ferkit.sources import Picture, Reference, entries, read_pictures, taken_at
 DEATHS = 2
 # Deaths in a row at no picture at all: then the next attempt would end like these.
 _UNEXPLAINED = 5
+
+# What a picture may take, with its way from a store: no thread can be ended in the middle of decoding, a process can.
+PICTURE_S = 120.0
 
 BEGUN = f"{FOLDER}/begun"
 _NAME = re.compile(r"(\d{6,})\.json")
@@ -207,8 +213,9 @@ class PartWorker:
             table = PartTable(self._recognizer.classes)
             references = read_part(self._storage, part)
             rows = self._careful_rows(references, attempt) if attempt.careful else self._rows(read_pictures(references))
-            for result, taken in rows:
-                table.add(result, taken)
+            with _deadline():
+                for result, taken in rows:
+                    table.add(result, taken)
             seconds = round(time.perf_counter() - started, 3)
             summary = PartSummary(part, table.pictures, table.faces, table.errors, seconds)
             self._storage.write(part_name(part), table.to_parquet(asdict(summary)))
@@ -218,7 +225,10 @@ class PartWorker:
         """One picture at a time, leaving out those that are deadly."""
         for number, (name, get) in enumerate(entries(references)):
             if attempt.deadly(number):
-                why = f"Cannot read {name}: the process crashed on it {DEATHS} times. Try to open it with another program."
+                why = (
+                    f"Cannot read {name}: the process crashed on it {DEATHS} times, or took more than {PICTURE_S:g} s. "
+                    "Try to open it with another program."
+                )
                 yield PictureResult.failed(name, why), None
             else:
                 attempt.at(number)
@@ -230,12 +240,31 @@ class PartWorker:
 
         def seen() -> Iterator[Picture]:
             for picture in pictures:
+                _begin_picture()
                 taken.append(None if picture.source is None else taken_at(picture.source))
                 yield picture
 
         for result in self._recognizer.stream(seen(), batch_size=BATCH_FACES, report_failures=True):
             when = taken.popleft()
             yield result, when if result.error is None else None
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """End this process where a picture of the block takes more than `PICTURE_S`, counted anew by `_begin_picture`."""
+    _begin_picture()
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _begin_picture() -> None:
+    # Its thread needs no lock of Python's, so no decoder keeps it waiting.
+    faulthandler.dump_traceback_later(PICTURE_S, file=_NOWHERE, exit=True)
+
+
+_NOWHERE = open(os.devnull, "wb")  # noqa: PTH123, SIM115 - as long as the process
 
 
 def summary_of(storage: Storage, part: int) -> PartSummary | None:

@@ -46,6 +46,7 @@ def predict(
     """
     import warnings
 
+    from ferkit._support.parallel import usable_cores
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.render import SINKS, AnnotatedPictures, FaceTable
     from ferkit.sources import SHARD, list_sources
@@ -57,7 +58,15 @@ def predict(
     if blur_faces and save is None:
         raise UsageError("--blur-faces needs --save, which is missing.")
     with no_native_chatter():
-        recognizer = EmotionRecognizer(model, detector, min_confidence=min_confidence, tta=tta, sensitivity=sensitivity)
+        # Never one: this thread would decode, and Ctrl-C wait for the decoder.
+        recognizer = EmotionRecognizer(
+            model,
+            detector,
+            min_confidence=min_confidence,
+            tta=tta,
+            threads=max(2, usable_cores()),
+            sensitivity=sensitivity,
+        )
     pictures = list(list_sources(sources))
     _check_tables(csv, parquet, pictures)
     if save is not None:
