@@ -84,8 +84,8 @@ _REASONS = {
     413: "The body is too long, an image has too many pixels, or there are too many images.",
     415: "The content type is not supported.",
     422: "The image cannot be read or is missing, or a parameter is invalid.",
-    429: "Too many requests; Retry-After says when to try again.",
-    503: "All workers are busy and the queue is full; Retry-After says when to try again.",
+    429: "Too many requests, or too many bodies at once; Retry-After says when to try again.",
+    503: "All workers are busy, no result came in time, or workers are stuck; Retry-After says when to try again.",
 }
 
 
