@@ -62,6 +62,98 @@ LAYOUTS = [
 ]
 
 
+def _moved(*pairs, classes=("angry", "happy", "sad", "fear", "neutral"), n=3):
+    """Two folders of each class, as the patterns say: `{}` stands for the class."""
+    return pictures({pattern.format(name): n for pattern in pairs for name in classes}, side=8)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        pytest.param(_moved("{}/train", "{}/test"), {"train": 10, "val": 5, "test": 15}, id="class first"),
+        pytest.param(
+            _moved("a/{}/Training/x", "a/{}/Val/y", "a/{}/test_set"),
+            {"train": 15, "val": 15, "test": 15},
+            id="class first, folders below",
+        ),
+        pytest.param(
+            _moved("{}/train", "{}/test", classes=("cats", "dogs")),
+            {"train": 4, "val": 2, "test": 6},
+            id="class first, own",
+        ),
+        pytest.param(_moved("train/train/{}", "test/test/{}"), {"train": 10, "val": 5, "test": 15}, id="doubled"),
+        pytest.param(
+            _moved("train/train_images/{}", "val/images_val/{}"), {"train": 15, "val": 15}, id="doubled, other names"
+        ),
+        pytest.param(_moved("train/img/{}", "test/img/{}"), {"train": 10, "val": 5, "test": 15}, id="a level between"),
+        pytest.param(_moved("FER2013Train/{}", "FER2013Valid/{}"), {"train": 15, "val": 15}, id="FER+ names"),
+        pytest.param(_moved("train_set/{}", "test_set/{}"), {"train": 10, "val": 5, "test": 15}, id="sets"),
+        pytest.param(_moved("acme_train/{}", "acme_val/{}"), {"train": 15, "val": 15}, id="another word beside"),
+        pytest.param(_moved("Trainingsdaten/{}", "Validierungsdaten/{}"), {"train": 15, "val": 15}, id="German"),
+        pytest.param(_moved("entraînement/{}", "validation/{}"), {"train": 15, "val": 15}, id="French"),
+        pytest.param(_moved("entrai\u0302nement/{}", "validation/{}"), {"train": 15, "val": 15}, id="accents apart"),
+        pytest.param(_moved("eğitim/{}", "doğrulama/{}"), {"train": 15, "val": 15}, id="Turkish"),
+        pytest.param(_moved("训练集/{}", "验证集/{}"), {"train": 15, "val": 15}, id="Chinese"),
+        pytest.param(_moved("обучение/{}", "валидация/{}"), {"train": 15, "val": 15}, id="Russian"),
+        pytest.param(_moved("training_data/train/{}", "training_data/val/{}"), {"train": 15, "val": 15}, id="outer"),
+        pytest.param(_moved("p1/train/{}", "p2/val/{}"), {"train": 15, "val": 15}, id="each split elsewhere"),
+    ],
+)
+def test_splits_are_known_wherever_they_stand(tmp_path, files, expected):
+    dataset = load_dataset(write_tree(tmp_path, files))
+    assert counts(dataset) == expected
+    assert set(dataset.classes) <= {*EMOTION_FOLDERS, "cats", "dogs"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        pytest.param(
+            {"FER2013Train/a.png": b"", "FER2013Valid/b.png": b""}, r"no folder per class\. Expected <class>", id="FER+"
+        ),
+        pytest.param({"train_set/a.png": b"", "test_set/b.png": b""}, "no folder per class", id="sets"),
+        pytest.param({"train_happy/a.png": b"", "test_happy/b.png": b""}, "no folder per class", id="split and class"),
+        pytest.param(
+            {"happy/a.png": b"", "sad/b.png": b"", "test/c.png": b""}, r"splits \(test\) that hold", id="beside"
+        ),
+        pytest.param(
+            _moved("koulutus/{}", "testaus/{}"), r"emotions \(angry, .*\) below koulutus, testaus", id="Finnish"
+        ),
+        pytest.param(_moved("fold1/train/{}", "fold1/test/{}", "fold2/train/{}"), r"\(fold1, fold2\)", id="folds"),
+        pytest.param(_moved("train/{}", "test/train/{}"), "test/train/angry, which names two splits", id="two splits"),
+        pytest.param(_moved("train/{}/a", "train/{}/test", "val/{}"), "names two splits", id="a split within a class"),
+    ],
+)
+def test_a_split_is_never_a_class(tmp_path, files, message):
+    with pytest.raises(DatasetError, match=message) as error:
+        load_dataset(write_tree(tmp_path, files))
+    assert "\n" not in str(error.value)
+    assert "Expected <class>/<picture>, or train/<class>/<picture>" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("folders", "classes", "note"),
+    [
+        pytest.param(("calm", "happy"), ("happy", "neutral"), "calm as neutral", id="alias"),
+        pytest.param(("0_angry", "3-happy"), ("angry", "happy"), "0_angry as angry, 3-happy as happy", id="numbered"),
+        pytest.param(("happy1", "sad 2"), ("happy", "sad"), "happy1 as happy", id="number behind"),
+        pytest.param(("0_angry", "1_bored"), ("0_angry", "1_bored"), "with numbers are kept", id="numbered, own"),
+        pytest.param(("0", "1", "6"), ("0", "1", "6"), "0 angry, 1 disgust", id="FER-2013's numbers"),
+        pytest.param(("1", "7"), ("1", "7"), "data sets number emotions in different orders", id="RAF-DB's numbers"),
+        pytest.param(("Cats", "dogs"), ("cats", "dogs"), "Cats as cats", id="lower case"),
+    ],
+)
+def test_a_note_says_how_names_of_classes_are_taken(tmp_path, folders, classes, note):
+    dataset = load_dataset(write_tree(tmp_path, pictures(dict.fromkeys(folders, 2), 8)))
+    assert dataset.classes == classes
+    assert note in " ".join(dataset.notes)
+
+
+def test_plain_names_of_emotions_need_no_note(tmp_path):
+    dataset = load_dataset(write_tree(tmp_path, pictures({"Happy": 2, "sad": 2, "contempt": 2}, 8)))
+    assert not any("Class names" in note for note in dataset.notes)
+
+
 @pytest.mark.parametrize(("files", "expected"), LAYOUTS)
 @pytest.mark.parametrize("pack", ["folder", "data.zip", "data.tar", "data.tar.gz"])
 def test_every_layout_in_every_wrapping(tmp_path, files, expected, pack):
@@ -215,6 +307,19 @@ def test_parquet(tmp_path, labels, names, classes, first, struct):
     assert dataset.classes == classes
     assert np.array_equal(dataset.split("all").images, faces)
     assert dataset.classes[dataset.train.labels[0]] == first
+
+
+def test_numbers_in_parquet_that_count_from_1_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="labels from 1 to 7"):
+        load_dataset(parquet(tmp_path / "faces.parquet", list(map(png, random_faces(7, 8))), list(range(1, 8))))
+
+
+def test_changed_names_in_parquet_are_noted(tmp_path):
+    dataset = load_dataset(
+        parquet(tmp_path / "faces.parquet", list(map(png, random_faces(4, 8))), ["0_calm", "1_happy"] * 2)
+    )
+    assert dataset.classes == ("happy", "neutral")
+    assert any("0_calm as neutral" in note for note in dataset.notes)
 
 
 def test_parquet_files_that_name_other_classes_know_all_of_them(tmp_path):

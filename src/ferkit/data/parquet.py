@@ -2,14 +2,14 @@
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ferkit._support.arrow import pa
-from ferkit.data.folders import SPLIT_FOLDERS
+from ferkit.data.names import check_numbers, class_names, split_of
 from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading
 from ferkit.errors import DatasetError
@@ -42,13 +42,13 @@ def read_parquet(files: Sequence["DataFile"], source: str, shaper: Shaper) -> Re
     """Read Parquet files as one data set; the split comes from a column, else from a file's name."""
     parts = [_open(one) for one in files]
     notes: list[str] = []
-    classes = _classes(parts, source, notes)
+    classes, names = _classes(parts, source, notes)
     with reading_parquet(_none(parts[0].name)):
         first = next(parts[0].file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[parts[0].image]), None)
         samples = [] if first is None else first.column(0).to_pylist()
     shaper.settle(map(_data, samples))
     total = sum(one.file.metadata.num_rows for one in parts)
-    return Reading("parquet", classes, shaped(_pictures(parts, classes), shaper, notes), total, notes)
+    return Reading("parquet", classes, shaped(_pictures(parts, classes, names), shaper, notes), total, notes)
 
 
 def _open(one: "DataFile") -> Part:
@@ -94,9 +94,11 @@ def _published_names(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
         return None
 
 
-def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[str, ...]:
+def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The classes in model order, and the class that each name in the files stands for."""
     if parts[0].names:
-        return order_classes(tuple(dict.fromkeys(name for one in parts for name in one.names or ())))
+        names = class_names(dict.fromkeys(name for one in parts for name in one.names or ()), notes)
+        return order_classes(tuple(names.values())), names
     found: set[Any] = set()
     for one in parts:
         with reading_parquet(_none(one.name)):
@@ -104,15 +106,17 @@ def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[str,
                 found.update(column.column(0).unique().to_pylist())
     found.discard(None)
     if all(isinstance(value, int) or (isinstance(value, float) and value.is_integer()) for value in found):
+        check_numbers(source, {int(value) for value in found}, notes)
         notes.append(f"Labels are numbers without names: read as FER-2013's, 0 {EMOTIONS[0]} to 6 {EMOTIONS[-1]}.")
-        return EMOTIONS
-    classes = order_classes(sorted(str(value) for value in found))
+        return EMOTIONS, {}
+    names = class_names(sorted(str(value) for value in found), notes)
+    classes = order_classes(tuple(names.values()))
     if len(classes) < 2:
         raise DatasetError(f"{source} has {len(classes)} classes ({', '.join(classes)}). Expected at least two.")
-    return classes
+    return classes, names
 
 
-def _pictures(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[Picture]:
+def _pictures(parts: Sequence[Part], classes: Sequence[str], names: Mapping[str, str]) -> Iterator[Picture]:
     row = 0
     for one in parts:
         file_split = _split_of_file(one.name)
@@ -127,7 +131,7 @@ def _pictures(parts: Sequence[Part], classes: Sequence[str]) -> Iterator[Picture
                 images, labels = batch.column(one.image).to_pylist(), batch.column(one.label).to_pylist()
             for image, value, split in zip(images, labels, splits, strict=True):
                 where = f"row {row + 1}" if len(parts) == 1 else f"row {row + 1} ({one.name})"
-                label = _label(value, one.names, classes)
+                label = _label(value, one.names, classes, names)
                 data = _data(image)
                 if label is None:
                     data = f"label {value!r}, expected {_expected(one.names, classes)}"
@@ -139,13 +143,15 @@ def _none(name: str) -> str:
     return f"{name} is no Parquet file that can be read"
 
 
-def _label(value: object, names: Sequence[str] | None, classes: Sequence[str]) -> int | None:
+def _label(value: object, known: Sequence[str] | None, classes: Sequence[str], names: Mapping[str, str]) -> int | None:
     # Data frames turn whole numbers into 3.0 where one is missing.
     if isinstance(value, (int, np.integer)) or (isinstance(value, float) and value.is_integer()):
-        known = names or classes
-        return classes.index(canonical(known[int(value)])) if 0 <= value < len(known) else None
-    name = canonical(str(value))
-    return classes.index(name) if value is not None and name in classes else None
+        known = known or classes
+        name = known[int(value)] if 0 <= value < len(known) else ""
+    else:
+        name = "" if value is None else str(value)
+    name = names.get(name, canonical(name))
+    return classes.index(name) if name in classes else None
 
 
 def _expected(names: Sequence[str] | None, classes: Sequence[str]) -> str:
@@ -161,11 +167,11 @@ def _split_of_file(name: str) -> str:
     """`data/train-00000-of-00001.parquet` and `train/0000.parquet` are of the split train."""
     for part in reversed(name.lower().split("/")):
         word = part.split("-")[0].split(".")[0]
-        if word in SPLIT_FOLDERS:
-            return SPLIT_FOLDERS[word]
+        if split := split_of(word):
+            return split
     return ""
 
 
 def _split_name(value: object) -> str:
     name = str(value or "")
-    return name if name in ("Training", "PublicTest", "PrivateTest") else SPLIT_FOLDERS.get(name.lower(), name)
+    return name if name in ("Training", "PublicTest", "PrivateTest") else split_of(name) or name

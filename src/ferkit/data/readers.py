@@ -169,7 +169,7 @@ def _reshaped(images: Faces, shaper: Shaper) -> Faces:
 class ParquetReader:
     """Parquet with encoded pictures and labels"""
 
-    version = 1
+    version = 2
 
     def recognise(self, source: Source) -> bool:
         return any(one.head(4) == _PARQUET_MAGIC for one in source.files)
@@ -183,9 +183,9 @@ class ParquetReader:
 
 
 class FolderReader:
-    """pictures in class folders (happy/1.jpg or train/happy/1.jpg)"""
+    """pictures in class folders (happy/1.jpg, train/happy/1.jpg or happy/train/1.jpg)"""
 
-    version = 1
+    version = 2
 
     def recognise(self, source: Source) -> bool:
         return source.tree is not None and bool(source.pictures)
