@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from dataset_files import HEADER, random_faces, row, rows_of, write_csv
 from ferkit.data import csv_files as csv_reader
-from ferkit.data.csv_files import decode_pixels, parse_header, read_batches
-from ferkit.data.loading import load_dataset
+from ferkit.data.csv_columns import parse_header
+from ferkit.data.csv_files import decode_pixels, read_batches
+from ferkit.data.loading import load_dataset, places
 from ferkit.errors import DatasetError
 from ferkit.sources import archives as sources
 
@@ -133,6 +134,97 @@ def test_odd_but_clear_rows_are_read(tmp_path, odd):
     good = rows_of(6)
     path = write_csv(tmp_path / "faces.csv", [odd(good[0]), *good[1:]])
     assert np.array_equal(load_dataset(path).split("all").images, random_faces(6))
+
+
+def _written(rows, header=HEADER, encoding="utf-8", end="\n"):
+    return end.join([*([header] if header else []), *rows, ""]).encode(encoding)
+
+
+def _delimited(sign):
+    return [one.replace(",", sign) for one in rows_of(21, 8)]
+
+
+def _odd(change):
+    return [",".join(change(*one.split(","))) for one in rows_of(21, 8)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(_written(_delimited(";"), "emotion;pixels;Usage"), id="semicolons"),
+        pytest.param(_written(_delimited("\t"), "emotion\tpixels\tUsage"), id="tabs"),
+        pytest.param(_written(rows_of(21, 8), encoding="utf-16"), id="UTF-16"),
+        pytest.param(b"\xfe\xff" + _written(rows_of(21, 8), encoding="utf-16-be"), id="UTF-16, big end first"),
+        pytest.param(_written(rows_of(21, 8), encoding="utf-32"), id="UTF-32"),
+        pytest.param(_written(_delimited("\t"), "", "utf-16"), id="UTF-16, tabs, no header"),
+        pytest.param(_written(rows_of(21, 8), encoding="utf-8-sig"), id="UTF-8 with a mark"),
+        pytest.param(_written(rows_of(21, 8), "", "utf-8-sig"), id="UTF-8 with a mark, no header"),
+        pytest.param(_written(rows_of(21, 8), end="\r"), id="carriage returns"),
+        pytest.param(_written(rows_of(21, 8), ""), id="no header"),
+        pytest.param(_written(_delimited(";"), "", end="\r\n"), id="no header, semicolons, Windows"),
+        pytest.param(_written(rows_of(21, 8), "target,img,part"), id="another header"),
+        pytest.param(_written(_odd(lambda e, p, u: (e + ".0", p, u))), id="float labels"),
+        pytest.param(_written(_odd(lambda e, p, u: (f"{e}.0", p, u)), ""), id="float labels, no header"),
+        pytest.param(_written(_odd(lambda e, p, u: (e, p, u, '"a, ""b"""')), HEADER + ",n"), id="quoted commas"),
+        pytest.param(_written(_odd(lambda e, p, u: ('"x\ny"', e, p, u)), "n," + HEADER), id="quoted line ends"),
+        pytest.param(_written(_odd(lambda e, p, u: ('5" \ty', e, p, u)), "n," + HEADER), id="a quote within"),
+        pytest.param(_written(_odd(lambda e, p, u: (f'"{e}"', f'"{p}"', f'"{u}"'))), id="all quoted"),
+        pytest.param(_written(_odd(lambda e, p, u: (f'"{e}"', f'"{p}"', f'"{u}"')), ""), id="all quoted, no header"),
+        pytest.param(
+            _written(_odd(lambda e, p, u: (e, p, u.replace("PublicTest", "val"))), "label,pixels,split"),
+            id="label, split",
+        ),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [300, 1 << 20])
+def test_every_way_of_writing_a_csv_reads_the_same(tmp_path, monkeypatch, content, block_bytes):
+    monkeypatch.setattr(csv_reader.read_batches, "__defaults__", (block_bytes,))
+    path = tmp_path / "faces.csv"
+    path.write_bytes(content)
+    dataset = load_dataset(path)
+    assert {name: len(one) for name, one in dataset.splits.items()} == {"Training": 14, "PublicTest": 7}
+    assert np.array_equal(dataset.split("all").images, random_faces(21, 8))
+    assert dataset.split("all").labels.tolist() == [i % 7 for i in range(21)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(_written(rows_of(21, 8), encoding="utf-16-le"), "UTF-16 without a byte order mark", id="no mark"),
+        pytest.param(_written(_odd(lambda e, p, u: ("0", e, p, u)), ""), "columns 1, 2 may be labels", id="two labels"),
+        pytest.param(_written(_odd(lambda e, p, u: (p, u)), ""), "no column has labels", id="no label"),
+        pytest.param(_written(_odd(lambda e, p, u: (str(int(e) + 1), p, u))), "labels from 1 to 7", id="1 to 7"),
+        pytest.param(
+            _written(_odd(lambda e, p, u: (f"{int(e) + 1}.0", p, u)), ""), "labels from 1 to 7", id="1 to 7, bare"
+        ),
+        pytest.param(
+            _written([*rows_of(9, 8)[:5], '0,"1 2', *rows_of(9, 8)]),
+            "never closed, in the row that begins with '0,1 2",
+            id="open quote",
+        ),
+        pytest.param(_written(_odd(lambda e, p, u: ("0.5", p, u))), r"row 2: label '0\.5', expected 0 to 6", id="half"),
+    ],
+)
+def test_what_cannot_be_read_is_named_in_one_line(tmp_path, content, message):
+    path = tmp_path / "faces.csv"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=message) as error:
+        load_dataset(path, skip_broken="row" not in message)
+    assert "\n" not in str(error.value)
+
+
+def test_columns_that_no_header_names_are_noted_and_lines_counted_from_the_first(tmp_path):
+    path = tmp_path / "faces.csv"
+    path.write_bytes(_written([*rows_of(21, 8), row(random_faces(1, 8)[0], "bored")], ""))
+    dataset = load_dataset(path, skip_broken=True)
+    assert "column 1 as labels, 2 as pixels, 3 as splits" in " ".join(dataset.notes)
+    assert dataset.broken[0].where == "row 22"
+    assert places(path, np.array([0, 2])) == ["row 1", "row 3"]
+
+
+def test_labels_that_may_count_from_1_are_noted(tmp_path):
+    rows = [row(face, i % 6 + 1) for i, face in enumerate(random_faces(12, 8))]
+    assert any("No label is 0 (angry)" in note for note in load_dataset(write_csv(tmp_path / "a.csv", rows)).notes)
 
 
 def test_rows_are_numbered_as_an_editor_does_across_blocks_and_blank_lines():

@@ -1,6 +1,6 @@
 from .contact_sheet import check_target as check_target
 from .contact_sheet import write_contact_sheet as write_contact_sheet
-from .csv_files import usage_name as usage_name
+from .csv_columns import usage_name as usage_name
 from .loading import broken_error as broken_error
 from .loading import load_dataset as load_dataset
 from .loading import places as places

@@ -4,25 +4,39 @@
 thread reads and unpacks, others parse blocks of rows. Every byte becomes its digit, a space becomes a digit of no
 worth. A number ends where a digit is followed by a space; its value is the digit there plus ten and a hundred times the
 digits before. What is computed at all other places is thrown away, which is still far faster than to visit the numbers
-one by one. Only a block in which something is out of the ordinary is gone through row by row.
+one by one. Only a block in which something is out of the ordinary is gone through row by row; from the first quote on,
+Python's `csv` cuts the rows.
 """
 
+import csv
 import math
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import BinaryIO
+from functools import lru_cache, partial
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
+from ferkit.data.csv_columns import (
+    LONGEST_ROW_BYTES,
+    Columns,
+    Readable,
+    csv_rows,
+    label_of,
+    long_fields,
+    split_line,
+    text_of,
+    usage_name,
+)
+from ferkit.data.names import NUMBERS
 from ferkit.data.records import Batch, Broken, Faces
 from ferkit.errors import DatasetError
-from ferkit.labels import EMOTIONS, canonical
+from ferkit.labels import EMOTIONS
 
 Positions = npt.NDArray[np.int64]
 
@@ -132,51 +146,16 @@ FER_PIXELS = 48 * 48
 # Smaller blocks fit the cache better, but then threads wait for the interpreter's lock more often than they compute.
 BLOCK_BYTES = 1 << 20
 _BLOCKS_AHEAD = 4
+_QUOTED_ROWS = 128
 PARSERS = 2
-# A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
-LONGEST_ROW_BYTES = 1 << 24
-
-_USAGES = {
-    "training": "Training",
-    "train": "Training",
-    "publictest": "PublicTest",
-    "validation": "PublicTest",
-    "valid": "PublicTest",
-    "val": "PublicTest",
-    "privatetest": "PrivateTest",
-    "test": "PrivateTest",
-}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where the columns stand in a row; `usage` is None in a file without splits."""
-
-    count: int
-    emotion: int
-    pixels: int
-    usage: int | None
-
-
-def parse_header(line: bytes) -> Columns | None:
-    """Find the columns of a FER-2013 CSV in its first line, or None if it is not one.
-
-    >>> parse_header(b"emotion, Usage, pixels")
-    Columns(count=3, emotion=0, pixels=2, usage=1)
-    """
-    names = [name.strip().strip('"').lower() for name in line.decode("utf-8-sig", "replace").strip().split(",")]
-    if "pixels" not in names or "emotion" not in names:
-        return None
-    usage = names.index("usage") if "usage" in names else None
-    return Columns(len(names), names.index("emotion"), names.index("pixels"), usage)
-
-
-def read_batches(stream: BinaryIO, columns: Columns, name: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Batch]:
+def read_batches(stream: Readable, columns: Columns, name: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Batch]:
     """Parse the rows after the header; `stream` stands behind it; `name` is for errors. `Batch.done` is left 0.
 
     Faces are square; their side is what most of the first block's rows have, 48 if none of them is square.
     """
-    line_number, row = 2, 0
+    line_number, row = 1 + columns.header, 0
     for parsed in _parsed_blocks(stream, columns, name, block_bytes):
         yield Batch(
             images=parsed.images,
@@ -189,21 +168,60 @@ def read_batches(stream: BinaryIO, columns: Columns, name: str, block_bytes: int
         row += len(parsed.images) + len(parsed.broken)
 
 
-def _parsed_blocks(stream: BinaryIO, columns: Columns, name: str, block_bytes: int) -> Iterator["_Parsed"]:
+def _parsed_blocks(stream: Readable, columns: Columns, name: str, block_bytes: int) -> Iterator["_Parsed"]:
     """Parse several blocks at a time, give them in order; those waiting are few, so memory stays flat."""
-    pixels = 0
     waiting: deque[Future[_Parsed]] = deque()
     with ThreadPoolExecutor(PARSERS, "ferkit-parse") as parsers:
-        for block in _blocks_of_rows(stream, name, block_bytes):
-            pixels = pixels or _usual_pixel_count(block.split(b"\n"), columns)
-            waiting.append(parsers.submit(_parse, block, columns, pixels))
+        for job in _jobs(_blocks_of_rows(stream, name, block_bytes), columns, name):
+            waiting.append(parsers.submit(job))
             if len(waiting) > 2 * PARSERS:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
 
-def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[bytes]:
+def _jobs(blocks: Iterator[bytes], columns: Columns, name: str) -> Iterator[Callable[[], "_Parsed"]]:
+    """What parses each part of a file."""
+    pixels = 0
+    for block in blocks:
+        pixels = pixels or _usual_pixel_count(block.split(b"\n"), columns)
+        if b'"' in block:  # a quoted field may hold delimiters and line ends, so rows cannot be cut at those
+            for rows, lines in _quoted_rows(chain([block], blocks), columns.delimiter, name):
+                yield partial(_parse_rows, rows, lines, columns, pixels)
+            return
+        yield partial(_parse, block, columns, pixels)
+
+
+def _quoted_rows(
+    blocks: Iterator[bytes], delimiter: str, name: str
+) -> Iterator[tuple[list[tuple[int, list[bytes]]], int]]:
+    """Some rows at a time by the rules of CSV, each with its line counted from the first of them; and their lines."""
+    end = "\0end"  # what a quote that is never closed would swallow
+    lines = chain((line for block in blocks for line in block.decode("utf-8", "replace").split("\n")), [end])
+    reader = csv_rows(lines, delimiter)
+    rows: list[tuple[int, list[bytes]]] = []
+    start = line = 0
+    fields: list[str] = []
+    while True:
+        with long_fields():
+            try:
+                fields = next(reader)
+            except csv.Error as problem:
+                raise DatasetError(f"{name} is no CSV of faces ({problem}); is a quote never closed?") from None
+        if fields == [end]:
+            yield rows, line - start
+            return
+        if fields and fields[-1].endswith(f"{end}\n"):
+            begins = ",".join(fields)[:30]
+            raise DatasetError(f"{name} has a quote that is never closed, in the row that begins with {begins!r}.")
+        rows.append((line - start, [field.encode() for field in fields]))
+        line = reader.line_num
+        if len(rows) == _QUOTED_ROWS:
+            yield rows, line - start
+            rows, start = [], line
+
+
+def _blocks_of_rows(stream: Readable, name: str, block_bytes: int) -> Iterator[bytes]:
     """Cut the stream at line ends; no block keeps its last newline, so that splitting it gives its lines."""
     pieces: list[bytes] = []
     for piece in _read_ahead(stream, block_bytes):
@@ -222,7 +240,7 @@ def _blocks_of_rows(stream: BinaryIO, name: str, block_bytes: int) -> Iterator[b
         yield rest
 
 
-def _read_ahead(stream: BinaryIO, size: int) -> Iterator[bytes]:
+def _read_ahead(stream: Readable, size: int) -> Iterator[bytes]:
     """Pieces of a stream, read (and unpacked) by another thread while the last ones are worked on."""
     with ThreadPoolExecutor(1, "ferkit-read") as reader:
         ahead = deque(reader.submit(stream.read, size) for _ in range(_BLOCKS_AHEAD))
@@ -234,7 +252,7 @@ def _read_ahead(stream: BinaryIO, size: int) -> Iterator[bytes]:
 def _usual_pixel_count(lines: Sequence[bytes], columns: Columns) -> int:
     counts: Counter[int] = Counter()
     for line in lines:
-        fields = line.split(b",")
+        fields = split_line(line, columns.delimiter)
         if len(fields) == columns.count:
             counts[len(fields[columns.pixels].split())] += 1
     squares = [count for count, _ in counts.most_common() if count > 1 and math.isqrt(count) ** 2 == count]
@@ -260,7 +278,7 @@ def _parse(block: bytes, columns: Columns, pixels: int) -> _Parsed:
 def _parse_regular(block: bytes, columns: Columns, pixels: int) -> _Parsed | None:
     """A block in which all rows are as they should be, else None. Pixels are not looked at row by row."""
     edges = _edges(block, columns)
-    labels = [_label(block[row[columns.emotion] + 1 : row[columns.emotion + 1]]) for row in edges]
+    labels = [label_of(block[row[columns.emotion] + 1 : row[columns.emotion + 1]]) for row in edges]
     splits = [""] * len(edges)
     if columns.usage is not None:
         splits = [_split(block[row[columns.usage] + 1 : row[columns.usage + 1]]) for row in edges]
@@ -285,11 +303,11 @@ def _edges(block: bytes, columns: Columns) -> list[list[int]]:
     """
     if columns.count != 2 + (columns.usage is not None):
         return []  # columns of unknown content might hold one
-    find, edges, edge = block.find, [], -1
+    find, edges, edge, delimiter = block.find, [], -1, columns.delimiter.encode()
     while edge < len(block):
         row = [edge]
         for _ in range(columns.count - 1):
-            edge = find(b",", edge + 1)
+            edge = find(delimiter, edge + 1)
             if edge < 0:
                 return []
             row.append(edge)
@@ -301,9 +319,15 @@ def _edges(block: bytes, columns: Columns) -> list[list[int]]:
 
 
 def _parse_lines(lines: Sequence[bytes], columns: Columns, pixels: int) -> _Parsed:
-    """Any block, row by row: broken rows are named, blank lines skipped."""
-    filled = [(number, line) for number, line in enumerate(lines) if line and not line.isspace()]
-    rows = [(row, number, *_fields(line, columns)) for row, (number, line) in enumerate(filled)]
+    """Any block without quotes, row by row."""
+    delimiter = columns.delimiter.encode()
+    return _parse_rows([(n, line.split(delimiter)) for n, line in enumerate(lines)], len(lines), columns, pixels)
+
+
+def _parse_rows(parsed: Sequence[tuple[int, Sequence[bytes]]], lines: int, columns: Columns, pixels: int) -> _Parsed:
+    """Rows as lists of fields: broken rows are named, blank lines skipped."""
+    filled = [(number, fields) for number, fields in parsed if any(field.strip() for field in fields)]
+    rows = [(row, number, *_fields(fields, columns)) for row, (number, fields) in enumerate(filled)]
     broken = [(number, reason) for _, number, *_, reason in rows if reason]
     rows = [row for row in rows if not row[-1]]
     texts = [text for *_, text, _ in rows]
@@ -320,50 +344,34 @@ def _parse_lines(lines: Sequence[bytes], columns: Columns, pixels: int) -> _Pars
         splits=[split for _, _, _, split, *_ in rows],
         rows=np.array([row for row, *_ in rows], np.int64),
         broken=sorted(broken),
-        lines=len(lines),
+        lines=lines,
     )
 
 
-def _fields(line: bytes, columns: Columns) -> tuple[int, str, bytes, str]:
+def _fields(fields: Sequence[bytes], columns: Columns) -> tuple[int, str, bytes, str]:
     """Label, split and pixel text of a row; the last item is the reason if the row is broken."""
-    fields = line.split(b",")
     if len(fields) != columns.count:
         return 0, "", b"", f"{len(fields)} columns, expected {columns.count}"
-    label = _label(fields[columns.emotion])
+    label = label_of(fields[columns.emotion])
     if label is None:
-        names = ", ".join(f"{index} {name}" for index, name in enumerate(EMOTIONS))
-        came = _text(fields[columns.emotion])
-        return 0, "", b"", f"label {came!r}, expected 0 to {len(EMOTIONS) - 1} ({names})"
+        came = text_of(fields[columns.emotion])
+        return 0, "", b"", f"label {came!r}, expected 0 to {len(EMOTIONS) - 1} ({NUMBERS})"
     split = ""
     if columns.usage is not None:
         split = _split(fields[columns.usage])
         if not split:
-            came = _text(fields[columns.usage])
+            came = text_of(fields[columns.usage])
             return 0, "", b"", f"Usage {came!r}, expected Training, PublicTest or PrivateTest"
     return label, split, fields[columns.pixels].strip(b' "\r\t'), ""
 
 
-def usage_name(text: str) -> str:
-    """The published name of a split as a Usage column has it, "" for any other text."""
-    return _USAGES.get(text.strip().lower(), "")
-
-
-def _text(field: bytes) -> str:
-    return field.decode("utf-8", "replace").strip().strip('"')[:40]
+def refused_numbers(broken: Sequence[Broken]) -> set[int]:
+    """The labels from 7 to 9 for which rows were refused."""
+    found = (re.match(r"label '0*(\d)(\.0*)?'", one.reason) for one in broken)
+    return {int(one[1]) for one in found if one}
 
 
 # The same few labels and splits stand in every row, so what they mean is looked up once.
 @lru_cache(maxsize=256)
 def _split(field: bytes) -> str:
-    return "" if b"\n" in field else usage_name(_text(field))
-
-
-@lru_cache(maxsize=256)
-def _label(field: bytes) -> int | None:
-    text = _text(field)
-    if b"\n" in field:
-        return None
-    if len(text) == 1 and "0" <= text < str(len(EMOTIONS)):
-        return int(text)
-    name = canonical(text)
-    return EMOTIONS.index(name) if name in EMOTIONS else None
+    return "" if b"\n" in field else usage_name(text_of(field))

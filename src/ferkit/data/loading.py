@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ferkit.data.cache import cached_table, load_cached
 from ferkit.data.folders import place
 from ferkit.data.pictures import Shaper
-from ferkit.data.readers import READERS, open_source, read_source
+from ferkit.data.readers import READERS, CsvReader, open_source, read_source
 from ferkit.data.records import Broken, Dataset, FaceTable, Progress
 from ferkit.data.splits import SPLITS, make_dataset
 from ferkit.data.votes import join_votes
@@ -29,7 +29,8 @@ def places(source: str | Path, rows: npt.NDArray[np.int64]) -> list[str]:
     found = open_source(_located(source))
     form = next((name for name, reader in READERS.items() if reader.recognise(found)), "")
     if form != "folders":
-        first = 2 if form == "csv" else 1  # behind the header, counted from 1
+        reader = READERS[form]
+        first = reader.first_line(found) if isinstance(reader, CsvReader) else 1  # counted from 1
         return [f"row {row + first}" for row in rows]
     names: Sequence[str] = [one.name for one in place(found, [])]
     if len(rows) and int(rows.max()) >= len(names):

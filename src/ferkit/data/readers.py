@@ -10,15 +10,17 @@ from typing import Protocol
 import numpy as np
 
 from ferkit._support.registry import Registry, describe
-from ferkit.data import csv_files as csv_reader
+from ferkit.data.csv_columns import Columns, Utf8, find_columns
+from ferkit.data.csv_files import read_batches, refused_numbers
 from ferkit.data.folders import read_folders
+from ferkit.data.names import check_numbers
 from ferkit.data.pictures import Shaper
 from ferkit.data.records import Batch, Faces, Reading
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS
 from ferkit.sources import PICTURE_SUFFIXES, Opened, Tree, is_folder, open_binary, open_file, open_tree, reading
 
-DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".parquet")
+DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,6 @@ class Reader(Protocol):
 
 
 _PARQUET_MAGIC = b"PAR1"
-# Of a CSV: what has no line ends must not fill the memory.
-_LONGEST_HEADER = 1 << 16
 
 READERS: Registry[Reader] = Registry("data set format")
 
@@ -116,6 +116,8 @@ def _what_came(source: Source) -> str:
         return f"{name} is a 7z or RAR archive, which is not read; pack it as .zip."
     if name.lower().endswith(PICTURE_SUFFIXES):
         return f"{name} is a single picture, not a data set (to recognise it: ferkit predict)."
+    if b"\0" in head[:8] and head[:8].replace(b"\0", b"").isalnum():
+        return f"{name} seems to be in UTF-16 without a byte order mark; save it as UTF-8."
     line = head.split(b"\n")[0].strip().decode("utf-8", "replace")
     return f"{name}: the {f'header {line[:60]!r}' if line.isprintable() else 'format'} was not recognised."
 
@@ -123,35 +125,51 @@ def _what_came(source: Source) -> str:
 class CsvReader:
     """CSV of pixels as FER-2013's (header emotion,pixels,Usage)"""
 
-    version = 1
+    version = 2
 
     def recognise(self, source: Source) -> bool:
         return bool(self._matching(source))
 
-    def _matching(self, source: Source) -> list[DataFile]:
-        found = [(csv_reader.parse_header(one.head(4096).split(b"\n")[0]), one) for one in source.files]
-        with_splits = [one for columns, one in found if columns and columns.usage is not None]
-        return with_splits or [one for columns, one in found if columns]
+    def first_line(self, source: Source) -> int:
+        """The line of the first face, counted from 1."""
+        return 1 + self._matching(source)[0][1].header
+
+    def _matching(self, source: Source) -> list[tuple[DataFile, Columns]]:
+        found = [(one, columns) for one in source.files if (columns := _columns(one))]
+        reasons = [f"{one.name} {columns}" for one, columns in found if isinstance(columns, str)]
+        known = [(one, columns) for one, columns in found if not isinstance(columns, str)]
+        if reasons and not known:
+            raise DatasetError(reasons[0])
+        return [one for one in known if one[1].usage is not None] or known
 
     def read(self, source: Source, shaper: Shaper) -> Reading:
         files = self._matching(source)
         if len(files) > 1:
             raise DatasetError(
-                f"{source.name} holds several CSV files of faces: {', '.join(one.name for one in files)}. "
+                f"{source.name} holds several CSV files of faces: {', '.join(one.name for one, _ in files)}. "
                 "Expected one; unpack and name the one you mean."
             )
-        return Reading("csv", EMOTIONS, self._batches(files[0], shaper), files[0].size)
+        file, columns = files[0]
+        notes = [columns.found] if columns.found else []
+        return Reading("csv", EMOTIONS, self._batches(file, columns, shaper, notes), file.size, notes)
 
-    def _batches(self, file: DataFile, shaper: Shaper) -> Iterator[Batch]:
+    def _batches(self, file: DataFile, columns: Columns, shaper: Shaper, notes: list[str]) -> Iterator[Batch]:
+        numbers: set[int] = set()
         with file.open() as (stream, position):
-            header = stream.readline(_LONGEST_HEADER)
-            if len(header) == _LONGEST_HEADER:
-                raise DatasetError(f"{file.name} has a header longer than {_LONGEST_HEADER:,} bytes: no CSV of faces.")
-            columns = csv_reader.parse_header(header)
-            if columns is None:
-                raise DatasetError(f"{file.name} changed while it was read; run again.")
-            for batch in csv_reader.read_batches(stream, columns, file.name):
+            text = Utf8(stream)
+            if columns.header:
+                text.skip(text.head.find(b"\n") + 1 or len(text.head))
+            for batch in read_batches(text, columns, file.name):
+                numbers.update(np.unique(batch.labels).tolist())
+                numbers.update(refused_numbers(batch.broken))
                 yield replace(batch, images=_reshaped(batch.images, shaper), done=position())
+        if columns.numbered:
+            check_numbers(file.name, numbers, notes)
+
+
+def _columns(file: DataFile) -> Columns | str | None:
+    with file.open() as (stream, _):
+        return find_columns(Utf8(stream).head)
 
 
 def _reshaped(images: Faces, shaper: Shaper) -> Faces:

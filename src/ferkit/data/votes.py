@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.data.csv_files import usage_name
+from ferkit.data.csv_columns import usage_name
 from ferkit.data.records import FaceTable
 from ferkit.errors import DatasetError
 from ferkit.labels import canonical
