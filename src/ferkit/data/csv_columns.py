@@ -98,14 +98,14 @@ def find_columns(head: bytes) -> Columns | str | None:
 
     The reason as a text if it is one but cannot be read; None if it is another file.
     """
-    if b"\0" in head:
-        return None
     lines = head.split(b"\n")[: _SAMPLED_ROWS + 2]
     sampled = lines[1:-1] if len(lines) > 2 else lines[1:]
     if (columns := parse_header(lines[0])) is not None:
         first = next((split_line(line, columns.delimiter) for line in sampled if line.strip()), [])
         numbered = len(first) != columns.count or bool(_NUMBER.fullmatch(text_of(first[columns.emotion])))
         return replace(columns, numbered=numbered)
+    if b"\0" in head:
+        return None
     for header, rows in ((False, lines[:-1] if len(lines) > 1 else lines), (True, sampled)):
         for delimiter in DELIMITERS:
             found = _by_content([split_line(line, delimiter) for line in rows if line.strip()], header, delimiter)

@@ -158,7 +158,11 @@ class CsvReader:
         with file.open() as (stream, position):
             text = Utf8(stream)
             if columns.header:
-                text.skip(text.head.find(b"\n") + 1 or len(text.head))
+                header = text.head.partition(b"\n")[0]
+                # What has no line ends must not fill the memory.
+                if len(header) >= Utf8.HEAD:
+                    raise DatasetError(f"{file.name} has a header longer than {Utf8.HEAD:,} bytes: no CSV of faces.")
+                text.skip(len(header) + 1)
             for batch in read_batches(text, columns, file.name):
                 numbers.update(np.unique(batch.labels).tolist())
                 numbers.update(refused_numbers(batch.broken))
