@@ -16,7 +16,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from _shared import HERE, options_of
+from ferkit.models import FOLDS_FILE as OUT_OF_FOLD
 from ferkit.models import model_folder
+from ferkit.training.folds import FOLDS_FILE
 from ferkit.training.run_folder import CONFIG_FILE
 
 ROWS = HERE / "leaderboard.json"
@@ -33,8 +35,9 @@ def known_commands() -> dict[str, list[str]]:
 def needs(words: list[str]) -> list[str]:
     """The runs that a command takes its teachers and its first weights from."""
     given = itertools.pairwise(words)
+    # A head on votes lies in its run.
     return [
-        value.removeprefix(RUNS)
+        value.removeprefix(RUNS).partition("/")[0]
         for option, value in given
         if option in ("--teacher", "--init") and value.startswith(RUNS)
     ]
@@ -80,10 +83,10 @@ def main() -> None:
     chain = {name: filled_in(commands[name], **values) for name in in_order(options.rows, commands)}
     for name, words in chain.items():
         folder = options.runs / name
-        if (folder / model_folder.CARD_FILE).is_file():
+        if any((folder / last).is_file() for last in (model_folder.CARD_FILE, OUT_OF_FOLD)):
             print(f"{folder} is finished.", flush=True)
             continue
-        if (folder / CONFIG_FILE).is_file():
+        if any((folder / first).is_file() for first in (CONFIG_FILE, FOLDS_FILE)):
             words = [*words, "--resume"]
         print(shlex.join(words), flush=True)
         if not options.plan:

@@ -49,7 +49,7 @@ def ours(faces: FaceSet, augmentation: Augmentation, precision: str = "float32")
     config = RECIPES["tutorial"].config.changed(augmentation=augmentation, precision=precision)
     steps = len(faces) // config.batch_size
     model = compiled_model(untrained_network(faces, config), config, steps, np.bincount(faces.labels))
-    batches = batches_of(faces.images, training_targets(faces, config), config.batch_size, config)
+    batches = batches_of([faces.images], [training_targets(faces, config)], config.batch_size, config)
 
     return lambda: model.fit(batches, epochs=1, shuffle=False, verbose=0)
 

@@ -91,7 +91,7 @@ def test_batches_of_a_run_are_mixed_in_their_share():
 
     faces = face_set(400, 1, "Training", size=8)
     config = TrainConfig(mixup=0.4, mix_share=0.3)
-    batches = batches_of(faces.images, training_targets(faces, config), 4, config)
+    batches = batches_of([faces.images], [training_targets(faces, config)], 4, config)
     batches.shuffle(1)
     touched = [bool((np.count_nonzero(batches[i][1], axis=1) > 1).any()) for i in range(100)]
     assert 15 < sum(touched) < 45

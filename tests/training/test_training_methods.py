@@ -130,7 +130,7 @@ def test_gathered_gradients_are_those_of_a_large_batch(tmp_path):
         changed = config.changed(batch_size=batch_size, accumulate=accumulate)
         model = compiled_model(network, changed, 64 // batch_size, np.ones(7, int))
         targets = np.eye(7, dtype=np.float32)[data.train.labels]
-        model.fit(batches_of(data.train.images, targets, batch_size, changed), shuffle=False, verbose=0)
+        model.fit(batches_of([data.train.images], [targets], batch_size, changed), shuffle=False, verbose=0)
         results.append(network.get_weights())
     for one, two in zip(*results, strict=True):
         np.testing.assert_allclose(one, two, atol=2e-6)

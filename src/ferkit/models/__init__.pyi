@@ -35,6 +35,7 @@ from .model_folder import CARD_FILE as CARD_FILE
 from .model_folder import INTENDED_USE as INTENDED_USE
 from .model_folder import ONNX_FILE as ONNX_FILE
 from .model_folder import serving_file as serving_file
+from .out_of_fold import FOLDS_FILE as FOLDS_FILE
 from .out_of_fold import OutOfFold as OutOfFold
 from .out_of_fold import StoredAnswers as StoredAnswers
 from .out_of_fold import check_unseen as check_unseen

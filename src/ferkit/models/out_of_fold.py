@@ -44,11 +44,14 @@ class OutOfFold:
         self._all = Ensemble(self.members)
 
     @classmethod
-    def load(cls, folder: str | Path, *, engine: str = "auto") -> "OutOfFold":
-        """Load what `ferkit train --folds` left. Raises `ModelError` where that is not finished or damaged."""
+    def load(cls, folder: str | Path, **how: Any) -> "OutOfFold":
+        """Load what `ferkit train --folds` left, its networks as `EmotionClassifier.load` does.
+
+        Raises `ModelError` where it is not finished or damaged.
+        """
         folder = Path(folder)
         stored = _read(folder / FOLDS_FILE, ("prints", "folds", "members"))
-        members = [EmotionClassifier.load(folder / str(one), engine=engine) for one in stored["members"]]
+        members = [EmotionClassifier.load(folder / str(one), **how) for one in stored["members"]]
         return cls(members, stored["prints"], stored["folds"], str(folder))
 
     @property
@@ -139,13 +142,16 @@ def write_folds(folder: Path, faces: FaceSet, folds: npt.NDArray[np.int64], memb
         np.savez(file, prints=pixel_prints(faces.images), folds=folds, members=np.array(members))
 
 
-def open_classifier(model: str | Path, *, engine: str = "auto") -> Classifier:
-    """Any model by its path or name: also folds of `ferkit train --folds`, and a file of answers."""
+def open_classifier(model: str | Path, **how: Any) -> Classifier:
+    """Any model by its path or name: also folds of `ferkit train --folds`, and a file of answers.
+
+    how: as `EmotionClassifier.load` takes it.
+    """
     if Path(model).suffix == ".npz":
         return StoredAnswers(model)
     if (Path(model) / FOLDS_FILE).is_file():
-        return OutOfFold.load(model, engine=engine)
-    return EmotionClassifier.load(model) if engine == "auto" else EmotionClassifier.load(model, engine=engine)
+        return OutOfFold.load(model, **how)
+    return EmotionClassifier.load(model, **how)
 
 
 def members_of(model: str | Path) -> list[str]:

@@ -93,12 +93,18 @@ class TrainConfig:
     )
     teachers: tuple[str, ...] = value(
         (),
-        "Teacher model for distillation: its prediction for each face is part of the target (Hinton et al. 2015). Repeatable; "
-        "predictions of several are averaged.",
+        "Teacher for distillation: its prediction for each face is part of the target (Hinton et al. 2015). A model, folds "
+        "(--folds), which answer each face out of fold, or a file of answers. Repeatable; predictions are averaged.",
         option=("--teacher",),
     )
     teacher_tta: str | None = value("flip", "Test-time augmentation of the teachers; none uses one view.", choices=TTA)
     teacher_share: float = value(0.5, "Share of the teachers' prediction in the target.", least=0, most=1)
+    teacher_views: int = value(
+        0,
+        "Fixed augmented views of each face that teachers predict and the student learns from, each from its own prediction; 0 "
+        "asks about the face alone and augments anew in each epoch.",
+        least=0,
+    )
     teacher_temperature: float = value(1.0, "Temperature of the teachers' prediction; above 1 it is softer.", above=0)
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixup: float = value(
@@ -178,6 +184,10 @@ class TrainConfig:
         if self.unfreeze_rate is not None and not head:
             raise UsageError(
                 "unfreeze_rate is the rate after the head's epochs, and head_epochs is 0. Set head_epochs, or learning_rate alone."
+            )
+        if self.teacher_views and not self.teachers:
+            raise UsageError(
+                f"teacher_views ({self.teacher_views}) are predicted by teachers, and there are none. Name one with --teacher."
             )
         phases = {"head_epochs": head, "epochs - head_epochs": epochs - head} if head else {"epochs": epochs}
         for name, count in phases.items():

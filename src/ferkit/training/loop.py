@@ -33,6 +33,7 @@ from ferkit.models import take_weights as take_pretrained
 from ferkit.render import duration
 from ferkit.training import run_folder
 from ferkit.training import run_folder as checkpoints
+from ferkit.training.augmentation import Augmentation
 from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.finish import about_run, write_model
 from ferkit.training.schedules import plateau_rate
@@ -65,6 +66,7 @@ from ferkit.training.targets import (
     teachers_answers,
     training_targets,
     validation_targets,
+    view_bank,
 )
 
 
@@ -258,8 +260,9 @@ def _learn(
     wanted = validation_targets(val, config)
     kept = folder / "checkpoints" / "teachers.npy"
     distilled = stored_answers(kept, faces) if resume else None
-    teachers = open_teachers(config, faces) if distilled is None else None
-    phases = phases_of(config)
+    teachers = open_teachers(config, faces) if distilled is None else []
+    # Views of a bank are augmented already.
+    phases = phases_of(replace(config, augmentation=Augmentation()) if config.teacher_views else config)
     phase = phase_of(max(len(history), 1), phases)
     model = phase.compiled(trained, steps, counts)
     exact = None if config.precision == "float32" else _in_float32(faces, config, steps, counts)
@@ -275,10 +278,15 @@ def _learn(
         checkpoints.put(checkpoint, model)
         # The table lags behind if the process died between the two.
         run_folder.write_history(folder / "history.csv", history)
-    if teachers is not None:
-        distilled = teachers_answers(teachers, config, faces)
-        store_answers(distilled, kept)
-    batches = batches_of(faces.images, training_targets(faces, config, distilled), batch_size, config)
+    if config.teacher_views:
+        views, answers = view_bank(teachers, config, faces, progress.say)
+        targets = [training_targets(faces, config, one) for one in answers]
+    else:
+        if teachers:
+            distilled = teachers_answers(teachers, config, faces)
+            store_answers(distilled, kept)
+        views, targets = [faces.images], [training_targets(faces, config, distilled)]
+    batches = batches_of(views, targets, batch_size, config)
 
     # Loop over epochs.
     board = run_folder.TensorBoard(folder / "tensorboard")

@@ -16,7 +16,7 @@ from ferkit._support.keras_backend import load_keras
 from ferkit.data import Dataset, load_dataset, may_share_faces
 from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.labels import canonical
-from ferkit.models import ARCHITECTURES, freeze_base, head_layers, model_folder, unfreeze
+from ferkit.models import ARCHITECTURES, freeze_base, head_layers, members_of, model_folder, unfreeze
 from ferkit.models import exporting as export
 from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.step import compiled_model
@@ -56,8 +56,11 @@ def _card(init: str | Path) -> Mapping[str, Any]:
 def sources_of(config: TrainConfig) -> dict[str, list[dict[str, Any]]]:
     """What the models that a run begins as and learns from say of the data that they learnt from, themselves and through others."""
     models = dict.fromkeys(one for one in (config.init, *config.teachers) if one is not None)
-    cards = {model: _card(model) for model in models}
-    said = {model: [model_folder.trained_on(card), *model_folder.learnt_from(card)] for model, card in cards.items()}
+    cards = {model: [_card(one) for one in members_of(model)] for model in models}
+    said = {
+        model: [data for card in known for data in (model_folder.trained_on(card), *model_folder.learnt_from(card))]
+        for model, known in cards.items()
+    }
     return {model: [one for one in data if one] for model, data in said.items()}
 
 

@@ -10,7 +10,7 @@ stored in the checkpoint. Keras would put the average in the place of the weight
 training goes on from the weights, and the average is put there only to be evaluated.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -220,25 +220,29 @@ def _decay(config: TrainConfig, steps: int) -> float:
     return float(max(0.0, min(config.average, longest)) ** (1 / config.accumulate))
 
 
-def batches_of(images: Faces, targets: Targets, batch_size: int, config: TrainConfig) -> Any:
+def batches_of(views: Sequence[Faces], targets: Sequence[Targets], batch_size: int, config: TrainConfig) -> Any:
     """Batches as a Keras `PyDataset`: uint8 faces and float32 targets, in an order that the seed and epoch decide.
 
-    images: uint8 (N, height, width, channels). targets: (N, outputs).
+    views: one or more views of all faces, each uint8 (N, height, width, channels); every epoch shows each face in one,
+    and as many epochs as there are views in each. targets: of each view, (N, outputs).
     """
     keras = load_keras()
+    n = len(views[0])
 
     class Batches(keras.utils.PyDataset):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
-            self.order = np.arange(len(images))
+            self.order = np.arange(n)
+            self.first = np.random.default_rng(config.seed).integers(len(views), size=n)
             self.epoch = 0
 
         def __len__(self) -> int:
-            return len(images) // batch_size
+            return n // batch_size
 
         def __getitem__(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
             chosen = self.order[index * batch_size : (index + 1) * batch_size]
-            faces, wanted = images[chosen], targets[chosen]
+            shown = list(zip((self.first[chosen] + self.epoch) % len(views), chosen, strict=True))
+            faces, wanted = (np.stack([one[view][face] for view, face in shown]) for one in (views, targets))
             rng = np.random.default_rng([config.seed, self.epoch, index])
             if rng.random() < config.mix_share:
                 faces, wanted = mixed(faces, wanted, mixup=config.mixup, cutmix=config.cutmix, rng=rng)
@@ -246,6 +250,6 @@ def batches_of(images: Faces, targets: Targets, batch_size: int, config: TrainCo
 
         def shuffle(self, epoch: int) -> None:
             self.epoch = epoch
-            self.order = np.random.default_rng([config.seed, epoch]).permutation(len(images))
+            self.order = np.random.default_rng([config.seed, epoch]).permutation(n)
 
     return Batches()
