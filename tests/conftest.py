@@ -1,8 +1,10 @@
 """What tests share: where the development data lies, and small faces made on the spot."""
 
 import csv
+import http.server
 import os
 import sys
+import threading
 from pathlib import Path
 
 import hypothesis
@@ -88,3 +90,44 @@ def run_ferkit(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def stub_model(monkeypatch):
+    """Commands load this classifier in place of every model, or of a dict the one of that name."""
+    from ferkit.models import EmotionClassifier
+
+    def stub(model):
+        monkeypatch.setattr(
+            EmotionClassifier, "load", lambda name, **_: model[name] if isinstance(model, dict) else model
+        )
+
+    return stub
+
+
+@pytest.fixture
+def file_server(monkeypatch):
+    """A server of the bytes in `files`, by path; an int is the status that it answers instead."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = server.files.get(self.path, 404)
+            body = found if isinstance(found, bytes) else b""
+            self.send_response(200 if body else found)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.delenv("FERKIT_OFFLINE")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.files, server.url = {}, f"http://127.0.0.1:{server.server_address[1]}"
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    serving.start()
+    yield server
+    server.shutdown()
+    serving.join()
+    server.server_close()

@@ -1,13 +1,11 @@
 """Containers as they come: compressed, damaged, cut off, with links and with names that repeat."""
 
 import gzip
-import http.server
 import io
 import lzma
 import shutil
 import struct
 import tarfile
-import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -190,33 +188,6 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-@pytest.fixture
-def web(monkeypatch):
-    """A server of the files in `web.files`; an int is the status that it answers instead."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            found = server.files.get(self.path, 404)
-            self.send_response(found if isinstance(found, int) else 200)
-            self.end_headers()
-            if isinstance(found, bytes):
-                self.wfile.write(found)
-
-        def log_message(self, *_):
-            pass
-
-    monkeypatch.delenv("FERKIT_OFFLINE")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.url = {}, f"http://127.0.0.1:{server.server_address[1]}"
-    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    serving.start()
-    yield server
-    server.shutdown()
-    serving.join()
-    server.server_close()
-
-
 def dated() -> bytes:
     stream, exif = io.BytesIO(), PIL.Image.Exif()
     exif.get_ifd(0x8769)[0x9003] = "2012:12:06 15:46:01"
@@ -224,12 +195,12 @@ def dated() -> bytes:
     return stream.getvalue()
 
 
-def test_a_list_of_the_web_and_what_it_names(web, run):
+def test_a_list_of_the_web_and_what_it_names(file_server, run):
     gone = {"gone.jpg": 404, "long-gone.jpg": 410, "secret.jpg": 403}
-    names = ["1.jpg", *gone, "http://user@host/x.jpg", f"{web.url}/2.jpg"]
-    web.files = {"/in/list.txt": "\n".join(names).encode(), "/in/1.jpg": dated(), "/2.jpg": face(60)}
-    web.files |= {f"/in/{name}": status for name, status in gone.items()}
-    rows = run(f"{web.url}/in/list.txt")
+    names = ["1.jpg", *gone, "http://user@host/x.jpg", f"{file_server.url}/2.jpg"]
+    file_server.files = {"/in/list.txt": "\n".join(names).encode(), "/in/1.jpg": dated(), "/2.jpg": face(60)}
+    file_server.files |= {f"/in/{name}": status for name, status in gone.items()}
+    rows = run(f"{file_server.url}/in/list.txt")
     assert [row["source"] for row in rows] == names
     assert [row["label"] for row in rows] == ["disgust", None, None, None, None, "disgust"]
     for row, why in zip(rows[1:5], ("no such file (404)", "(410)", "answered 403", "a user name"), strict=True):
@@ -246,13 +217,15 @@ def test_a_list_of_the_web_and_what_it_names(web, run):
         pytest.param("limit.jpg", "429", id="too-many"),
     ],
 )
-def test_one_server_that_is_not_well_costs_its_rows_and_many_in_a_row_end_the_job(address, why, web, run, tmp_path):
-    web.files = {"/1.png": face(60), "/busy.jpg": 503, "/limit.jpg": 429}
-    web.files["/list.txt"] = f"{address}\n1.png\n".encode()
-    rows = run(f"{web.url}/list.txt")
+def test_one_server_that_is_not_well_costs_its_rows_and_many_in_a_row_end_the_job(
+    address, why, file_server, run, tmp_path
+):
+    file_server.files = {"/1.png": face(60), "/busy.jpg": 503, "/limit.jpg": 429}
+    file_server.files["/list.txt"] = f"{address}\n1.png\n".encode()
+    rows = run(f"{file_server.url}/list.txt")
     assert [why in (row["error"] or "") for row in rows] == [True, False]
     shutil.rmtree(tmp_path / "out")
-    web.files["/list.txt"] = ("1.png\n" + 30 * f"{address}\n").encode()
+    file_server.files["/list.txt"] = ("1.png\n" + 30 * f"{address}\n").encode()
     with pytest.raises(FerkitError, match=rf"{why}.*\. To resume, run the same command\.$"):
-        run(f"{web.url}/list.txt", part_size=100)
+        run(f"{file_server.url}/list.txt", part_size=100)
     assert rows_of(tmp_path / "out") == []

@@ -7,13 +7,12 @@ from PIL import Image
 
 from face_tables import broken, empty, face, write_batch
 from ferkit.batch.job import FORMAT
-from ferkit.cli import app, console
 
 pytest.importorskip("duckdb")
 
 
 @pytest.fixture
-def ferkit(capsys, monkeypatch, tmp_path):
+def ferkit(run_ferkit, monkeypatch, tmp_path):
     """Run a command line in a folder with a batch in `out`; gives exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     write_batch(
@@ -27,16 +26,7 @@ def ferkit(capsys, monkeypatch, tmp_path):
         ],
     )
 
-    def run(*words):
-        code = 0
-        try:
-            console.run(lambda: app(["summarize", *map(str, words)], standalone_mode=False))
-        except SystemExit as leaving:
-            code = leaving.code
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
+    return lambda *words: run_ferkit("summarize", *words)
 
 
 def test_for_people(ferkit):

@@ -6,24 +6,14 @@ import pytest
 from PIL import Image
 
 from dataset_files import pictures, random_faces, row, rows_of, write_csv, write_tree
-from ferkit.cli import app, console
 
 
 @pytest.fixture
-def ferkit(capsys, monkeypatch, tmp_path):
+def ferkit(run_ferkit, monkeypatch, tmp_path):
     """Run a command line in an empty folder; gives exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words):
-        code = 0
-        try:
-            console.run(lambda: app([str(word) for word in words], standalone_mode=False))
-        except SystemExit as leaving:
-            code = leaving.code
-        out = capsys.readouterr()
-        return code, out.out, out.err
-
-    return run
+    return run_ferkit
 
 
 def test_the_report_says_what_is_in_it(ferkit, tmp_path):

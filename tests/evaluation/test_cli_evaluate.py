@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-import ferkit.models.classifier
-from ferkit.cli import main
 from ferkit.data.loading import load_dataset
 from ferkit.labels import EMOTIONS
 from ferkit.sources.images import FaceInput
@@ -30,20 +28,12 @@ def csv(tmp_path):
 
 
 @pytest.fixture
-def ferkit_(monkeypatch, capsys):
+def ferkit_(stub_model, run_ferkit):
     """Run the command line: (exit code, standard output, standard error)."""
 
     def call(*arguments, model=None, models=None):
-        monkeypatch.setattr(
-            ferkit.models.classifier.EmotionClassifier,
-            "load",
-            lambda path: models[path] if models else model or FirstPixelClassifier(),
-        )
-        monkeypatch.setattr("sys.argv", ["ferkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return left.value.code or 0, out, err
+        stub_model(models or model or FirstPixelClassifier())
+        return run_ferkit(*arguments)
 
     return call
 

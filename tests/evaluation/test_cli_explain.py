@@ -6,14 +6,13 @@ import PIL.Image
 import pytest
 from test_explain import EyeClassifier, bright_eye
 
-from ferkit.models import classifier
 from ferkit.models.samples import sample_picture
 
 
 @pytest.fixture
-def ferkit_explain(monkeypatch, run_ferkit):
+def ferkit_explain(stub_model, run_ferkit):
     """Run the command as the console script does, with a classifier that needs no network."""
-    monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model: EyeClassifier())
+    stub_model(EyeClassifier())
     return lambda *words: run_ferkit("explain", "default", *words)
 
 

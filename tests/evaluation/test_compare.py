@@ -6,8 +6,6 @@ import math
 import numpy as np
 import pytest
 
-import ferkit.models.classifier
-from ferkit.cli import main
 from ferkit.data.loading import load_dataset
 from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError
@@ -305,17 +303,9 @@ def models():
 
 
 @pytest.fixture
-def ferkit_(monkeypatch, capsys, models):
-    monkeypatch.setattr(ferkit.models.classifier.EmotionClassifier, "load", lambda path: models[path])
-
-    def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["ferkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return left.value.code or 0, out, err
-
-    return call
+def ferkit_(stub_model, run_ferkit, models):
+    stub_model(models)
+    return run_ferkit
 
 
 @pytest.mark.parametrize(("p", "said"), [(0.046, "0.046"), (0.0041, "0.0041"), (0.1234, "0.12"), (1e-9, "< 0.0001")])

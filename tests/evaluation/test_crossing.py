@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-import ferkit.models.classifier
 from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, FerkitError, ModelError, UsageError
 from ferkit.evaluation.cross_dataset import cross_dataset_report, match_classes, read_label_map
@@ -158,8 +157,8 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def command(run_ferkit, monkeypatch):
-    monkeypatch.setattr(ferkit.models.classifier.EmotionClassifier, "load", lambda path: FirstPixelClassifier())
+def command(run_ferkit, stub_model):
+    stub_model(FirstPixelClassifier())
     return lambda *words: run_ferkit("evaluate", "m", *words)
 
 

@@ -15,15 +15,14 @@ import pyarrow.parquet
 import pytest
 
 from ferkit.labels import EMOTIONS
-from ferkit.models import classifier
 from ferkit.models.samples import sample_picture
 from recognition import BrightnessClassifier
 
 
 @pytest.fixture
-def ferkit_predict(monkeypatch, run_ferkit):
+def ferkit_predict(stub_model, run_ferkit):
     """Run the command as the console script does, with a classifier that needs no network."""
-    monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model, *, sensitivity: BrightnessClassifier())
+    stub_model(BrightnessClassifier())
     return lambda *words: run_ferkit("predict", *words)
 
 

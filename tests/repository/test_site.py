@@ -1,7 +1,6 @@
 """The site: every page is in it, every link of it leads somewhere, and what the code can tell is told as the code has it."""
 
 import importlib.util
-import json
 import re
 import shutil
 import subprocess
@@ -76,18 +75,6 @@ def test_formats_names_every_key_and_column():
     result = PictureResult("a.jpg", 4, 4, (face,)).to_dict()
     listed = rows_of(DOCS / "reference" / "formats.md")
     assert {*result, *result["faces"][0], *table_columns(EMOTIONS)} - set(EMOTIONS) <= listed
-
-
-@pytest.mark.parametrize(
-    "words", [["detectors"], ["recipes"], ["data", "--sheet", "sheet.png"]], ids=lambda words: words[0]
-)
-def test_formats_names_every_key_of_a_command(words, table, run_ferkit, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code, printed, _ = run_ferkit(*words, *([table] if words[0] == "data" else []), "--json")
-    assert code == 0
-    document = json.loads(printed)
-    keys = set(document) if isinstance(document, dict) else {key for one in document for key in one}
-    assert keys <= rows_of(DOCS / "reference" / "formats.md")
 
 
 def test_formats_names_every_key_of_suspects():

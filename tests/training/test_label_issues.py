@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import ferkit.models.classifier
 from faces import face_set
 from ferkit.data.loading import load_dataset, places
 from ferkit.data.records import FaceSet, pixel_prints
@@ -289,11 +288,9 @@ def fer(tmp_path):
 
 
 @pytest.fixture
-def command(run_ferkit, monkeypatch, tmp_path):
+def command(run_ferkit, stub_model, monkeypatch, tmp_path):
     def call(*words, model=None):
-        monkeypatch.setattr(
-            ferkit.models.classifier.EmotionClassifier, "load", lambda path: model or FirstPixelClassifier()
-        )
+        stub_model(model or FirstPixelClassifier())
         monkeypatch.chdir(tmp_path)
         return run_ferkit("data", *words)
 

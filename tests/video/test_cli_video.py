@@ -10,7 +10,6 @@ pytest.importorskip("av")
 from clips import counted, gray, streams_of, write_clip
 from ferkit.errors import FerkitError, VideoError
 from ferkit.labels import EMOTIONS
-from ferkit.models import classifier
 from ferkit.video import plot
 from ferkit.video.clip import ClipWriter
 from ferkit.video.follower import DETECT_EVERY_S, TIME_CONSTANT_S, FaceFollower
@@ -19,9 +18,9 @@ from recognition import BrightnessClassifier
 
 
 @pytest.fixture
-def ferkit_video(monkeypatch, run_ferkit):
+def ferkit_video(stub_model, run_ferkit):
     """Run the command as the console script does, with a classifier that needs no network."""
-    monkeypatch.setattr(classifier.EmotionClassifier, "load", lambda model, **_: BrightnessClassifier())
+    stub_model(BrightnessClassifier())
     return lambda *words: run_ferkit("video", *words, "--detector", "none")
 
 

@@ -1,6 +1,4 @@
-import http.server
 import socket
-import threading
 import weakref
 
 import cv2
@@ -323,23 +321,9 @@ def test_frames_beyond_the_limit_are_not_decoded(tmp_path, monkeypatch):
     assert (found, frames.problem) == ([], "none of its 3 frames can be decoded")
 
 
-def test_an_address(tmp_path, monkeypatch):
-    monkeypatch.delenv("FERKIT_OFFLINE")
-    data = write_clip(tmp_path / "clip.mkv", counted(5)).read_bytes()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_): ...
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        frames, found = read(f"http://127.0.0.1:{server.server_port}/clip.mkv")
-        server.shutdown()
+def test_an_address(tmp_path, file_server):
+    file_server.files["/clip.mkv"] = write_clip(tmp_path / "clip.mkv", counted(5)).read_bytes()
+    frames, found = read(f"{file_server.url}/clip.mkv")
     assert len(found) == 5
     assert frames.name.endswith("/clip.mkv")
 
