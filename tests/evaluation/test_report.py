@@ -17,7 +17,6 @@ from ferkit.labels import EMOTIONS
 from ferkit.models.model_folder import INTENDED_USE
 from pages import Page
 
-EVIL = "</style><script>alert(1)</script>"
 PLOTS = ("confusion", "reliability", "coverage", "curves", "speed")
 HISTORY = [
     {"epoch": i, "loss": 2 / i, "accuracy": 0.3, "val_loss": 2 / i, "val_accuracy": 0.3 + i / 10}
@@ -172,16 +171,6 @@ def test_a_card_that_makes_no_sense_costs_no_page(training, tmp_path, no_plots):
     page = read(write_report(report(card={"training": training}), tmp_path, old))
     assert "Training" in page.text
     assert not (tmp_path / "figures" / "speed.png").exists()
-
-
-def test_what_comes_from_data_is_escaped(tmp_path):
-    names = (EVIL, '"><img src=x onerror=alert(1)>', "a&b", "plain")
-    page = read(write_report(report(names, model=EVIL, split=EVIL, card={EVIL: {EVIL: [EVIL, EVIL]}}), tmp_path))
-    assert not page.all("script")
-    assert all(one["src"].startswith("data:") and "onerror" not in one for one in page.all("img"))
-    assert f"{EVIL} on {EVIL}" in page.text
-    assert f"{EVIL}: {EVIL}" in page.text
-    assert "a&b" in page.text
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,16 @@
 """One report, four renderings: each shows what it can, escapes what is hostile, and loses no number."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ferkit.data import FaceSet
+from ferkit.evaluation import Comparison, write_comparison, write_report
+from ferkit.evaluation.group_table import GroupTable
+from ferkit.evaluation.groups import group_report
+from ferkit.evaluation.report import measure
 from ferkit.render import (
     Beside,
     Bullets,
@@ -30,6 +36,8 @@ from ferkit.render import (
     to_text,
     write_page,
 )
+from ferkit.training import confident_learning
+from ferkit.training import write_page as write_issues
 from pages import HOSTILE, Page
 
 
@@ -65,11 +73,44 @@ def test_a_page_escapes_everything_and_asks_nobody(tmp_path):
     page.check_harmless()
     # Title twice, about twice, and all of the section.
     assert page.text.count(HOSTILE) >= 20
-    assert any((one.get("content") or "").startswith("default-src 'none'") for one in page.all("meta"))
     assert json.loads((tmp_path / "new" / "numbers.json").read_text()) == {"model": HOSTILE, "part": {"n": 1234}}
     assert {one.name for one in (tmp_path / "new" / "figures").iterdir()} == {
         "plot.png", "plot-dark.png", "faces.png"
     }  # fmt: skip
+
+
+def measured(shift=0):
+    """A report in which every name comes from an attacker."""
+    labels = np.arange(40) % 2
+    faces = FaceSet(np.zeros((40, 4, 4, 1), np.uint8), labels, (HOSTILE, f"b{HOSTILE}"), HOSTILE)
+    probabilities = np.full((40, 2), 0.2, np.float32)
+    probabilities[np.arange(40), np.where(np.arange(40) % 5 == shift, 1 - labels, labels)] = 0.8
+    return replace(measure(probabilities, faces, model=HOSTILE, seconds=1), card={HOSTILE: {HOSTILE: [HOSTILE]}})
+
+
+def with_groups(report):
+    table = GroupTable({HOSTILE: (HOSTILE, f"b{HOSTILE}") * 20}, HOSTILE)
+    return replace(report, parts=(group_report(report, table),))
+
+
+REPORTS = {
+    "evaluation": lambda folder: write_report(with_groups(measured()), folder),
+    "comparison": lambda folder: write_comparison(Comparison(measured(), measured(1)), folder),
+    "label issues": lambda folder: write_issues(
+        confident_learning(measured().faces, measured().probabilities, [HOSTILE] * 40, HOSTILE), folder
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_page_escapes_names_and_asks_nobody(name, tmp_path):
+    written = REPORTS[name](tmp_path)
+    page = Page(written.read_text(encoding="utf-8"))
+    page.check_harmless()
+    assert page.text.count("<script>alert(1)</script>") >= 10
+    (policy,) = (one["content"] for one in page.all("meta") if "http-equiv" in one)
+    assert policy.startswith("default-src 'none'")
+    json.loads(next(tmp_path.glob("*.json")).read_text(encoding="utf-8"))
 
 
 def test_markdown_has_no_markup_of_others():
