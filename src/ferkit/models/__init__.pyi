@@ -44,11 +44,14 @@ from .out_of_fold import open_classifier as open_classifier
 from .out_of_fold import write_answers as write_answers
 from .out_of_fold import write_folds as write_folds
 from .pretrained import convnexttiny as convnexttiny
+from .pretrained import dlibresnet as dlibresnet
+from .pretrained import efficientnetlite0 as efficientnetlite0
+from .pretrained import efficientnetlite1 as efficientnetlite1
+from .pretrained import efficientnetlite2 as efficientnetlite2
 from .pretrained import efficientnetv2 as efficientnetv2
 from .pretrained import faceres as faceres
 from .pretrained import mobilenetv3 as mobilenetv3
 from .pretrained import resnet50 as resnet50
-from .pretrained import take_weights as take_weights
 from .pretrained import vgg16 as vgg16
 from .samples import sample_picture as sample_picture
 from .sensitivity import adjust as adjust
@@ -57,3 +60,5 @@ from .tta import TTA as TTA
 from .tta import Augmented as Augmented
 from .tta import augmented as augmented
 from .tta import help_text as help_text
+from .weights import start_of as start_of
+from .weights import take_weights as take_weights

@@ -225,6 +225,10 @@ def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, name: str) 
 
 for _build in (
     pretrained.faceres,
+    pretrained.dlibresnet,
+    pretrained.efficientnetlite0,
+    pretrained.efficientnetlite1,
+    pretrained.efficientnetlite2,
     pretrained.vgg16,
     pretrained.resnet50,
     pretrained.mobilenetv3,

@@ -239,7 +239,7 @@ def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> Non
     norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     dropouts = [layer for layer in layers if isinstance(layer, keras.layers.Dropout)]
     momenta, rates = [layer.momentum for layer in norms], [layer.rate for layer in dropouts]
-    chosen = faces[np.unique(np.linspace(0, len(faces) - 1, min(_FACES, len(faces))).astype(int))]
+    chosen = _spread(faces, _FACES)
     # A last batch of a few faces would weigh as much as a full one.
     batches = np.array_split(chosen, max(len(chosen) // _batch_of(layers), 1))
     try:
@@ -254,6 +254,42 @@ def recalibrate_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> Non
             norm.momentum = momentum
         for dropout, rate in zip(dropouts, rates, strict=True):
             dropout.rate = rate
+
+
+def restore_normalization(network: Any, faces: npt.NDArray[np.uint8]) -> None:
+    """Give batch normalisation the statistics of faces and change its factors and offsets so that the network answers as before.
+
+    Published networks have theirs folded into factors and offsets. Training would divide by the statistics of a batch,
+    and the function would be another after the first step.
+
+    Args:
+        network: a `keras.Model` whose normalisations stand in itself, not in models inside.
+        faces: uint8 (N, height, width, channels); up to 1,024 of them, spread evenly, are passed once through it.
+    """
+    import numpy as np
+
+    keras = load_keras()
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    inputs = [keras.ops.cast(norm.input, "float32") for norm in norms]
+    means = [keras.ops.mean(one, axis=(1, 2)) for one in inputs]
+    squares = [keras.ops.mean(keras.ops.square(one), axis=(1, 2)) for one in inputs]
+    chosen = _spread(faces, 1024).astype(np.float32)
+    seen = keras.Model(network.input, means + squares).predict(chosen, batch_size=64, verbose=0)
+    seen = [one.mean(axis=0, dtype=np.float64) for one in seen]
+    for norm, mean, square in zip(norms, seen[: len(norms)], seen[len(norms) :], strict=True):
+        gamma, beta, mean_before, variance_before = norm.get_weights()
+        factor = gamma / np.sqrt(variance_before + norm.epsilon)
+        variance = np.maximum(square - mean**2, 0)
+        norm.set_weights(
+            [factor * np.sqrt(variance + norm.epsilon), beta + factor * (mean - mean_before), mean, variance]
+        )
+
+
+def _spread(faces: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:
+    """At most that many of the faces, spread evenly."""
+    import numpy as np
+
+    return faces[np.unique(np.linspace(0, len(faces) - 1, min(most, len(faces))).astype(int))]
 
 
 def _batch_of(layers: list[Any]) -> int:

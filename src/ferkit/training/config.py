@@ -150,7 +150,9 @@ class TrainConfig:
         option=True,
     )
     weights: str = value(
-        "none", "Pretrained weights of a keras.applications network: none, imagenet, or a file.", option=True
+        "none",
+        "Published weights of a pretrained network: none, imagenet, faceres-deep, dlib-resnet, efficientnet-lite0 to 2, or a file.",
+        option=True,
     )
     head_epochs: int = value(
         0,

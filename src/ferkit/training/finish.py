@@ -11,7 +11,15 @@ from ferkit.data import Dataset, FaceSet
 from ferkit.errors import FerkitError, ModelError, TrainingError
 from ferkit.evaluation import best, curve, metrics, model_card
 from ferkit.evaluation import report as evaluation
-from ferkit.models import adjust, apply_temperature, fit_temperature, keras_network, model_folder, multiply_adds
+from ferkit.models import (
+    adjust,
+    apply_temperature,
+    fit_temperature,
+    keras_network,
+    model_folder,
+    multiply_adds,
+    start_of,
+)
 from ferkit.models import exporting as export
 from ferkit.sources import FaceInput
 from ferkit.training import run_folder
@@ -100,8 +108,10 @@ def about_run(
         learnt_from = [one for number, one in enumerate(sources) if one not in sources[:number]]
     except ModelError:  # a run that was resumed can do without them
         learnt_from = []
+    start = start_of(config.weights)
     return {
         "data": run_folder.about(dataset),
+        **({"note": f"Its weights began as those of {start.note}"} if start else {}),
         **({"learnt_from": learnt_from} if learnt_from else {}),
         "recipe_name": recipe,
         "recipe": config.to_dict(),

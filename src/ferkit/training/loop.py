@@ -251,7 +251,7 @@ def _learn(
     said = warned = None
     if checkpoint is None:  # else it has them, and the file that they came from may be gone
         warned = check_sources(config, dataset)
-        take_pretrained(network, config.weights)
+        take_pretrained(network, config.weights, faces.images)
         if config.init is not None:
             said = take_weights(network, config.init, faces.classes)
     trained = with_votes_head(network) if config.votes_weight else network

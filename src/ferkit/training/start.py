@@ -16,7 +16,7 @@ from ferkit._support.keras_backend import load_keras
 from ferkit.data import Dataset, load_dataset, may_share_faces
 from ferkit.errors import DatasetError, TrainingError, UsageError
 from ferkit.labels import canonical
-from ferkit.models import ARCHITECTURES, freeze_base, head_layers, members_of, model_folder, unfreeze
+from ferkit.models import ARCHITECTURES, freeze_base, head_layers, members_of, model_folder, start_of, unfreeze
 from ferkit.models import exporting as export
 from ferkit.training.config import RECIPES, TrainConfig
 from ferkit.training.step import compiled_model
@@ -32,11 +32,13 @@ def architecture_of(init: str | Path) -> str | None:
 
 
 def config_of(recipe: str | TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    """A recipe with changes. Its network gives way to that of `init`; a config says itself which it wants."""
+    """A recipe with changes. Its network gives way to that of `init` or `weights`; a config says itself which it wants."""
     base = recipe if isinstance(recipe, TrainConfig) else RECIPES[recipe].config
     config = base.changed(**changes)
-    if config.init is not None and isinstance(recipe, str) and "model" not in changes:
-        config = config.changed(model=architecture_of(config.init) or config.model)
+    if isinstance(recipe, str) and "model" not in changes:
+        start = start_of(config.weights)
+        given = architecture_of(config.init) if config.init is not None else start and start.network
+        config = config.changed(model=given or config.model)
     return config
 
 
@@ -156,7 +158,7 @@ class Phase:
         """The training model of this phase, its optimizer new; see `ferkit.training.step.compiled_model`."""
         if self.head_only:
             freeze_base(network)
-        elif self.first or self.config.unfreeze or self.config.weights != "none":
+        elif self.first or self.config.unfreeze:
             unfreeze(network, self.config.unfreeze)
         return compiled_model(network, self.config, steps, counts)
 
