@@ -8,14 +8,14 @@ from ferkit.models import tutorial
 from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.engines import open_keras
 from ferkit.models.layers import multiply_adds, recalibrate_normalization
-from ferkit.models.pretrained import APPLICATIONS
+from ferkit.models.weights import APPLICATIONS, STARTS
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
 
 
 # Building and saving these takes seconds, and channels are handled alike in all of them.
-LARGE = {"teacher", "vgg16", "resnet50", "efficientnetv2", "convnexttiny"}
+LARGE = {"teacher", "vgg16", "resnet50", "efficientnetv2", "convnexttiny", "efficientnetlite1", "efficientnetlite2"}
 SHAPES = {"fer2013": (7, (48, 48, 1)), "own-classes-rgb": (3, (56, 48, 3))}
 
 
@@ -55,7 +55,7 @@ def _millions(count: int) -> str:
 
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_activation_reaches_the_network_or_is_refused(name, rng):
-    if name in (*APPLICATIONS, "faceres"):
+    if name in {*APPLICATIONS, *(start.network for start in STARTS.values())}:
         with pytest.raises(UsageError, match="keeps the activations"):
             ARCHITECTURES[name](activation="leaky_relu")
         return

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ferkit.errors import DownloadError, ModelError, UsageError
-from ferkit.models import pretrained
+from ferkit.models import pretrained, weights
 from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.layers import (
     freeze_base,
@@ -18,7 +18,7 @@ from ferkit.models.layers import (
     unfreeze,
     weighted_layers,
 )
-from ferkit.models.pretrained import APPLICATIONS, take_weights
+from ferkit.models.weights import APPLICATIONS, take_weights
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -181,7 +181,7 @@ def test_convnext_computes_what_keras_does(monkeypatch, rng):
     pixels = keras.Input((32, 32, 3))
     features = pretrained.convnext_tiny(pixels)
     ours = keras.Model(pixels, keras.layers.Dense(2)(features))
-    pretrained._copy(theirs, ours)
+    weights._copy(theirs, ours)
     pictures = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
     np.testing.assert_allclose(keras.Model(pixels, features)(pictures), theirs(pictures), rtol=1e-3, atol=1e-4)
 

@@ -289,7 +289,8 @@ def _spread(faces: npt.NDArray[np.uint8], most: int) -> npt.NDArray[np.uint8]:
     """At most that many of the faces, spread evenly."""
     import numpy as np
 
-    return faces[np.unique(np.linspace(0, len(faces) - 1, min(most, len(faces))).astype(int))]
+    places = np.unique(np.linspace(0, len(faces) - 1, min(most, len(faces))).astype(int))
+    return np.take(faces, places, axis=0)
 
 
 def _batch_of(layers: list[Any]) -> int:

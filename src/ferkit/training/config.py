@@ -151,7 +151,7 @@ class TrainConfig:
     )
     weights: str = value(
         "none",
-        "Published weights of a pretrained network: none, imagenet, faceres-deep, dlib-resnet, efficientnet-lite0 to 2, or a file.",
+        "Pretrained weights: none, imagenet, a file, or a name from docs/fine-tuning.md (faceres-deep, dlib-resnet, efficientnet-lite0).",
         option=True,
     )
     head_epochs: int = value(
