@@ -12,6 +12,7 @@ from ferkit.data import cache, loading
 from ferkit.data.loading import load_dataset
 from ferkit.data.splits import hold_out, may_share_faces
 from ferkit.errors import DatasetError, UsageError
+from ferkit.labels import EMOTIONS
 from ferkit.training.run_folder import about
 
 A, B, C, D = random_faces(4, 6)
@@ -201,6 +202,49 @@ def test_votes_become_soft_targets(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("votes", "label"),
+    [
+        pytest.param("0,6,0,0,4,0,0,0,0,0", "happy", id="more than half"),
+        pytest.param("0,5,0,0,5,0,0,0,0,0", None, id="half is no majority"),
+        pytest.param("0,4,1,1,1,1,0,1,1,0", "happy", id="single votes do not count"),
+        pytest.param("2,0,0,0,0,0,0,8,0,0", "contempt", id="contempt"),
+        pytest.param("0,4,0,0,0,0,0,0,6,0", None, id="unknown"),
+        pytest.param("0,4,0,0,0,0,0,0,0,6", None, id="not a face"),
+        pytest.param("1,1,1,1,1,1,1,1,1,1", None, id="single votes alone"),
+    ],
+)
+def test_ferplus_labels_are_the_majority_of_eight(tmp_path, votes, label):
+    faces = random_faces(2, 6)
+    data = write_csv(tmp_path / "f.csv", [row(faces[0], 4, "Training"), row(faces[1], 4, "PublicTest")])
+    rows = [f"Training,a,{votes}", "PublicTest,b,10,0,0,0,0,0,0,0,0,0"]
+    file = votes_file(tmp_path, rows)
+    if label is None:
+        dataset = load_dataset(data, votes=file, truth="ferplus")
+        assert len(dataset.train) == 0
+        assert "1 of 2 faces without a majority" in " ".join(dataset.notes)
+        return
+    dataset = load_dataset(data, votes=file, truth="ferplus")
+    (only,) = dataset.train.labels
+    assert dataset.classes == (*EMOTIONS, "contempt")
+    assert (dataset.classes[only], dataset.train.truth) == (label, "ferplus")
+    assert dataset.train.votes[0].argmax() == only
+    np.testing.assert_allclose(dataset.train.votes.sum(axis=1), 1, rtol=1e-6)
+    assert dataset.fingerprint != load_dataset(data, votes=file).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"truth": "ferplus"}, "add --votes FILE", id="no votes"),
+        pytest.param({"truth": "votes"}, "must be labels or ferplus", id="unknown"),
+    ],
+)
+def test_a_truth_that_cannot_be_is_refused(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        load_dataset(tmp_path / "none.csv", **options)
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         pytest.param(["Training,a" + ",1" * 10] * 2, "2 rows of votes", id="too few"),
@@ -320,3 +364,5 @@ def test_the_published_votes_join(shared):
     np.testing.assert_allclose(dataset.train.votes.sum(axis=1), 1, rtol=1e-5)
     assert "162 faces have no vote" in " ".join(dataset.notes)
     assert "Dropped 1,506 duplicates from Training: 351 that also stand" in " ".join(dataset.notes)
+    ferplus = load_dataset(data / "fer2013.csv.gz", votes=data / "ferplus_votes.csv", truth="ferplus")
+    assert {name: len(faces) for name, faces in ferplus.splits.items()} == {"Training": 25_060, "PublicTest": 3_199}

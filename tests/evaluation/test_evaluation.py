@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 import ferkit.models.classifier
+from dataset_files import row, write_csv
+from faces import face_set
 from ferkit.data.records import FaceSet
 from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.evaluation.report import evaluate, measure
+from ferkit.labels import EMOTIONS
 from ferkit.models.tta import TTA
 from ferkit.render import to_text
 from ferkit.sources.images import FaceInput
+from recognition import FirstPixelClassifier
 
 
 class Told:
@@ -250,3 +254,26 @@ def test_many_classes_leave_the_matrix_to_the_page():
     names = tuple(f"c{i:02}" for i in range(20))
     report = evaluate(Told(names), faces_that_say([0, 3], [0, 4], classes=names))
     assert "predicted" not in str(report)
+
+
+def test_ferplus_is_evaluated_in_its_eight_classes(tmp_path):
+    """The first pixel says the class: contempt of one face, happy of two others, and no majority of the last."""
+    faces = np.zeros((4, 48, 48, 1), np.uint8)
+    faces[:, 0, 0, 0] = [70, 30, 30, 0]
+    data = write_csv(tmp_path / "f.csv", [row(face, 0, "PublicTest") for face in faces])
+    votes = tmp_path / "votes.csv"
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    rows = ["0,0,0,0,0,0,0,9,1,0", "0,9,0,0,0,0,0,0,0,0", "9,0,0,0,0,0,0,0,0,0", "5,5,0,0,0,0,0,0,0,0"]
+    votes.write_text("\n".join([header, *(f"PublicTest,a,{one}" for one in rows)]) + "\n")
+    options = {"split": "PublicTest", "votes": votes, "truth": "ferplus"}
+    report = evaluate(FirstPixelClassifier((*EMOTIONS, "contempt")), data, **options)
+    assert (report.n, report.accuracy, report.truth) == (3, pytest.approx(2 / 3), "ferplus")
+    assert report.to_dict()["per_class"]["contempt"]["recall"] == 1
+    with pytest.raises(ModelError, match="--label-map contempt= leaves contempt out"):
+        evaluate(FirstPixelClassifier(), data, **options)
+    seven = evaluate(FirstPixelClassifier(), data, **options, label_map={"contempt": ""})
+    assert (seven.n, seven.accuracy) == (2, 0.5)
+    with pytest.raises(UsageError, match="truth='ferplus'"):
+        evaluate(FirstPixelClassifier(), face_set(7, 1, "val"), truth="ferplus")
+    with pytest.raises(UsageError, match="--truth ferplus needs the votes"):
+        evaluate(FirstPixelClassifier(), data, truth="ferplus")

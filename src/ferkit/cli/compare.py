@@ -1,5 +1,6 @@
 """`ferkit compare`: two models on the same faces, or two recipes on the same folds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +71,8 @@ def compare(
         if split not in ("test", "train", "Training") or tta is not None:
             raise UsageError("--folds compares on the training split, in one view. Leave --split and --tta out.")
         given = TrainingData(data, "official", drop_duplicates=False, skip_broken=skip_broken, votes=votes)
+        if truth == "ferplus":
+            given = replace(given, truth=truth)
         with epochs_are_kept("Run the same command again to continue."):
             found = compare_recipes(a, b, given.load, folds, out=out or "runs/compare", truth=truth, say=say)
     elif out is not None:

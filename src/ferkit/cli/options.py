@@ -66,7 +66,16 @@ EvaluatedSplit = Annotated[
 EvaluatedVotes = Annotated[Path | None, typer.Option(metavar="FILE", help="FER+ votes to join to the data.")]
 Truth = Annotated[
     str,
-    typer.Option(help="Ground truth: `labels`, or `votes` (FER+ majority label; ties are excluded)."),
+    typer.Option(
+        help="Ground truth: `labels`; `votes` (FER+ majority label; ties are excluded); `ferplus` (majority of FER+'s eight "
+        "classes, as in the literature)."
+    ),
+]
+LearntTruth = Annotated[
+    str,
+    typer.Option(
+        "--truth", help="Classes to learn: those of the `labels`, or `ferplus`, the eight of FER+, which needs --votes."
+    ),
 ]
 
 
@@ -79,6 +88,7 @@ class TrainingData:
     drop_duplicates: bool
     skip_broken: bool
     votes: Path | None
+    truth: str = "labels"
 
     def load(self) -> "Dataset":
         """The faces; what there is to know about them goes to standard error. Keras is loaded after them, quietly."""
@@ -90,6 +100,7 @@ class TrainingData:
             split=self.split,
             drop_duplicates=self.drop_duplicates,
             votes=self.votes,
+            truth=self.truth,
             skip_broken=self.skip_broken,
         )
         for note in dataset.notes:
@@ -105,6 +116,8 @@ class TrainingData:
             words += ["--split", self.split]
         if self.votes is not None:
             words += ["--votes", str(self.votes)]
+        if self.truth != "labels":
+            words += ["--truth", self.truth]
         flags = {"--drop-duplicates": self.drop_duplicates, "--skip-broken": self.skip_broken}
         return words + [name for name, given in flags.items() if given]
 

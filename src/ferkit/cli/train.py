@@ -12,6 +12,7 @@ from ferkit.cli.options import (
     Data,
     DropDuplicates,
     Engine,
+    LearntTruth,
     Settings,
     SkipBroken,
     Split,
@@ -37,6 +38,7 @@ def train(
     drop_duplicates: DropDuplicates = False,
     skip_broken: SkipBroken = False,
     votes: Votes = None,
+    truth: LearntTruth = "labels",
     seeds: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +81,7 @@ def train(
     from ferkit.training import Where, changes_of, train_folds
 
     changes = values | changes_of(settings or [])
-    given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
+    given = TrainingData(data, split, drop_duplicates, skip_broken, votes, truth)
     where = Where(engine, workers, address)
     if seeds is not None and folds is not None:
         raise UsageError("--seeds and --folds each train several times. Use one of them; --folds takes --seed.")

@@ -11,6 +11,7 @@ from ferkit.cli.options import (
     Data,
     DropDuplicates,
     Engine,
+    LearntTruth,
     Settings,
     SkipBroken,
     Split,
@@ -42,6 +43,7 @@ def tune(
     drop_duplicates: DropDuplicates = False,
     skip_broken: SkipBroken = False,
     votes: Votes = None,
+    truth: LearntTruth = "labels",
     out: Annotated[Path, typer.Option(help="Folder of the search.")] = Path("runs/tune"),
     resume: Annotated[bool, typer.Option("--resume", help="Resume an interrupted search, or add trials.")] = False,
     engine: Engine = "local",
@@ -64,7 +66,7 @@ def tune(
     from ferkit.render import Terminal
     from ferkit.training import Where, changes_of
 
-    given = TrainingData(data, split, drop_duplicates, skip_broken, votes)
+    given = TrainingData(data, split, drop_duplicates, skip_broken, votes, truth)
     names = None if search is None else [name.strip() for name in search.split(",") if name.strip()]
     words = given.to_args()
     with epochs_are_kept():

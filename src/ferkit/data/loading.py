@@ -16,7 +16,7 @@ from ferkit.data.pictures import Shaper
 from ferkit.data.readers import READERS, CsvReader, open_source, read_source
 from ferkit.data.records import Broken, Dataset, FaceTable, Progress
 from ferkit.data.splits import SPLITS, make_dataset
-from ferkit.data.votes import join_votes
+from ferkit.data.votes import join_votes, relabelled
 from ferkit.errors import DatasetError, UsageError, count
 from ferkit.sources import checksum, is_address, is_folder, is_there, missing
 
@@ -44,6 +44,7 @@ def load_dataset(
     split: str = "official",
     drop_duplicates: bool = False,
     votes: str | Path | None = None,
+    truth: str = "labels",
     skip_broken: bool = False,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
@@ -61,6 +62,8 @@ def load_dataset(
         drop_duplicates: Leave out training faces whose pixels also stand in a held-out split, and all but the first of
             identical training faces.
         votes: FER+ votes CSV, one row per row of a FER-2013 CSV in the same order; fills `FaceSet.votes`.
+        truth: "labels" of the source, or "ferplus": the majority of `votes` among FER+'s eight classes, contempt the
+            last, without faces that have none.
         skip_broken: Leave out rows or pictures that cannot be read (`Dataset.broken` lists them) instead of raising.
         size: (height, width) in pixels. Without it a CSV keeps its own; pictures keep the size that they share if it is
             at most 224, else become 48x48.
@@ -86,19 +89,33 @@ def load_dataset(
         raise UsageError(f"channels must be 1 (gray) or 3 (RGB). Received: {channels}.")
     if size is not None and not (len(size) == 2 and all(1 <= side <= 2048 for side in size)):
         raise UsageError(f"size must be (height, width), each from 1 to 2048 pixels. Received: {size}.")
+    if truth not in ("labels", "ferplus"):
+        raise UsageError(f"truth of loaded faces must be labels or ferplus. Received: {truth!r}.")
+    if truth == "ferplus" and votes is None:
+        raise UsageError("truth ferplus is made of the votes: add --votes FILE (votes=).")
     path = _located(source)
     table = load_table(path, size=size, channels=channels, progress=progress)
     if table.broken and not skip_broken:
         raise broken_error(path, table.broken)
     soft, notes = None, []
-    if votes is not None:
+    if votes is not None and truth == "ferplus":
+        table, soft, note = relabelled(table, Path(votes).expanduser(), str(source))
+        notes.append(note)
+    elif votes is not None:
         soft, note = join_votes(table, Path(votes).expanduser(), str(source))
         notes.append(note)
     if table.broken:
         n = len(table.broken)
         notes.append(f"{count(n, f'invalid {table.broken[0].kind}')} {'was' if n == 1 else 'were'} left out.")
     return make_dataset(
-        table, str(source), split=split, drop_duplicates=drop_duplicates, votes=soft, notes=notes, seed=seed
+        table,
+        str(source),
+        split=split,
+        drop_duplicates=drop_duplicates,
+        votes=soft,
+        notes=notes,
+        seed=seed,
+        truth=truth,
     )
 
 

@@ -17,8 +17,9 @@ from ferkit.errors import DatasetError, UsageError
 Faces = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
-# What a label may be: the one that came with the face, or what most people saw in it.
-TRUTHS = ("labels", "votes")
+# What a label may be, and what to call it: the one that came with the face, what most people saw in it among the same
+# classes, or FER+ as the literature has it.
+TRUTHS = {"labels": "", "votes": "FER+ majority labels", "ferplus": "FER+ majority of eight classes"}
 
 # The names FER-2013 was published with, and what everyone else calls those parts.
 SPLIT_ALIASES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}

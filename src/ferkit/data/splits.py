@@ -149,8 +149,9 @@ def make_dataset(
     votes: Votes | None = None,
     notes: Sequence[str] = (),
     seed: int = 42,
+    truth: str = "labels",
 ) -> Dataset:
-    """Split a table. `votes`: on all of its faces, in their order."""
+    """Split a table. `votes`: on all of its faces, in their order. truth: what its labels are."""
     if split not in SPLITS:
         raise UsageError(f"Unknown split {split!r}. Choices: {', '.join(SPLITS)}.")
     if not len(table.images):
@@ -180,6 +181,7 @@ def make_dataset(
             voted=None if votes is None else votes.given[indices],
             duplicate=duplicate[start : start + len(indices)],
             rows=table.rows[indices],
+            truth=truth,
         )
         start += len(indices)
     return Dataset(

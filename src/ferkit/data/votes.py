@@ -2,13 +2,15 @@
 
 Barsoum, Zhang, Ferrer and Zhang 2016, "Training deep networks for facial expression recognition with crowd-sourced
 label distribution". Their CSV has one row per row of the FER-2013 CSV, in the same order: eight emotions, "unknown" and
-"NF" (not a face). Here the seven emotions of FER-2013 are kept and each row is divided by its sum; contempt, unknown
-and NF are left out, having no place among the seven classes.
+"NF" (not a face). Joined to FER-2013's own labels, its seven emotions are kept and each row is divided by its sum;
+contempt, unknown and NF are left out, having no place among the seven classes.
+
+In the literature FER+ is a data set of its own: eight classes, contempt among them, labelled by the majority.
 """
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import numpy.typing as npt
 from ferkit.data.csv_columns import usage_name
 from ferkit.data.records import FaceTable
 from ferkit.errors import DatasetError
-from ferkit.labels import canonical
+from ferkit.labels import EMOTIONS, canonical
 from ferkit.sources import is_there, missing, open_file
 
 
@@ -45,31 +47,7 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
     Raises `DatasetError` when the votes are not those of this set: other classes, another number of rows, or a row
     whose Usage differs.
     """
-    if not is_there(path):
-        raise missing(path)
-    if table.form != "csv":
-        raise DatasetError(
-            f"FER+ votes are joined by row to the FER-2013 CSV, whose order they have. {source} is of the form "
-            f"{table.form}; give the CSV."
-        )
-    counts, usages = _read(path, table.classes)
-    rows = len(table.images) + len(table.broken)
-    # Many copies of FER-2013 end before PrivateTest, while FER+ has votes for it: that surplus does no harm. Any other
-    # difference means rows that were moved, and faces that would get others' votes.
-    surplus = set(usages[rows:])
-    if len(counts) < rows or (surplus and ("" in surplus or surplus & set(table.split_names))):
-        raise DatasetError(
-            f"{path} has {len(counts):,} rows of votes, {source} has {rows:,} faces. Expected one row per row of the "
-            "CSV, in the same order."
-        )
-    counts = counts[table.rows]
-    for position, row in enumerate(table.rows):
-        published = table.split_names[table.splits[position]]
-        if published and usages[row] and usages[row] != published:
-            raise DatasetError(
-                f"{path}, row {row + 2}: Usage is {usages[row]}, but the face of {source} is of {published}. Expected "
-                "the same order in both."
-            )
+    counts = _counts(table, path, source, table.classes)
     total = counts.sum(axis=1, keepdims=True)
     without = total[:, 0] == 0
     votes = counts / np.maximum(total, 1)
@@ -81,6 +59,67 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
         f"The label is the FER+ majority label on {agree:.0%} of the others."
     )
     return Votes(votes.astype(np.float32), ~without), note
+
+
+FERPLUS = (*EMOTIONS, "contempt")
+
+
+def relabelled(table: FaceTable, path: Path, source: str) -> tuple[FaceTable, Votes, str]:
+    """The faces with FER+'s eight classes as the literature has them, the votes as soft targets, and a note.
+
+    As the authors' code (microsoft/FERPlus, mode "majority"): single votes do not count; the label is what more than
+    half of the other votes, those for unknown and "not a face" among them, are for; faces without such an emotion are
+    left out. Raises `DatasetError` as `join_votes`.
+    """
+    counts = _counts(table, path, source, (*FERPLUS, "unknown", "nf"))
+    counts = np.where(counts > 1, counts, 0)
+    most = counts.argmax(axis=1)
+    kept = (counts.max(axis=1) > counts.sum(axis=1) / 2) & (most < len(FERPLUS))
+    votes = counts[kept, : len(FERPLUS)]
+    note = (
+        f"Labels are FER+'s: {', '.join(FERPLUS)}, by the majority of votes. {int((~kept).sum()):,} of {len(kept):,} faces "
+        "without a majority, or whose majority says unknown or no face, are left out."
+    )
+    chosen = replace(
+        table,
+        images=table.images[kept],
+        labels=most[kept].astype(np.int64),
+        splits=table.splits[kept],
+        rows=table.rows[kept],
+        prints=table.prints[kept],
+        classes=FERPLUS,
+    )
+    shares = (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)
+    return chosen, Votes(shares, np.ones(len(shares), np.bool_)), note
+
+
+def _counts(table: FaceTable, path: Path, source: str, classes: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Votes for each class on each face of a table, (N, classes), after the checks that `join_votes` tells of."""
+    if not is_there(path):
+        raise missing(path)
+    if table.form != "csv":
+        raise DatasetError(
+            f"FER+ votes are joined by row to the FER-2013 CSV, whose order they have. {source} is of the form "
+            f"{table.form}; give the CSV."
+        )
+    counts, usages = _read(path, classes)
+    rows = len(table.images) + len(table.broken)
+    # Many copies of FER-2013 end before PrivateTest, while FER+ has votes for it: that surplus does no harm. Any other
+    # difference means rows that were moved, and faces that would get others' votes.
+    surplus = set(usages[rows:])
+    if len(counts) < rows or (surplus and ("" in surplus or surplus & set(table.split_names))):
+        raise DatasetError(
+            f"{path} has {len(counts):,} rows of votes, {source} has {rows:,} faces. Expected one row per row of the "
+            "CSV, in the same order."
+        )
+    for position, row in enumerate(table.rows):
+        published = table.split_names[table.splits[position]]
+        if published and usages[row] and usages[row] != published:
+            raise DatasetError(
+                f"{path}, row {row + 2}: Usage is {usages[row]}, but the face of {source} is of {published}. Expected "
+                "the same order in both."
+            )
+    return counts[table.rows]
 
 
 def _rows(lines: Sequence[str], path: Path) -> Iterator[list[str]]:

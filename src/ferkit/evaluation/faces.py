@@ -34,8 +34,8 @@ def check_options(*, tta: str | None, truth: str, votes: Path | None = None, dat
         TTA[tta]
     if truth not in TRUTHS:
         raise UsageError(f"Unknown truth {truth!r}. Choices: {', '.join(TRUTHS)}.")
-    if truth == "votes" and votes is None and isinstance(data, str | Path):
-        raise UsageError("--truth votes needs the votes: add --votes FILE.")
+    if truth != "labels" and votes is None and isinstance(data, str | Path):
+        raise UsageError(f"--truth {truth} needs the votes: add --votes FILE.")
 
 
 def faces_for(
@@ -59,8 +59,11 @@ def faces_for(
     elif isinstance(data, Dataset):
         sets = [_faces_of(data, split)] * len(classifiers)
     else:
-        load = partial(load_dataset, data, votes=votes, skip_broken=skip_broken, progress=progress)
+        loaded_as = "ferplus" if truth == "ferplus" else "labels"
+        load = partial(load_dataset, data, votes=votes, truth=loaded_as, skip_broken=skip_broken, progress=progress)
         sets = [_faces_of(one, split) for one in _Source(str(data), split, _Loaded(load)).datasets(classifiers)]
+    if truth == "ferplus" and any(one.truth != truth for one in sets):
+        raise UsageError("These faces have other labels than FER+'s eight. Load them with votes= and truth='ferplus'.")
     if truth == "votes":
         both = [one.by_votes() for one in sets]
         sets = [faces for faces, _ in both]

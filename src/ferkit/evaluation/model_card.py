@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ferkit._support.files import write_atomically
+from ferkit.data import TRUTHS
 from ferkit.errors import ModelError
 from ferkit.evaluation import metrics
 from ferkit.models import CARD_FILE, INTENDED_USE, ONNX_FILE, serving_file
@@ -246,7 +247,7 @@ def _known(card: Entries, measured: Entries, name: str) -> Iterator[Block]:
     yield Bullets(tuple(_failures(card, measured)))
     found = _robustness_of(card)
     commands = []
-    truth = " --votes VOTES --truth votes" if measured.get("truth") == "votes" else ""
+    truth = f" --votes VOTES --truth {measured['truth']}" if _truth(measured) else ""
     if "split" in measured:
         commands.append(f"ferkit evaluate {name} DATA --split {measured['split']}{truth}")
     if found:
@@ -411,7 +412,13 @@ def _scored(measured: Entries) -> list[tuple[str, Entries]]:
 def _split(measured: Entries) -> str:
     """What it was measured on, and the ground truth, if it is not the labels."""
     split = _line(measured.get("split", "held-out faces"))
-    return f"{split} (FER+ majority label)" if measured.get("truth") == "votes" else split
+    named = _truth(measured)
+    return f"{split} ({named})" if named else split
+
+
+def _truth(measured: Entries) -> str:
+    """The ground truth in words; empty for the labels, and for what a card of others says."""
+    return TRUTHS.get(str(measured.get("truth")), "").replace("labels", "label")
 
 
 def _with_interval(share: float, low_high: Sequence[float] | None) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ferkit.data import SPLIT_ALIASES
+from ferkit.data import SPLIT_ALIASES, TRUTHS
 from ferkit.errors import count
 from ferkit.evaluation import figures as plots
 from ferkit.evaluation import metrics
@@ -87,7 +87,7 @@ def compared(reports: Sequence[Report]) -> Document:
 
 def on_split(report: Report) -> str:
     """What was evaluated on, and the ground truth, if it is not the labels."""
-    return f"{report.split}, FER+ majority labels" if report.truth == "votes" else report.split
+    return f"{report.split}, {TRUTHS[report.truth]}" if TRUTHS[report.truth] else report.split
 
 
 def with_views(report: Report) -> str:

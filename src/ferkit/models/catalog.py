@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ferkit._support.registry import Listed, describe, median_seconds, milliseconds
+from ferkit.data import TRUTHS
 from ferkit.errors import FerkitError
 from ferkit.models import model_folder
 from ferkit.models.architectures import ARCHITECTURES
@@ -81,8 +82,8 @@ def _accuracy(measured: Mapping[str, Any]) -> str:
     if "accuracy" not in measured:
         return "A trained model without metrics in its card."
     said = f"Accuracy {measured['accuracy']:.1%} on {measured.get('split', 'its held-out faces')}"
-    if measured.get("truth") == "votes":
-        said += " (FER+ majority label)"
+    if named := TRUTHS.get(str(measured.get("truth"))):
+        said += f" ({named.replace('labels', 'label')})"
     low, high = measured.get("accuracy_ci95", (None, None))
     if low is not None:
         said += f", 95% CI {low:.1%} to {high:.1%}"
