@@ -90,6 +90,18 @@ class EmotionRecognizer:
         """The emotions that this recognizer tells apart, in model order."""
         return tuple(self.classifier.classes)
 
+    def with_sensitivity(self, sensitivity: float) -> "EmotionRecognizer":
+        """The same recognizer at another sensitivity, 0 to 1; both share model and detector.
+
+        Raises:
+            UsageError: no number from 0 to 1, or a model whose card has no prior.
+        """
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other.classifier = _classifier(self.classifier, sensitivity)
+        other._augmented = augmented(other.classifier, self.tta)
+        return other
+
     @overload
     def __call__(self, source: list[Any] | tuple[Any, ...]) -> Results: ...
 

@@ -19,8 +19,9 @@ from ferkit.recognizer import EmotionRecognizer
 from ferkit.serve.guard import RateLimit
 from ferkit.serve.requests import RequestError
 from ferkit.serve.settings import Limits, Settings
-from web import claims, client_of, fast_recognizer, picture, running
+from web import claims, client_of, fast_recognizer, in_the_middle, picture, running
 
+JPEG = {"content-type": "image/jpeg"}
 SMALL = Limits(body_bytes=20_000, pixels=100_000, pictures=3)
 
 
@@ -336,3 +337,33 @@ def test_results_are_json_a_browser_can_read():
     response = ask("POST", "/v1/predict", files={"a": WHITE})
     assert response.headers["content-type"] == "application/json"
     assert json.loads(response.text)
+
+
+def test_a_request_has_the_sensitivity_that_it_asks_for():
+    recognizer = EmotionRecognizer(detector=in_the_middle)
+    face = sample_picture().read_bytes()
+
+    def probabilities(**params):
+        response = ask("POST", "/v1/predict", recognizer=recognizer, content=face, params=params, headers=JPEG)
+        return response.json()[0]["faces"][0]["probabilities"]
+
+    as_served = recognizer.classifier.sensitivity
+    assert probabilities() == probabilities(sensitivity=as_served)
+    assert (
+        probabilities(sensitivity=1)["disgust"] > probabilities()["disgust"] > probabilities(sensitivity=0)["disgust"]
+    )
+    explained = ask(
+        "POST", "/v1/explain", recognizer=recognizer, content=face, params={"sensitivity": 1, "face": 1}, headers=JPEG
+    ).json()["faces"][0]
+    assert explained["probabilities"] == pytest.approx(probabilities(sensitivity=1))
+    assert ask("GET", "/v1/model", recognizer=recognizer).json()["sensitivity"] == as_served
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "said"), [("2", "less than or equal to 1"), ("nan", "finite"), ("0.5", "no sensitivity")]
+)
+def test_a_sensitivity_that_cannot_be_is_refused(sensitivity, said):
+    response = ask("POST", "/v1/predict", content=WHITE, params={"sensitivity": sensitivity}, headers=JPEG)
+    assert response.status_code == 422
+    assert code_of(response) == "bad_parameter"
+    assert said in response.json()["error"]["message"]

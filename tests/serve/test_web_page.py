@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from ferkit.labels import EMOTIONS
+from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
@@ -193,6 +194,30 @@ def test_pictures_are_uploaded_dropped_and_pasted(open_page, server):
         page.wait_for_selector("text=That file is not an image or video")
         page.evaluate(GIVE, [kind, base64.b64encode(picture(0)).decode()])
         page.wait_for_selector("text=No face found in this image.")
+
+
+def test_a_slider_sets_the_sensitivity_of_pictures_and_streams(open_page, server):
+    page = open_page(server, camera=False)
+    assert not page.is_visible("#sensitivity-control")  # fer2013 has none
+    with running(recognizer=EmotionRecognizer("default", detector=in_the_middle, threads=1)) as sensitive:
+        page = open_page(sensitive)
+        assert page.input_value("#sensitivity") == f"{sensitive_default():g}"
+        smile = {"name": "smile.jpg", "mimeType": "image/jpeg", "buffer": sample_picture().read_bytes()}
+        page.set_input_files("#files", [smile])
+        page.wait_for_selector(".person[data-track='1']")
+        with page.expect_response("**/v1/predict?sensitivity=1") as response:
+            page.fill("#sensitivity", "1")
+        assert response.value.status == 200
+        with page.expect_websocket(lambda stream: stream.url.endswith("/v1/stream?sensitivity=1")):
+            page.click("#camera-button")
+        page.wait_for_selector("#status[data-state='live']")
+        with page.expect_websocket(lambda stream: stream.url.endswith("/v1/stream?sensitivity=0.2")):
+            page.fill("#sensitivity", "0.2")
+        page.wait_for_selector("#status[data-state='live']")
+
+
+def sensitive_default() -> float:
+    return EmotionClassifier.load("default").sensitivity
 
 
 def test_why_shows_the_places_that_count_until_something_else_is_looked_at(open_page, server):

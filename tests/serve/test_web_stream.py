@@ -348,3 +348,14 @@ async def _send_until_closed(connection):
     while True:
         await connection.send(FRAME)
         await asyncio.sleep(0.002)
+
+
+def test_a_sensitivity_that_the_model_does_not_have_ends_the_stream(usual):
+    async def go():
+        async with socket_of(usual, "v1/stream?sensitivity=0.5") as connection:
+            answer = await receive(connection)
+            assert (answer["type"], answer["code"]) == ("error", "bad_parameter")
+            assert "no sensitivity" in answer["message"]
+            assert (await close_of(connection))[0] == 1008
+
+    asyncio.run(go())

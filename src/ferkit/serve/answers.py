@@ -16,6 +16,16 @@ from ferkit.serve.requests import JSON_EXAMPLE, RequestError, Upload, check_pict
 from ferkit.serve.settings import Limits
 from ferkit.sources import read_image
 
+Sensitivity = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How readily rare expressions are predicted: 0 as common as in life, 1 every class alike. Default: the server's.",
+    ),
+]
+
 
 class FaceAnswer(create_model("FaceValues", **{one.name: (one.kind, ...) for one in FACE_VALUES})):  # type: ignore[misc]
     """A face as `ferkit.results` has it."""
@@ -55,6 +65,7 @@ class ModelAnswer(BaseModel):
     colors: dict[str, str]
     face_input: dict[str, Any]
     temperature: float
+    sensitivity: float | None
     detector: str
     explanations: list[str]
     card: dict[str, Any]
@@ -146,7 +157,7 @@ class Wanted:
 
     method: a name from `ferkit.evaluation.explanation.METHODS`. label: a class; None: the most probable one. face:
     number of a face, from 1, from left to right. x, y: only the face at this pixel of the image. Without face, x and y
-    all faces.
+    all faces. sensitivity: None takes the server's.
     """
 
     method: str = USUAL
@@ -154,6 +165,7 @@ class Wanted:
     face: int | None = None
     x: float | None = None
     y: float | None = None
+    sensitivity: float | None = None
 
 
 def wanted_of(
@@ -164,9 +176,20 @@ def wanted_of(
     face: Annotated[int | None, Query(ge=1, le=100_000, description="Only this face, counted from the left.")] = None,
     x: Annotated[float | None, Query(description="Only the face at x, y, in pixels of the image.")] = None,
     y: Annotated[float | None, Query(description="See x.")] = None,
+    sensitivity: Sensitivity = None,
 ) -> Wanted:
     """Read the query of a request."""
-    return Wanted(method, label, face, x, y)
+    return Wanted(method, label, face, x, y, sensitivity)
+
+
+def at_sensitivity(recognizer: EmotionRecognizer, sensitivity: float | None) -> EmotionRecognizer:
+    """The recognizer at the sensitivity that a client asks for."""
+    if sensitivity is None:
+        return recognizer
+    try:
+        return recognizer.with_sensitivity(sensitivity)
+    except UsageError as problem:
+        raise RequestError(422, "bad_parameter", str(problem)) from None
 
 
 class Explainer:
@@ -199,9 +222,8 @@ class Explainer:
             raise RequestError(422, "bad_picture", str(problem)) from None
         faces = self._chosen(self.recognizer.detect(image), wanted)
         try:
-            found = explain_faces(
-                self.recognizer.classifier, self._method(wanted.method), image, faces, label=wanted.label
-            )
+            classifier = at_sensitivity(self.recognizer, wanted.sensitivity).classifier
+            found = explain_faces(classifier, self._method(wanted.method), image, faces, label=wanted.label)
         except UsageError as problem:
             raise RequestError(422, "bad_parameter", str(problem)) from None
         return {

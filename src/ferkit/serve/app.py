@@ -29,7 +29,9 @@ from ferkit.serve.answers import (
     Health,
     ModelAnswer,
     PictureAnswer,
+    Sensitivity,
     Wanted,
+    at_sensitivity,
     problems,
     wanted_of,
 )
@@ -84,8 +86,13 @@ def create_app(
     _add_pages(app)
 
     @app.websocket("/v1/stream")
-    async def stream(websocket: WebSocket) -> None:
-        await streams.serve(websocket, lambda: follower(recognizer))
+    async def stream(websocket: WebSocket, sensitivity: Sensitivity = None) -> None:
+        try:
+            used = at_sensitivity(recognizer, sensitivity)
+        except RequestError as problem:
+            await streams.refuse(websocket, problem)
+        else:
+            await streams.serve(websocket, lambda: follower(used))
 
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     if settings.allow_origins:
@@ -116,14 +123,15 @@ def _add_routes(
         responses={200: {"model": list[PictureAnswer]}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
         openapi_extra=PICTURES_BODY,
     )
-    async def predict(request: Request) -> Response:
+    async def predict(request: Request, sensitivity: Sensitivity = None) -> Response:
         """One object per image, as `ferkit predict --json` prints. Among several, an unreadable image has an `error`."""
         start = time.perf_counter()
         try:
+            used = at_sensitivity(recognizer, sensitivity)
             with body_of(request) as body:
                 unpack = await read_uploads(request, limits, body)
                 with workers.slot(), metrics.waiting.track_inprogress():
-                    results = await workers.on_pictures(_recognize, recognizer, unpack, limits)
+                    results = await workers.on_pictures(_recognize, used, unpack, limits)
         except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise
@@ -251,6 +259,7 @@ def _about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> Mode
         colors={name: color_of(name) for name in recognizer.classes},
         face_input=face_input,
         temperature=temperature,
+        sensitivity=getattr(classifier, "sensitivity", None),
         detector=_name_of(recognizer.detector),
         explanations=explanations,
         card=card,

@@ -59,15 +59,12 @@ class Streams:
 
     async def serve(self, websocket: WebSocket, make: Callable[[], Follow]) -> None:
         """Run one stream until either side ends it."""
-        offered = websocket.scope.get("subprotocols", [])
-        await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+        offered = await _accept(websocket)
         try:
             check_key(key_of(websocket.headers, offered), self.settings.api_key)
             self._check_room()
         except RequestError as problem:
-            self.metrics.refusals.labels(problem.code).inc()
-            code = WRONG_KEY if problem.status == 401 else GOING_AWAY if self._closing else TRY_LATER
-            await _send_and_close(websocket, {"type": "error", "frame": None, **problem.to_dict()["error"]}, code)
+            await self.refuse(websocket, problem)
             return
         stream = _Stream(websocket, self, make)
         self._open.add(stream)
@@ -77,6 +74,14 @@ class Streams:
         finally:
             self._open.discard(stream)
             self.metrics.streams.dec()
+
+    async def refuse(self, websocket: WebSocket, problem: RequestError) -> None:
+        """Say why there is no stream, and close. Browsers show a page only what comes after the handshake."""
+        self.metrics.refusals.labels(problem.code).inc()
+        if websocket.application_state is WebSocketState.CONNECTING:
+            await _accept(websocket)
+        code = {401: WRONG_KEY, 422: POLICY}.get(problem.status, GOING_AWAY if self._closing else TRY_LATER)
+        await _send_and_close(websocket, {"type": "error", "frame": None, **problem.to_dict()["error"]}, code)
 
     def _check_room(self) -> None:
         if self._closing:
@@ -228,6 +233,13 @@ def _process(frame: _Frame, limits: Limits) -> dict[str, Any]:
         "faces": [face.to_dict() for face in faces],
         "hidden": [box.to_list() for box in expected if box is not None],
     }
+
+
+async def _accept(websocket: WebSocket) -> list[str]:
+    """Finish the handshake; the subprotocols that the client offered."""
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    await websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+    return offered
 
 
 async def _send_and_close(websocket: WebSocket, document: dict[str, Any], code: int) -> None:

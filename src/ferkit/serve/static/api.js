@@ -37,17 +37,33 @@ export async function ask(path, options = {}) {
 
 export const loadModel = () => ask("v1/model");
 
+// How readily rare expressions are predicted, 0 to 1; null leaves it to the server.
+let sensitivity = null;
+
+export function setSensitivity(value) {
+  sensitivity = value;
+}
+
+// An address whose predictions have that sensitivity.
+export function predicting(path) {
+  const url = address(path);
+  if (sensitivity !== null) url.searchParams.set("sensitivity", sensitivity);
+  return url;
+}
+
 export async function predict(picture, name) {
   const form = new FormData();
   form.append("picture", picture, name);
-  return (await ask("v1/predict", { method: "POST", body: form }))[0];
+  return (await ask(predicting("v1/predict"), { method: "POST", body: form }))[0];
 }
 
 // Which places of the face at x, y speak for its emotion.
 export async function explain(picture, query) {
   const form = new FormData();
   form.append("picture", picture, "picture");
-  return ask(`v1/explain?${new URLSearchParams(query)}`, { method: "POST", body: form });
+  const url = predicting("v1/explain");
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+  return ask(url, { method: "POST", body: form });
 }
 
 // A browser cannot set headers on a WebSocket, so the key travels as a subprotocol.

@@ -24,8 +24,18 @@ export class Gallery {
     const added = files.map((file) => this.#entry(file));
     this.root.hidden = this.entries.length < 2;
     this.show(added[0]);
-    for (const entry of added) {
-      if (!this.entries.includes(entry)) return; // others were chosen meanwhile
+    await this.#predict(added);
+  }
+
+  // Predict them again: the sensitivity has changed.
+  again() {
+    return this.#predict(this.entries);
+  }
+
+  async #predict(entries) {
+    const turn = this.turn = {};
+    for (const entry of entries) {
+      if (!this.entries.includes(entry) || turn !== this.turn) return; // others were chosen meanwhile
       try {
         entry.result = await predict(await shrunk(entry.file), entry.file.name);
         entry.count.textContent = String(entry.result.faces.length);

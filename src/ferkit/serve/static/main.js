@@ -1,6 +1,6 @@
 // The page: what its controls do, and what it says when something is missing.
 
-import { askForKey, loadModel } from "./api.js";
+import { askForKey, loadModel, setSensitivity } from "./api.js";
 import { Cards } from "./cards.js";
 import { Gallery } from "./gallery.js";
 import { drawFace } from "./heat.js";
@@ -184,6 +184,17 @@ function showCard() {
   $("card").showModal();
 }
 
+let settling = 0;
+
+function changeSensitivity() {
+  setSensitivity($("sensitivity").value);
+  clearTimeout(settling);
+  settling = setTimeout(() => {
+    live.stream.reopen();
+    gallery.again();
+  }, 250); // while it is dragged
+}
+
 const toggleCamera = () => $("camera-button").getAttribute("aria-pressed") === "true" ? stopCamera() : startCamera();
 const choose = () => $("files").click();
 const actions = { c: toggleCamera, o: choose, b: () => setBlur(!stage.blurred), s: save, m: showCard };
@@ -199,6 +210,7 @@ $("files").addEventListener("change", () => {
 });
 $("blur-button").addEventListener("click", actions.b);
 $("save-button").addEventListener("click", save);
+$("sensitivity").addEventListener("input", changeSensitivity);
 $("card-button").addEventListener("click", showCard);
 $("card-close").addEventListener("click", () => $("card").close());
 $("card").addEventListener("click", (event) => event.target === $("card") && $("card").close());
@@ -237,6 +249,8 @@ async function useModel() {
   stage.colors = model.colors;
   cards.useModel(model);
   timeline.useModel(model);
+  $("sensitivity-control").hidden = model.sensitivity === null;
+  $("sensitivity").value = model.sensitivity ?? 0;
   $("card-body").replaceChildren(render(model.markdown));
   if ($("status-text").textContent === "No server") showState("closed", "");
 }

@@ -1,6 +1,6 @@
 // The live stream: frames out, faces in. At most two frames are in flight, so responses are never old.
 
-import { address, askForKey, subprotocols } from "./api.js";
+import { askForKey, predicting, subprotocols } from "./api.js";
 
 const MOST_ON_THE_WAY = 2;
 const FIRST_RETRY_MS = 500;
@@ -41,6 +41,13 @@ export class LiveStream {
     this.onState("closed", "");
   }
 
+  // With what has changed since in the address.
+  reopen() {
+    if (!this.wanted || this.asleep) return;
+    this.close();
+    this.open();
+  }
+
   // The server closes idle streams; the next frame opens a new one.
   wake() {
     if (this.wanted && this.asleep) this.#connect();
@@ -68,7 +75,7 @@ export class LiveStream {
   #connect() {
     this.timer = 0;
     this.asleep = false;
-    const url = address("v1/stream");
+    const url = predicting("v1/stream");
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.onState("connecting", "Connecting");
     const socket = new WebSocket(url, subprotocols());
