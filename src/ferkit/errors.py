@@ -6,6 +6,9 @@ Every message says what came, what was expected and what to do. The command line
 Counts in words, as every message has them.
 """
 
+import re
+import unicodedata
+
 # Names, paths and what libraries say go into messages, and may come from a stranger.
 _LONGEST = 2000
 
@@ -20,8 +23,34 @@ def one_line(text: str) -> str:
         text = f"{text[: _LONGEST * 3 // 4]} ... {text[-_LONGEST // 4 :]}"
     if text.isprintable():
         return text
-    line = " ".join(part for part in text.splitlines() if part)
-    return "".join(letter if letter.isprintable() or letter.isspace() else ascii(letter)[1:-1] for letter in line)
+    return escaped(" ".join(part for part in text.splitlines() if part))
+
+
+def escaped(text: str, kept: str = "\n\t") -> str:
+    r"""Text without characters that a terminal obeys: they are written as in Python. Blanks of all widths stay.
+
+    >>> escaped("a\x1b[2J\u3000b.png")
+    'a\\x1b[2J\u3000b.png'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() or one in kept or unicodedata.category(one) == "Zs" else ascii(one)[1:-1]
+        for one in text
+    )
+
+
+# As libraries say it that raise no MemoryError: ONNX Runtime, OpenCV, the loader of shared libraries, threads.
+_NO_MEMORY = re.compile(
+    "failed to allocate|(cannot|unable to) allocate|insufficient memory|out of memory|bad_?alloc|start new thread|"
+    "failed to map segment",
+    re.IGNORECASE,
+)
+
+
+def lacks_memory(problem: BaseException) -> bool:
+    """Whether an error of any library says that there is not enough memory."""
+    return isinstance(problem, MemoryError) or _NO_MEMORY.search(str(problem)) is not None
 
 
 class FerkitError(ValueError):

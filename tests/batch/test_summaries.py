@@ -194,6 +194,14 @@ def test_classes_of_any_name(tmp_path):
     assert row[-len(classes) - 1 :] == ["1"] * (len(classes) + 1)
 
 
+def test_groups_in_a_csv_are_harmless_unless_raw(tmp_path):
+    out = write_batch(tmp_path / "out", [face("=1/a"), face("b\x1b/a")])
+    for raw, names in ((False, ["'=1", "b\\x1b"]), (True, ["=1", "b\x1b"])):
+        summarize(out, by="folder", csv=tmp_path / "groups.csv", raw=raw)
+        with (tmp_path / "groups.csv").open(newline="") as file:
+            assert [row["folder"] for row in csv.DictReader(file)] == names
+
+
 def test_nothing_but_numbers_reaches_json(tmp_path):
     out = write_batch(tmp_path / "out", [face("a", confidence=float("nan")), face("b", confidence=float("inf"))], [])
     json.dumps(summarize(out).to_dict(), allow_nan=False)

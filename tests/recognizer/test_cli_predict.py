@@ -309,7 +309,7 @@ def run_in_shell(command, *words, **environment):
     [
         pytest.param('"$1" --detector none >/dev/full', 1, "Cannot write to standard output: No space", id="full"),
         pytest.param('"$1" --detector none --json >/dev/full', 1, "Cannot write to standard output", id="full json"),
-        pytest.param('"$1" --detector none --json >&-', 0, "", id="no standard output"),
+        pytest.param('"$1" --detector none --json >&-', 1, "Cannot write to standard output", id="no standard output"),
         pytest.param('"$1" --detector none --json 2>&-', 0, "", id="no standard error"),
         pytest.param('"$1" --csv -', 2, "--csv writes a file", id="csv to -"),
     ],

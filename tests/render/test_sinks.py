@@ -47,7 +47,8 @@ def test_tables_have_a_row_per_face(kind, results, tmp_path):
     rows = read(kind, target)
     none = "" if kind == "csv" else None
     assert [list(row) for row in rows] == [COLUMNS] * 4
-    assert [row["source"] for row in rows] == ["a.jpg", "a.jpg", 'b, "c"\n.png', "d.jpg"]
+    quoted = 'b, "c"\\n.png' if kind == "csv" else 'b, "c"\n.png'
+    assert [row["source"] for row in rows] == ["a.jpg", "a.jpg", quoted, "d.jpg"]
     assert [row["label"] for row in rows] == ["happy", "sad", none, none]
     assert [row["x1"] for row in rows] == (["10", "10", "", ""] if kind == "csv" else [10, 10, None, None])
     assert [row["error"] or None for row in rows] == [None, None, None, "cut off"]
@@ -222,12 +223,34 @@ def test_classes_named_like_columns_are_refused():
 def test_any_name_comes_back(kind, name, tmp_path):
     target = tmp_path / f"faces.{kind}"
     results = [PictureResult(name, 100, 80, (emotion("happy"),)), PictureResult.failed("b.jpg", f"Cannot read {name}.")]
-    with SINKS[kind](target, EMOTIONS) as sink:
+    with CsvTable(target, EMOTIONS, raw=True) if kind == "csv" else SINKS[kind](target, EMOTIONS) as sink:
         for result in results:
             sink.write(result)
     rows = read(kind, target)
     assert [row["source"] for row in rows] == [results[0].source, "b.jpg"]
     assert rows[1]["error"] == results[1].error
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        pytest.param("=HYPERLINK(1)", "'=HYPERLINK(1)", id="="),
+        pytest.param("+SUM(1)", "'+SUM(1)", id="+"),
+        pytest.param("-2+3", "'-2+3", id="-"),
+        pytest.param("@SUM(1)", "'@SUM(1)", id="@"),
+        pytest.param("\uff1d1", "'\uff1d1", id="wide"),
+        pytest.param("\t=1", "\\t=1", id="tab"),
+        pytest.param("a\r\n\x1b[2Jb", "a\\r\\n\\x1b[2Jb", id="control characters"),
+        pytest.param("-0.5", "-0.5", id="number"),
+        pytest.param("a=b.jpg", "a=b.jpg", id="within"),
+    ],
+)
+def test_cells_of_a_csv_are_harmless_unless_raw(name, cell, tmp_path):
+    for raw, expected in ((False, cell), (True, name)):
+        with CsvTable(tmp_path / "faces.csv", [name, "happy"], raw=raw) as table:
+            table.write_rows([{"source": name, "label": name, "confidence": 0.5, name: -0.25}])
+        (row,) = read("csv", tmp_path / "faces.csv")
+        assert (row["source"], row["label"], row["confidence"], row[expected]) == (expected, expected, "0.5", "-0.25")
 
 
 @pytest.mark.parametrize("kind", TABLES)

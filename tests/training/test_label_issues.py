@@ -90,6 +90,14 @@ def test_a_suspect_as_a_row(tmp_path):
     assert len(found.to_dict(3)["faces"]) == 3
 
 
+def test_cells_of_the_table_are_harmless_unless_raw(tmp_path):
+    faces, probabilities, _ = noisy(60)
+    found = confident_learning(faces, probabilities, ["=1.png"] * len(faces), "a model")
+    for raw, name in ((False, "'=1.png"), (True, "=1.png")):
+        write_table(found, tmp_path / "s.csv", raw=raw)
+        assert {row["face"] for row in csv.DictReader((tmp_path / "s.csv").open())} == {name}
+
+
 def test_page(tmp_path):
     faces, probabilities, _ = noisy(60)
     found = confident_learning(faces, probabilities, ["<b>.png"] * len(faces), "<i>")

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from csv import writer
 from os.path import commonprefix
 from pathlib import Path
 
-from ferkit._support.files import write_atomically
+from ferkit._support.files import csv_cell, write_atomically
 from ferkit.batch.summary import GROUPINGS, Grouping, GroupSummary, LabelCount, Summary
-from ferkit.batch.summary_scan import Counts, Progress, counted, first_line, load_duckdb, name, quoted
-from ferkit.errors import DatasetError, FerkitError, UsageError, count
+from ferkit.batch.summary_scan import Counts, Progress, counted, name, quoted
+from ferkit.errors import DatasetError, UsageError, count
 from ferkit.render import (
     Block,
     Cell,
@@ -30,6 +31,7 @@ from ferkit.sources import printable_name
 # More than people read; the CSV has all.
 MOST_GROUPS = 10_000
 _MOST_LABELS = 1000
+_ROWS_AT_ONCE = 10_000
 _MOST_MESSAGES = 10
 _FACES = "coalesce(sum(n) FILTER (label IS NOT NULL), 0)::BIGINT"
 _WITHOUT_FACE = "coalesce(sum(n) FILTER (label IS NULL AND message IS NULL), 0)::BIGINT"
@@ -46,6 +48,7 @@ def summarize(
     depth: int = 1,
     min_confidence: float = 0.0,
     csv: Path | None = None,
+    raw: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Count what is in a table of faces: what `ferkit batch` wrote, or a file of `ferkit predict` or `ferkit video`.
@@ -58,6 +61,7 @@ def summarize(
         depth: of folders, how many levels below what all have in common.
         min_confidence: faces below it count as `uncertain`.
         csv: where to write a row per group, all of them.
+        raw: keep text in the CSV as it is, even what a spreadsheet runs as a formula.
         progress: told what is read, how many files are done, and of how many.
 
     Raises:
@@ -76,16 +80,16 @@ def summarize(
     with counted(
         out, key=grouping.key, dated=grouping.timed, min_confidence=float(min_confidence), progress=progress
     ) as counts:
-        return _answered(counts, by, depth=depth, csv=csv)
+        return _answered(counts, by, depth=depth, csv=csv, raw=raw)
 
 
-def _answered(counts: Counts, by: str, *, depth: int, csv: Path | None) -> Summary:
+def _answered(counts: Counts, by: str, *, depth: int, csv: Path | None, raw: bool) -> Summary:
     """Ask all questions; write the CSV where one is wanted."""
     grouping, ask = GROUPINGS[by], counts.connection.execute
     root = _name_groups(counts, grouping, depth)
     labels = _labels(counts)
     if csv is not None:
-        _write_csv(counts, by, labels, csv)
+        _write_csv(counts, by, labels, csv, raw)
     (total,) = _groups(counts, labels, "''", "grp", 1) or [GroupSummary("", 0, 0, 0, {})]
     groups: list[GroupSummary] = []
     if by != "label":
@@ -176,8 +180,8 @@ def _groups(counts: Counts, labels: list[str], group: str, order: str, most: int
     return summaries
 
 
-def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None:
-    """A row per group, all of them: DuckDB writes them as it goes."""
+def _write_csv(counts: Counts, by: str, labels: list[str], target: Path, raw: bool) -> None:
+    """A row per group, all of them, as DuckDB gives them."""
     if by == "label":
         select = (
             "SELECT label, sum(n)::BIGINT AS faces, round(sum(n) / sum(sum(n)) OVER (), 6) AS share, "
@@ -190,13 +194,12 @@ def _write_csv(counts: Counts, by: str, labels: list[str], target: Path) -> None
             f"{_ERRORS} AS errors, {_FACES} AS faces, round(sum(confidence) / nullif({_FACES}, 0), 4) AS mean_confidence, "
             f"{', '.join(each)} FROM named GROUP BY named.name ORDER BY named.name"
         )
-    with write_atomically(target) as draft:
-        try:
-            counts.connection.execute(
-                f"COPY ({select}) TO {quoted(str(draft))} (FORMAT csv, HEADER, USE_TMP_FILE false)"
-            )
-        except load_duckdb().IOException as problem:
-            raise FerkitError(f"Cannot write {target}: {first_line(problem)}") from problem
+    found = counts.connection.execute(select)
+    with write_atomically(target) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        table = writer(file, lineterminator="\n")
+        table.writerow(csv_cell(column[0], raw=raw) for column in found.description or ())
+        while rows := found.fetchmany(_ROWS_AT_ONCE):
+            table.writerows([csv_cell(cell, raw=raw) for cell in row] for row in rows)
 
 
 def share_text(share: float, faces: int) -> str:

@@ -1,5 +1,6 @@
 """What all commands share: the streams they print to, errors in one line, JSON, progress bars."""
 
+import errno
 import io
 import json
 import logging
@@ -11,13 +12,24 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
+from rich.segment import Segment
 from typer.core import TyperGroup
 
-from ferkit.errors import FerkitError, UsageError, count
+from ferkit.errors import FerkitError, UsageError, count, escaped, lacks_memory
+
+
+class _Console(Console):
+    """Prints what it is told to, never what a terminal obeys: names of files and classes may hold escape characters."""
+
+    def render(self, *args: Any, **kwargs: Any) -> Iterator[Segment]:
+        for one in super().render(*args, **kwargs):
+            # Rich's own control codes, such as those of a progress bar, are marked.
+            yield one if one.control or one.text.isprintable() else Segment(escaped(one.text), one.style)
+
 
 # Standard output is for results; notes, progress and errors go to standard error.
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
-output = Console(highlight=False)
+notes = _Console(stderr=True, highlight=False, soft_wrap=True)
+output = _Console(highlight=False)
 
 
 def print_json(document: Any) -> None:
@@ -141,20 +153,46 @@ def run(app: Callable[[], Any]) -> None:
     log.handlers = [_Notes()]
     _open_streams()
     try:
-        app()
-        sys.stdout.flush()
+        _run_and_flush(app)
     except FerkitError as error:
         fail(str(error))
         sys.exit(error.exit_code)
-    except OSError as problem:  # errors about files are FerkitErrors, so this is about standard output
-        fail(f"Cannot write to standard output: {problem.strerror or problem}.")
-        leave(1)
     except SystemExit as leaving:
         # Typer turns Ctrl-C into this code without a message.
         if leaving.code == 130:
             fail("Interrupted.")
             leave(130)
         raise
+    except Exception as problem:
+        if (message := _explained(problem)) is None:
+            raise
+        fail(message)
+        leave(1)
+
+
+def _run_and_flush(app: Callable[[], Any]) -> None:
+    try:
+        app()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+# What a pipe, a disk or a closed descriptor answers to a write; of other errors ferkit knows which file is meant.
+_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT, errno.EFBIG)
+
+
+def _explained(problem: Exception) -> str | None:
+    """What went wrong around the program in one line; None for an error of ferkit's own."""
+    if lacks_memory(problem):
+        return "Not enough memory. Expected some 1 GB; raise the limit (ulimit -v), close programs or take a smaller model."
+    if not isinstance(problem, OSError):
+        return None
+    if problem.filename is None and (problem.errno in _OUTPUT or isinstance(problem, BrokenPipeError)):
+        return f"Cannot write to standard output: {problem.strerror or problem}."
+    name = "" if problem.filename is None else f" {problem.filename}"
+    return f"Cannot use{name or ' a file'}: {problem.strerror or problem}. Check the name and its permissions."
 
 
 def _open_streams() -> None:
@@ -162,7 +200,8 @@ def _open_streams() -> None:
     # Closed ones are None, as in some services and after `2>&-`.
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            descriptor = os.open(os.devnull, os.O_WRONLY)
+            # What cannot be written to standard output is an error, and one to standard error can be told to nobody.
+            descriptor = os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_WRONLY)
             if descriptor != number:
                 os.dup2(descriptor, number)
                 os.close(descriptor)

@@ -8,7 +8,7 @@ import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
 from ferkit.cli.label_issues import Wanted, show, write
-from ferkit.cli.options import Data, DropDuplicates, Split, say
+from ferkit.cli.options import Data, DropDuplicates, Raw, Split, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,7 @@ def data(
     report: Annotated[
         Path | None, typer.Option(help="With --label-issues: folder for a report page with the faces.")
     ] = None,
+    raw: Raw = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Inspect a dataset: class counts, duplicates, label issues.
@@ -77,7 +78,7 @@ def data(
     from ferkit.render import Terminal, to_json
 
     issues = suspects if label_issues is None else label_issues
-    wanted = Wanted(issues, predictions or (), among, folds_in, folds, epochs, report)
+    wanted = Wanted(issues, predictions or (), among, folds_in, folds, epochs, report, raw)
     wanted.check()
     check_target(sheet)
     with reading_bar() as progress:

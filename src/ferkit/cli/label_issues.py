@@ -33,6 +33,7 @@ class Wanted:
     folds: int | None = None
     epochs: int | None = None
     report: Path | None = None
+    raw: bool = False
 
     @property
     def table(self) -> Path | None:
@@ -53,6 +54,7 @@ class Wanted:
                 "--folds": self.folds,
                 "--epochs": self.epochs,
                 "--report": self.report,
+                "--raw": self.raw,
             }
             for name, value in others.items():
                 if value:
@@ -83,7 +85,7 @@ def write(found: "LabelIssues", wanted: Wanted) -> None:
     if wanted.table is not None:
         from ferkit.training import write_table
 
-        write_table(found, wanted.table)
+        write_table(found, wanted.table, raw=wanted.raw)
         notes.print(f"Label issues: {wanted.table}", markup=False)
     if wanted.report is not None:
         from ferkit.training import write_page

@@ -58,6 +58,9 @@ Split = Annotated[str, typer.Option(help="official, or random (80/20, as the tut
 DropDuplicates = Annotated[
     bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
 ]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Keep text in CSV files as it is, even what a spreadsheet runs as a formula.")
+]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")]
 Votes = Annotated[Path | None, typer.Option(help="FER+ votes (CSV), as targets for training.")]
 EvaluatedSplit = Annotated[

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar, read_and_found
-from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
+from ferkit.cli.options import Detector, MinConfidence, Model, Raw, Sensitivity
 from ferkit.errors import UsageError
 from ferkit.models import TTA, help_text
 
@@ -27,6 +27,7 @@ def predict(
     detector: Detector = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table, one row per face.")] = None,
+    raw: Raw = False,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the same table as Parquet.")] = None,
     save: Annotated[Path | None, typer.Option(metavar="DIR", help="Write annotated images into this folder.")] = None,
     blur_faces: Annotated[bool, typer.Option("--blur-faces", help="Blur faces in annotated images.")] = False,
@@ -48,7 +49,7 @@ def predict(
 
     from ferkit._support.parallel import usable_cores
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.render import SINKS, AnnotatedPictures, FaceTable
+    from ferkit.render import AnnotatedPictures, CsvTable, FaceTable, ParquetTable
     from ferkit.sources import SHARD, list_sources
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
@@ -74,9 +75,10 @@ def predict(
     looked_at = unread = faces = 0
     with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
-        for name, target in (("csv", csv), ("parquet", parquet)):
-            if target is not None:
-                writers.append(opened.enter_context(SINKS[name](target, recognizer.classes)).write)
+        if csv is not None:
+            writers.append(opened.enter_context(CsvTable(csv, recognizer.classes, raw=raw)).write)
+        if parquet is not None:
+            writers.append(opened.enter_context(ParquetTable(parquet, recognizer.classes)).write)
         if save is not None:
             # Not Path.is_dir, which raises for what can be no path, such as a data URI.
             roots = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112

@@ -7,6 +7,7 @@ import typer
 
 from ferkit.batch import GROUPINGS
 from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.options import Raw
 from ferkit.errors import UsageError
 
 
@@ -25,6 +26,7 @@ def summarize(
         float, typer.Option(min=0, max=1, help="Below this probability a face counts as 'uncertain'.")
     ] = 0.0,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a CSV table with a row per group.")] = None,
+    raw: Raw = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Plot the shares: .png, .svg or .pdf.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -43,7 +45,9 @@ def summarize(
     if csv is not None and str(csv) == "-":
         raise UsageError("--csv writes a file. For standard output use --json.")
     with reading_bar() as progress:
-        summary = summarize(out, by=by, depth=depth or 1, min_confidence=min_confidence, csv=csv, progress=progress)
+        summary = summarize(
+            out, by=by, depth=depth or 1, min_confidence=min_confidence, csv=csv, raw=raw, progress=progress
+        )
     if as_json:
         print_json(summary.to_dict())
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json, progress_bar
-from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
+from ferkit.cli.options import Detector, MinConfidence, Model, Raw, Sensitivity
 
 if TYPE_CHECKING:
     from ferkit.video import FrameFaces, VideoAnalysis
@@ -27,6 +27,7 @@ def video(
         Path | None,
         typer.Option(metavar="FILE", help="Write a table, .csv, .parquet or .jsonl, with a row per face and frame."),
     ] = None,
+    raw: Raw = False,
     annotate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the video with boxes, labels and bars, .mp4.")
     ] = None,
@@ -88,6 +89,7 @@ def video(
             annotate=annotate,
             plot=plot,
             blur_faces=blur_faces,
+            raw=raw,
         )
         try:
             with analysis, _progress(analysis, seconds) as advance:

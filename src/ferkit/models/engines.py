@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit._support.parallel import onnx_options
-from ferkit.errors import MissingDependencyError, ModelError
+from ferkit.errors import MissingDependencyError, ModelError, lacks_memory
 from ferkit.models import model_files
 from ferkit.models.inspection import check_file_size, refuse_operators
 
@@ -115,6 +115,8 @@ def _onnx_session(path: Path, threads: int | None) -> Any:
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # ONNX Runtime's errors share no base but Exception
+        if lacks_memory(problem):
+            raise MemoryError(str(problem)) from problem
         raise ModelError(f"{path} is not a network that ONNX Runtime can run.") from problem
 
 

@@ -41,6 +41,7 @@ from .sinks import SINKS as SINKS
 from .sinks import TABLES as TABLES
 from .sinks import AnnotatedPictures as AnnotatedPictures
 from .sinks import CsvTable as CsvTable
+from .sinks import ParquetTable as ParquetTable
 from .sinks import Table as Table
 from .sinks import check_ending as check_ending
 from .sinks import check_plot as check_plot

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import PIL.Image
 
-from ferkit._support.files import blame, drafted, write_encoded
+from ferkit._support.files import blame, csv_cell, drafted, write_encoded
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, UsageError
 from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
@@ -136,20 +136,30 @@ def check_plot(target: Path) -> None:
 
 
 class CsvTable(Table):
-    """Comma-separated values, UTF-8, one line per face."""
+    """Comma-separated values, UTF-8, one line per face.
+
+    raw: whether text stays as it is, even what a spreadsheet runs as a formula and a terminal obeys.
+    """
+
+    def __init__(self, *args: Any, raw: bool = False, **columns: Any) -> None:
+        super().__init__(*args, **columns)
+        self.raw = raw
 
     def _start(self, draft: Path, opening: ExitStack) -> None:
         file = opening.enter_context(draft.open("w", encoding="utf-8", newline=""))
         self._plain, self._quoted = (
-            csv.DictWriter(file, list(self.columns), restval="", lineterminator="\n", quoting=quoting)
-            for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+            csv.writer(file, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
         )
-        self._plain.writeheader()
+        self._write(self.columns)
 
     def _write_row(self, row: Row) -> None:
+        self._write(row.get(name, "") for name in self.columns)
+
+    def _write(self, values: Iterable[object]) -> None:
+        cells = [csv_cell(value, raw=self.raw) for value in values]
         # Before 3.13, Python leaves a carriage return unquoted, which every reader takes for the end of the line.
-        broken = any("\r" in value for value in row.values() if isinstance(value, str))
-        (self._quoted if broken else self._plain).writerow(row)
+        broken = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (self._quoted if broken else self._plain).writerow(cells)
 
 
 class JsonLinesTable(Table):

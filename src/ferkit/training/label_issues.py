@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.files import write_atomically
+from ferkit._support.files import csv_cell, write_atomically
 from ferkit.data import (
     Dataset,
     FaceSet,
@@ -197,17 +197,22 @@ def wrong_share(joint: Joint, counts: npt.NDArray[np.int64]) -> float:
     return float((off * counts).sum() / counts.sum())
 
 
-def write_table(issues: LabelIssues, path: Path) -> None:
-    """All label issues as CSV, most suspicious first: face, row, label, suggested, margin, self_confidence, probabilities."""
+def write_table(issues: LabelIssues, path: Path, *, raw: bool = False) -> None:
+    """All label issues as CSV, most suspicious first: face, row, label, suggested, margin, self_confidence, probabilities.
+
+    raw: whether text stays as it is, even what a spreadsheet runs as a formula.
+    """
     names = ["face", "row", "label", "suggested", "margin", "self_confidence", *issues.faces.classes]
     with write_atomically(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         # Not a DictWriter: a class may be named as a column is.
         writer = csv.writer(file)
-        writer.writerow(names)
+        writer.writerow(csv_cell(name, raw=raw) for name in names)
         for rank in range(len(issues)):
             row = issues.row(rank)
             probabilities = issues.probabilities[int(issues.indices[rank])]
-            writer.writerow([*(row[name] for name in names[:6]), *(f"{p:.6f}" for p in probabilities)])
+            writer.writerow(
+                [*(csv_cell(row[name], raw=raw) for name in names[:6]), *(f"{p:.6f}" for p in probabilities)]
+            )
 
 
 _TRAINING = ("Training", "train")

@@ -34,6 +34,7 @@ def analyze_video(
     annotate: str | Path | None = None,
     plot: str | Path | None = None,
     blur_faces: bool = False,
+    raw: bool = False,
 ) -> "VideoAnalysis":
     """Track the faces in a video and recognise their expressions over time.
 
@@ -51,6 +52,7 @@ def analyze_video(
         annotate: Write the video with boxes, labels and bars, .mp4.
         plot: Write a plot of each person's expressions over time, .png, .svg or .pdf.
         blur_faces: Blur the faces in `annotate` and `plot`.
+        raw: Keep text in a CSV as it is, even what a spreadsheet runs as a formula.
 
     Returns:
         A `VideoAnalysis`: iterate over it for the faces of each frame, or call `finish()`. The files are complete when
@@ -81,7 +83,9 @@ def analyze_video(
             max_gap_s=max(MAX_GAP_S, 2.5 * frames.step_s),
         )
         timeline = Timeline(frames.name, follower.recognizer.classes)
-        return VideoAnalysis(frames, follower, _Files(frames, timeline, *targets, blur_faces=blur_faces), seconds)
+        return VideoAnalysis(
+            frames, follower, _Files(frames, timeline, *targets, blur_faces=blur_faces, raw=raw), seconds
+        )
     except Exception:
         frames.close()
         raise
@@ -196,12 +200,13 @@ class _Files:
         plot: Path | None,
         *,
         blur_faces: bool,
+        raw: bool,
     ) -> None:
         self.timeline = timeline
         self.written: list[Path] = []
         self.failed: VideoError | None = None
         self._source, self._out, self._annotate, self._plot = source, out, annotate, plot
-        self._blur_faces = blur_faces
+        self._blur_faces, self._raw = blur_faces, raw
         self._peaks = Peaks(blur_faces=blur_faces)
         self._writers: list[Callable[[FrameFaces], None]] = []
         self._open = ExitStack()
@@ -244,7 +249,7 @@ class _Files:
     @contextmanager
     def _table(self, target: Path) -> Iterator[Callable[[FrameFaces], None]]:
         name = self.timeline.source
-        with video_table(target, self.timeline.classes) as table:
+        with video_table(target, self.timeline.classes, raw=self._raw) as table:
             yield lambda found: table.write_rows(video_rows(name, found))
             table.write_rows(last_row(self.timeline))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import UsageError
-from ferkit.render import TABLES, Table, blurred
+from ferkit.render import TABLES, CsvTable, Table, blurred
 from ferkit.results import VIDEO_KEYS, Box, Row, face_columns, raw_columns
 from ferkit.sources import RgbImage
 from ferkit.video.timeline import FrameFaces, Timeline
@@ -74,9 +75,11 @@ def _picture(pixels: RgbImage, box: Box) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.uint8)
 
 
-def video_table(target: Path, classes: tuple[str, ...]) -> Table:
+def video_table(target: Path, classes: tuple[str, ...], *, raw: bool = False) -> Table:
     """The table that a file name asks for by its suffix; `UsageError` for another."""
-    return check_table(target)(target, classes, keys=VIDEO_KEYS, more=raw_columns(classes))
+    kind = check_table(target)
+    make = partial(CsvTable, raw=raw) if issubclass(kind, CsvTable) else kind
+    return make(target, classes, keys=VIDEO_KEYS, more=raw_columns(classes))
 
 
 def check_table(target: Path) -> type[Table]:

@@ -1,0 +1,51 @@
+"""What commands print where something around them fails, and what never reaches a terminal."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ferkit.cli.console import output
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        pytest.param(OSError(36, "File name too long", "x" * 300), "File name too long. Check", id="file name"),
+        pytest.param(OSError(13, "Permission denied"), "Cannot use a file: Permission denied", id="unknown file"),
+        pytest.param(OSError(28, "No space left"), "Cannot write to standard output: No space left.", id="full disk"),
+        pytest.param(MemoryError(), "Not enough memory", id="memory"),
+        pytest.param(RuntimeError("BFCArena: Failed to allocate memory"), "Not enough memory", id="arena"),
+        pytest.param(ImportError("cv2.so: failed to map segment"), "Not enough memory", id="library"),
+    ],
+)
+def test_what_goes_wrong_around_the_program_is_one_line(run_ferkit, monkeypatch, problem, said):
+    def fails(*_args, **_more):
+        raise problem
+
+    monkeypatch.setattr("ferkit.sources.list_sources", fails)
+    code, out, err = run_ferkit("predict", "x.jpg")
+    assert (code, out) == (1, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_but_a_closed_output_is_told_of_it():
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m ferkit recipes --json >&-"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "ferkit: Cannot write to standard output: Bad file descriptor.\n")
+
+
+def test_a_terminal_gets_no_escape_characters(run_ferkit, tmp_path):
+    (tmp_path / "\x1b[2Jred\x9b.png").write_bytes(b"no picture")
+    code, out, err = run_ferkit("predict", tmp_path)
+    assert code == 1
+    assert r"\x1b[2Jred\x9b.png" in err
+    assert not {"\x1b", "\x9b"} & set(out + err)
+
+
+def test_tables_print_no_escape_characters(capsys):
+    output.file = None  # the captured one
+    output.print("a\x1b]0;title\x07\r\u202eb\u3000c")
+    assert capsys.readouterr().out == "a\\x1b]0;title\\u202eb\u3000c\n"
