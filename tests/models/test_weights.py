@@ -20,11 +20,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from faces import small_dataset
 from ferkit.errors import DownloadError, ModelError, UsageError
 from ferkit.models import pretrained, sample_picture, weight_files
 from ferkit.models.architectures import ARCHITECTURES
+from ferkit.models.engines import open_keras
 from ferkit.models.weight_files import read_manifest, read_torch
 from ferkit.models.weights import STARTS, start_of, take_weights
+from ferkit.training.loop import train
 
 keras = pytest.importorskip("keras")
 pytestmark = pytest.mark.keras
@@ -352,6 +355,24 @@ def test_the_network_follows_the_start():
     assert config_of("fine-tune", {"weights": "faceres-deep", "model": "vgg"}).model == "vgg"
     with pytest.raises(UsageError, match=r"faceres-deep fits only --model faceres\. Received: vgg"):
         take_weights(keras.Sequential(name="vgg"), "faceres-deep")
+
+
+def test_training_starts_from_it(miniature, tmp_path, rng):
+    """The network follows, normalisation has the statistics of the training faces and learns, the card says where from."""
+    path, _ = file_of("dlib-resnet", tmp_path, rng)
+    options = {"weights": str(path), "learning_rate": 1e-7, "epochs": 1, "average": 0.0}
+    run = train(small_dataset(train=32, val=14), "tutorial", out=tmp_path / "run", quiet=True, **options)
+    card = json.loads((run.folder / "card.json").read_text())
+    assert card["architecture"] == "dlibresnet"
+    assert "dlib's ResNet" in card["training"]["note"]
+    assert card["training"]["note"] in (run.folder / "README.md").read_text()
+    network, started = open_keras(run.folder / "model.keras"), ARCHITECTURES["dlibresnet"]()
+    take_weights(started, path, small_dataset(train=32).train.images)
+    norms = [layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for name in norms:
+        found, expected = (one.get_layer(name).get_weights()[0] for one in (network, started))
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
+        assert not np.array_equal(found, expected), "it learns"
 
 
 def test_the_docs_say_how_each_start_is_fetched(pytestconfig):
