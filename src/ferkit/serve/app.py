@@ -193,7 +193,7 @@ def _add_routes(
         summary="Metrics for Prometheus",
         response_class=Response,
         response_description="Prometheus text format.",
-        responses=problems(401, 403),
+        responses=problems(401, 403, 429),
     )
     async def counted() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)

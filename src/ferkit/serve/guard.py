@@ -63,6 +63,8 @@ _CLIENTS = 4096
 PROTOCOL = "ferkit.v1"
 KEY_PREFIX = "ferkit.key."
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+# Answers that take as long to make as those of /v1/.
+_COSTLY = ("/openapi.json", "/metrics")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Blobs are images and videos that the page made or that its user chose.
 _CONTENT_POLICY = (
@@ -117,7 +119,7 @@ class Guard:
         if not is_http or scope["method"] not in _SAFE_METHODS:
             check_origin(headers.get("origin"), headers.get("host", ""), self.settings.allow_origins)
         path = scope["path"]
-        if path.startswith("/v1/"):
+        if path.startswith("/v1/") or path in _COSTLY:
             self.rate.check((scope.get("client") or ("unknown",))[0])
         # Streams check the key themselves: browsers see no HTTP status of a WebSocket, only its close code.
         if is_http and (path.startswith("/v1/") or path == "/metrics"):
@@ -147,7 +149,9 @@ class RateLimit:
         if tokens < 1:
             wait = max(1, round((1 - tokens) / self.rate + 0.5))
             message = f"Too many requests: at most {self.rate:g} per second. Try again in {wait} s."
-            raise RequestError(429, "too_many_requests", message, headers={"Retry-After": str(wait)})
+            # Closed, so that requests which were sent ahead are not answered one by one.
+            headers = {"Retry-After": str(wait), "Connection": "close"}
+            raise RequestError(429, "too_many_requests", message, headers=headers)
 
 
 def check_host(host: str, settings: Settings) -> None:

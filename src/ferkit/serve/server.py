@@ -151,10 +151,12 @@ def _close_beyond(most: int, connections: set[Any]) -> None:
     silent.transport.abort()
 
 
-# Accepted at once: connections are counted, and closed, only after that.
-_BACKLOG = 64
-# For files, libraries and threads.
-_SPARE_DESCRIPTORS = 32
+# Accepted at once: connections are counted, and closed, only some turns of the event loop after that.
+_ACCEPTED = 8
+# What waits to be accepted. Beyond that clients would try again after a second.
+_BACKLOG = 1024
+# For connections that are not counted yet or not closed yet, and for files and libraries.
+_SPARE_DESCRIPTORS = 96
 
 
 def _room(most: int) -> int:
@@ -170,7 +172,8 @@ def _room(most: int) -> int:
         in_use = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     except OSError:
         in_use = _SPARE_DESCRIPTORS
-    return max(1, min(most, allowed - in_use - _BACKLOG - _SPARE_DESCRIPTORS))
+    # Two for each: its socket, and a file of the page that it reads.
+    return max(1, min(most, (allowed - in_use - _SPARE_DESCRIPTORS) // 2))
 
 
 class _Seldom(logging.Filter):
@@ -230,7 +233,7 @@ class WebServer(uvicorn.Server):
             ws=_TimedCloseProtocol,
             ws_max_size=settings.limits.frame_bytes,
             ws_per_message_deflate=False,  # frames are compressed already
-            backlog=_BACKLOG,
+            backlog=_ACCEPTED,
         )
         config.limits, config.connections = settings.limits, _room(settings.limits.connections)
         super().__init__(config)
@@ -254,6 +257,7 @@ class WebServer(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        self.listening.listen(_BACKLOG)  # asyncio takes the length of the queue for how many it accepts at once
         self.on_ready(self.address)
 
     async def shutdown(self, sockets: Any = None) -> None:

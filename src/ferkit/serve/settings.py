@@ -20,7 +20,7 @@ class Limits:
         queue: Number of requests that may wait while all workers are busy.
         bodies: Bodies that a client may send at the same time.
         connections: Open connections; fewer where the process may open few files.
-        rate: Requests to /v1/ per second and client, with bursts of twice as many; 0 turns the limit off.
+        rate: Requests to /v1/, /metrics and /openapi.json per second and client, with bursts of twice as many; 0 turns the limit off.
         streams: Maximum number of concurrent live streams.
         frame_bytes: Maximum size of a frame.
         frame_pixels: Maximum number of pixels of a frame.
