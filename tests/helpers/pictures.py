@@ -87,17 +87,21 @@ def bombs(side: int) -> dict[str, bytes]:
 
 
 def many_scans(width: int, height: int, scans: int) -> bytes:
-    """A progressive JPEG in which every scan visits all pixels and says in a few bytes that nothing changes."""
+    """A progressive JPEG in which every scan refines all pixels, and says in a few bytes that nothing changes."""
     blocks = -(-width // 8) * -(-height // 8)
     frame = struct.pack(">BHHB", 8, height, width, 1) + b"\1\x11\0"
     first = _segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))  # DC: one zero bit a block
     # AC: each code says that the next 2^14 blocks end here.
     code = "".join("0" + "0" * 14 for _ in range(blocks // (1 << 14) + 1))
     packed = int(code.ljust(-(-len(code) // 8) * 8, "1"), 2).to_bytes(-(-len(code) // 8), "big")
-    again = _segment(0xDA, b"\1\1\0\1\x3f\0") + packed
+    again = _segment(0xDA, b"\1\1\0\1\x3f\x10") + packed
     tables = _segment(0xC4, b"\0\1" + bytes(15) + b"\0") + _segment(0xC4, b"\x10\1" + bytes(15) + b"\xe0")
     head = b"\xff\xd8" + _segment(0xDB, b"\0" + b"\1" * 64) + _segment(0xC2, frame) + tables
     return head + first + again * (scans - 1) + b"\xff\xd9"
+
+
+def _box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data) + 8) + kind + data
 
 
 def _segment(kind: int, data: bytes) -> bytes:
@@ -111,6 +115,9 @@ def floods(size: int) -> dict[str, bytes]:
     palette = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
     exif = _segment(0xE1, b"Exif\0\0" + bytes(60_000))
     meta = avif.index(b"meta") - 4
+    places = b"".join(struct.pack(">IHHH", number, 0, 0, 0) for number in range(1, size // 10))
+    boxes = _box(b"hdlr", bytes(8) + b"pict" + bytes(13)) + _box(b"pitm", bytes(4) + b"\0\1")
+    boxes += _box(b"iloc", b"\2\0\0\0\x44\0" + struct.pack(">I", size // 10 - 1) + places)
 
     def before(mark: bytes, data: bytes, flood: bytes) -> bytes:
         place = data.index(mark) - (4 if data is png else 0)
@@ -144,5 +151,5 @@ def floods(size: int) -> dict[str, bytes]:
         "bmp runs": b"BM" + struct.pack("<IHHI", 1078 + size, 0, 0, 1078) + bmp,
         "tiff tags": b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, size // 20) + big_tags + bytes(8),
         "tiff strips of the same bytes": overlapping,
-        "avif items": avif[:meta] + struct.pack(">I", 12 + size) + b"meta" + bytes(4 + size) + avif[meta:],
+        "avif items": avif[:meta] + _box(b"meta", bytes(4) + boxes),
     }

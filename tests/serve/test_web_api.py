@@ -16,6 +16,8 @@ from ferkit.labels import EMOTION_COLORS
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.serve import answers
+from ferkit.serve.app import create_app
 from ferkit.serve.guard import RateLimit
 from ferkit.serve.requests import RequestError
 from ferkit.serve.settings import Limits, Settings
@@ -261,6 +263,37 @@ def test_openapi_knows_the_routes_and_their_refusals():
     predict = schema["paths"]["/v1/predict"]["post"]
     assert set(predict["responses"]) == {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503"}
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "application/json", "image/*"}
+
+
+def test_openapi_has_an_example_of_every_answer_and_every_json_body():
+    """Each validates: those of errors as an error, those of answers as the model that the server answers with."""
+    schema = ask("GET", "/openapi.json").json()
+    for methods in schema["paths"].values():
+        for route in methods.values():
+            for status, response in route["responses"].items():
+                if status != "200":
+                    example = response["content"]["application/json"]["example"]
+                    answers.ProblemAnswer.model_validate(example, strict=True)
+                    assert status not in ("429", "503") or "Retry-After" in response["headers"]
+    for model in (answers.PictureAnswer, answers.ExplanationAnswer, answers.ModelAnswer, answers.Health):
+        (example,) = schema["components"]["schemas"][model.__name__]["examples"]
+        if model is answers.PictureAnswer:
+            example["error"] = None  # FastAPI leaves null out of examples
+        model.model_validate_json(json.dumps(example), strict=True)
+        assert set(example) == set(model.model_fields)
+    body = schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert ask("POST", "/v1/predict", json=body).status_code == 200
+
+
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_openapi_says_how_a_key_is_sent_where_there_is_one(key):
+    schema = create_app(fast_recognizer(), Settings(api_key=key)).openapi()
+    ways = schema["components"].get("securitySchemes", {})
+    assert {(one["type"], one.get("name", one.get("scheme"))) for one in ways.values()} == (
+        {("apiKey", "X-API-Key"), ("http", "bearer")} if key else set()
+    )
+    assert ("security" in schema["paths"]["/v1/predict"]["post"]) == bool(key)
+    assert "security" not in schema["paths"]["/healthz"]["get"]
 
 
 def test_no_picture_touches_the_disk_or_the_log(monkeypatch, caplog):

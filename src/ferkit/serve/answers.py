@@ -2,19 +2,22 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from fastapi import Query
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from ferkit.errors import ImageError, UsageError
 from ferkit.evaluation import Method, available, explain_faces, open_method, ramp
+from ferkit.labels import EMOTIONS, color_of
+from ferkit.models import INTENDED_USE
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.results import FACE_VALUES, Face
+from ferkit.results import FACE_VALUES, Box, Face, FaceEmotion, PictureResult
 from ferkit.serve.requests import JSON_EXAMPLE, RequestError, Upload, check_picture
 from ferkit.serve.settings import Limits
-from ferkit.sources import read_image
+from ferkit.sources import FaceInput, read_image
 
 Sensitivity = Annotated[
     float | None,
@@ -31,7 +34,32 @@ class FaceAnswer(create_model("FaceValues", **{one.name: (one.kind, ...) for one
     """A face as `ferkit.results` has it."""
 
 
+def _example() -> dict[str, Any]:
+    """What `/v1/predict` answers of a picture, made as its answers are: an example cannot go stale."""
+    shares = np.array([0.01, 0.0, 0.02, 0.88, 0.01, 0.03, 0.05])
+    face = FaceEmotion.from_probabilities(Face(Box(172, 68, 278, 212), 0.94), EMOTIONS, shares, 0.0)
+    return PictureResult("photo.jpg", 512, 512, faces=(face,), classes=EMOTIONS).to_dict()
+
+
+PICTURE_EXAMPLE = _example()
+_EXPLAINED = {
+    "explained": "happy",
+    "explained_probability": 0.88,
+    "method": "occlusion",
+    "peak": 0.61,
+    "strength": 0.42,
+    "to_picture": [[2.2, 0.0, 172.0], [0.0, 3.0, 68.0]],
+    "heatmap": [[0.0, 0.4], [0.1, 1.0]],
+}
+
+
+def _with(example: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
 class PictureAnswer(BaseModel):
+    model_config = _with(PICTURE_EXAMPLE)
+
     source: str
     width: int
     height: int
@@ -50,6 +78,15 @@ class ExplainedFace(FaceAnswer):
 
 
 class ExplanationAnswer(BaseModel):
+    model_config = _with(
+        {
+            **{key: PICTURE_EXAMPLE[key] for key in ("source", "width", "height")},
+            "method": "occlusion",
+            "ramp": ["#000004", "#fcffa4"],
+            "faces": [{**PICTURE_EXAMPLE["faces"][0], **_EXPLAINED}],
+        }
+    )
+
     source: str
     width: int
     height: int
@@ -59,6 +96,22 @@ class ExplanationAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
+    model_config = _with(
+        {
+            "name": "default",
+            "version": "0.1.0",
+            "classes": list(EMOTIONS),
+            "colors": {name: color_of(name) for name in EMOTIONS},
+            "face_input": asdict(FaceInput()),
+            "temperature": 1.0,
+            "detector": "yunet",
+            "explanations": ["occlusion", "grad-cam"],
+            "card": {"classes": list(EMOTIONS)},
+            "markdown": "# Model card",
+            "notice": INTENDED_USE,
+        }
+    )
+
     name: str
     version: str
     classes: list[str]
@@ -74,6 +127,8 @@ class ModelAnswer(BaseModel):
 
 
 class Health(BaseModel):
+    model_config = _with({"status": "ok", "version": "0.1.0"})
+
     status: str
     version: str
 
@@ -87,25 +142,60 @@ class ProblemAnswer(BaseModel):
     error: Problem
 
 
+# Of each status the cause, and one of its error codes with a message.
 _REASONS = {
-    400: "The body cannot be read.",
-    401: "The API key is missing or wrong.",
-    403: "The host or the origin is not allowed.",
-    408: "The body arrived too slowly.",
-    413: "The body is too long, an image has too many pixels, or there are too many images.",
-    415: "The content type is not supported.",
-    422: "The image cannot be read or is missing, or a parameter is invalid.",
-    429: "Too many requests, or too many bodies at once; Retry-After says when to try again.",
-    503: "All workers are busy, no result came in time, or workers are stuck; Retry-After says when to try again.",
+    400: ("The body cannot be read.", "bad_body", f"The body is not valid JSON. Expected {JSON_EXAMPLE}."),
+    401: (
+        "The API key is missing or wrong.",
+        "wrong_key",
+        "Expected the API key as Authorization: Bearer KEY, or X-API-Key: KEY.",
+    ),
+    403: ("The host or the origin is not allowed.", "wrong_host", "This Host header is not accepted."),
+    408: ("The body arrived too slowly.", "too_slow", "The body did not arrive within 30 s."),
+    413: (
+        "The body is too long, an image has too many pixels, or there are too many images.",
+        "body_too_large",
+        "Expected a body of at most 20,000,000 bytes. Send fewer or smaller images.",
+    ),
+    415: (
+        "The content type is not supported.",
+        "wrong_type",
+        "Expected multipart/form-data, application/json or image/*.",
+    ),
+    422: (
+        "The image cannot be read or is missing, or a parameter is invalid.",
+        "bad_picture",
+        "photo.jpg cannot be read. Expected a complete image: JPEG, PNG.",
+    ),
+    429: (
+        "Too many requests, or too many bodies at once; Retry-After says when to try again.",
+        "too_many_requests",
+        "Too many requests: at most 50 per second. Try again in 1 s.",
+    ),
+    503: (
+        "All workers are busy, no result came in time, or workers are stuck; Retry-After says when to try again.",
+        "busy",
+        "All workers are busy: 66 requests are running or waiting. Try again in 1 s.",
+    ),
 }
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a FastAPI route."""
-    return {status: {"model": ProblemAnswer, "description": _REASONS[status]} for status in statuses}
+    return {status: _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    reason, code, message = _REASONS[status]
+    example = {"error": {"code": code, "message": message}}
+    described = {"model": ProblemAnswer, "description": reason, "content": {"application/json": {"example": example}}}
+    return described | ({"headers": _RETRY_AFTER} if status in (429, 503) else {})
 
 
 _BASE64 = {"type": "string", "format": "byte"}
+# A PNG of one white pixel.
+_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
 PICTURES_BODY = {
     "requestBody": {
         "required": True,
@@ -117,6 +207,7 @@ PICTURES_BODY = {
                 }
             },
             "application/json": {
+                "example": {"pictures": [{"name": "dot.png", "data": _DOT}]},
                 "schema": {
                     "type": "object",
                     "description": f"Base64, or data URIs: {JSON_EXAMPLE}",
@@ -137,7 +228,7 @@ PICTURES_BODY = {
                         }
                     },
                     "required": ["pictures"],
-                }
+                },
             },
             "image/*": {"schema": {"type": "string", "format": "binary"}},
         },

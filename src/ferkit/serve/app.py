@@ -9,8 +9,9 @@ from typing import Annotated
 
 import python_multipart  # noqa: F401 - Starlette and uvicorn import these two only when needed
 import websockets  # noqa: F401
-from fastapi import Depends, FastAPI, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, Request, Response, Security, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -110,6 +111,9 @@ def _add_routes(
 ) -> None:
     limits = settings.limits
     bodies = Bodies(limits)
+    # For the description alone: the guard has checked the key by then.
+    ways = (APIKeyHeader(name="X-API-Key", auto_error=False), HTTPBearer(auto_error=False))
+    keys = [Security(way) for way in ways] if settings.api_key else []
 
     def body_of(request: Request) -> AbstractContextManager[Body]:
         # A full queue is said before a body is read for nothing, and counts only those that are there.
@@ -122,6 +126,7 @@ def _add_routes(
         response_description="One object per image.",
         responses={200: {"model": list[PictureAnswer]}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
         openapi_extra=PICTURES_BODY,
+        dependencies=keys,
     )
     async def predict(request: Request, sensitivity: Sensitivity = None) -> Response:
         """One object per image, as `ferkit predict --json` prints. Among several, an unreadable image has an `error`."""
@@ -149,6 +154,7 @@ def _add_routes(
         response_description="A heatmap per face, and its position in the image.",
         responses={200: {"model": ExplanationAnswer}, **problems(400, 401, 403, 408, 413, 415, 422, 429, 503)},
         openapi_extra=PICTURES_BODY,
+        dependencies=keys,
     )
     async def explain(request: Request, wanted: Annotated[Wanted, Depends(wanted_of)]) -> Response:
         """One image, as for `/v1/predict`; the response is what `ferkit explain --json` prints."""
@@ -172,6 +178,7 @@ def _add_routes(
         summary="The model and its card",
         response_description="Its classes, and its card as JSON and Markdown.",
         responses=problems(401, 403, 429),
+        dependencies=keys,
     )
     async def model() -> ModelAnswer:
         return about
@@ -194,6 +201,7 @@ def _add_routes(
         response_class=Response,
         response_description="Prometheus text format.",
         responses=problems(401, 403, 429),
+        dependencies=keys,
     )
     async def counted() -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)

@@ -27,7 +27,7 @@ _MAX_SLOW_VALUES = 4_000_000
 # Strips and tiles of a TIFF, and how often the strips together may have the size of the file.
 _MAX_TIFF_VALUES, _MAX_OVERLAP = 300_000, 4
 # Of an AVIF. Its items are looked up one after the other, so time grows with the square.
-_MAX_AVIF_META = 1 << 18
+_MAX_AVIF_META = 1 << 17
 
 
 def check_cost(file: IO[bytes], name: str) -> None:
@@ -206,7 +206,7 @@ def _avif(file: IO[bytes]) -> str | None:
             (size,) = struct.unpack_from(">Q", start, 8)
         # Zero: to the end of the file.
         size = min(size or 1 << 62, file.seek(0, 2) - at)
-        if kind in (b"meta", b"moov") and size > _MAX_AVIF_META * (1 if kind == b"meta" else 16):
+        if kind in (b"meta", b"moov") and size > _MAX_AVIF_META * (1 if kind == b"meta" else 32):
             return f"{size:,} bytes about its items"
         at += max(size, 8)
     return f"more than {_MAX_BLOCKS:,} boxes"
