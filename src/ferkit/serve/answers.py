@@ -194,8 +194,8 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 _BASE64 = {"type": "string", "format": "byte"}
-# A PNG of one white pixel.
-_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAsTj2FAAAAABJRU5ErkJggg=="
+# A white PNG of 8x8 pixels.
+_DOT = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAADElEQVR42mP4z4ACAT/QB/lnLUmhAAAAAElFTkSuQmCC"
 PICTURES_BODY = {
     "requestBody": {
         "required": True,
