@@ -104,6 +104,7 @@ class ModelAnswer(BaseModel):
             "colors": {name: color_of(name) for name in EMOTIONS},
             "face_input": asdict(FaceInput()),
             "temperature": 1.0,
+            "sensitivity": 0.5,
             "detector": "yunet",
             "explanations": ["occlusion", "grad-cam"],
             "card": {"classes": list(EMOTIONS)},
