@@ -33,9 +33,9 @@ import numpy.typing as npt
 from _shared import PEAK_SIDE, cost_of, matmul_peak, options_of, take_turns
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.engines import open_keras
 from ferkit.models.export_formats import real_looking_faces
 from ferkit.models.exporting import export, open_network
+from ferkit.models.keras_files import open_keras
 
 BATCHES = (1, 32, 256)
 ONNX, INT8, LITERT = "ferkit, ONNX", "ferkit, ONNX int8", "ferkit, LiteRT"

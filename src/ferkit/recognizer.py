@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ferkit._support.parallel import ordered_map, usable_cores
 from ferkit.detection import FaceDetector, checked_faces, cut_face, load_detector
 from ferkit.errors import FerkitError, ImageError, UsageError, one_line
-from ferkit.models import TTA, Classifier, EmotionClassifier, augmented
+from ferkit.models import TTA, Classifier, augmented, open_classifier
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
 from ferkit.sources import RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image, reason
 
@@ -26,18 +26,6 @@ _WAITING_BYTES = 1 << 28
 # A batch that fills slowly is not waited for.
 _WAITING_PICTURES = 32
 _WAITING_SECONDS = 0.5
-
-
-def _classifier(model: str | Path | Classifier, sensitivity: float | None) -> Classifier:
-    if isinstance(model, str | Path):
-        return EmotionClassifier.load(model, sensitivity=sensitivity)
-    if sensitivity is None:
-        return model
-    if isinstance(model, EmotionClassifier):
-        return model.with_sensitivity(sensitivity)
-    raise UsageError(
-        f"An object of {type(model).__name__} has no sensitivity. Leave it out, or give the model by name."
-    )
 
 
 class EmotionRecognizer:
@@ -53,6 +41,8 @@ class EmotionRecognizer:
         threads: how many pictures are decoded and searched at once; None takes all cores.
         sensitivity: how readily rare expressions are named, 0 (as common as in life) to 1 (every class alike); None
             takes the model's own. Only for models whose card has a prior, as `default` has.
+        classes: names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
+        pixel_scale: pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
 
     Example:
         recognizer = EmotionRecognizer()
@@ -70,6 +60,8 @@ class EmotionRecognizer:
         tta: str | None = None,
         threads: int | None = None,
         sensitivity: float | None = None,
+        classes: str | Sequence[str] | None = None,
+        pixel_scale: str | None = None,
     ) -> None:
         if not 0 <= min_confidence <= 1:
             raise UsageError(f"min_confidence must be 0 to 1. Received: {min_confidence}.")
@@ -82,7 +74,9 @@ class EmotionRecognizer:
         self.threads = threads or usable_cores()
         self.detector: FaceDetector = load_detector(detector)
         self._detectors = _Detectors(self.detector, detector)
-        self.classifier: Classifier = _classifier(model, sensitivity)
+        self.classifier: Classifier = open_classifier(
+            model, sensitivity=sensitivity, classes=classes, pixel_scale=pixel_scale
+        )
         self._augmented = augmented(self.classifier, tta)
 
     @property
@@ -98,7 +92,7 @@ class EmotionRecognizer:
         """
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other.classifier = _classifier(self.classifier, sensitivity)
+        other.classifier = open_classifier(self.classifier, sensitivity=sensitivity)
         other._augmented = augmented(other.classifier, self.tta)
         return other
 

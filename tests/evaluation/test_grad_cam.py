@@ -15,8 +15,9 @@ from ferkit.evaluation import explain, open_method
 from ferkit.evaluation.explanation_methods import GradCam, split
 from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.classifier import EmotionClassifier, keras_network
-from ferkit.models.engines import KerasNetwork
 from ferkit.models.export_formats import real_looking_faces
+from ferkit.models.foreign import PixelScale
+from ferkit.models.keras_files import KerasNetwork
 from ferkit.models.layers import recalibrate_normalization
 from ferkit.models.samples import sample_picture
 from ferkit.sources.images import FaceInput
@@ -206,7 +207,7 @@ def test_a_scale_of_a_bare_file_is_applied(rng):
     faces = rng.integers(0, 128, (4, *SHAPE), dtype=np.uint8)
 
     def maps(scale, pixels):
-        network = KerasNetwork(model, scale)
+        network = KerasNetwork(model, PixelScale.parse(scale))
         classifier = EmotionClassifier(network, name="x", classes=("a", "b", "c"), face_input=FaceInput(24, 24))
         return GradCam(classifier)(pixels, np.array([0, 1, 2, 0]))
 
@@ -256,7 +257,7 @@ def test_a_model_without_its_folder_is_explained_by_occlusion(packaged):
 SCRIPT = """
 import json, sys, keras, numpy as np
 from pathlib import Path
-from ferkit.models.engines import open_keras
+from ferkit.models.keras_files import open_keras
 from ferkit.evaluation.explanation_methods import split
 faces = np.random.default_rng(0).random((2, 24, 24, 1), np.float32)
 maps, gradients = split(open_keras(Path(sys.argv[1]))).gradients(faces, np.array([1, 2]))

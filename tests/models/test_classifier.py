@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ferkit.errors import ModelError, UsageError
+from ferkit.labels import EMOTIONS
 from ferkit.models import exporting as export
 from ferkit.models import exporting as parity
-from ferkit.models import model_folder
+from ferkit.models import model_files, model_folder
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.sources.images import FaceInput
 
@@ -165,7 +166,7 @@ def outputs(n, activation="softmax", shape=(48, 48, 1)):
         pytest.param("m.h5", lambda p: p.write_bytes(b""), "not a Keras model", id="empty-h5"),
         pytest.param("m.keras", lambda p: p.write_bytes(b"PK\x03\x04 nonsense"), "not a Keras model", id="broken-zip"),
         pytest.param("m.pkl", lambda p: p.write_bytes(b"\x80\x04"), "not a model that ferkit reads", id="pickle"),
-        pytest.param("m.keras", outputs(3), "carries no class names", id="three-classes"),
+        pytest.param("m.keras", outputs(3), "3 outputs and names no classes", id="three-classes"),
         pytest.param("m.keras", outputs(7, shape=(48,)), "must take pictures", id="not-pictures"),
     ],
 )
@@ -177,7 +178,10 @@ def test_unusable_files_are_named(name, write, words, tmp_path):
 
 
 def test_outputs_that_are_no_probabilities_are_refused(faces, tmp_path):
+    """The card says what they are, and is wrong."""
     outputs(7, activation=None)(tmp_path / "m.keras")
+    card = {"classes": list(EMOTIONS), "face_input": {}, "temperature": 1.0}
+    model_files.embed_card(tmp_path / "m.keras", card)
     with pytest.raises(ModelError, match="does not give probabilities"):
         EmotionClassifier.load(tmp_path / "m.keras").predict_proba(faces)
 

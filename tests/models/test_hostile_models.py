@@ -15,8 +15,8 @@ from ferkit.errors import ModelError
 from ferkit.evaluation.model_card import text_of
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.engines import open_keras
 from ferkit.models.inspection import check_unpacked_size, refuse_operators
+from ferkit.models.keras_files import open_keras
 from ferkit.models.model_files import refuse_code, refuse_data_outside
 from onnx_files import network, outside, tiny_onnx
 

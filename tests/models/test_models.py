@@ -6,7 +6,7 @@ import pytest
 from ferkit.errors import UsageError
 from ferkit.models import tutorial
 from ferkit.models.architectures import ARCHITECTURES
-from ferkit.models.engines import open_keras
+from ferkit.models.keras_files import open_keras
 from ferkit.models.layers import multiply_adds, recalibrate_normalization
 from ferkit.models.weights import APPLICATIONS, STARTS
 

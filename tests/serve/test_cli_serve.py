@@ -106,9 +106,9 @@ def test_options_reach_the_server(served, monkeypatch, capsys):
     monkeypatch.delenv("FERKIT_API_KEY", raising=False)
     run("--host", "0.0.0.0", "--port", "1234", "--model", "default-int8", "--min-confidence", "0.5",  # noqa: S104
         "--allow-origin", "https://a.example", "--allow-host", "faces.example", "--trusted-proxy", "10.0.0.1",
-        "--limit", "rate=7", "--limit", "streams=3")  # fmt: skip
+        "--limit", "rate=7", "--limit", "streams=3", "--classes", "a,b", "--pixel-scale", "-1..1")  # fmt: skip
     ((recognizer, settings, port, _, proxies),) = served
-    assert recognizer == ("default-int8", "auto", 0.5, None)
+    assert recognizer == ("default-int8", "auto", 0.5, None, "a,b", "-1..1")
     assert (settings.host, port, proxies) == ("0.0.0.0", 1234, "10.0.0.1")  # noqa: S104
     assert settings.allow_origins == ("https://a.example",)
     assert settings.allow_hosts == ("faces.example",)

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,14 @@ from typing import Any
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.detection import AUTO, DETECTORS, FaceDetector
 from ferkit.errors import FerkitError, UsageError
-from ferkit.models import TTA, Classifier, EmotionClassifier, check_sensitivity, model_folder
+from ferkit.models import TTA, Classifier, PixelScale, check_sensitivity, model_folder, open_classifier, parse_classes
 from ferkit.recognizer import EmotionRecognizer
 
 LARGEST_PART = 100_000
+
+
+# Settings that bare model files alone have.
+_BARE_FILES = ("classes", "pixel_scale")
 
 
 @dataclass(frozen=True)
@@ -23,9 +27,9 @@ class Settings:
 
     model: "default", a model folder or file that every worker can read, or a classifier. detector: a name, or a
     callable: RGB uint8 (H, W, 3) -> list of `Face`. Classifiers and callables must pickle, and be importable by the
-    workers. min_confidence, tta, sensitivity: as `EmotionRecognizer` takes them. part_size: pictures of a part, the
-    unit of work that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more of 1,024 where there
-    are more.
+    workers. min_confidence, tta, sensitivity, classes, pixel_scale: as `EmotionRecognizer` takes them. part_size:
+    pictures of a part, the unit of work that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more
+    of 1,024 where there are more.
     """
 
     model: str | Path | Classifier = model_folder.DEFAULT
@@ -34,6 +38,8 @@ class Settings:
     tta: str | None = None
     part_size: int | None = None
     sensitivity: float | None = None
+    classes: str | Sequence[str] | None = None
+    pixel_scale: str | None = None
 
     def __post_init__(self) -> None:
         if self.part_size is not None and not 1 <= self.part_size <= LARGEST_PART:
@@ -44,29 +50,38 @@ class Settings:
             TTA[self.tta]
         if self.sensitivity is not None:
             check_sensitivity(self.sensitivity)
+        if self.pixel_scale is not None:
+            PixelScale.parse(self.pixel_scale)
         if isinstance(self.detector, str):
             DETECTORS[self.detector]
 
     def settled(self) -> "Settings":
         """The same for all workers, wherever they run: "auto" becomes the detector that it takes here, and paths absolute."""
         detector = AUTO if self.detector == "auto" else self.detector
-        return replace(self, detector=detector, model=_absolute(self.model))
+        classes = None if self.classes is None else ",".join(parse_classes(self.classes))
+        return replace(self, detector=detector, model=_absolute(self.model), classes=classes)
 
     def words(self) -> dict[str, Any]:
         """The same for job.json and for comparing: what has no words is called by its name."""
-        return {name: _word(value) for name, value in vars(self).items()}
+        words = {name: _word(value) for name, value in vars(self).items()}
+        # Jobs of earlier versions know neither.
+        return {name: word for name, word in words.items() if word is not None or name not in _BARE_FILES}
 
 
 def load_recognizer(settings: Settings) -> EmotionRecognizer:
     """A recognizer of one thread."""
-    model = settings.model
     return EmotionRecognizer(
-        EmotionClassifier.load(model, threads=1) if isinstance(model, str | Path) else model,
+        open_classifier(
+            settings.model,
+            threads=1,
+            sensitivity=settings.sensitivity,
+            classes=settings.classes,
+            pixel_scale=settings.pixel_scale,
+        ),
         settings.detector,
         min_confidence=settings.min_confidence,
         tta=settings.tta,
         threads=1,
-        sensitivity=settings.sensitivity,
     )
 
 

@@ -5,7 +5,7 @@ A job from SRC to a whole OUT: planned once, run until nothing is left, told abo
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,6 +126,8 @@ def run_batch(
     tta: str | None = None,
     sensitivity: float | None = None,
     part_size: int | None = None,
+    classes: str | Sequence[str] | None = None,
+    pixel_scale: str | None = None,
 ) -> BatchSummary:
     """Recognise every face in a large set of images, and write a Parquet dataset with a row per face.
 
@@ -144,6 +146,8 @@ def run_batch(
         tta: Test-time augmentation, such as flip.
         sensitivity: How readily rare expressions are named, 0 to 1. None takes the model's own.
         part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
+        classes: Names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
+        pixel_scale: Pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
 
     Returns:
         Counts of images, faces and errors, and the speed of this session.
@@ -157,7 +161,7 @@ def run_batch(
         print(summary.pictures, summary.faces, summary.errors)
 
     """
-    wanted = Settings(model, detector, min_confidence, tta, part_size, sensitivity)
+    wanted = Settings(model, detector, min_confidence, tta, part_size, sensitivity, classes, pixel_scale)
     start = ENGINES[engine]
     check_engine(engine, address)
     if workers is not None and workers < 1:

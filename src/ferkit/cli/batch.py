@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar, read_and_found
-from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
 from ferkit.errors import count
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def batch(
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
     sensitivity: Sensitivity = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see `ferkit predict`.")] = None,
     part_size: Annotated[
         int | None,
@@ -59,6 +61,8 @@ def batch(
         "min_confidence": min_confidence,
         "tta": tta,
         "sensitivity": sensitivity,
+        "classes": classes,
+        "pixel_scale": pixel_scale,
         "part_size": part_size,
     }
     try:

@@ -9,8 +9,10 @@ import typer
 from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar
 from ferkit.cli.options import (
     FORMATS,
+    Classes,
     EvaluatedSplit,
     EvaluatedVotes,
+    PixelScaleOption,
     SkipBroken,
     TrainingData,
     Truth,
@@ -35,6 +37,8 @@ def compare(
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     folds: Annotated[
         int | None,
         typer.Option(
@@ -63,13 +67,17 @@ def compare(
     """
     from ferkit.evaluation import check_options, write_comparison
     from ferkit.evaluation import compare as compare_models
-    from ferkit.models import open_classifier
+    from ferkit.models import open_classifiers
     from ferkit.training import compare_recipes
 
     check_options(tta=tta, truth=truth, votes=votes)
     if folds is not None:
         if split not in ("test", "train", "Training") or tta is not None:
             raise UsageError("--folds compares on the training split, in one view. Leave --split and --tta out.")
+        if classes is not None or pixel_scale is not None:
+            raise UsageError(
+                "--folds trains its models. --classes and --pixel-scale are for model files: leave them out."
+            )
         given = TrainingData(data, "official", drop_duplicates=False, skip_broken=skip_broken, votes=votes)
         if truth == "ferplus":
             given = replace(given, truth=truth)
@@ -79,7 +87,7 @@ def compare(
         raise UsageError("--out is for the runs of --folds. Add --folds K, or leave it out; --report writes a page.")
     else:
         with no_native_chatter():
-            first, second = open_classifier(a), open_classifier(b)
+            first, second = open_classifiers([a, b], classes=classes, pixel_scale=pixel_scale)
         options = {"split": split, "tta": tta, "truth": truth, "votes": votes, "skip_broken": skip_broken}
         with reading_bar() as progress:
             found = compare_models(first, second, data, progress=progress, **options)  # type: ignore[arg-type]

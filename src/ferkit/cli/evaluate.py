@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar, said_once
-from ferkit.cli.options import FORMATS, EvaluatedSplit, EvaluatedVotes, Sensitivity, SkipBroken, Truth
+from ferkit.cli.options import (
+    FORMATS,
+    Classes,
+    EvaluatedSplit,
+    EvaluatedVotes,
+    PixelScaleOption,
+    Sensitivity,
+    SkipBroken,
+    Truth,
+)
 from ferkit.errors import UsageError
 from ferkit.models import help_text
 
@@ -27,6 +36,8 @@ def evaluate(
     ] = False,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
     sensitivity: Sensitivity = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
@@ -68,7 +79,7 @@ def evaluate(
     """
     from ferkit.evaluation import check_options, check_parts, read_label_map, write_report
     from ferkit.evaluation import evaluate as evaluate_model
-    from ferkit.models import EmotionClassifier, Ensemble, open_classifier
+    from ferkit.models import Ensemble, open_classifiers
 
     *names, data = models_and_data
     if not names:
@@ -79,14 +90,8 @@ def evaluate(
     if len(names) > 1 and report is not None and not ensemble:
         raise UsageError("--report writes the page of one model. Name one, or use --ensemble.")
     with no_native_chatter():
-        models: list[Classifier]
-        if ensemble or sensitivity is not None:  # of networks, not of folds or stored answers
-            members = [EmotionClassifier.load(name) for name in names]
-            if sensitivity is not None:
-                members = [one.with_sensitivity(sensitivity) for one in members]
-            models = [Ensemble(members)] if ensemble else [*members]
-        else:
-            models = [open_classifier(name) for name in names]
+        members = open_classifiers(names, sensitivity=sensitivity, classes=classes, pixel_scale=pixel_scale)
+    models: list[Classifier] = [Ensemble(members)] if ensemble else [*members]
     with reading_bar() as progress, said_once():
         reports = [
             evaluate_model(

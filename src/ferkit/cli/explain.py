@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Detector
+from ferkit.cli.options import Classes, Detector, PixelScaleOption
 from ferkit.errors import ImageError, UsageError
 
 
@@ -28,6 +28,8 @@ def explain(
         int | None, typer.Option(min=1, metavar="N", help="Only the Nth face from the left. [default: all]")
     ] = None,
     detector: Detector = "auto",
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
 ) -> None:
     """Explain a prediction with a Grad-CAM or occlusion heatmap.
 
@@ -40,6 +42,7 @@ def explain(
 
     from ferkit.evaluation import AUTO, METHODS, save_arrays, save_overlay
     from ferkit.evaluation import explain as explain_picture
+    from ferkit.models import open_classifier
     from ferkit.sources import is_many, name_of
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is said anyway.
@@ -50,7 +53,8 @@ def explain(
     if is_many(picture):
         raise UsageError(f"{picture} stands for many pictures. One is explained at a time.")
     with no_native_chatter():
-        found = explain_picture(model, picture, face=face, label=label, method=method, detector=detector)
+        classifier = open_classifier(model, classes=classes, pixel_scale=pixel_scale)
+        found = explain_picture(classifier, picture, face=face, label=label, method=method, detector=detector)
     if not found:
         raise ImageError(f"No face was found in {name_of(picture)}. If all of it is a face: --detector none.")
     if as_json:

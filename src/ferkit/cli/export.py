@@ -6,19 +6,26 @@ from typing import Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, print_json
+from ferkit.cli.options import Classes, PixelScaleOption
 
 
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, .keras or .h5 file, or 'default'.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write: .onnx, .tflite, .keras or .h5.")],
-    format_name: Annotated[str, typer.Option("--format", help="onnx, onnx-int8, litert, keras or h5.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model folder, .keras, .h5 or .onnx file, or 'default'.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write: .onnx, .tflite, .keras or .h5; or a new folder.")
+    ],
+    format_name: Annotated[str, typer.Option("--format", help="onnx, onnx-int8, litert, keras, h5 or folder.")],
     data: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="Data set to calibrate onnx-int8 on; default: faces that ship with ferkit."),
     ] = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
+    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5, or make a model folder of a file from elsewhere.
 
     The export is compared with the original on a thousand faces. Prints five lines of Python that use the file without
     ferkit.
@@ -28,7 +35,7 @@ def export(
     from ferkit.models import export as export_model
 
     with notes.status("Exporting"), no_native_chatter():
-        exported = export_model(model, out, format_name, calibration=data)
+        exported = export_model(model, out, format_name, calibration=data, classes=classes, pixel_scale=pixel_scale)
     if as_json:
         print_json(exported.to_dict())
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import notes, output, print_json
-from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
 from ferkit.cli.serve import load_recognizer, run_server
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def live(
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
     sensitivity: Sensitivity = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the frames that --window saves. [default: .]")
     ] = None,
@@ -50,7 +52,7 @@ def live(
         raise UsageError("--save needs --window, which is missing.")
 
     def load() -> "EmotionRecognizer":
-        return load_recognizer(model, detector, min_confidence, sensitivity)
+        return load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale)
 
     if window:
         _show_window(source or "0", blur_faces, load, save or Path(), as_json)

@@ -46,6 +46,24 @@ Sensitivity = Annotated[
         show_default=False,
     ),
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="Classes of a bare model file, in the order of its outputs. [default: those of FER-2013]",
+        show_default=False,
+    ),
+]
+PixelScaleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-scale",
+        metavar="SCALE",
+        help="Pixels that a bare model file was trained on: 0..1, -1..1, 0..255, or mean,std. [default: 0..1, or 0..255 "
+        "if it scales them itself]",
+        show_default=False,
+    ),
+]
 MinConfidence = Annotated[
     float, typer.Option(min=0, max=1, help="Label a face 'uncertain' if its confidence is below this.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar, read_and_found
-from ferkit.cli.options import Detector, MinConfidence, Model, Raw, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Raw, Sensitivity
 from ferkit.errors import UsageError
 from ferkit.models import TTA, help_text
 
@@ -37,6 +37,8 @@ def predict(
     ] = None,
     min_confidence: MinConfidence = 0.0,
     sensitivity: Sensitivity = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
 ) -> None:
     """Recognise the expression of every face in images.
@@ -67,6 +69,8 @@ def predict(
             tta=tta,
             threads=max(2, usable_cores()),
             sensitivity=sensitivity,
+            classes=classes,
+            pixel_scale=pixel_scale,
         )
     pictures = list(list_sources(sources))
     _check_tables(csv, parquet, pictures)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import leave, no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Detector, MinConfidence, Model, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,8 @@ def serve(
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
     sensitivity: Sensitivity = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -77,7 +79,8 @@ def serve(
 
     if not settings.on_loopback and settings.api_key is None:
         notes.print("Note: anyone who can reach this machine can send requests. Set an API key: FERKIT_API_KEY.")
-    run_server(load_recognizer(model, detector, min_confidence, sensitivity), settings, port, announce, trusted_proxy)
+    recognizer = load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale)
+    run_server(recognizer, settings, port, announce, trusted_proxy)
 
 
 def run_server(
@@ -101,13 +104,25 @@ def run_server(
 
 
 def load_recognizer(
-    model: str, detector: str, min_confidence: float = 0.0, sensitivity: float | None = None
+    model: str,
+    detector: str,
+    min_confidence: float = 0.0,
+    sensitivity: float | None = None,
+    classes: str | None = None,
+    pixel_scale: str | None = None,
 ) -> "EmotionRecognizer":
     """A recognizer for live use."""
     from ferkit.recognizer import EmotionRecognizer
 
     with no_native_chatter():
-        return EmotionRecognizer(model, detector, min_confidence=min_confidence, sensitivity=sensitivity)
+        return EmotionRecognizer(
+            model,
+            detector,
+            min_confidence=min_confidence,
+            sensitivity=sensitivity,
+            classes=classes,
+            pixel_scale=pixel_scale,
+        )
 
 
 def changed_limits(words: "list[str]") -> "Limits":

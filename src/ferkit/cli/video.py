@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json, progress_bar
-from ferkit.cli.options import Detector, MinConfidence, Model, Raw, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Raw, Sensitivity
 
 if TYPE_CHECKING:
     from ferkit.video import FrameFaces, VideoAnalysis
@@ -63,6 +63,8 @@ def video(
     detector: Detector = "auto",
     min_confidence: MinConfidence = 0.0,
     sensitivity: Sensitivity = None,
+    classes: Classes = None,
+    pixel_scale: PixelScaleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
     """Track faces in a video and recognise their expressions.
@@ -81,7 +83,14 @@ def video(
     with frames, no_native_chatter(), _stopping() as stop:
         analysis = analyze_video(
             frames,
-            EmotionRecognizer(model, detector, min_confidence=min_confidence, sensitivity=sensitivity),
+            EmotionRecognizer(
+                model,
+                detector,
+                min_confidence=min_confidence,
+                sensitivity=sensitivity,
+                classes=classes,
+                pixel_scale=pixel_scale,
+            ),
             detect_every_s=detect_every,
             smooth_s=TIME_CONSTANT_S if smooth is None else smooth,
             seconds=seconds,

@@ -4,6 +4,7 @@ What two accuracies with an interval each cannot say: the models see the same fa
 them got right and the other did not, and a difference shows far earlier than two separate intervals suggest.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +24,9 @@ from ferkit.evaluation.paired_statistics import (
     mcnemar_midp,
     paired_interval,
 )
-from ferkit.evaluation.report import Report, evaluate, load_classifier, measure
+from ferkit.evaluation.report import Report, evaluate, measure
 from ferkit.labels import canonical
-from ferkit.models import Classifier, check_unseen
+from ferkit.models import Classifier, check_unseen, open_classifiers
 from ferkit.render import Document, Terminal, p_equals, point_interval, points, to_text
 
 ALPHA = 0.05
@@ -267,6 +268,8 @@ def compare(
     truth: str = "labels",
     votes: Path | None = None,
     skip_broken: bool = False,
+    classes: str | Sequence[str] | None = None,
+    pixel_scale: str | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare two models on the same faces with paired tests; differences are B minus A.
@@ -280,6 +283,8 @@ def compare(
         truth: "labels", or "votes": the FER+ majority label.
         votes: FER+ votes to join to data that is given by its path.
         skip_broken: leave unreadable faces out.
+        classes: names in the order of the outputs, of those models that are bare files; see `EmotionClassifier.load`.
+        pixel_scale: pixels that those were trained on: "0..1", "-1..1", "0..255" or "mean,std".
         progress: as `load_dataset` takes it.
 
     Raises:
@@ -291,7 +296,7 @@ def compare(
 
     """
     check_options(tta=tta, truth=truth, votes=votes, data=data)
-    first, second = load_classifier(a), load_classifier(b)
+    first, second = open_classifiers([a, b], classes=classes, pixel_scale=pixel_scale)
     check_classes(first, second)
     sets = faces_for(
         [first, second], data, split=split, truth=truth, votes=votes, skip_broken=skip_broken, progress=progress

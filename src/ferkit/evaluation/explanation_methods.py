@@ -182,9 +182,7 @@ class GradCam:
         problem = self.problem(classifier)
         if problem is not None:
             raise NoGradients(f"{problem} {INSTEAD}")
-        network = _keras_network(classifier)
-        self.scale = network.scale
-        self._parts = split(network.model)
+        self._parts = split(_keras_network(classifier).standard)
 
     @staticmethod
     def problem(classifier: Classifier, /) -> str | None:
@@ -198,7 +196,7 @@ class GradCam:
         height, width = faces.shape[1:3]
         if not len(faces):
             return np.empty((0, height, width), np.float32)
-        maps, gradients = self._parts.gradients(faces.astype(np.float32) * np.float32(self.scale), classes)
+        maps, gradients = self._parts.gradients(faces.astype(np.float32), classes)
         weighed = (maps * gradients.mean(axis=(1, 2), keepdims=True)).sum(axis=3)
         large = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in np.maximum(weighed, 0)]
         return np.stack(large).astype(np.float32, copy=False)

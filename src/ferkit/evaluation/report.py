@@ -20,7 +20,7 @@ from ferkit.errors import FerkitError, UsageError, count
 from ferkit.evaluation import metrics
 from ferkit.evaluation.faces import Data, Progress, check_options, faces_for
 from ferkit.evaluation.metrics import Answered, ClassScores
-from ferkit.models import Classifier, augmented, matched
+from ferkit.models import Classifier, augmented, matched, open_classifier
 from ferkit.render import Document, Section, Terminal, to_text
 from ferkit.sources import is_there, missing
 
@@ -169,6 +169,8 @@ def evaluate(
     person_column: str | None = None,
     robustness: bool = False,
     limit: int | None = None,
+    classes: str | Sequence[str] | None = None,
+    pixel_scale: str | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Evaluate a model on labelled faces: accuracy, calibration, confusion matrix.
@@ -187,6 +189,8 @@ def evaluate(
         person_column: its column with a person's ID, where people have several faces.
         robustness: evaluate on corrupted faces too.
         limit: corrupt at most so many faces, drawn at random.
+        classes: names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
+        pixel_scale: pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
         progress: called with what is done, how much of it is done, and of how much.
 
     Returns:
@@ -204,7 +208,7 @@ def evaluate(
     """
     check_options(tta=tta, truth=truth, votes=votes, data=data)
     check_parts(groups, group_columns, person_column, robustness=robustness, limit=limit)
-    classifier = load_classifier(model)
+    classifier = open_classifier(model, classes=classes, pixel_scale=pixel_scale)
     (read,) = faces_for(
         [classifier], data, split=split, truth=truth, votes=votes, skip_broken=skip_broken, progress=progress
     )
@@ -225,7 +229,7 @@ def evaluate(
     if progress is not None:
         progress(f"Evaluating {count(len(faces), 'face')}", 0, 0)
     report = _measured(classifier, faces, tta)
-    parts: list[Part] = [] if matching.same else [cross_dataset_report(report, matching)]
+    parts: list[Part] = [*report.parts, *([] if matching.same else [cross_dataset_report(report, matching)])]
     if (curve := sensitivity_curve(classifier, report)) is not None:
         parts.append(curve)
     if table is not None:
@@ -273,7 +277,13 @@ def _measured(classifier: Classifier, faces: FaceSet, tta: str | None) -> Report
     probabilities = ask(faces.images)
     seconds = time.perf_counter() - start
     report = measure(probabilities, faces, model=classifier.name, seconds=seconds, tta=tta)
-    return replace(report, card=getattr(classifier, "card", None) or {})
+    # Here, because it renders, which measuring does without.
+    from ferkit.evaluation.better_fit import better_fit
+
+    fit = better_fit(classifier, faces, probabilities.argmax(axis=1), tta=tta)
+    if fit is not None:
+        _log.warning("Warning: %s", fit)
+    return replace(report, card=getattr(classifier, "card", None) or {}, parts=() if fit is None else (fit,))
 
 
 def measure(
@@ -304,16 +314,6 @@ def measure(
         faces=faces,
         probabilities=probabilities,
     )
-
-
-def load_classifier(model: Classifier | str | Path) -> Classifier:
-    """The model at a path, or with the name of a packaged one, folds and stored answers too; a classifier as it is."""
-    if not isinstance(model, str | Path):
-        return model
-    # Here, because measuring a model in memory needs no runtime to load one from disk.
-    from ferkit.models import open_classifier
-
-    return open_classifier(model)
 
 
 def _without_duplicates(probabilities: npt.NDArray[np.float32], faces: FaceSet) -> DistinctScores | None:

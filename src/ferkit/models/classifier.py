@@ -1,9 +1,10 @@
 """A trained model: faces in, calibrated probabilities out."""
 
 import copy
-import dataclasses
-from collections.abc import Callable
-from dataclasses import replace
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,9 @@ from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.labels import canonical
 from ferkit.models import model_folder
 from ferkit.models.calibration import apply_temperature
-from ferkit.models.engines import Network, OpenedFile, Probabilities, keras_network, onnx_network, open_file, open_keras
-from ferkit.models.model_files import KERAS_SUFFIXES
+from ferkit.models.engines import Network, OpenedFile, Probabilities, onnx_network, open_file
+from ferkit.models.foreign import AS_IT_IS, SOFTMAX, PixelScale, Told, assumed
+from ferkit.models.keras_files import keras_network, open_keras
 from ferkit.models.sensitivity import adjust, check_sensitivity
 from ferkit.sources import FaceInput
 
@@ -25,6 +27,8 @@ ENGINES = ("auto", "onnx", "keras")
 
 # Larger batches are slower, as their activations do not fit the cache.
 _BATCH = 64
+_log = logging.getLogger(__name__)
+
 # What an exported file says of the adjustments inside it.
 _INSIDE = ("temperature", "temperature_inside", "sensitivity", "sensitivity_inside")
 
@@ -44,6 +48,21 @@ class Classifier(Protocol):
 Ask = Callable[[Faces], npt.NDArray[np.float32]]
 
 
+@dataclass(frozen=True)
+class BareFile:
+    """A network without a card of its own, and how it is taken.
+
+    Attributes:
+        opened: The network.
+        scale: The pixels that it is given.
+        kind: What its outputs are, one of `ferkit.models.foreign.OUTPUTS`.
+    """
+
+    opened: OpenedFile
+    scale: PixelScale
+    kind: str
+
+
 class EmotionClassifier:
     """A trained network with its classes, input size and calibration.
 
@@ -54,7 +73,10 @@ class EmotionClassifier:
         temperature: Divides the log-probabilities (Guo et al. 2017); 1 leaves them unchanged.
         card: The model card; empty for a bare file.
         sensitivity: How readily rare classes are predicted, 0 to 1; None where the card has no prior.
+        bare: How a file without a card of its own is taken; None for every other model.
     """
+
+    bare: BareFile | None = None
 
     def __init__(
         self,
@@ -85,12 +107,15 @@ class EmotionClassifier:
         engine: str = "auto",
         threads: int | None = None,
         sensitivity: float | None = None,
+        classes: str | Sequence[str] | None = None,
+        pixel_scale: str | None = None,
     ) -> "EmotionClassifier":
         """Load a model folder, the packaged default, or a bare `.onnx`, `.tflite`, `.keras` or `.h5` file.
 
-        Files that `ferkit export` wrote carry classes and all else. A `.keras` or `.h5` file of other origin is taken
-        by the tutorial's conventions: labels of FER-2013 in their order, pixels / 255 unless a scaling layer is inside.
-        No code from a file is ever run.
+        Files that `ferkit export` wrote carry classes and all else. Of a file of other origin, `classes` and
+        `pixel_scale` tell what it takes and gives, or a `card.json` beside it does. Where neither does, the usual is
+        assumed, and logged: labels of FER-2013 in their order, pixels / 255 unless a scaling layer is inside. Logits
+        and sigmoids become probabilities. No code from a file is ever run.
 
         Args:
             model: folder, file or "default".
@@ -99,34 +124,44 @@ class EmotionClassifier:
             threads: how many ONNX Runtime or LiteRT may take; None leaves it to them. Keras has its own settings.
             sensitivity: how readily rare classes are named: 0 as common as in life, 1 every class alike; None takes the
                 card's. Only for models whose card has a prior, as `default` has.
+            classes: names in the order of the outputs of a bare file, as a sequence or `"a,b,c"`.
+            pixel_scale: what a bare file was trained on: "0..1", "-1..1", "0..255" or "mean,std", which stands for
+                (pixel - mean) / std.
 
         Raises:
-            ModelError: nothing there, damaged, or asking to run code. UsageError: no such engine, no thread, or a
-            sensitivity that this model has not.
+            ModelError: nothing there, damaged, or asking to run code. UsageError: no such engine, no thread, a
+            sensitivity that this model has not, or classes or a pixel scale that its card contradicts.
         """
+        told = Told.parse(classes, pixel_scale)
         if engine not in ENGINES:
             raise UsageError(f"Unknown engine {engine!r}. Choices: {', '.join(ENGINES)}.")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be 1 or more. Received: {threads}.")
         path = model_folder.find(model)
         loaded = (
-            _read_file(path, threads, str(model))
+            _read_file(path, threads, str(model), told)
             if path.is_file()
-            else cls._load_folder(path, engine, threads, str(model))
+            else cls._load_folder(path, engine, threads, str(model), told)
         )
         return loaded if sensitivity is None else loaded.with_sensitivity(sensitivity)
 
     @classmethod
-    def _load_folder(cls, path: Path, engine: str, threads: int | None, name: str) -> "EmotionClassifier":
+    def _load_folder(cls, path: Path, engine: str, threads: int | None, name: str, told: Told) -> "EmotionClassifier":
         card = model_folder.read_card(path)
+        told.check(name, card)
         serving = model_folder.serving_file(card)
         if engine != "keras" and serving == model_folder.INT8_FILE:
             # It has made its own adjustments, which its own card tells.
-            file = _read_file(model_folder.check_sum(path, serving, card), threads, name)
+            file = _read_file(model_folder.check_sum(path, serving, card), threads, name, told)
             file.card = {**card, **{key: file.card[key] for key in _INSIDE if key in file.card}}
             return file
         if engine == "onnx" or (engine == "auto" and serving):
             network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card), threads)
+        elif serving and model_folder.KERAS_FILE not in card["sha256"]:
+            raise ModelError(
+                f"{path} has no Keras network, only {serving}: it was made from an ONNX file. Export the "
+                "original where it was trained."
+            )
         else:
             network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(
@@ -152,6 +187,15 @@ class EmotionClassifier:
             )
         other = copy.copy(self)
         other.sensitivity = float(sensitivity)
+        return other
+
+    def with_pixel_scale(self, scale: PixelScale) -> "EmotionClassifier":
+        """The same bare file, given pixels in another scale."""
+        if self.bare is None:
+            raise UsageError(f"{self.name} has a card: its pixel scale is fixed.")
+        other = copy.copy(self)
+        other.bare = replace(self.bare, scale=scale)
+        other.network = self.bare.opened.adapted(scale, self.bare.kind)
         return other
 
     def predict_proba(self, faces: npt.NDArray[np.uint8]) -> Probabilities:
@@ -196,37 +240,66 @@ class EmotionClassifier:
         return np.concatenate([self.network(faces[i : i + _BATCH]) for i in range(0, len(faces), _BATCH)])
 
 
-def _read_file(path: Path, threads: int | None, name: str) -> EmotionClassifier:
+def _read_file(path: Path, threads: int | None, name: str, told: Told) -> EmotionClassifier:
     opened = open_file(path, threads)
-    card = opened.card or _tutorials_card(path, opened)
+    if opened.card is None:
+        return _read_bare(path, opened, name, told)
+    card = opened.card
+    told.check(name, card)
     face_input, classes = FaceInput(**card["face_input"]), tuple(card["classes"])
-    takes = (face_input.height, face_input.width, face_input.channels)
-    if any(side not in (None, wanted) for side, wanted in zip(opened.shape, takes, strict=True)):
-        raise ModelError(f"{path} takes faces of {opened.shape}, and its card says {takes}. Export the model again.")
-    if opened.outputs not in (None, len(classes)):
+    _check_sides(path, opened, face_input)
+    scale, kind = PixelScale.parse(card.get("pixel_scale", 1.0)), card.get("outputs", SOFTMAX)
+    if opened.outputs not in (None, len(classes), 1 if kind != SOFTMAX and len(classes) == 2 else None):
         raise ModelError(f"{path} has {opened.outputs} outputs and a card of {len(classes)} classes. Export it again.")
     return EmotionClassifier(
-        opened.network,
+        opened.adapted(scale, kind),
         name=name,
         classes=classes,
         face_input=face_input,
         temperature=float(card["temperature"]),
-        card=opened.card,
+        card=card,
     )
 
 
-def _tutorials_card(path: Path, opened: OpenedFile) -> dict[str, Any]:
-    """The card of a bare file, by the conventions of the tutorial."""
-    if path.suffix not in KERAS_SUFFIXES:
-        raise ModelError(f"{path} does not name its classes. Write it with: ferkit export MODEL {path.name}")
-    if opened.outputs != len(labels.EMOTIONS):
-        raise ModelError(
-            f"{path} has {opened.outputs} outputs, and a bare file carries no class names: expected the "
-            f"{len(labels.EMOTIONS)} of FER-2013. Use a model folder for other classes."
-        )
+def _check_sides(path: Path, opened: OpenedFile, face_input: FaceInput) -> None:
+    takes = (face_input.height, face_input.width, face_input.channels)
+    if any(side not in (None, wanted) for side, wanted in zip(opened.shape, takes, strict=True)):
+        raise ModelError(f"{path} takes faces of {opened.shape}, and its card says {takes}. Export the model again.")
+
+
+def _read_bare(path: Path, opened: OpenedFile, name: str, told: Told) -> EmotionClassifier:
+    """A file without a card inside: what is told of it, by the user or a card beside it, and else the usual."""
     height, width, channels = opened.shape
-    face_input = FaceInput(height or 48, width or 48, channels or 1)
-    return {"classes": labels.EMOTIONS, "face_input": dataclasses.asdict(face_input), "temperature": 1.0}
+    shape = (height or 48, width or 48, channels or 1)
+    beside = model_folder.card_beside(path, shape) or {}
+    if beside:
+        known = Told.parse(beside.get("classes"), beside.get("pixel_scale"))
+        told.check(name, {"classes": known.classes or told.classes, "pixel_scale": known.scale or told.scale or 1.0})
+        told = Told(told.classes or known.classes, told.scale or known.scale)
+    classes, scale, note = assumed(name, opened.outputs, told, opened.usual_scale)
+    if opened.takes_bytes and scale != AS_IT_IS:
+        raise UsageError(f"{name} takes bytes, so its pixel scale is 0..255. Received: {scale}.")
+    face_input = FaceInput(**beside["face_input"]) if beside else FaceInput(*shape)
+    _check_sides(path, opened, face_input)
+    kind = opened.tell_kind((face_input.height, face_input.width, face_input.channels), scale, path)
+    if note:
+        _say_once(note)
+    loaded = EmotionClassifier(
+        opened.adapted(scale, kind),
+        name=name,
+        classes=classes,
+        face_input=face_input,
+        temperature=float(beside.get("temperature", 1.0)),
+        card=beside if "classes" in beside else None,
+    )
+    loaded.bare = BareFile(opened, scale, kind)
+    return loaded
+
+
+@functools.cache
+def _say_once(note: str) -> None:
+    # A warning, which Python shows where nobody has set up logging: wrong classes make every answer wrong.
+    _log.warning(note)
 
 
 def matched(classifier: Classifier, faces: FaceSet) -> tuple[FaceSet, Ask]:

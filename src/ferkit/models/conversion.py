@@ -1,6 +1,6 @@
 """Conversion of Keras models to ONNX and LiteRT through TensorFlow: in this process, or in a new one beside JAX.
 
-python -m ferkit.models.conversion NETWORK.keras OUT.onnx|OUT.tflite PIXEL_SCALE TEMPERATURE
+python -m ferkit.models.conversion NETWORK.keras OUT.onnx|OUT.tflite TEMPERATURE [OFFSET...]
 """
 
 import importlib.util
@@ -31,7 +31,6 @@ def convert(
     model: Any,
     path: Path,
     *,
-    pixel_scale: float = 1.0,
     temperature: float = 1.0,
     offsets: Sequence[float] | None = None,
 ) -> None:
@@ -48,20 +47,17 @@ def convert(
         names = " and ".join(dict.fromkeys(missing))
         raise MissingDependencyError(f"Writing {path.suffix} needs {names}: pip install 'ferkit[train]'.")
     if load_keras().backend.backend() == "tensorflow":
-        _convert_here(model, path, pixel_scale, temperature, offsets)
+        _convert_here(model, path, temperature, offsets)
     else:
-        _convert_elsewhere(model, path, pixel_scale, temperature, offsets)
+        _convert_elsewhere(model, path, temperature, offsets)
 
 
-def _convert_here(
-    model: Any, path: Path, pixel_scale: float, temperature: float, offsets: Sequence[float] | None
-) -> None:
+def _convert_here(model: Any, path: Path, temperature: float, offsets: Sequence[float] | None) -> None:
     keras = load_keras()
     shape = model.input_shape
     # The wrapper takes uint8: a quarter of the data enters the runtime.
     faces = keras.Input(shape[1:], dtype="uint8", name=INPUT)
-    pixels = keras.ops.cast(faces, "float32")
-    probabilities = model(pixels if pixel_scale == 1 else pixels * pixel_scale)
+    probabilities = model(keras.ops.cast(faces, "float32"))
     if temperature != 1 or offsets is not None:
         logs = keras.ops.log(keras.ops.maximum(probabilities, SMALLEST))
         logs = logs if offsets is None else logs - keras.ops.convert_to_tensor(offsets, "float32")
@@ -81,14 +77,12 @@ def _convert_here(
             raise ModelError(f"The network {model.name!r} cannot be written as {path.suffix}: {first}") from problem
 
 
-def _convert_elsewhere(
-    model: Any, path: Path, pixel_scale: float, temperature: float, offsets: Sequence[float] | None
-) -> None:
+def _convert_elsewhere(model: Any, path: Path, temperature: float, offsets: Sequence[float] | None) -> None:
     """Convert in a new process on TensorFlow: other backends of Keras cannot write these formats."""
     keras_file = path.with_suffix(".keras")
     try:
         model.save(keras_file)
-        settings = [str(pixel_scale), str(temperature), *map(str, offsets or ())]
+        settings = [str(temperature), *map(str, offsets or ())]
         command = [sys.executable, "-m", "ferkit.models.conversion", str(keras_file), str(path), *settings]
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
@@ -101,5 +95,5 @@ def _convert_elsewhere(
 
 if __name__ == "__main__":
     _network = load_keras().saving.load_model(sys.argv[1], compile=False, safe_mode=True)
-    _scale, _temperature, *_offsets = map(float, sys.argv[3:])
-    _convert_here(_network, Path(sys.argv[2]), _scale, _temperature, _offsets or None)
+    _temperature, *_offsets = map(float, sys.argv[3:])
+    _convert_here(_network, Path(sys.argv[2]), _temperature, _offsets or None)

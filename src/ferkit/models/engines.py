@@ -4,10 +4,10 @@ import importlib
 import importlib.util
 import threading
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,20 @@ import numpy.typing as npt
 from ferkit._support.parallel import onnx_options
 from ferkit.errors import MissingDependencyError, ModelError, lacks_memory
 from ferkit.models import model_files
+from ferkit.models.foreign import (
+    AS_IT_IS,
+    LOG_SOFTMAX,
+    LOGITS,
+    SCALES,
+    SIGMOID,
+    SOFTMAX,
+    PixelScale,
+    as_probabilities,
+    outputs_by_numbers,
+    unlike_faces,
+)
 from ferkit.models.inspection import check_file_size, refuse_operators
+from ferkit.models.keras_files import KerasNetwork, open_keras, outputs_of, usual_scale
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -32,12 +45,39 @@ class OpenedFile:
         shape: Height, width and channels of its faces; None where any value is accepted.
         outputs: Number of outputs per face, if fixed.
         card: The validated card inside the file, or None.
+        usual_scale: The pixel scale that a network like this usually has.
+        takes_bytes: Whether it takes uint8, so that any scaling is inside.
+        kind: What its outputs are, one of `foreign.OUTPUTS`, as its last layer or operator says; None where that says
+            nothing.
     """
 
     network: Network
     shape: tuple[int | None, int | None, int | None]
     outputs: int | None
     card: dict[str, Any] | None
+    usual_scale: PixelScale = AS_IT_IS
+    takes_bytes: bool = False
+    kind: str | None = SOFTMAX
+
+    def adapted(self, scale: PixelScale, kind: str) -> Network:
+        """The network for pixels 0..255, with probabilities at its end."""
+        if isinstance(self.network, KerasNetwork):
+            return replace(self.network, scale=scale, outputs=kind)
+        if scale == AS_IT_IS and kind == SOFTMAX:
+            return self.network
+        run = cast(Callable[[npt.NDArray[Any]], Probabilities], self.network)
+        return lambda faces: as_probabilities(run(faces if scale == AS_IT_IS else scale(faces)), kind)
+
+    def tell_kind(self, face: tuple[int, int, int], scale: PixelScale, path: Path) -> str:
+        """`kind`, or what the numbers say that come for some faces (height, width, channels) in that scale."""
+        if self.kind is not None:
+            return self.kind
+        numbers = self.adapted(scale, SOFTMAX)(unlike_faces(face))
+        if numbers.ndim != 2 or not np.isfinite(numbers).all():
+            raise ModelError(
+                f"{path} must give finite numbers (N, classes). Received: {numbers.dtype} {numbers.shape}."
+            )
+        return outputs_by_numbers(numbers)
 
 
 def open_file(path: Path, threads: int | None = None) -> OpenedFile:
@@ -51,6 +91,7 @@ def open_file(path: Path, threads: int | None = None) -> OpenedFile:
         return _open_keras_file(path)
     raise ModelError(
         f"{path} is not a model that ferkit reads. Expected a model folder, {', '.join(model_files.SUFFIXES)}."
+        + model_files.other_format(path)
     )
 
 
@@ -59,50 +100,19 @@ def onnx_network(path: Path, threads: int | None = None) -> Network:
     return _run_onnx(_onnx_session(path, threads), path)
 
 
-@dataclass(frozen=True)
-class KerasNetwork:
-    """Runs a `keras.Model`; `scale` multiplies the pixels 0..255, for networks without a scaling layer."""
-
-    model: Any
-    scale: float = 1.0
-
-    def __call__(self, faces: npt.NDArray[np.uint8]) -> Probabilities:
-        return np.asarray(self.model.predict_on_batch(faces.astype(np.float32) * np.float32(self.scale)), np.float32)
-
-
-def keras_network(model: Any) -> KerasNetwork:
-    """Run a `keras.Model` that takes pixels 0..255."""
-    return KerasNetwork(model)
-
-
-def open_keras(path: Path) -> Any:
-    """Load a `.keras` or `.h5` file as a `keras.Model`. Raises `ModelError` if it contains code or cannot be read."""
-    from ferkit._support.keras_backend import load_keras
-
-    model_files.refuse_code(path)
-    keras = load_keras()
-    try:
-        # Safe mode is Keras' default; it is written out because nothing else may ever stand here.
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as problem:  # layers raise nearly anything for invalid values
-        first = str(problem).strip().split("\n")[0]
-        raise ModelError(f"Keras cannot load {path}: {first or type(problem).__name__}") from problem
-
-
 def _open_keras_file(path: Path) -> OpenedFile:
     model = open_keras(path)
-    shape = getattr(model, "input_shape", None)
+    shape, result = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (1, 3):
         raise ModelError(f"{path} must take pictures (N, height, width, 1 or 3). Received: {shape}.")
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise ModelError(f"{path} must give (N, classes). Received: {result}.")
     card = model_files.embedded_card(path)
-    scale = _usual_scale(model) if card is None else float(card.get("pixel_scale", 1.0))
-    return OpenedFile(KerasNetwork(model, scale), shape[1:], model.output_shape[-1], card)
-
-
-def _usual_scale(model: Any) -> float:
-    """1 / 255, as in the tutorial, unless there is a scaling layer inside."""
-    scaled_inside = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers)
-    return 1.0 if scaled_inside else 1 / 255
+    if card is not None:
+        return OpenedFile(KerasNetwork(model), shape[1:], result[-1], card)
+    return OpenedFile(
+        KerasNetwork(model), shape[1:], result[-1], None, usual_scale(model), kind=outputs_of(model, path)
+    )
 
 
 def _onnx_session(path: Path, threads: int | None) -> Any:
@@ -132,14 +142,33 @@ def _eight_bits_overflow() -> bool:
     return "avx2" in flags and "vnni" not in flags
 
 
+_ONNX_PIXELS: dict[str, Any] = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+def channels_first(shape: Sequence[Any]) -> bool:
+    """Whether a network takes (N, channels, height, width), as PyTorch writes them."""
+    return len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
+
+
 def _run_onnx(session: Any, path: Path) -> Network:
     entry = _ends(session, path)[0][0]
-    takes_bytes = entry.type == "tensor(uint8)"
+    dtype = _ONNX_PIXELS.get(entry.type, np.float32)
+    planes = channels_first(entry.shape)
+    # Some exporters fix the batch, most often to one.
+    batch = entry.shape[0] if entry.shape and isinstance(entry.shape[0], int) else None
 
     def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
-        pixels = faces if takes_bytes else faces.astype(np.float32)
+        pixels = faces.astype(dtype, copy=False)
+        if planes:
+            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
         try:
-            result = session.run(None, {entry.name: pixels})[0]
+            if batch is None or batch == len(pixels):
+                result = session.run(None, {entry.name: pixels})[0]
+            else:
+                filled = np.concatenate([pixels, np.zeros((-len(pixels) % batch, *pixels.shape[1:]), dtype)])
+                parts = (filled[i : i + batch] for i in range(0, len(filled), batch))
+                answers = [session.run(None, {entry.name: part})[0] for part in parts]
+                result = np.concatenate(answers)[: len(pixels)]
         except Exception as problem:
             raise ModelError(f"{path} takes {entry.type} {entry.shape}. Received: {pixels.shape}.") from problem
         if not isinstance(result, np.ndarray) or result.dtype.kind not in "fiu":
@@ -181,14 +210,28 @@ def _open_onnx(path: Path, threads: int | None) -> OpenedFile:
         text = session.get_modelmeta().custom_metadata_map.get(model_files.CARD_KEY)
     except UnicodeDecodeError as problem:
         raise ModelError(f"{path} is damaged: its card cannot be read ({problem}).") from problem
-    height, width, channels = (side if isinstance(side, int) else None for side in inputs[0].shape[1:])
-    classes = outputs[0].shape[1]
-    return OpenedFile(
-        _run_onnx(session, path),
-        (height, width, channels),
-        classes if isinstance(classes, int) else None,
-        None if text is None else model_files.parse_card(text, path),
-    )
+    sides = [side if isinstance(side, int) else None for side in inputs[0].shape[1:]]
+    channels, height, width = sides if channels_first(inputs[0].shape) else (sides[2], *sides[:2])
+    classes = outputs[0].shape[1] if isinstance(outputs[0].shape[1], int) else None
+    run, takes_bytes = _run_onnx(session, path), inputs[0].type == "tensor(uint8)"
+    if text is not None:
+        return OpenedFile(
+            run, (height, width, channels), classes, model_files.parse_card(text, path), AS_IT_IS, takes_bytes
+        )
+    usual = AS_IT_IS if takes_bytes else SCALES["0..1"]
+    kind = _ONNX_KINDS.get(model_files.last_operator(path) or "")
+    return OpenedFile(run, (height, width, channels), classes, None, usual, takes_bytes, kind)
+
+
+# What the last operator of a graph says; others may be any part of a softmax that was written out.
+_ONNX_KINDS = {
+    "Softmax": SOFTMAX,
+    "LogSoftmax": LOG_SOFTMAX,
+    "Sigmoid": SIGMOID,
+    "Gemm": LOGITS,
+    "MatMul": LOGITS,
+    "Conv": LOGITS,
+}
 
 
 def litert_network(path: Path, threads: int | None = None) -> Network:
@@ -262,4 +305,14 @@ def _open_litert(path: Path, threads: int | None) -> OpenedFile:
     height, width, channels = (side if side > 0 else None for side in shape[1:])
     classes = int(answer[-1])
     card = model_files.embedded_card(path)
-    return OpenedFile(_run_litert(interpreter, path), (height, width, channels), classes if classes > 0 else None, card)
+    takes_bytes = inputs[0]["dtype"] == np.uint8
+    sides, count = (height, width, channels), classes if classes > 0 else None
+    if card is not None:
+        return OpenedFile(_run_litert(interpreter, path), sides, count, card, AS_IT_IS, takes_bytes)
+    if inputs[0]["dtype"] not in (np.uint8, np.float32) or outputs[0]["dtype"] != np.float32:
+        raise ModelError(
+            f"{path} takes {inputs[0]['dtype'].__name__} and gives {outputs[0]['dtype'].__name__}. Expected uint8 or "
+            "float32, and float32: convert it again with inference_output_type=tf.float32."
+        )
+    usual = AS_IT_IS if takes_bytes else SCALES["0..1"]
+    return OpenedFile(_run_litert(interpreter, path), sides, count, None, usual, takes_bytes, None)

@@ -6,6 +6,8 @@ faces. A few are noise, which reaches activations that faces do not.
 """
 
 import functools
+import importlib.util
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -17,17 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit._support.registry import Registry
-from ferkit.errors import ModelError
+from ferkit.errors import MissingDependencyError, ModelError
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.conversion import convert
-from ferkit.models.engines import KerasNetwork
+from ferkit.models.foreign import AS_IT_IS, SOFTMAX
+from ferkit.models.keras_files import KerasNetwork
 from ferkit.models.model_files import BEFORE_EXPORT, card_text, embed_card
-from ferkit.models.model_folder import INTENDED_USE
+from ferkit.models.model_folder import INTENDED_USE, KERAS_FILE, ONNX_FILE, write_card
 from ferkit.models.samples import sample_picture
 from ferkit.models.sensitivity import offsets
 from ferkit.sources import FaceInput, read_image
 
 Faces = npt.NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 EIGENFACES = Path(sample_picture()).with_name("eigenfaces.npz")
 
@@ -114,9 +119,10 @@ FIGURES = ("split", "truth", "n", "accuracy", "accuracy_ci95", "macro_f1")
 
 @dataclass(frozen=True)
 class Original:
-    """The model that is exported: a `keras.Model` and its classifier."""
+    """The model that is exported: its classifier, which has a `keras.Model`, and the path that it lies at."""
 
     classifier: EmotionClassifier
+    path: Path
 
     @property
     def _network(self) -> KerasNetwork:
@@ -127,18 +133,44 @@ class Original:
 
     @property
     def model(self) -> Any:
+        """The network as it was trained: it takes pixels in `pixel_scale`, and gives what `outputs` says."""
         return self._network.model
 
     @property
-    def pixel_scale(self) -> float:
-        """Factor of the pixels 0..255 before they enter the model."""
-        return self._network.scale
+    def standard(self) -> Any:
+        """The network of pixels 0..255 and probabilities."""
+        return self._network.standard
+
+    @property
+    def scaling(self) -> str:
+        """What Python does with pixels 0..255 before they enter the network, as text behind them."""
+        network = self.classifier.network
+        if not isinstance(network, KerasNetwork) or network.scale == AS_IT_IS:
+            return ""
+        scale = network.scale
+        mean, std = (values[0] if len(values) == 1 else list(values) for values in (scale.mean, scale.std))
+        return f" / {std:g}" if mean == 0 else f" / {std} - numpy.divide({mean}, {std})"
 
     @property
     def offsets(self) -> list[float] | None:
         """What the sensitivity takes from the log-probabilities; None where there is none."""
         classifier = self.classifier
         return offsets(classifier.card["prior"], classifier.sensitivity) if classifier.sensitivity else None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the cards of a file and of a folder made from it repeat of the original's."""
+        card = self.classifier.card
+        known: dict[str, Any] = {key: card[key] for key in ("architecture", "licence") if key in card}
+        if figures := card.get("metrics"):
+            kept = {key: figures[key] for key in FIGURES if key in figures}
+            known["metrics"] = {**kept, "note": BEFORE_EXPORT}
+        if self.classifier.sensitivity is not None:
+            known |= {"prior": card["prior"], "sensitivity": self.classifier.sensitivity}
+        # Its training data, so that `ferkit evaluate` can reject it.
+        if data := card.get("training", {}).get("data"):
+            known["training"] = {"data": data}
+        return known
 
     def card(self, *, inside: bool) -> dict[str, Any]:
         """The card of the exported file.
@@ -148,25 +180,16 @@ class Original:
                 apply its `temperature`.
         """
         classifier = self.classifier
-        temperature = classifier.temperature
-        known: dict[str, Any] = {
-            key: classifier.card[key] for key in ("architecture", "licence") if key in classifier.card
-        }
-        if figures := classifier.card.get("metrics"):
-            kept = {key: figures[key] for key in FIGURES if key in figures}
-            known["metrics"] = {**kept, "note": BEFORE_EXPORT}
-        if classifier.sensitivity is not None:
-            known |= {"prior": classifier.card["prior"], "sensitivity": classifier.sensitivity}
-            known |= {"sensitivity_inside": classifier.sensitivity} if inside else {}
-        # Its training data, so that `ferkit evaluate` can reject it.
-        if data := classifier.card.get("training", {}).get("data"):
-            known["training"] = {"data": data}
+        temperature, known = classifier.temperature, self.about
+        if inside and "sensitivity" in known:
+            known["sensitivity_inside"] = known["sensitivity"]
         return {
             "format": 1,
             "classes": list(classifier.classes),
             "face_input": asdict(classifier.face_input),
             **({"temperature": 1.0, "temperature_inside": temperature} if inside else {"temperature": temperature}),
-            **({} if inside else {"pixel_scale": self.pixel_scale}),
+            **({} if inside else {"pixel_scale": self._network.scale.to_card()}),
+            **({} if inside or self._network.outputs == SOFTMAX else {"outputs": self._network.outputs}),
             **known,
             "intended_use": INTENDED_USE,
             "ferkit": metadata.version("ferkit"),
@@ -201,7 +224,7 @@ class Format:
             size=f"({face_input.width}, {face_input.height})",
             mode="L" if gray else "RGB",
             face="[None, ..., None]" if gray else "[None]",
-            scale="" if original.pixel_scale == 1 else " / 255",
+            scale=original.scaling,
         )
 
 
@@ -230,6 +253,13 @@ _RUN_H5 = _RUN_KERAS.replace(
     'zipfile.ZipFile("{file}").read("ferkit.json")', 'h5py.File("{file}").attrs["ferkit"]'
 ).replace("import json, keras, numpy, PIL.Image, zipfile", "import h5py, json, keras, numpy, PIL.Image")
 
+_RUN_FOLDER = """\
+import json, numpy, onnxruntime, PIL.Image
+session = onnxruntime.InferenceSession("{file}/model.onnx")
+classes = json.load(open("{file}/card.json", encoding="utf-8"))["classes"]
+face = numpy.asarray(PIL.Image.open("face.png").convert("{mode}").resize({size}, PIL.Image.BOX)){face}
+print(dict(zip(classes, session.run(None, {{"faces": face}})[0][0].tolist())))  # not calibrated: the temperature is in the card"""
+
 
 def write_onnx(original: Original, path: Path, faces: Faces) -> None:
     _write_onnx(original, path, None)
@@ -240,7 +270,7 @@ def write_int8(original: Original, path: Path, faces: Faces) -> None:
 
 
 def _write_onnx(original: Original, path: Path, faces: Faces | None) -> None:
-    network = serving_graph(original.model, path, original.pixel_scale)
+    network = serving_graph(original.standard, path)
     # Only now: where TensorFlow is missing, `onnx` may be as well, and the line above says what to install.
     import onnx
 
@@ -254,9 +284,9 @@ def _write_onnx(original: Original, path: Path, faces: Faces | None) -> None:
     onnx.save(whole, path)
 
 
-def serving_graph(model: Any, path: Path, scale: float = 1.0) -> Any:
+def serving_graph(model: Any, path: Path) -> Any:
     """The network alone as `onnx.ModelProto`, repaired; also leaves it at the path."""
-    convert(model, path, pixel_scale=scale)
+    convert(model, path)
     import onnx
 
     from ferkit.models.onnx_graph import simplify
@@ -267,14 +297,42 @@ def serving_graph(model: Any, path: Path, scale: float = 1.0) -> Any:
 
 
 def write_litert(original: Original, path: Path, faces: Faces) -> None:
-    convert(
-        original.model,
-        path,
-        pixel_scale=original.pixel_scale,
-        temperature=original.classifier.temperature,
-        offsets=original.offsets,
-    )
+    convert(original.standard, path, temperature=original.classifier.temperature, offsets=original.offsets)
     embed_card(path, original.card(inside=True))
+
+
+def write_folder(original: Original, path: Path, faces: Faces) -> None:
+    """A model folder; of an ONNX file one without a Keras network."""
+    path.mkdir(exist_ok=True)
+    if original.path.suffix.lower() == ".onnx":
+        _write_standard(original, path / ONNX_FILE)
+    else:
+        original.standard.save(path / KERAS_FILE)
+        try:
+            serving_graph(original.standard, path / ONNX_FILE)
+        except MissingDependencyError as problem:
+            _log.info("No %s, so this model runs only where Keras is installed: %s", ONNX_FILE, problem)
+    classifier = original.classifier
+    write_card(
+        path,
+        classes=classifier.classes,
+        face_input=classifier.face_input,
+        temperature=classifier.temperature,
+        details={**original.about, "made_from": original.path.name},
+    )
+
+
+def _write_standard(original: Original, path: Path) -> None:
+    if not importlib.util.find_spec("onnx"):
+        raise MissingDependencyError("A model folder of an ONNX file needs onnx: pip install 'ferkit[train]'.")
+    import onnx
+
+    from ferkit.models.onnx_graph import standard
+
+    bare = original.classifier.bare
+    if bare is None:
+        raise ModelError(f"{original.path} is an export. Use the model folder that it was made from.")
+    onnx.save(standard(onnx.load(original.path), bare.scale, bare.kind), path)
 
 
 def write_with_keras(original: Original, path: Path, faces: Faces) -> None:
@@ -300,6 +358,9 @@ FORMATS: Registry[Format] = Registry.of(
         ),
         "keras": Format(
             "The format of Keras: architecture and weights, to train further.", write_with_keras, ".keras", _RUN_KERAS
+        ),
+        "folder": Format(
+            "A model folder of any network: Keras file, serving copy and card.", write_folder, "", _RUN_FOLDER
         ),
         "h5": Format(
             "The older HDF5 file that Keras still reads, as the tutorial writes it.", write_with_keras, ".h5", _RUN_H5

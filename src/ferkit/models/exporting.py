@@ -4,27 +4,31 @@ An exported file carries its card (`ferkit.models.model_files` says where), so `
 model folder.
 """
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ferkit._support.files import write_atomically
+from ferkit._support.files import blame, write_atomically
 from ferkit.data import load_dataset
 from ferkit.errors import ModelError, UsageError
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.engines import Network, Probabilities, keras_network, onnx_network, open_keras
+from ferkit.models.engines import Network, Probabilities, onnx_network
 from ferkit.models.export_formats import (
     FORMATS,
     Faces,
+    Format,
     Original,
     real_looking_faces,
     serving_graph,
     stored_faces,
 )
-from ferkit.models.model_files import KERAS_SUFFIXES
+from ferkit.models.keras_files import KerasNetwork, keras_network, open_keras
 from ferkit.sources import FaceInput
 
 # Maximum difference of a probability between a network and its export (float32 rounding is about 1e-6).
@@ -103,7 +107,7 @@ class Export:
         return {
             "file": str(self.path),
             "format": self.format,
-            "bytes": self.path.stat().st_size,
+            "bytes": sum(one.stat().st_size for one in (self.path, *self.path.glob("*")) if one.is_file()),
             "faces": self.parity.faces,
             "max_difference": self.parity.max_difference,
             "mean_difference": self.parity.mean_difference,
@@ -113,18 +117,26 @@ class Export:
 
 
 def export(
-    model: str | Path, path: str | Path, format_name: str, *, calibration: Faces | str | Path | None = None
+    model: str | Path,
+    path: str | Path,
+    format_name: str,
+    *,
+    calibration: Faces | str | Path | None = None,
+    classes: str | Sequence[str] | None = None,
+    pixel_scale: str | None = None,
 ) -> Export:
-    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
+    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5, or make a model folder of a bare file.
 
     The predictions of the file are compared with the original's on a thousand stored faces before it is written.
 
     Args:
-        model: Model folder, "default", or a `.keras` or `.h5` file.
-        path: File to write, with the suffix of the format.
-        format_name: One of `FORMATS`: onnx, onnx-int8, litert, keras or h5.
+        model: Model folder, "default", or a `.keras` or `.h5` file; for a folder also a bare `.onnx` file.
+        path: File to write, with the suffix of the format, or a new folder.
+        format_name: One of `FORMATS`: onnx, onnx-int8, litert, keras, h5 or folder.
         calibration: For `onnx-int8`: faces that are typical of later input, uint8 (N, height, width, channels), or a
             data set, whose training faces are taken. None takes faces that come with ferkit.
+        classes: Names in the order of the outputs of a bare file; see `EmotionClassifier.load`.
+        pixel_scale: Pixels that a bare file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
 
     Returns:
         The export, with the differences that were measured.
@@ -140,13 +152,13 @@ def export(
         print(exported.parity.max_difference)
     """
     path, chosen = Path(path), FORMATS[format_name]
-    if path.suffix != chosen.suffix:
+    if chosen.suffix and path.suffix != chosen.suffix:
         raise UsageError(f"A file of format {format_name} ends in {chosen.suffix}. Received: {path.name}.")
     if calibration is not None and not chosen.rounded:
         raise UsageError(f"Only int8 formats are calibrated on faces (--data). Leave them out for {format_name}.")
-    original = _open_original(model)
+    original = _open_original(model, chosen, classes, pixel_scale)
     faces = _calibration_faces(calibration, original.classifier.face_input)
-    with write_atomically(path, ModelError) as draft:
+    with write_atomically(path, ModelError) if chosen.suffix else _drafted_folder(path) as draft:
         chosen.write(original, draft, faces)
         # Loaded as any user loads it, which checks the card too.
         exported = EmotionClassifier.load(draft)
@@ -193,12 +205,35 @@ def to_onnx(model: Any, face_input: FaceInput, path: Path) -> float:
         return _checked(found, path).max_difference
 
 
-def _open_original(model: str | Path) -> Original:
-    """A model folder or a `.keras` or `.h5` file, ready to be exported."""
+@contextmanager
+def _drafted_folder(path: Path) -> Iterator[Path]:
+    """A new folder that appears when all of it is there."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"{path} is there already. Name a new folder.")
+    with blame(path, ModelError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as room:
+            draft = Path(room) / path.name
+            draft.mkdir()
+            yield draft
+            if path.exists():
+                path.rmdir()
+            draft.replace(path)
+
+
+def _open_original(
+    model: str | Path, chosen: Format, classes: str | Sequence[str] | None, pixel_scale: str | None
+) -> Original:
+    """A model folder or a `.keras` or `.h5` file, ready to be exported; a bare `.onnx` file becomes a folder."""
     path = model_folder.find(model)
-    if path.is_file() and path.suffix not in KERAS_SUFFIXES:
+    classifier = EmotionClassifier.load(model, engine="keras", classes=classes, pixel_scale=pixel_scale)
+    if isinstance(classifier.network, KerasNetwork):
+        return Original(classifier, path)
+    if classifier.bare is None or path.suffix.lower() != ".onnx":
         raise ModelError(f"{path} cannot be exported: it is an export. Use the model folder that it was made from.")
-    return Original(EmotionClassifier.load(model, engine="keras"))
+    if chosen.suffix:
+        raise ModelError(f"{path} has no Keras network to export. Make a model folder of it: --format folder")
+    return Original(classifier, path)
 
 
 def open_network(model: str | Path) -> Any:

@@ -27,14 +27,32 @@ _LARGEST_CARD = 1 << 16
 # The layers of the largest networks that Keras itself offers take a tenth of it. Parsed, a bomb takes thirty times as much.
 _LARGEST_CONFIG = 1 << 23
 
+# What Keras 3 no longer reads, and what other libraries write: what to do there.
+_ELSEWHERE = "Load it where its classes and functions are defined, and save it as ONNX"
+TO_ONNX = f"{_ELSEWHERE}: model.export('model.onnx', format='onnx')."
+_OTHER_FORMATS = {
+    (
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".safetensors",
+    ): "PyTorch. Save it as ONNX there: torch.onnx.export(model, pixels, 'model.onnx').",
+    (".pb",): "TensorFlow. Save it as ONNX there: python -m tf2onnx.convert --saved-model FOLDER --output model.onnx",
+}
+
 # Layers that run code or load files of the author's choice when a model is opened.
 _CODE_LAYERS = frozenset({"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is HDF5 by its suffix, which decides how Keras reads it."""
+    return path.suffix.lower() in (".h5", ".hdf5")
 
 
 def embed_card(path: Path, card: Mapping[str, Any]) -> None:
     """Write a card into a `.keras`, `.h5` or `.tflite` file."""
     text = card_text(card)
-    if path.suffix in (".h5", ".hdf5"):
+    if is_hdf5(path):
         import h5py  # comes with Keras
 
         with h5py.File(path, "r+") as file:
@@ -47,7 +65,7 @@ def embed_card(path: Path, card: Mapping[str, Any]) -> None:
 def embedded_card(path: Path) -> dict[str, Any] | None:
     """The card inside a `.keras`, `.h5` or `.tflite` file, checked; None if it has none."""
     try:
-        if path.suffix in (".h5", ".hdf5"):
+        if is_hdf5(path):
             import h5py
 
             with h5py.File(path, "r") as file:
@@ -93,7 +111,9 @@ def refuse_code(path: Path) -> None:
     """
     check_unpacked_size(path)
     try:
-        parts = list(_parts(_network_config(path)))
+        config = _network_config(path)
+        # Losses and metrics of one's own are harmless: with compile=False Keras passes over them.
+        parts = list(_parts({**config, "compile_config": None} if isinstance(config, dict) else config))
     except RecursionError as problem:
         raise ModelError(f"{path} nests its layers too deeply to be checked, so it is not opened.") from problem
     for part in parts:
@@ -101,8 +121,8 @@ def refuse_code(path: Path) -> None:
         foreign = isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins")
         if not isinstance(name, str) or name in _CODE_LAYERS or name == "__lambda__" or foreign:
             raise ModelError(
-                f"{path} contains code (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never "
-                "runs code from a model: rebuild the network from standard layers and save it again."
+                f"{path} contains code (layer {name!r}{f' of {module!r}' if foreign else ''}). ferkit never runs code "
+                f"from a model. {TO_ONNX}"
             )
 
 
@@ -139,6 +159,31 @@ _ONNX_FIELDS: dict[str, dict[int, str]] = {
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 # A network of ten thousand operators has a tenth of it. Each takes a microsecond here.
 _MOST_FIELDS = 2_000_000
+# Operators that leave every number as it is.
+_SAME_NUMBERS = frozenset({b"Identity", b"Reshape", b"Flatten", b"Squeeze", b"Unsqueeze", b"Cast", b"Dropout"})
+
+
+def last_operator(path: Path) -> str | None:
+    """Name of the operator that makes the only output of an `.onnx` file, before mere rearrangement; None if not found."""
+    try:
+        (graph,) = _values(memoryview(path.read_bytes()), 7)
+        nodes = list(_values(graph, 1))
+        makers = {bytes(name): node for node in nodes for name in _values(node, 2)}
+        (output,) = _values(graph, 12)
+        (edge,) = map(bytes, _values(output, 1))
+        for _ in nodes:
+            (operator,) = map(bytes, _values(makers[edge], 4))
+            if operator not in _SAME_NUMBERS:
+                return operator.decode()
+            edge = bytes(next(_values(makers[edge], 1)))
+    except (OSError, ValueError, LookupError, StopIteration):
+        pass
+    return None
+
+
+def _values(message: memoryview, number: int) -> Iterator[memoryview]:
+    """The parts of a protobuf message that have this number."""
+    return (value for one, value in _fields(message) if one == number and isinstance(value, memoryview))
 
 
 def _data_outside(message: memoryview, kind: str, left: Iterator[int]) -> bool:
@@ -188,9 +233,43 @@ def _number(message: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("a number without an end")
 
 
+def other_format(path: Path) -> str:
+    """What wrote a file that ferkit does not read, and what to do there; "" where that is not known."""
+    for suffixes, hint in _OTHER_FORMATS.items():
+        if path.suffix.lower() in suffixes:
+            return f" {path.name} looks like a file of {hint}"
+    return ""
+
+
+_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+
+
+def _check_kind(path: Path) -> None:
+    """Raise `ModelError` for a file of the other kind than its suffix says, and for weights without a network."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    wanted = ".h5" if head == _HDF5 else ".keras" if head.startswith(_ZIP) else None
+    if wanted is not None and is_hdf5(path) != (wanted == ".h5"):
+        what = "HDF5" if wanted == ".h5" else "of the .keras format"
+        raise ModelError(f"{path} is {what} inside. Rename it: mv {path.name} {path.stem}{wanted}")
+    if head != _HDF5:
+        return
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if "model_config" not in file.attrs and (
+            "layer_names" in file.attrs or "layers" in file or "_layer_checkpoint_dependencies" in file
+        ):
+            raise ModelError(
+                f"{path} has weights without a network (save_weights). Build the network in Python, then "
+                f"model.load_weights({path.name!r}) and model.save('model.keras'), and give that file."
+            )
+
+
 def _network_config(path: Path) -> Any:
     """The layers of a file, read where Keras will read them: by its suffix, for one file may be both of these."""
     try:
+        _check_kind(path)
         if path.suffix.lower() == ".keras":
             with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
                 text: Any = file.read(_LARGEST_CONFIG + 1)

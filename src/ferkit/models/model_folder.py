@@ -19,6 +19,7 @@ from typing import Any
 
 from ferkit._support.files import write_atomically
 from ferkit.errors import ModelError, UsageError
+from ferkit.models.foreign import OUTPUTS, SOFTMAX, PixelScale
 from ferkit.models.inspection import MAX_CARD_BYTES, check_file_size
 from ferkit.models.sensitivity import check_prior, check_sensitivity
 from ferkit.sources import FaceInput
@@ -67,6 +68,11 @@ def find(model: str | Path) -> Path:
             raise ModelError(
                 f"The run in {path} is not finished. Resume it with: ferkit train DATA --out {path} --resume"
             )
+        if (path / "saved_model.pb").is_file():
+            raise ModelError(
+                f"{path} is a TensorFlow SavedModel, which Keras 3 does not read. Save the model as .keras where it was "
+                f"made, or as ONNX: python -m tf2onnx.convert --saved-model {path} --output model.onnx"
+            )
         raise ModelError(f"{path} is not a model folder: it has no {CARD_FILE}.")
     return path
 
@@ -74,12 +80,48 @@ def find(model: str | Path) -> Path:
 def read_card(folder: Path) -> dict[str, Any]:
     """The card of a model folder, checked for what the classifier needs."""
     path = folder / CARD_FILE
+    return check_card(_json_of(path), path)
+
+
+def _json_of(path: Path) -> Any:
     check_file_size(path, MAX_CARD_BYTES)
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
         raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
-    return check_card(card, path)
+
+
+def card_beside(file: Path, shape: tuple[int, int, int]) -> dict[str, Any] | None:
+    """What the `card.json` beside a bare file says of it, checked; None where there is none, or one of other files.
+
+    It may hold as little as `classes`, or `pixel_scale`: size and channels are those of the network, `shape`, and what
+    nothing is said about is left out.
+    """
+    path = file.with_name(CARD_FILE)
+    if not path.is_file():
+        return None
+    given = _json_of(path)
+    if not isinstance(given, dict):
+        raise ModelError(f"{path} is not a ferkit model card. Expected a JSON object with classes.")
+    if isinstance(sums := given.get("sha256"), dict):
+        if file.name not in sums:
+            return None
+        check_sum(file.parent, file.name, given)
+    sides = dataclasses.asdict(FaceInput(*shape))
+    stated = given.get("face_input", {})
+    # Two names stand in where only the scale is told, so that all of the rest is checked as ever.
+    whole = {
+        "temperature": 1.0,
+        "classes": ["0", "1"],
+        **given,
+        "face_input": {**sides, **stated} if isinstance(stated, dict) else stated,
+    }
+    checked = check_card(whole, path)
+    # A model folder's network scales pixels itself.
+    scale = {"pixel_scale": 1.0} if sums is not None else {}
+    return scale | {
+        name: value for name, value in checked.items() if name in given or name in ("face_input", "temperature")
+    }
 
 
 def check_card(card: Any, path: Path) -> dict[str, Any]:
@@ -91,17 +133,19 @@ def check_card(card: Any, path: Path) -> dict[str, Any]:
     try:
         face_input = FaceInput(**card["face_input"])
         classes, temperature = card["classes"], float(card["temperature"])
-        margin, scale = float(face_input.margin), float(card.get("pixel_scale", 1.0))
+        margin = float(face_input.margin)
+        PixelScale.parse(card.get("pixel_scale", 1.0))
+    except UsageError as problem:
+        raise ModelError(f"{path}: {problem}") from problem
     except (ValueError, KeyError, TypeError, OverflowError) as problem:
         raise ModelError(f"{path} is not a ferkit model card ({type(problem).__name__}: {problem}).") from problem
     names_ok = isinstance(classes, list) and len(classes) >= 2 and all(isinstance(name, str) for name in classes)
     if not names_ok or len(set(classes)) != len(classes):
         raise ModelError(f"{path}: classes must be at least two different names. Received: {classes!r}.")
-    if not all(_LEAST_FACTOR <= one <= 1 / _LEAST_FACTOR for one in (temperature, scale)):
-        raise ModelError(
-            f"{path}: temperature must be above 0, as pixel_scale, and neither tiny nor huge. Received: {temperature} "
-            f"and {scale}."
-        )
+    if not _LEAST_FACTOR <= temperature <= 1 / _LEAST_FACTOR:
+        raise ModelError(f"{path}: temperature must be above 0, and neither tiny nor huge. Received: {temperature}.")
+    if card.get("outputs", SOFTMAX) not in OUTPUTS:
+        raise ModelError(f"{path}: outputs must be one of {', '.join(OUTPUTS)}. Received: {card['outputs']!r}.")
     sides_ok = all(type(one) is int and 1 <= one <= _LARGEST_SIDE for one in (face_input.height, face_input.width))
     channels_ok = type(face_input.channels) is int and face_input.channels in (1, 3)
     if not sides_ok or not channels_ok or not math.isfinite(margin) or not -0.9 <= margin <= 10:

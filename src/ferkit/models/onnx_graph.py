@@ -23,6 +23,8 @@ from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
 
 from ferkit.errors import ModelError
 from ferkit.models.conversion import INPUT, OUTPUT, SMALLEST
+from ferkit.models.engines import channels_first
+from ferkit.models.foreign import AS_IT_IS, SIGMOID, SOFTMAX, PixelScale
 from ferkit.models.model_files import CARD_KEY
 from ferkit.models.model_folder import INTENDED_USE
 from ferkit.sources import FaceInput
@@ -82,6 +84,61 @@ def for_any_face(
     model = compose.merge_models(before, network, [(before.graph.output[0].name, pixels.name)])
     after = _tempering(temperature, offsets, raw, network)
     return compose.merge_models(model, after, [(raw.name, after.graph.input[0].name)])
+
+
+def standard(network: Any, scale: PixelScale, outputs: str) -> Any:
+    """Make a network of other origin take and give what ferkit's do.
+
+    Args:
+        network: `onnx.ModelProto`, pixels (N, height, width, channels) or (N, channels, height, width) in any number
+            format -> (N, outputs). Its batch may be fixed.
+        scale: The pixels that it was trained on.
+        outputs: What it gives, one of `ferkit.models.foreign.OUTPUTS`.
+
+    Returns:
+        `onnx.ModelProto`: `faces`, uint8 (N, height, width, channels) -> `probabilities`, float32 (N, classes).
+    """
+    network = compose.add_prefix(network, "network/")
+    constants = {one.name for one in network.graph.initializer}
+    pixels = next(one for one in network.graph.input if one.name not in constants)  # old files list these as well
+    raw = network.graph.output[0]
+    batch, *sides = pixels.type.tensor_type.shape.dim
+    planes = channels_first([0, *(side.dim_value for side in sides)])
+    g = _Graph("pixels")
+    x = g("Cast", INPUT, to=TensorProto.FLOAT)
+    if scale != AS_IT_IS:
+        x = g("Mul", g("Sub", x, g.constant(scale.mean)), g.constant([1 / one for one in scale.std]))
+    x = g("Transpose", x, perm=[0, 3, 1, 2]) if planes else x
+    x = g("Cast", x, to=pixels.type.tensor_type.elem_type)
+    names = [one.dim_value or name for one, name in zip((batch, *sides), ("batch", "a", "b", "c"), strict=True)]
+    faces = [names[0], *names[2:], names[1]] if planes else names
+    before = g.model(
+        helper.make_tensor_value_info(INPUT, TensorProto.UINT8, faces),
+        helper.make_tensor_value_info(x, pixels.type.tensor_type.elem_type, names),
+        network,
+    )
+    model = compose.merge_models(before, network, [(x, pixels.name)])
+    after = _probabilities(outputs, raw, names[0], network)
+    return compose.merge_models(model, after, [(raw.name, after.graph.input[0].name)])
+
+
+def _probabilities(outputs: str, raw: Any, batch: int | str, like: Any) -> Any:
+    """What `ferkit.models.foreign.as_probabilities` does."""
+    g = _Graph("outputs")
+    kind, count = raw.type.tensor_type.elem_type, raw.type.tensor_type.shape.dim[-1].dim_value
+    x = g("Cast", "raw", to=TensorProto.FLOAT)
+    if outputs != SOFTMAX and count == 1:
+        second = x if outputs == SIGMOID else g("Sigmoid", x)
+        g("Concat", g("Sub", g.constant([1.0]), second), second, axis=1)
+    elif outputs != SOFTMAX:
+        g("Softmax", g("Log", g("Max", x, g.constant([1e-30]))) if outputs == SIGMOID else x, axis=1)
+    g.nodes[-1].output[0] = OUTPUT
+    classes = 2 if count == 1 else count or "classes"
+    return g.model(
+        helper.make_tensor_value_info("raw", kind, [batch, count or "classes"]),
+        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, classes]),
+        like,
+    )
 
 
 def describe(model: Any, text: str) -> None:

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from ferkit._support.files import write_atomically
 from ferkit.data import Faces, FaceSet, pixel_prints
-from ferkit.errors import DatasetError, ModelError
+from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.models.classifier import Classifier, EmotionClassifier
 from ferkit.models.ensemble import Ensemble
+from ferkit.models.foreign import Contradiction
 from ferkit.models.tta import augmented
 from ferkit.sources import FaceInput
 
@@ -142,16 +143,59 @@ def write_folds(folder: Path, faces: FaceSet, folds: npt.NDArray[np.int64], memb
         np.savez(file, prints=pixel_prints(faces.images), folds=folds, members=np.array(members))
 
 
-def open_classifier(model: str | Path, **how: Any) -> Classifier:
-    """Any model by its path or name: also folds of `ferkit train --folds`, and a file of answers.
+def open_classifier(
+    model: str | Path | Classifier,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    sensitivity: float | None = None,
+    classes: str | Sequence[str] | None = None,
+    pixel_scale: str | None = None,
+) -> Classifier:
+    """Any model by its path or name, folds of `ferkit train --folds` and a file of answers too; a classifier as it is.
 
-    how: as `EmotionClassifier.load` takes it.
+    The options are those of `EmotionClassifier.load`.
+
+    Raises:
+        UsageError: `classes` or a `pixel_scale` for what has its own, or a sensitivity that it has not.
+        ModelError: The model cannot be read.
     """
-    if Path(model).suffix == ".npz":
-        return StoredAnswers(model)
-    if (Path(model) / FOLDS_FILE).is_file():
-        return OutOfFold.load(model, **how)
-    return EmotionClassifier.load(model, **how)
+    if isinstance(model, str | Path) and Path(model).suffix != ".npz" and not (Path(model) / FOLDS_FILE).is_file():
+        options = {"threads": threads, "sensitivity": sensitivity, "classes": classes, "pixel_scale": pixel_scale}
+        given = {name: value for name, value in options.items() if value is not None}
+        return EmotionClassifier.load(model, **given, **({} if engine == "auto" else {"engine": engine}))  # type: ignore[arg-type]
+    if classes is not None or pixel_scale is not None:
+        what = f"an object of {type(model).__name__}" if not isinstance(model, str | Path) else str(model)
+        raise Contradiction(f"classes and pixel_scale are told of a model file without a card. Received: {what}.")
+    if isinstance(model, EmotionClassifier):
+        return model if sensitivity is None else model.with_sensitivity(sensitivity)
+    if sensitivity is not None:
+        name = model if isinstance(model, str | Path) else f"An object of {type(model).__name__}"
+        raise UsageError(f"{name} has no sensitivity. Leave it out, or give one model by name.")
+    if not isinstance(model, str | Path):
+        return model
+    return StoredAnswers(model) if Path(model).suffix == ".npz" else OutOfFold.load(model, engine=engine)
+
+
+def open_classifiers(
+    models: Sequence[str | Path | Classifier],
+    *,
+    sensitivity: float | None = None,
+    classes: str | Sequence[str] | None = None,
+    pixel_scale: str | None = None,
+) -> list[Classifier]:
+    """Several models; `classes` and `pixel_scale` are told of the bare files among them, of which there must be one."""
+    found: list[Classifier] = []
+    contradictions = []
+    for one in models:
+        try:
+            found.append(open_classifier(one, sensitivity=sensitivity, classes=classes, pixel_scale=pixel_scale))
+        except Contradiction as problem:
+            contradictions.append(problem)
+            found.append(open_classifier(one, sensitivity=sensitivity))
+    if contradictions and len(contradictions) == len(models):
+        raise contradictions[0]
+    return found
 
 
 def members_of(model: str | Path) -> list[str]:
