@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 
@@ -16,6 +17,7 @@ import pytest
 
 from ferkit.labels import EMOTIONS
 from ferkit.models.samples import sample_picture
+from ferkit.sources import read_image
 from recognition import BrightnessClassifier
 
 
@@ -331,6 +333,21 @@ def test_a_name_that_the_output_cannot_say_costs_nobody_the_rest(pictures):
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
     assert "\\u65e5\\u672c.png" in done.stdout
     assert "10.jpg" in done.stdout
+
+
+def test_ctrl_c_does_not_wait_for_a_decoder(ferkit_predict, pictures, monkeypatch):
+    """Python handles signals in its main thread, between two steps; so that one must not decode, on one core either."""
+    threads = []
+
+    def told(source):
+        threads.append(threading.current_thread())
+        return read_image(source)
+
+    monkeypatch.setattr("ferkit.recognizer.read_image", told)
+    monkeypatch.setattr("ferkit._support.parallel._most_cores", 1)
+    ferkit_predict(next(pictures.glob("*.jpg")), "--json")
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_ctrl_c_does_not_wait_for_a_slow_server(tmp_path):

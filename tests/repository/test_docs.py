@@ -371,3 +371,16 @@ def test_the_tutorial_is_also_one_file():
         statements.append([ast.unparse(one) for one, is_import in zip(body, found, strict=True) if not is_import])
     assert imports[0] == imports[1]
     assert statements[0] == statements[1]
+
+
+def test_every_statement_on_security_names_tests_that_there_are():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    section = text.split("## What holds, and its tests\n")[1].split("\n## ")[0]
+    statements = re.findall(r"^- (?:.+\n)(?:  .+\n)*", section, re.MULTILINE)
+    assert len(statements) > 20
+    for statement in statements:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", statement)
+        assert named, statement
+        for file, name in named:
+            functions = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+            assert name in {one.name for one in functions if isinstance(one, ast.FunctionDef)}, statement
