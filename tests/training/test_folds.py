@@ -46,11 +46,13 @@ def test_folds_answer_out_of_fold_and_go_on(tmp_path):
 @pytest.mark.slow
 def test_one_command_compares_two_recipes(run_ferkit, table, tmp_path):
     words = ["tutorial model=tiny epochs=1 batch_size=8", "better model=tiny epochs=4 batch_size=8"]
-    words = ["compare", *words, table, "--folds", 2, "--out", tmp_path / "c", "--json"]
+    recipes = words
+    words = ["compare", *recipes, table, "--folds", 2, "--out", tmp_path / "c", "--json"]
     code, printed, said = run_ferkit(*words)
     assert code == 0, said
     document = json.loads(printed)
     assert (document["split"], document["n"]) == ("Training", 35)
+    assert [document[one]["model"] for one in "ab"] == recipes
     faces = load_dataset(table).train
     answers = [OutOfFold.load(tmp_path / "c" / name).predict_proba(faces.images).argmax(axis=1) for name in "ab"]
     right = [(one == faces.labels).mean() for one in answers]

@@ -119,7 +119,8 @@ def train(
         f"Best epoch: {100 * scores['accuracy']:.2f} % of {scores['split']} right "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), macro-F1 {scores['macro_f1']:.3f}."
     )
-    notes.print(f"Model folder: {one.folder}\nNext: ferkit evaluate {one.folder} {data}", markup=False)
+    asked = "" if truth == "labels" else f" --votes {votes} --truth {truth}"
+    notes.print(f"Model folder: {one.folder}\nNext: ferkit evaluate {one.folder} {data}{asked}", markup=False)
 
 
 def _show_folds(run: "FoldRun", data: str, *, json_: bool) -> None:

@@ -220,7 +220,9 @@ def compare_recipes(
     heads = [folder / "votes" for folder in folders]
     if truth == "votes" and all(head.is_dir() for head in heads):
         folders = heads
-    return compare(folders[0], folders[1], faces, truth=truth)
+    first, second = (OutOfFold.load(folder) for folder in folders)
+    first.name, second.name = a, b  # a reader wants to know what was compared, not where it lies
+    return compare(first, second, faces, truth=truth)
 
 
 def _kept(folder: Path, fold: int) -> Path:
