@@ -9,11 +9,12 @@ import pytest
 
 from ferkit._support.registry import describe
 from ferkit.detection import DETECTORS, drop_overlaps, haar, load_detector, views, yunet
-from ferkit.errors import MissingDependencyError, UsageError
+from ferkit.errors import ImageError, MissingDependencyError, UsageError
 from ferkit.models.samples import sample_picture
+from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
 from ferkit.sources.images import read_image
-from recognition import face_at
+from recognition import BrightnessClassifier, face_at
 
 # The face of the sample picture, from ear to ear and from the forehead to the chin.
 ASTRONAUT = Box(181, 62, 267, 174)
@@ -157,6 +158,19 @@ def test_overlaps_in_a_crowd(rng):
         better = [one for one in kept if one is not face and face.box.overlap(one.box) > 0.3]
         assert (face in kept) != any(one.detection_score > face.detection_score for one in better)
     assert 20 < len(kept) < 380
+
+
+def test_faces_of_an_image_are_bounded_before_they_are_compared_and_classified(rng):
+    """A picture can be tiled with any number of small faces."""
+    apart = [face_at(0, 9 * n, 8, 9 * n + 8) for n in range(1001)]
+    recognizer = EmotionRecognizer(BrightnessClassifier(), detector=lambda image: apart[: image.shape[0]])
+    assert len(recognizer.detect(np.zeros((1000, 9, 3), np.uint8))) == 1000
+    crowd = np.zeros((1001, 9, 3), np.uint8)
+    with pytest.raises(ImageError, match=r"^The image has more than 1,000 faces\."):
+        recognizer(crowd)
+    assert recognizer([crowd])[0].error.startswith("The image has more than 1,000 faces.")
+    with pytest.raises(ImageError, match=r"^The image has more than 1,000 faces\."):
+        drop_overlaps(apart * 2)
 
 
 def test_haar_without_cascades(monkeypatch):

@@ -7,12 +7,29 @@ from pathlib import Path
 import numpy as np
 
 from ferkit._support.registry import Registry
+from ferkit.errors import ImageError
 from ferkit.results import Box, Face, overlaps
 from ferkit.sources import RgbImage
 
+# In one image. Each takes a millisecond of the network, and pictures can be tiled with any number of small ones.
+MAX_FACES = 1000
+
+
+def check_count(faces: int, most: int = MAX_FACES) -> None:
+    """Raises `ImageError` where an image has more faces."""
+    if faces > most:
+        raise ImageError(
+            f"The image has more than {MAX_FACES:,} faces. Expected at most {MAX_FACES:,}. Cut it into parts."
+        )
+
 
 def drop_overlaps(faces: list[Face], limit: float = 0.3) -> list[Face]:
-    """Of faces whose boxes overlap by more than `limit` (intersection over union), keep the best scored."""
+    """Of faces whose boxes overlap by more than `limit` (intersection over union), keep the best scored.
+
+    Raises:
+        ImageError: They are too many to be compared with each other.
+    """
+    check_count(len(faces), 2 * MAX_FACES)  # where views overlap, a face is found twice
     ranked = sorted(faces, key=lambda face: -face.detection_score)
     boxes = np.array([face.box.to_list() for face in ranked]).reshape(-1, 4)
     free = np.ones(len(ranked), bool)

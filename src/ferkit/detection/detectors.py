@@ -3,7 +3,7 @@
 from ferkit._support.registry import Listed, describe, median_seconds, milliseconds
 from ferkit.detection import haar as haar  # these two enter the registry
 from ferkit.detection import yunet as yunet
-from ferkit.detection.base import AUTO, FaceDetector, RegisteredDetector
+from ferkit.detection.base import AUTO, FaceDetector, RegisteredDetector, check_count
 from ferkit.detection.base import DETECTORS as DETECTORS
 from ferkit.errors import FerkitError, UsageError
 from ferkit.results import Face
@@ -50,9 +50,13 @@ def _listed(name: str, detector: type[RegisteredDetector], image: RgbImage) -> L
 
 
 def checked_faces(found: object) -> list[Face]:
-    """What a user's detector returned, if it is faces; else a `UsageError` that says what is expected."""
+    """What a detector returned, if it is faces; else a `UsageError` that says what is expected.
+
+    Raises `ImageError` for more than `MAX_FACES`.
+    """
     if not isinstance(found, list | tuple) or not all(isinstance(face, Face) for face in found):
         raise UsageError(
             f"A detector returns a list of ferkit.Face. Received: {type(found).__name__}: {str(found)[:60]}."
         )
+    check_count(len(found))
     return list(found)

@@ -310,9 +310,10 @@ class Explainer:
             raise RequestError(422, "bad_parameter", message)
         try:
             image = read_image(upload)
+            found_faces = self.recognizer.detect(image)
         except ImageError as problem:
             raise RequestError(422, "bad_picture", str(problem)) from None
-        faces = self._chosen(self.recognizer.detect(image), wanted)
+        faces = self._chosen(found_faces, wanted)
         try:
             classifier = at_sensitivity(self.recognizer, wanted.sensitivity).classifier
             found = explain_faces(classifier, self._method(wanted.method), image, faces, label=wanted.label)
