@@ -54,7 +54,7 @@ def no_plots(monkeypatch):
 
     for name in ("confusion_matrix", "reliability_diagram", "coverage_curve", "training_curves", "training_speed"):
         monkeypatch.setattr(plots, name, blank)
-    monkeypatch.setattr("ferkit.render.gallery.draw_gallery", blank)
+    monkeypatch.setattr("ferkit.render.style.draw_gallery", blank)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """`ferkit data`: what is in a data set, before anything is trained on it."""
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,14 +10,74 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.label_issues import Wanted, show, write
 from ferkit.cli.options import Data, DropDuplicates, Raw, Split, say
+from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferkit.data import Dataset
     from ferkit.training import LabelIssues
+
+
+_SHOWN = 20
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The options as they were given.
+
+    issues: how many, or a CSV for all. predictions: models that have not seen the faces; without them folds are
+        trained.
+    among: a split; None is all faces, or with predictions all but those of the training split.
+    folds_in: None names the folder after the data.
+    """
+
+    issues: str | None
+    predictions: Sequence[str] = ()
+    among: str | None = None
+    folds_in: Path | None = None
+    folds: int | None = None
+    epochs: int | None = None
+    report: Path | None = None
+    raw: bool = False
+
+    @property
+    def table(self) -> Path | None:
+        """The CSV that was asked for, if one was."""
+        return Path(self.issues) if self.issues and not _WHOLE_NUMBER.fullmatch(self.issues) else None
+
+    @property
+    def count(self) -> int:
+        return int(self.issues) if self.issues and self.table is None else _SHOWN
+
+    def check(self) -> None:
+        """Say what is wrong with the words before minutes of loading and hours of training."""
+        if self.issues is None:
+            others = {
+                "--predictions": self.predictions,
+                "--among": self.among,
+                "--folds-in": self.folds_in,
+                "--folds": self.folds,
+                "--epochs": self.epochs,
+                "--report": self.report,
+                "--raw": self.raw,
+            }
+            for name, value in others.items():
+                if value:
+                    raise UsageError(f"{name} is for label issues: add --label-issues N or --label-issues FILE.csv.")
+            return
+        if self.table is not None and self.table.suffix.lower() != ".csv":
+            raise UsageError(f"--label-issues takes how many to list, or a file .csv for all. Received: {self.issues}.")
+        if self.count < 1:
+            raise UsageError(f"--label-issues must be at least 1. Received: {self.issues}.")
+        if self.predictions and (self.folds_in or self.folds or self.epochs):
+            raise UsageError("With --predictions nothing is trained: leave --folds-in, --folds and --epochs out.")
+        if not self.predictions:
+            from ferkit.training import FoldPlan
+
+            FoldPlan(self.folds, self.epochs)
 
 
 def data(
@@ -78,7 +141,7 @@ def data(
     from ferkit.render import Terminal, to_json
 
     issues = suspects if label_issues is None else label_issues
-    wanted = Wanted(issues, predictions or (), among, folds_in, folds, epochs, report, raw)
+    wanted = _Wanted(issues, predictions or (), among, folds_in, folds, epochs, report, raw)
     wanted.check()
     check_target(sheet)
     with reading_bar() as progress:
@@ -102,15 +165,15 @@ def data(
         more = {} if found is None else {"suspects": found.to_dict(wanted.count)}
         print_json({**to_json(about), "contact_sheet": str(sheet), **more})
     elif found is not None:
-        show(found, wanted.count)
+        _show(found, wanted.count)
     notes.print(f"Contact sheet: {sheet}", markup=False)
     if unusable:
         raise broken_error(source, dataset.broken)
     if found is not None:
-        write(found, wanted)
+        _write(found, wanted)
 
 
-def _label_issues(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Dataset]") -> "LabelIssues":
+def _label_issues(wanted: _Wanted, dataset: "Dataset", load: "Callable[..., Dataset]") -> "LabelIssues":
     import ferkit
 
     with no_native_chatter():
@@ -124,3 +187,24 @@ def _label_issues(wanted: Wanted, dataset: "Dataset", load: "Callable[..., Datas
             load=load,
             say=say,
         )
+
+
+def _show(found: "LabelIssues", most: int) -> None:
+    """The label issues on standard output, the first of them in a table."""
+    from ferkit.render import Terminal
+    from ferkit.training import issues_document
+
+    output.print("", Terminal(issues_document(found, most)), sep="\n", soft_wrap=True)
+
+
+def _write(found: "LabelIssues", wanted: _Wanted) -> None:
+    """The table and the page, where they were asked for."""
+    if wanted.table is not None:
+        from ferkit.training import write_table
+
+        write_table(found, wanted.table, raw=wanted.raw)
+        notes.print(f"Label issues: {wanted.table}", markup=False)
+    if wanted.report is not None:
+        from ferkit.training import write_page
+
+        notes.print(f"Report: {write_page(found, wanted.report)}", markup=False)

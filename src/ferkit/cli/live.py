@@ -1,14 +1,13 @@
 """`ferkit live`: the webcam in the browser, or in a desktop window."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.console import notes, print_json
 from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
-from ferkit.cli.serve import load_recognizer, run_server
+from ferkit.cli.serve import announce, load_recognizer, run_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,14 +82,9 @@ def _show_page(blur_faces: bool, load: "Callable[[], EmotionRecognizer]", open_p
 
     from ferkit.serve import Limits, Settings
 
-    def announce(address: str) -> None:
+    def show(address: str) -> None:
         page = f"{address}#blur" if blur_faces else address
-        if as_json:
-            print_json({"address": page})
-            sys.stdout.flush()
-        else:
-            output.print(f"Live at {page}", markup=False, soft_wrap=True)
-            notes.print("Stop with Ctrl-C.")
+        announce("Live at", as_json, page)
         if open_page:
             # Some browsers hold up who opens them until they are closed.
             threading.Thread(target=_open, args=(page,), daemon=True).start()
@@ -100,4 +94,4 @@ def _show_page(blur_faces: bool, load: "Callable[[], EmotionRecognizer]", open_p
             notes.print(f"No browser opened; go to {page}", markup=False)
 
     # Without a limit of the rate: the only client is the one who started it.
-    run_server(load(), Settings(limits=Limits(rate=0)), 0, announce)
+    run_server(load(), Settings(limits=Limits(rate=0)), 0, show)

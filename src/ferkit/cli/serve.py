@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,18 +70,20 @@ def serve(
         limits=changed_limits(limits or []),
     )
 
-    def announce(address: str) -> None:
-        if as_json:
-            print_json({"address": address})
-            sys.stdout.flush()
-        else:
-            output.print(f"Serving at {address}", markup=False, soft_wrap=True)
-            notes.print("Stop with Ctrl-C.")
-
     if not settings.on_loopback and settings.api_key is None:
         notes.print("Note: anyone who can reach this machine can send requests. Set an API key: FERKIT_API_KEY.")
     recognizer = load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale)
-    run_server(recognizer, settings, port, announce, trusted_proxy)
+    run_server(recognizer, settings, port, partial(announce, "Serving at", as_json), trusted_proxy)
+
+
+def announce(words: str, as_json: bool, address: str) -> None:
+    """Say on standard output where the server is ready."""
+    if as_json:
+        print_json({"address": address})
+        sys.stdout.flush()
+    else:
+        output.print(f"{words} {address}", markup=False, soft_wrap=True)
+        notes.print("Stop with Ctrl-C.")
 
 
 def run_server(

@@ -162,12 +162,10 @@ def _numbers(text: str) -> list[int]:
 
 def _show_seeds(sweep: "Sweep", data: str, *, json_: bool) -> None:
     """The table, or all of it as JSON; `TrainingError` where a seed failed."""
-    from ferkit.render import Terminal
-
     if json_:
         print_json({"folder": str(sweep.folder), **sweep.to_dict()})
     else:
-        output.print(Terminal(sweep.document()), soft_wrap=True)
+        output.print(sweep, soft_wrap=True)
         folders = " ".join(str(sweep.folder / run.folder) for run in sweep.done)
         say(
             f"\nThe interval is that of the mean over seeds, on the {sweep.n:,} faces of {sweep.split}, on which each run's "

@@ -63,7 +63,6 @@ def tune(
     Example: ferkit tune fer2013.csv --trials 20 --epochs 3 --out runs/tune
     """
     import ferkit
-    from ferkit.render import Terminal
     from ferkit.training import Where, changes_of
 
     given = TrainingData(data, split, drop_duplicates, skip_broken, votes, truth)
@@ -85,7 +84,7 @@ def tune(
     if json_:
         print_json({"folder": str(result.folder), **result.to_dict(words)})
         return
-    output.print(Terminal(result.document()), soft_wrap=True)
+    output.print(result, soft_wrap=True)
     notes.print(
         f"\nTo train with the best values:\n{result.plan.command(result.ranked[0].values, words)}", markup=False
     )

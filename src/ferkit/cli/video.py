@@ -74,7 +74,6 @@ def video(
     Example: ferkit video clip.mp4 --out timeline.csv --annotate annotated.mp4 --plot timeline.png
     """
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.render import Terminal
     from ferkit.video import TIME_CONSTANT_S, analyze_video, check_targets, open_video
 
     check_targets(source, out, annotate, plot)
@@ -115,7 +114,7 @@ def video(
     if as_json:
         print_json(summary)
     else:
-        output.print(Terminal(analysis.timeline.document()), soft_wrap=True)
+        output.print(analysis.timeline, soft_wrap=True)
     sys.stdout.flush()
     _leave(analysis, stop.by)
 

@@ -27,7 +27,7 @@ from ferkit.evaluation.paired_statistics import (
 from ferkit.evaluation.report import Report, evaluate, measure
 from ferkit.labels import canonical
 from ferkit.models import Classifier, check_unseen, open_classifiers
-from ferkit.render import Document, Terminal, p_equals, point_interval, points, to_text
+from ferkit.render import Document, Printed, p_equals, point_interval, points
 
 ALPHA = 0.05
 # With fewer a bootstrap draws the same few faces again and again, and leaves 0 out where nothing is proved.
@@ -113,7 +113,7 @@ class Disagreement:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Printed):
     """Two reports on the same faces, in the same order, with columns of the same classes."""
 
     a: Report
@@ -250,12 +250,6 @@ class Comparison:
         from ferkit.evaluation.comparison_sections import comparison_document
 
         return comparison_document(self)
-
-    def __str__(self) -> str:
-        return to_text(self.document())
-
-    def __rich__(self) -> Terminal:
-        return Terminal(self.document())
 
 
 def compare(

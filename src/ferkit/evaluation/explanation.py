@@ -18,14 +18,7 @@ import PIL.ImageFont
 from ferkit._support.files import write_encoded
 from ferkit.detection import FaceDetector, cut_face, cut_to_picture
 from ferkit.errors import ImageError, UsageError
-from ferkit.evaluation import explanation_methods as grad_cam  # noqa: F401 - they register themselves
-from ferkit.evaluation import explanation_methods as occlusion  # noqa: F401 - they register themselves
-from ferkit.evaluation.explanation_methods import (
-    AUTO,
-    Maps,
-    Method,
-    open_method,
-)
+from ferkit.evaluation.explanation_methods import AUTO, Maps, Method, open_method
 from ferkit.labels import canonical
 from ferkit.models import Classifier, EmotionClassifier
 from ferkit.recognizer import EmotionRecognizer

@@ -1,7 +1,8 @@
 """How good predictions are: the one owner of every figure about accuracy and confidence.
 
-Pure numpy. `probabilities` is float (N, K) with rows that sum to 1, `labels` is int (N,), 0 to K - 1, N >= 1.
-All shares are fractions, 0 to 1, never per cent. Classes without a face cannot be scored: they count in no average.
+Pure numpy. `probabilities` is float (N, K) with rows that sum to 1, `labels` is int (N,), 0 to K - 1, N >= 1; anything
+else raises a `FerkitError`. All shares are fractions, 0 to 1, never per cent. Classes without a face cannot be scored:
+they count in no average.
 """
 
 import math
@@ -90,7 +91,12 @@ def resampled_counts(
 ) -> Iterator[npt.NDArray[np.int64]]:
     """Bootstrap resamples of n faces (Efron and Tibshirani 1993): how often each kind is drawn, int64 (at_once, kinds).
 
-    shares: of each kind among the faces, float64 (kinds,). at_once: resamples that are in memory together.
+    Args:
+        n: Faces in a resample.
+        shares: Share of each kind among the faces, float64 (kinds,).
+        resamples: How many to draw.
+        at_once: Resamples that are in memory together.
+        seed: The same seed draws the same resamples.
     """
     rng = np.random.default_rng(seed)
     for _ in range(resamples // at_once):
@@ -112,6 +118,9 @@ def wilson_interval(hits: float, n: float) -> tuple[float, float]:
     Both may be fractions where several faces are worth less than as many independent ones. Unlike the textbook's p +-
     1.96 sqrt(p (1 - p) / n) it stays inside 0 to 1 and holds for small n.
 
+    Raises:
+        FerkitError: `hits` is not between 0 and `n`, or `n` is 0.
+
     >>> low, high = wilson_interval(5, 10)
     >>> f"{low:.4f} {high:.4f}"
     '0.2366 0.7634'
@@ -129,6 +138,9 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % confidence interval of the mean of which these are samples, at least two (Student 1908).
 
     For runs with several seeds: what remains plausible about the recipe on these faces, whatever the seed.
+
+    Raises:
+        FerkitError: There are fewer than two values.
 
     >>> low, high = mean_interval([0.60, 0.62, 0.64])
     >>> f"{low:.3f} {high:.3f}"
@@ -232,6 +244,9 @@ def accuracy_at_coverage(probabilities: Probabilities, labels: Labels, coverage:
     """Accuracy among the `coverage` share of faces with the highest confidence, 0 < coverage <= 1.
 
     Where the cut falls among equally confident faces, it is the expected value of drawing among them.
+
+    Raises:
+        FerkitError: `coverage` is not above 0 and at most 1.
     """
     if not 0 < coverage <= 1:
         raise FerkitError(f"coverage must be above 0 and at most 1. Received: {coverage}.")
@@ -242,6 +257,9 @@ def accuracy_at_coverage(probabilities: Probabilities, labels: Labels, coverage:
 
 def answered(probabilities: Probabilities, labels: Labels, min_confidence: float) -> Answered:
     """How much is answered, and how well, when less than `min_confidence` is no answer.
+
+    Raises:
+        FerkitError: `min_confidence` is not 0 to 1.
 
     >>> half_sure = np.array([[0.9, 0.1], [0.4, 0.6]])
     >>> answered(half_sure, np.array([0, 0]), 0.7).coverage

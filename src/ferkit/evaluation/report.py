@@ -21,7 +21,7 @@ from ferkit.evaluation import metrics
 from ferkit.evaluation.faces import Data, Progress, check_options, faces_for
 from ferkit.evaluation.metrics import Answered, ClassScores
 from ferkit.models import Classifier, augmented, matched, open_classifier
-from ferkit.render import Document, Section, Terminal, to_text
+from ferkit.render import Document, Printed, Section
 from ferkit.sources import is_there, missing
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class DistinctScores:
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Printed):
     """How good a classifier is on one set of faces. Shares are fractions, 0 to 1.
 
     classes: class names in the order of the data, which is that of `per_class`, `confusion` and `probabilities`; after
@@ -137,12 +137,6 @@ class Report:
         from ferkit.evaluation.report_sections import report_document
 
         return report_document(self, history)
-
-    def __str__(self) -> str:
-        return to_text(self.document())
-
-    def __rich__(self) -> Terminal:
-        return Terminal(self.document())
 
 
 class Part(Protocol):

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -274,21 +273,18 @@ def _training(history: History, card: Mapping[str, Any]) -> Iterator[Block]:
         "overfits. The mark is the epoch that was kept.",
         detail=True,
     )
-    curves = Figure("curves", partial(_curves, history), "Loss, accuracy and learning rate by epoch.")
-    side: list[Block] = []
-    if any("faces_per_second" in row for row in history):
-        side.append(
-            Figure("speed", partial(_speed, history), "Faces per second of each epoch; the table has the median.")
-        )
+    curves = Figure(
+        "curves",
+        lambda path, theme: plots.training_curves(history, path, theme=theme),
+        "Loss, accuracy and learning rate by epoch.",
+    )
+    speed = Figure(
+        "speed",
+        lambda path, theme: plots.training_speed(history, path, theme=theme),
+        "Faces per second of each epoch; the table has the median.",
+    )
+    side = (speed,) if any("faces_per_second" in row for row in history) else ()
     yield Beside((curves,), (*side, DataTable((), tuple(_facts(history, card)), detail=True)), even=True)
-
-
-def _curves(history: History, path: Path, theme: plots.Theme) -> None:
-    plots.training_curves(history, path, theme=theme)
-
-
-def _speed(history: History, path: Path, theme: plots.Theme) -> None:
-    plots.training_speed(history, path, theme=theme)
 
 
 def _facts(history: History, card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -20,13 +20,12 @@ from ferkit.render import (
     DataTable,
     Document,
     Figure,
+    Printed,
     Section,
-    Terminal,
     Text,
     Theme,
     interval,
     percent,
-    to_text,
 )
 
 # Faces in memory at once, copy included. What is drawn for noise depends on it, so it is the same everywhere.
@@ -54,7 +53,7 @@ class Level:
 
 
 @dataclass(frozen=True, eq=False)
-class Robustness:
+class Robustness(Printed):
     """What is left of a model's accuracy on degraded faces.
 
     clean: on the faces as they are; its strength means nothing.
@@ -116,13 +115,7 @@ class Robustness:
         blocks = (Text(_sentence(self)), Beside((figure,), (_table(self),), even=True))
         return Section("Robustness to image corruption", blocks, wide=True, key=self.key, data=self.to_dict())
 
-    def __str__(self) -> str:
-        return to_text(self._document())
-
-    def __rich__(self) -> Terminal:
-        return Terminal(self._document())
-
-    def _document(self) -> Document:
+    def document(self) -> Document:
         return Document(f"{self.model} on {self.split}", count(self.n, "face"), (self.section(),))
 
 

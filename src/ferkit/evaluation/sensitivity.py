@@ -11,7 +11,7 @@ from ferkit.errors import count
 from ferkit.evaluation import metrics
 from ferkit.labels import canonical
 from ferkit.models import Labels, Probabilities, adjust, apply_temperature, fit_temperature
-from ferkit.render import DataTable, Document, Section, Terminal, Text, number, percent, to_text
+from ferkit.render import DataTable, Document, Printed, Section, Text, number, percent
 
 if TYPE_CHECKING:
     from ferkit.data import FaceSet
@@ -87,7 +87,7 @@ def prior_of(faces: "FaceSet") -> list[float] | None:
 
 
 @dataclass(frozen=True)
-class SensitivityCurve:
+class SensitivityCurve(Printed):
     """Accuracy, macro recall and calibration of one model against the FER+ majority label.
 
     n: faces with a majority label. used: the sensitivity that the model answered with.
@@ -117,13 +117,7 @@ class SensitivityCurve:
         """The curve as a table."""
         return Section("Sensitivity", (Text(self._sentence()), self._table()), key=self.key, data=self.to_dict())
 
-    def __str__(self) -> str:
-        return to_text(self._document())
-
-    def __rich__(self) -> Terminal:
-        return Terminal(self._document())
-
-    def _document(self) -> Document:
+    def document(self) -> Document:
         return Document("Sensitivity", count(self.n, "face"), (self.section(),))
 
     def _sentence(self) -> str:

@@ -12,10 +12,19 @@ if TYPE_CHECKING:
 
 
 class Architecture(Protocol):
-    """Build an untrained network.
+    """Build an untrained network. Every architecture takes these three.
 
-    The network takes pixels 0 to 255 in any number type, (N, height, width, channels): scaling is its first layer.
-    It returns probabilities, float32 (N, num_classes); rows sum to 1.
+    Args:
+        num_classes: How many probabilities it gives.
+        input_shape: Height, width and channels (1 or 3) of a face.
+        activation: Of its hidden layers, by Keras' name; pretrained networks keep "relu".
+
+    Returns:
+        A network that takes pixels 0 to 255 in any number type, (N, height, width, channels): scaling is its first
+        layer. It gives probabilities, float32 (N, num_classes); rows sum to 1.
+
+    Raises:
+        UsageError: The network keeps its activation, and another one was given.
     """
 
     def __call__(

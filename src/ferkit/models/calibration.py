@@ -20,6 +20,9 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.N
 
     The order of the classes, so the accuracy, stays as it is. 1 changes nothing.
 
+    Raises:
+        FerkitError: The temperature is not a number above 0.
+
     >>> apply_temperature(np.array([[0.8, 0.2]]), 2.0).round(3).tolist()[0]
     [0.6669999957084656, 0.3330000042915344]
     """
@@ -36,7 +39,17 @@ def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
 
     The network's logits differ from log-probabilities by a constant per face only, which softmax ignores, so
     probabilities are enough. The log loss is convex in 1 / temperature, so a golden-section search over 0.05 to 20
-    finds its one minimum. Fit on a validation split, never on the split that is reported.
+    finds its one minimum.
+
+    Args:
+        probabilities: Float (N, K), as the network gives them.
+        labels: Int (N,), of a validation split, never of the split that is reported.
+
+    Returns:
+        A temperature for `apply_temperature`, to four digits.
+
+    Raises:
+        FerkitError: There is no face, or these are no probabilities of such labels.
     """
     check_probabilities(probabilities, labels)
     logs = _log(probabilities)

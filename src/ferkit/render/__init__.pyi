@@ -32,7 +32,6 @@ from .formats import p_value as p_value
 from .formats import percent as percent
 from .formats import point_interval as point_interval
 from .formats import points as points
-from .gallery import draw_gallery as draw_gallery
 from .markdown import to_markdown as to_markdown
 from .notebook import picture_html as picture_html
 from .notebook import pictures_html as pictures_html
@@ -49,6 +48,7 @@ from .style import DARK as DARK
 from .style import LIGHT as LIGHT
 from .style import WIDTH as WIDTH
 from .style import Theme as Theme
+from .style import draw_gallery as draw_gallery
 from .style import is_drawable as is_drawable
 from .style import legend as legend
 from .style import legend_style as legend_style
@@ -59,5 +59,6 @@ from .style import save as save
 from .style import show_face as show_face
 from .style import style_axes as style_axes
 from .terminal import FaceTable as FaceTable
+from .terminal import Printed as Printed
 from .terminal import Terminal as Terminal
 from .terminal import to_text as to_text

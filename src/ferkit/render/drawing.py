@@ -1,8 +1,7 @@
-"""Where labels and bars go in an annotated picture: beside faces, over nothing, and in videos where they were before.
+"""Annotated pictures: boxes, labels and probability bars that stay readable on any background, and blurred faces.
 
-Faces that nobody recognises: blurred in what is written out, after they were looked at.
-
-Annotated pictures: boxes, labels and probability bars that stay readable on any background.
+Labels and bars go beside faces, over nothing, and in videos where they were before. `blurred` leaves nobody to be
+recognised in what is written out, after faces were looked at.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +20,29 @@ import PIL.ImageFont
 from ferkit.labels import color_of
 from ferkit.results import UNCERTAIN, Box, FaceEmotion, shared_areas
 
+_Pixels = npt.NDArray[np.uint8]
+_Color = tuple[int, int, int]
+_Font = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
+
 # Letters below this height cannot be read, so pictures too small for them are enlarged, within reason.
 SMALLEST_FONT = 12
 # A face must grow or shrink by so much before its letters do: in a video they would tremble.
 _STEADY = 0.2
 # Of few bars one gives way to another class that is so much more probable.
 _STAYS = 0.05
+# So many squares are left of a face: below ten, people and networks no longer tell who it is, however large it was.
+_SQUARES = 7
+# A box ends at the forehead; hair and ears tell who it is as well.
+_GROW = 0.3
+# Pictures too small for letters that can be read are enlarged, within reason.
+_SMALLEST_SIDE, _SMALLEST_WIDTH, _SMALLEST_HEIGHT = 256, 128, 48
+_LARGEST_ENLARGED = 2048
+_LONGEST_NAME = 24  # letters of a class name
+_FEWEST_BARS = 3
+_INK: _Color = (22, 24, 29)
+_PAPER: _Color = (255, 255, 255)
+_TRACK: _Color = (84, 89, 98)
+_UNCERTAIN_COLOR = "#5B5F66"
 
 
 @dataclass(frozen=True)
@@ -141,14 +157,6 @@ def covers(places: Sequence[Box], taken: Sequence[Box]) -> npt.NDArray[np.int64]
     return shared_areas(one, other)
 
 
-_Pixels = npt.NDArray[np.uint8]
-
-# So many squares are left of a face: below ten, people and networks no longer tell who it is, however large it was.
-_SQUARES = 7
-# A box ends at the forehead; hair and ears tell who it is as well.
-_GROW = 0.3
-
-
 def blurred(image: _Pixels, boxes: Iterable[Box]) -> _Pixels:
     """A copy of a picture, RGB uint8 (H, W, 3), in which what is inside of the boxes and a little around cannot be known.
 
@@ -186,20 +194,6 @@ def _shape(width: int, height: int) -> npt.NDArray[np.float32]:
     # Between an ellipse and a rectangle, so that a box's own corners, at 1 / (1 + 2 * _GROW), are well inside.
     far = (x**4)[None] + (y**4)[:, None]
     return np.asarray(np.clip((1 - far) / 0.4, 0, 1), np.float32)
-
-
-_Color = tuple[int, int, int]
-_Font = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
-
-# Pictures too small for letters that can be read are enlarged, within reason.
-_SMALLEST_SIDE, _SMALLEST_WIDTH, _SMALLEST_HEIGHT = 256, 128, 48
-_LARGEST_ENLARGED = 2048
-_LONGEST_NAME = 24  # letters of a class name
-_FEWEST_BARS = 3
-_INK: _Color = (22, 24, 29)
-_PAPER: _Color = (255, 255, 255)
-_TRACK: _Color = (84, 89, 98)
-_UNCERTAIN_COLOR = "#5B5F66"
 
 
 def annotate(

@@ -233,7 +233,7 @@ def _photo(block: Photo, _: Path) -> str:
 @_html.register
 def _faces(block: FaceGallery, figures: Path) -> str:
     if block.name:
-        from ferkit.render.gallery import draw_gallery
+        from ferkit.render.style import draw_gallery
 
         draw_gallery(block.tiles[: block.in_picture], figures / f"{block.name}.png")
     tiles = "".join(map(_tile, block.tiles))

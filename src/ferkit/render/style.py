@@ -1,7 +1,7 @@
-"""What all plots share: sizes, the two themes, axes without clutter, names that fit."""
+"""What all plots share: sizes, the two themes, axes without clutter, names that fit; and a gallery of faces."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,9 +14,12 @@ import numpy.typing as npt
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from ferkit._support.files import write_encoded
+from ferkit.labels import color_of
+from ferkit.render.document import FaceTile
 
 _DPI = 200  # sharp on a display with two pixels per point, at the widths below
 _LONGEST = 14  # letters of a class name; the whole name stands in tables
@@ -92,6 +95,36 @@ def show_face(axes: Axes, face: npt.NDArray[np.uint8], theme: Theme) -> None:
         face.squeeze() if gray else face, cmap="gray" if gray else None, vmin=0, vmax=255, interpolation="bicubic"
     )
     axes.set_axis_off()
+
+
+_GALLERY_COLUMNS = 6
+_LONGEST_CAPTION = 22  # letters below a face
+
+
+def draw_gallery(tiles: Sequence[FaceTile], path: Path, *, theme: Theme = LIGHT) -> None:
+    """Draw the faces in rows of six; the suffix of the path chooses the format."""
+    rows = max(1, -(-len(tiles) // _GALLERY_COLUMNS))
+    figure = new_figure(theme, width=8.4, height=1.86 * rows)
+    grid = figure.subplots(rows, _GALLERY_COLUMNS, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, tile in zip(grid.flat, tiles, strict=False):
+        show_face(axes, tile.face, theme)
+        # A strip of the answers' colours; the words stay in ink, which is readable on any paper.
+        for place, answer in enumerate(tile.answers):
+            corner, width = (place / len(tile.answers), -0.045), 1 / len(tile.answers)
+            strip = Rectangle(corner, width, 0.045, transform=axes.transAxes, color=color_of(answer), lw=0)
+            strip.set_clip_on(False)
+            axes.add_patch(strip)
+        caption, below = (
+            plain(tile.caption, _LONGEST_CAPTION),
+            plain(tile.below[0] if tile.below else "", _LONGEST_CAPTION),
+        )
+        axes.text(0.5, -0.08, caption, transform=axes.transAxes, ha="center", va="top", size=9, color=theme.ink)
+        axes.text(0.5, -0.23, below, transform=axes.transAxes, ha="center", va="top", size=8.5, color=theme.muted)
+    if not tiles:
+        grid[0, 0].text(0, 0.5, "None.", color=theme.ink)
+    save(figure, path)
 
 
 def plain(name: str, longest: int = _LONGEST) -> str:

@@ -6,6 +6,7 @@ Lines are as wide as the terminal where words can be wrapped. A number is never 
 """
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import singledispatch
 from itertools import zip_longest
@@ -54,6 +55,20 @@ class Terminal:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         return (_drawn(line, options.encoding) for line in _lines(self.document, options.max_width))
+
+
+class Printed(ABC):
+    """A result that prints as its document, as text and on a terminal."""
+
+    @abstractmethod
+    def document(self) -> Document:
+        """The result as sections."""
+
+    def __str__(self) -> str:
+        return to_text(self.document())
+
+    def __rich__(self) -> Terminal:
+        return Terminal(self.document())
 
 
 class FaceTable:

@@ -26,7 +26,7 @@ from ferkit.data import Dataset
 from ferkit.errors import TrainingError, UsageError
 from ferkit.evaluation import metrics
 from ferkit.models import EmotionClassifier, model_folder
-from ferkit.render import DataTable, Document, Section
+from ferkit.render import DataTable, Document, Printed, Section
 from ferkit.training import run_folder
 from ferkit.training.config import TrainConfig
 from ferkit.training.loop import train
@@ -223,7 +223,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Printed):
     """What came out.
 
     runs: of all seeds in the folder, in the order in which they were given, or by number where others were there

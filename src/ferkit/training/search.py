@@ -9,7 +9,7 @@ from typing import Any
 
 from ferkit.errors import TrainingError, UsageError
 from ferkit.evaluation import metrics
-from ferkit.render import DataTable, Document, Section, Text
+from ferkit.render import DataTable, Document, Printed, Section, Text
 from ferkit.training.config import RECIPES, SPACE, USUAL_EPOCHS, USUAL_SEARCH, TrainConfig, to_args
 from ferkit.training.start import config_of
 from ferkit.training.values import ByOptimizer, get
@@ -125,7 +125,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Printed):
     """Where a search stands: its trials in order, and the faces that accuracies were measured on."""
 
     plan: Plan

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import count
-from ferkit.render import Cell, ClassName, Column, DataTable, Document, Row, Section, Text
+from ferkit.render import Cell, ClassName, Column, DataTable, Document, Printed, Row, Section, Text
 from ferkit.results import UNCERTAIN, Box
 from ferkit.sources import printable_name
 from ferkit.video.follower import TrackedFace
@@ -175,7 +175,7 @@ class PersonTimeline:
         }
 
 
-class Timeline:
+class Timeline(Printed):
     """What was found in a video so far, person by person.
 
     Attributes:
