@@ -25,9 +25,9 @@ def export(
     pixel_scale: PixelScaleOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5, or make a model folder of a file from elsewhere.
+    """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
 
-    The export is compared with the original on a thousand faces. Prints five lines of Python that use the file without
+    Also makes a model folder of a file from elsewhere. The export is compared with the original on a thousand faces. Prints five lines of Python that use the file without
     ferkit.
 
     Example: ferkit export default emotions.onnx --format onnx
