@@ -146,21 +146,25 @@ def test_frames_that_cannot_be_shown_are_left_out_and_counted(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("name", "sound"),
+    ("name", "sound", "start_s"),
     [
-        pytest.param("clip.mov", None, id="mov"),
-        pytest.param("clip.mkv", None, id="mkv"),
-        pytest.param("clip.mkv", "aac", id="mkv-with-sound"),
-        pytest.param("clip.avi", None, id="avi"),
+        pytest.param("clip.mov", None, 0, id="mov"),
+        pytest.param("clip.mkv", None, 0, id="mkv"),
+        pytest.param("clip.mkv", None, 5, id="mkv-whose-clock-starts-late"),
+        pytest.param("clip.mkv", "aac", 0, id="mkv-with-sound"),
+        pytest.param("clip.avi", None, 0, id="avi"),
     ],
 )
-def test_a_file_that_breaks_off(tmp_path, rng, name, sound):
+def test_a_file_that_breaks_off(tmp_path, rng, name, sound, start_s):
     noise = [rng.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
     codec = "mpeg4" if name.endswith("avi") else "libx264"
     # As a recorder leaves it that wrote its table of frames first.
     options = {"movflags": "+faststart"} if name.endswith("mov") else {}
-    clip = write_clip(tmp_path / name, noise, codec=codec, sound=sound, options=options)
-    assert read(clip)[0].problem is None
+    times = [start_s + place / 10 for place in range(40)]
+    clip = write_clip(tmp_path / name, noise, times=times, codec=codec, sound=sound, options=options)
+    whole, found = read(clip)
+    assert (whole.problem, found[0].time_s) == (None, 0)
+    assert whole.duration_s == pytest.approx(4, abs=0.3)
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     frames, found = read(clip)
     assert 10 <= len(found) <= 30

@@ -314,7 +314,9 @@ class Stream(FrameSource):
 def _duration(stream: Any, container: Any) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration and container.duration > 0 else None
+    if not container.duration or container.duration < 0:
+        return None
+    return max(container.duration / 1e6 - _before_start(container), 0.0) or None
 
 
 def _stated_duration(stream: Any, container: Any) -> float:
@@ -326,8 +328,15 @@ def _stated_duration(stream: Any, container: Any) -> float:
     # Matroska states the duration of the file; FFmpeg and others write that of each stream as a tag.
     if found := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", "")):
         hours, minutes, seconds = map(float, found.groups())
-        return hours * 3600 + minutes * 60 + seconds
-    return float(container.duration or 0) / 1e6 if len(container.streams) == 1 else 0.0
+        return hours * 3600 + minutes * 60 + seconds - _before_start(container)
+    whole = float(container.duration or 0) / 1e6 - _before_start(container)
+    return whole if len(container.streams) == 1 else 0.0
+
+
+def _before_start(container: Any) -> float:
+    """Seconds before the first frame that the durations of Matroska contain: they are times of ends, on its clock."""
+    is_matroska = "matroska" in container.format.name.split(",")
+    return max(float(container.start_time or 0) / 1e6, 0.0) if is_matroska else 0.0
 
 
 def _stamp(frame: Any) -> float | None:
