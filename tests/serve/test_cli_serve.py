@@ -14,7 +14,6 @@ import pytest
 import websockets.sync.client
 from websockets.exceptions import ConnectionClosed
 
-from ferkit.cli.serve import changed_limits
 from ferkit.errors import UsageError
 from ferkit.models.samples import sample_picture
 from ferkit.serve.settings import Limits
@@ -135,7 +134,7 @@ def test_there_is_no_warning_where_none_is_due(served, arguments, host, capsys):
 )
 def test_limits_that_make_no_sense(word, says):
     with pytest.raises(UsageError, match=says):
-        changed_limits([word])
+        Limits.changed([word])
 
 
 def test_every_limit_has_a_row_in_the_documentation():

@@ -27,8 +27,8 @@ def export(
 ) -> None:
     """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
 
-    Also makes a model folder of a file from elsewhere. The export is compared with the original on a thousand faces. Prints five lines of Python that use the file without
-    ferkit.
+    Also makes a model folder of a file from elsewhere. The export is compared with the original on a thousand faces.
+    Prints five lines of Python that use the file without ferkit.
 
     Example: ferkit export default emotions.onnx --format onnx
     """

@@ -1,6 +1,5 @@
 """`ferkit serve`: images over HTTP, live frames over a WebSocket, and the page."""
 
-import dataclasses
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.serve import Limits, Settings
+    from ferkit.serve import Settings
 
 
 def serve(
@@ -60,14 +59,14 @@ def serve(
 
     Example: ferkit serve --port 8000
     """
-    from ferkit.serve import Settings
+    from ferkit.serve import Limits, Settings
 
     settings = Settings(
         host=host,
         api_key=api_key or None,
         allow_origins=tuple(allow_origin or ()),
         allow_hosts=tuple(allow_host or ()),
-        limits=changed_limits(limits or []),
+        limits=Limits.changed(limits or []),
     )
 
     if not settings.on_loopback and settings.api_key is None:
@@ -126,21 +125,3 @@ def load_recognizer(
             classes=classes,
             pixel_scale=pixel_scale,
         )
-
-
-def changed_limits(words: "list[str]") -> "Limits":
-    """Limits with the values that `NAME=VALUE` words give; a wrong one is a `UsageError`."""
-    from ferkit.errors import UsageError
-    from ferkit.serve import Limits
-
-    usual = dataclasses.asdict(Limits())
-    changes = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in usual:
-            raise UsageError(f"Unknown limit {name!r}. Choices: {', '.join(usual)}.")
-        try:
-            changes[name] = type(usual[name])(value)
-        except ValueError:
-            raise UsageError(f"{name} must be a number, as in {name}={usual[name]}. Received: {word!r}.") from None
-    return Limits(**changes)

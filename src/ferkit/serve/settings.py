@@ -2,7 +2,9 @@
 
 import ipaddress
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Self
 
 from ferkit.errors import UsageError
 
@@ -49,6 +51,25 @@ class Limits:
     idle_s: float = 60
     send_s: float = 10
     bad_frames: int = 30
+
+    @classmethod
+    def changed(cls, words: Sequence[str]) -> Self:
+        """Limits with the values that `NAME=VALUE` words give.
+
+        Raises:
+            UsageError: There is no such limit, or its value does not fit.
+        """
+        usual = asdict(cls())
+        changes = {}
+        for word in words:
+            name, _, value = word.partition("=")
+            if name not in usual:
+                raise UsageError(f"Unknown limit {name!r}. Choices: {', '.join(usual)}.")
+            try:
+                changes[name] = type(usual[name])(value)
+            except ValueError:
+                raise UsageError(f"{name} must be a number, as in {name}={usual[name]}. Received: {word!r}.") from None
+        return cls(**changes)
 
     def __post_init__(self) -> None:
         for one in fields(self):
