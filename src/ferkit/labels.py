@@ -9,8 +9,11 @@ The seven are the colour-blind-safe set of Okabe and Ito (2008), "Color Universa
 cannot be read on white; neutral is gray.
 """
 
+import colorsys
+import threading
 import zlib
 from collections.abc import Sequence
+from itertools import count
 
 EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -69,12 +72,37 @@ _OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#C
 
 
 def color_of(label: str) -> str:
-    """Colour of a class as `#RRGGBB`: an emotion's own, else one of nine that depends on the name alone.
+    """Colour of a class as `#RRGGBB`: an emotion's own, else one that no other class of this process has.
 
     >>> color_of("happy")
     '#E69F00'
-    >>> color_of("bored") == color_of("bored")
+    >>> color_of("bored") == color_of("bored") != color_of("curious")
     True
     """
+    known = EMOTION_COLORS.get(label) or _given.get(label)
+    if known is None:
+        with _giving:
+            known = _given.setdefault(label, _free_color(label))
+    return known
+
+
+# The colours of classes that are no emotions, in the order in which they were first drawn.
+_given: dict[str, str] = {}
+_giving = threading.Lock()
+
+
+def _free_color(label: str) -> str:
+    """The class's own of the nine by its name, else the next one that is free, else a new hue."""
+    taken = {*_given.values(), *EMOTION_COLORS.values()}
     # Not hash(): that differs from one run of Python to the next.
-    return EMOTION_COLORS.get(label) or _OTHERS[zlib.crc32(label.encode("utf-8", "replace")) % len(_OTHERS)]
+    first = zlib.crc32(label.encode("utf-8", "replace")) % len(_OTHERS)
+    for color in (*_OTHERS[first:], *_OTHERS[:first]):
+        if color not in taken:
+            return color
+    # Steps of the golden ratio never come back to a hue; three depths keep neighbours apart.
+    for number in count(len(_given)):
+        rgb = colorsys.hls_to_rgb(number * 0.618034 % 1, (0.34, 0.48, 0.6)[number % 3], 0.55)
+        color = "#" + "".join(f"{round(255 * part):02X}" for part in rgb)
+        if color not in taken:
+            return color
+    raise AssertionError("unreachable: count() has no end")

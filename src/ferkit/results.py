@@ -287,6 +287,17 @@ class Results(list[PictureResult]):
             return Results(super().__getitem__(place), self.classes)
         return super().__getitem__(place)
 
+    def __add__(self, others: "list[PictureResult]", /) -> "Results":  # type: ignore[override]
+        """Both, with the classes of both: those of the first, then those that only the second has."""
+        more = others.classes if isinstance(others, Results) else ()
+        return Results(super().__add__(others), tuple(dict.fromkeys((*self.classes, *more))))
+
+    def __iadd__(self, others: Iterable[PictureResult], /) -> "Results":  # type: ignore[override]
+        if isinstance(others, Results):
+            self.classes = tuple(dict.fromkeys((*self.classes, *others.classes)))
+        self.extend(others)
+        return self
+
     def __str__(self) -> str:
         return "\n".join(map(str, self))
 

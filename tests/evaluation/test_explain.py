@@ -1,5 +1,6 @@
 """Explanations: maps that say what they claim to, sit right on the face, and change with the weights."""
 
+import inspect
 import logging
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ferkit.cli.explain import explain as explain_command
 from ferkit.detection.crops import cut_face, cut_to_picture
 from ferkit.errors import UsageError
 from ferkit.evaluation import (
@@ -25,6 +27,7 @@ from ferkit.evaluation import explanation_methods as choosing
 from ferkit.labels import EMOTIONS
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.results import FaceEmotion
+from ferkit.serve.answers import wanted_of
 from ferkit.sources.images import FaceInput
 from recognition import emotion, face_at
 
@@ -285,3 +288,10 @@ def test_an_explanation_as_json():
     ]  # fmt: skip
     assert np.array(found["heatmap"]).shape == (48, 48)
     assert np.array(found["to_picture"]).shape == (2, 3)
+
+
+def test_the_shell_the_page_and_python_explain_by_the_same_method():
+    of_python = inspect.signature(explain).parameters["method"].default
+    of_page = inspect.signature(wanted_of).parameters["method"].default
+    of_shell = inspect.signature(explain_command).parameters["method"].default
+    assert of_python == of_page == of_shell == "occlusion"

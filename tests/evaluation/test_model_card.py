@@ -283,6 +283,7 @@ def test_the_notice_is_the_same_everywhere():
     for path in (root / "docs" / "responsible-use.md", model_folder.find("default") / "README.md"):
         words = " ".join(re.sub(r"\\(.)", r"\1", path.read_text(encoding="utf-8").replace("\n> ", " ")).split())
         assert model_card.NOTICE in words, path.name
+        assert "\n> An automated system" in path.read_text(encoding="utf-8"), f"{path.name} does not quote it"
 
 
 def test_the_docs_name_the_failures_of_the_packaged_model():

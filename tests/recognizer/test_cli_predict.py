@@ -372,3 +372,14 @@ def test_ctrl_c_does_not_wait_for_a_slow_server(tmp_path):
             assert time.monotonic() - started < 5
             assert process.stderr.read() == "ferkit: Interrupted.\n"
             connection.close()
+
+
+def test_pictures_on_another_drive_than_the_annotated_ones(ferkit_predict, pictures, tmp_path, monkeypatch):
+    """There Windows has no common path."""
+
+    def no_common_path(_paths):
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr(os.path, "commonpath", no_common_path)
+    code, _, err = ferkit_predict(pictures / "1.png", "--detector", "none", "--save", tmp_path / "out")
+    assert code == 0, err

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -166,3 +168,11 @@ def test_text_can_be_read_on_its_label(label):
     color = _UNCERTAIN_COLOR if label == UNCERTAIN else color_of(label)
     lighter, darker = sorted([luminance(rgb(color)), luminance(_text_on(color))], reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 4.5
+
+
+def test_no_two_classes_have_a_color():
+    names = [*EMOTIONS, *(f"class {number}" for number in range(300))]
+    colors = [color_of(name) for name in names]
+    assert len(set(colors)) == len(names)
+    assert colors == [color_of(name) for name in names]
+    assert all(re.fullmatch("#[0-9A-F]{6}", color) for color in colors)

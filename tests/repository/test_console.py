@@ -1,11 +1,18 @@
 """What commands print where something around them fails, and what never reaches a terminal."""
 
+import ast
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import typer
 
-from ferkit.cli.console import output
+import ferkit
+from ferkit.cli import app
+from ferkit.cli.console import command, output
 
 
 @pytest.mark.parametrize(
@@ -49,3 +56,31 @@ def test_tables_print_no_escape_characters(capsys):
     output.file = None  # the captured one
     output.print("a\x1b]0;title\x07\r\u202eb\u3000c")
     assert capsys.readouterr().out == "a\\x1b]0;title\\u202eb\u3000c\n"
+
+
+def test_a_second_file_for_one_option_is_refused(run_ferkit):
+    code, out, err = run_ferkit("video", "clip.mp4", "--plot", "a.png", "--plot", "b.png")
+    assert (code, out) == (2, "")
+    assert err.startswith("ferkit: --plot was given more than once and takes one.")
+
+
+def test_a_printed_command_can_be_pasted():
+    words = ["my runs/it's", "fer 2013.csv", "$HOME;rm"]
+    assert shlex.split(command("evaluate", *words)) == ["ferkit", "evaluate", *words]
+
+
+# Of Typer, and of Ray, pip, tar and git, which messages name or ferkit runs.
+_FOREIGN = {"--version", "--help", "--head", "--force-reinstall", "--sparse", "--hard-dereference"}
+_FOREIGN |= {"--error-unmatch", "--porcelain", "--untracked-files"}
+
+
+def test_options_that_messages_recommend_exist():
+    commands = typer.main.get_command(app).commands.values()
+    options = {
+        name for one in commands for parameter in one.params for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    for path in Path(ferkit.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", node.value))
+                assert named <= options | _FOREIGN, (path, named - options - _FOREIGN)

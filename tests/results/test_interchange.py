@@ -113,3 +113,12 @@ def test_what_is_missing_is_named(library, convert, hint, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingDependencyError, match=hint):
         convert()
+
+
+def test_joined_results_keep_the_classes_of_both():
+    joined = Results([TWO], ("happy", "sad")) + Results([NOBODY], ("sad", "bored"))
+    assert (list(joined), joined.classes) == ([TWO, NOBODY], ("happy", "sad", "bored"))
+    others = [NOBODY]
+    assert (Results([TWO], ("happy",)) + others).classes == ("happy",)
+    joined += Results([FAILED], ("calm",))
+    assert (list(joined), joined.classes) == ([TWO, NOBODY, FAILED], ("happy", "sad", "bored", "calm"))

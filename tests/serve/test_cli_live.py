@@ -189,3 +189,14 @@ def test_without_the_extra_it_says_which_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'ferkit\[window\]'"):
         load_pygame()
+
+
+def test_a_window_without_a_display_says_so(monkeypatch):
+    pytest.importorskip("pygame")
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    window = LiveWindow(Frames(), fast_recognizer())
+    with pytest.raises(MissingDependencyError, match="needs a display"):
+        window.show()
+    assert window.frames == 0

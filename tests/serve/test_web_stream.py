@@ -251,6 +251,8 @@ def test_keys(more, accepted, locked):
     async def test(server):
         async with socket_of(server, **more) as connection:
             first = await receive(connection)
+            if not accepted:  # what a browser can follow, too
+                assert "subprotocol ferkit.key.KEY" in first["message"]
             return first["type"] if accepted else (first["code"], (await close_of(connection))[0])
 
     assert asyncio.run(test(locked)) == ("hello" if accepted else ("wrong_key", 4401))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ferkit._support import download
 from ferkit._support.download import fetch, offline
 from ferkit.errors import DownloadError, FerkitError
 
@@ -276,3 +277,16 @@ def test_https(server, certificate, monkeypatch):
         assert "cannot be trusted" in refused(f"{secure.url.replace('localhost', '127.0.0.1')}/good")
         assert "not done after" in refused(f"{secure.url}/drip", timeout=0.3, seconds=0.5)
     assert "no secure connection" in refused(f"{server.url.replace('http:', 'https:')}/good", timeout=0.5)
+
+
+def test_a_wait_is_said(monkeypatch, caplog):
+    def slow(*_words):
+        time.sleep(0.2)
+        yield b"done"
+
+    monkeypatch.setenv("FERKIT_OFFLINE", "0")
+    monkeypatch.setattr(download, "_answer", slow)
+    monkeypatch.setattr(download, "_PATIENCE", 0.01)
+    with caplog.at_level("INFO", "ferkit"):
+        assert fetch("https://example.org/a", limit=100) == b"done"
+    assert caplog.messages == ["Fetching https://example.org/a ..."]

@@ -1,6 +1,7 @@
 """`ferkit train` and `ferkit export` as a user runs them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,3 +94,15 @@ def test_votes_are_soft_targets(rng, tmp_path):
     targets = training_targets(faces, run.config)
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
     assert (targets.argmax(axis=1) == (faces.labels + 1) % 7).all()
+
+
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.25, True), (0.75, True), (0.76, False)])
+def test_a_run_no_better_than_one_class_is_warned_of(accuracy, warned, table, tmp_path, monkeypatch, run_ferkit):
+    scores = {"accuracy": accuracy, "accuracy_ci95": (0.1, 0.9), "macro_f1": 0.1, "split": "val"}
+    scores["per_class"] = {"happy": {"n": 3}, "sad": {"n": 1}}
+    run = SimpleNamespace(folder=tmp_path / "my run", classifier=SimpleNamespace(card={"metrics": scores}))
+    monkeypatch.setattr("ferkit.train", lambda *_, **__: run)
+    code, _, err = run_ferkit("train", table)
+    assert code == 0
+    assert ("Always answering happy would get 75.00 %" in err) == warned
+    assert f"Next: ferkit evaluate '{tmp_path}/my run' {table}" in err

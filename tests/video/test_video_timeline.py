@@ -162,6 +162,7 @@ def test_peaks_of_a_crowd_are_bounded():
         crowd = (face(1, "happy"), face(number + 2, "sad"))
         peaks.add(FrameFaces(Frame(number, number / 10, PIXELS), crowd))
     assert len(peaks._peaks) <= 64
+    assert len(peaks._seen) <= 64
     assert peaks.of(1)
 
 

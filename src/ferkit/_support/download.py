@@ -4,6 +4,7 @@ Nothing else in ferkit opens a connection. What it needs of the standard library
 most runs never fetch any.
 """
 
+import logging
 import os
 import socket
 import threading
@@ -16,8 +17,11 @@ from ferkit.errors import DownloadError
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
 
+_log = logging.getLogger(__name__)
+
 TIMEOUT = 10.0  # seconds that a server may stay silent
 _FETCH_SECONDS = 60.0  # that one `fetch` may take in all
+_PATIENCE = 3.0  # until it is said what is waited for
 _PIECE = 1 << 16
 _REDIRECTS = 5
 _REDIRECT_STATUS = (301, 302, 303, 307, 308)
@@ -46,6 +50,9 @@ def fetch(url: str, *, limit: int, timeout: float = TIMEOUT, seconds: float = _F
     if offline():
         raise DownloadError(f"Cannot fetch {shown}: FERKIT_OFFLINE is set. Unset it, or give a file.")
     deadline = _Deadline(seconds)
+    waiting = threading.Timer(_PATIENCE, _log.info, ("Fetching %s ...", shown))
+    waiting.daemon = True
+    waiting.start()
     try:
         data = b"".join(_answer(_checked(url), limit, timeout, deadline))
         if not deadline.passed:
@@ -55,6 +62,7 @@ def fetch(url: str, *, limit: int, timeout: float = TIMEOUT, seconds: float = _F
         kind, why, cause = AddressError if _stays(problem) else DownloadError, _why(problem, timeout), problem
     finally:
         deadline.cancel()
+        waiting.cancel()
     if deadline.passed:
         kind, why = DownloadError, f"it was not done after {seconds:g} seconds"
     raise kind(f"Cannot fetch {shown}: {why}.") from cause

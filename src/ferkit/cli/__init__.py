@@ -48,7 +48,7 @@ for command in (
     detectors,
     recipes,
 ):
-    app.command()(command)
+    app.command(cls=console.OneOfEach)(command)
 
 
 def _version(asked: bool) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
 from rich.segment import Segment
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ferkit.errors import FerkitError, UsageError, count, escaped, lacks_memory
 
@@ -42,6 +43,15 @@ def print_json(document: Any) -> None:
 def fail(message: str) -> None:
     """Print an error as one line on standard error, without markup."""
     notes.print(f"ferkit: {' '.join(message.split())}", style="red", markup=False)
+
+
+def command(*words: object) -> str:
+    """A command that a shell takes as it is printed.
+
+    >>> command("evaluate", "my runs/1", "fer2013.csv")
+    "ferkit evaluate 'my runs/1' fer2013.csv"
+    """
+    return shlex.join(["ferkit", *map(str, words)])
 
 
 @contextmanager
@@ -100,6 +110,21 @@ def said_once() -> Iterator[None]:
     finally:
         for handler in handlers:
             handler.removeFilter(is_new)
+
+
+class OneOfEach(TyperCommand):
+    """A command that refuses two files where it writes one: the second would silently replace the first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # By the annotations: what Typer keeps of a type differs from version to version.
+        annotations = getattr(self.callback, "__annotations__", {})
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        files = [one for one in given if not one.multiple and "pathlib" in str(annotations.get(one.name))]
+        if twice := next((one for one in files if files.count(one) > 1), None):
+            raise UsageError(
+                f"{twice.opts[0]} was given more than once and takes one. See '{ctx.command_path} --help'."
+            )
+        return super().parse_args(ctx, args)
 
 
 class OneLineErrors(TyperGroup):

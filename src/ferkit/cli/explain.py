@@ -19,8 +19,11 @@ def explain(
     array: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the heatmaps as numbers: .npz.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     method: Annotated[
-        str, typer.Option(help="grad-cam, occlusion, or auto: grad-cam if Keras and model.keras are available.")
-    ] = "auto",
+        str,
+        typer.Option(
+            help="occlusion, as on the page, grad-cam, or auto: grad-cam if Keras and model.keras are available."
+        ),
+    ] = "occlusion",
     label: Annotated[
         str | None, typer.Option(metavar="NAME", help="Explain this class instead of the most probable one.")
     ] = None,

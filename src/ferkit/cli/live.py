@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import notes, print_json
+from ferkit.cli.console import command, notes, print_json
 from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
 from ferkit.cli.serve import announce, load_recognizer, run_server
 
@@ -45,7 +45,7 @@ def live(
 
     if source is not None and not window:
         raise UsageError(
-            f"The page chooses its camera or video itself. For {source} use: ferkit live {source} --window"
+            f"The page chooses its camera or video itself. For {source} use: {command('live', source, '--window')}"
         )
     if save is not None and not window:
         raise UsageError("--save needs --window, which is missing.")

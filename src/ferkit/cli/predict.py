@@ -139,7 +139,7 @@ def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[
         member = not isinstance(picture, str) and picture.kind != FILE
         folder = os.path.dirname(path)  # noqa: PTH120 - also of what can be no path
         if folder not in inside:
-            inside[folder] = os.path.commonpath([target, os.path.realpath(folder)]) == target
+            inside[folder] = Path(os.path.realpath(folder)).is_relative_to(target)  # never across drives
         if member or not inside[folder] or not os.path.isfile(path):  # noqa: PTH113
             left.append(picture)
         elif picture in named:

@@ -1,12 +1,12 @@
 """`ferkit train`: labelled faces in, a model folder out; with `--seeds` or `--folds` several, and how good they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.console import command, notes, output, print_json
 from ferkit.cli.options import (
     Address,
     Data,
@@ -119,8 +119,27 @@ def train(
         f"Best epoch: {100 * scores['accuracy']:.2f} % of {scores['split']} right "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f}), macro-F1 {scores['macro_f1']:.3f}."
     )
-    asked = "" if truth == "labels" else f" --votes {votes} --truth {truth}"
-    notes.print(f"Model folder: {one.folder}\nNext: ferkit evaluate {one.folder} {data}{asked}", markup=False)
+    if warning := no_better_than_one_class(scores):
+        notes.print(warning, style="yellow", markup=False)
+    asked = () if truth == "labels" else ("--votes", votes, "--truth", truth)
+    notes.print(f"Model folder: {one.folder}\nNext: {command('evaluate', one.folder, data, *asked)}", markup=False)
+
+
+def no_better_than_one_class(scores: Mapping[str, Any]) -> str | None:
+    """What to say of a model that is right no more often than the most frequent class would be as the only answer.
+
+    >>> no_better_than_one_class({"accuracy": 0.25, "per_class": {"happy": {"n": 3}, "sad": {"n": 1}}})
+    'Warning: it learnt too little. Always answering happy would get 75.00 %. Train longer, or check the labels.'
+    """
+    counts = {name: one["n"] for name, one in scores["per_class"].items()}
+    largest = max(counts, key=lambda name: counts[name])
+    share = counts[largest] / sum(counts.values())
+    if scores["accuracy"] > share:
+        return None
+    return (
+        f"Warning: it learnt too little. Always answering {largest} would get {100 * share:.2f} %. Train longer, or check "
+        "the labels."
+    )
 
 
 def _show_folds(run: "FoldRun", data: str, *, json_: bool) -> None:
@@ -135,8 +154,8 @@ def _show_folds(run: "FoldRun", data: str, *, json_: bool) -> None:
         soft_wrap=True,
     )
     say(
-        f"Next: ferkit compare {run.folder} OTHER {data} --split {found.split}\n"
-        f"or:   ferkit train {data} --teacher {run.folder}"
+        f"Next: {command('compare', run.folder, 'OTHER', data, '--split', found.split)}\n"
+        f"or:   {command('train', data, '--teacher', run.folder)}"
     )
 
 
@@ -166,10 +185,10 @@ def _show_seeds(sweep: "Sweep", data: str, *, json_: bool) -> None:
         print_json({"folder": str(sweep.folder), **sweep.to_dict()})
     else:
         output.print(sweep, soft_wrap=True)
-        folders = " ".join(str(sweep.folder / run.folder) for run in sweep.done)
+        next_command = command("evaluate", *(sweep.folder / run.folder for run in sweep.done), data, "--ensemble")
         say(
             f"\nThe interval is that of the mean over seeds, on the {sweep.n:,} faces of {sweep.split}, on which each run's "
-            f"best epoch was chosen.\nNext: ferkit evaluate {folders} {data} --ensemble"
+            f"best epoch was chosen.\nNext: {next_command}"
         )
     failed = [run for run in sweep.runs if not run.figures]
     if failed:

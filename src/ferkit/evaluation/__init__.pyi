@@ -13,6 +13,7 @@ from .explanation import save_arrays as save_arrays
 from .explanation import save_overlay as save_overlay
 from .explanation_methods import AUTO as AUTO
 from .explanation_methods import METHODS as METHODS
+from .explanation_methods import USUAL as USUAL
 from .explanation_methods import Method as Method
 from .explanation_methods import NoGradients as NoGradients
 from .explanation_methods import Occlusion as Occlusion

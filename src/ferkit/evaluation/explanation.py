@@ -18,7 +18,7 @@ import PIL.ImageFont
 from ferkit._support.files import write_encoded
 from ferkit.detection import FaceDetector, cut_face, cut_to_picture
 from ferkit.errors import ImageError, UsageError
-from ferkit.evaluation.explanation_methods import AUTO, Maps, Method, open_method
+from ferkit.evaluation.explanation_methods import USUAL, Maps, Method, open_method
 from ferkit.labels import canonical
 from ferkit.models import Classifier, EmotionClassifier
 from ferkit.recognizer import EmotionRecognizer
@@ -258,7 +258,7 @@ def explain(
     faces: Sequence[Face] | None = None,
     face: int | None = None,
     label: str | None = None,
-    method: str | Method = AUTO,
+    method: str | Method = USUAL,
     detector: str | FaceDetector = "auto",
 ) -> list[Explanation]:
     """Explain what a model sees in each face of a picture, from left to right; an empty list where there is no face.

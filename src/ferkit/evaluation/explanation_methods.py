@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -27,6 +27,9 @@ Faces = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
 
 AUTO = "auto"
+# It explains the network that answers, whatever runs it, in the shell as on the page. Grad-CAM loads Keras, 0.7 GB, so
+# it has to be asked for.
+USUAL: Literal["occlusion"] = "occlusion"
 # What to do where gradients cannot be had.
 INSTEAD = "Take --method occlusion, which needs only the model's answers."
 

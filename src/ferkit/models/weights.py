@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from ferkit._support.keras_backend import load_keras
 from ferkit.errors import DownloadError, ModelError, UsageError
 from ferkit.models.layers import head_layers, restore_normalization, weighted_layers
 from ferkit.models.weight_files import Numbers, read_manifest, read_torch
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -224,6 +227,8 @@ def _imagenet(name: str) -> Any:
     )
     if offline():
         raise DownloadError(f"No ImageNet weights for {name}: FERKIT_OFFLINE is set. {remedy}")
+    # Keras tries for half a minute where there is no network, and says nothing meanwhile.
+    _log.info("Loading the ImageNet weights of %s; Keras downloads them the first time.", name)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
             return _application(name, IMAGENET)

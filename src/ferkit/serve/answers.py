@@ -10,7 +10,7 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, create_model
 
 from ferkit.errors import ImageError, UsageError
-from ferkit.evaluation import Method, available, explain_faces, open_method, ramp
+from ferkit.evaluation import USUAL, Method, available, explain_faces, open_method, ramp
 from ferkit.labels import EMOTIONS, color_of
 from ferkit.models import INTENDED_USE
 from ferkit.recognizer import EmotionRecognizer
@@ -237,9 +237,6 @@ PICTURES_BODY = {
 }
 
 
-# Occlusion explains the deployed network, whatever runs it. Grad-CAM loads Keras into the server, 0.7 GB, so it has to
-# be asked for.
-USUAL: Literal["occlusion"] = "occlusion"
 _COLORS = 33
 
 

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from ferkit.errors import FerkitError
 from ferkit.results import Box
-from ferkit.serve.guard import PROTOCOL, WebMetrics, check_key, key_of
+from ferkit.serve.guard import KEY_PREFIX, PROTOCOL, WebMetrics, check_key, key_of
 from ferkit.serve.requests import FRAME_FORMATS, RequestError, check_picture
 from ferkit.serve.server import Workers
 from ferkit.serve.settings import Limits, Settings
@@ -24,6 +24,11 @@ GOING_AWAY, UNSUPPORTED, POLICY, TRY_LATER, WRONG_KEY = 1001, 1003, 1008, 1013, 
 # A close frame has room for 125 bytes, of which the code takes 2.
 _MAX_REASON_BYTES = 120
 _COMMANDS = ("reset",)
+# Browsers cannot set headers of a WebSocket.
+_KEY_OF_A_STREAM = (
+    f"Expected the API key: from a browser as the subprotocol {KEY_PREFIX}KEY, KEY in URL-safe base64 without padding, beside "
+    f"{PROTOCOL}; else as Authorization: Bearer KEY, or X-API-Key: KEY."
+)
 
 
 class Follow(Protocol):
@@ -81,7 +86,10 @@ class Streams:
         if websocket.application_state is WebSocketState.CONNECTING:
             await _accept(websocket)
         code = {401: WRONG_KEY, 422: POLICY}.get(problem.status, GOING_AWAY if self._closing else TRY_LATER)
-        await _send_and_close(websocket, {"type": "error", "frame": None, **problem.to_dict()["error"]}, code)
+        said = problem.to_dict()["error"]
+        if code == WRONG_KEY:
+            said["message"] = _KEY_OF_A_STREAM
+        await _send_and_close(websocket, {"type": "error", "frame": None, **said}, code)
 
     def _check_room(self) -> None:
         if self._closing:

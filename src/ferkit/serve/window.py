@@ -4,6 +4,7 @@ The headless OpenCV that ferkit depends on has no windows; pygame-ce has.
 """
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,8 @@ _BACKGROUND = (11, 12, 14)
 # Frames of a file that are later than this are skipped, so that the clip plays at its own speed.
 _LATE_S = 0.1
 _FPS = 60
+# Drivers that SDL takes where no display answers.
+_HEADLESS = ("dummy", "offscreen", "evdev")
 
 
 def load_pygame() -> ModuleType:
@@ -39,6 +42,22 @@ def load_pygame() -> ModuleType:
         raise MissingDependencyError("A window needs pygame-ce: pip install 'ferkit[window]'.") from problem
     module: ModuleType = pygame
     return module
+
+
+def open_display(pygame: Any) -> None:
+    """Start pygame's display; where there is none it would play to nobody, unless that driver was asked for."""
+    try:
+        pygame.display.init()
+        driver = pygame.display.get_driver()
+    except pygame.error as problem:
+        driver = str(problem)
+    if driver not in _HEADLESS and pygame.display.get_init():
+        return
+    if os.environ.get("SDL_VIDEODRIVER", "") != driver:
+        pygame.display.quit()
+        raise MissingDependencyError(
+            f"A window needs a display, and there is none here ({driver}). Take the page instead: ferkit live --no-open"
+        )
 
 
 class LiveWindow:
@@ -74,7 +93,7 @@ class LiveWindow:
     def show(self) -> None:
         """Open the window and stay until it ends. Call it from the main thread: some systems insist."""
         pygame = load_pygame()
-        pygame.display.init()
+        open_display(pygame)
         worker = threading.Thread(target=self._process, name="ferkit-window", daemon=True)
         try:
             worker.start()

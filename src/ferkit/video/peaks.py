@@ -52,7 +52,7 @@ class Peaks:
                 kept[emotion.label] = Peak(emotion.label, emotion.confidence, found.time_s, picture)
         if len(self._peaks) > _MOST_PEOPLE:
             for track in sorted(self._peaks, key=lambda track: self._seen[track])[: _MOST_PEOPLE // 2]:
-                del self._peaks[track]
+                del self._peaks[track], self._seen[track]
 
     def of(self, track: int) -> list[Peak]:
         """The peaks of a person, in order of time."""
