@@ -69,9 +69,9 @@ def test_a_printed_command_can_be_pasted():
     assert shlex.split(command("evaluate", *words)) == ["ferkit", "evaluate", *words]
 
 
-# Of Typer, and of Ray, pip, tar and git, which messages name or ferkit runs.
+# Of Typer, and of Ray, pip, tar, tf2onnx and git, which messages name or ferkit runs.
 _FOREIGN = {"--version", "--help", "--head", "--force-reinstall", "--sparse", "--hard-dereference"}
-_FOREIGN |= {"--error-unmatch", "--porcelain", "--untracked-files"}
+_FOREIGN |= {"--error-unmatch", "--porcelain", "--untracked-files", "--saved-model", "--output"}
 
 
 def test_options_that_messages_recommend_exist():
