@@ -11,6 +11,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "parquet": ("ferkit", "pyarrow"),
     "cards": ("ferkit", "json"),
     "models": ("ferkit", "zipfile", "json"),
+    "weights": ("ferkit", "json", "pickletools"),
     "rest": ("ferkit", "starlette", "python_multipart", "json"),
     "stream": ("ferkit", "starlette", "json"),
 }
