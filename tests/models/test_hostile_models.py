@@ -268,6 +268,27 @@ def test_weights_that_are_far_larger_than_their_file_are_refused(tmp_path):
     assert "what is packed in it would take 94,3" in refusal(EmotionClassifier.load, bomb)
 
 
+@pytest.mark.parametrize("kind", ["link", "bytes", "virtual"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_hdf5_that_refers_to_other_files_is_refused(kind, inside, tmp_path):
+    """Keras would read them as weights."""
+    h5_of((4,), tmp_path / "other.h5")
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = json.dumps(model())
+        if kind == "link":
+            file["a/weights"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/weights")
+        elif kind == "bytes":
+            file.create_dataset("a/weights", (4,), "u1", external=[(str(tmp_path / "other.h5"), 0, 4)])
+        else:
+            layout = h5py.VirtualLayout((4,), "f4")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "weights", (4,))
+            file.create_virtual_dataset("a/weights", layout)
+    if inside:
+        path = keras_file(tmp_path / "m.keras", model(), **{"model.weights.h5": path.read_bytes()})
+    assert "keeps weights in other files" in refusal(EmotionClassifier.load, path)
+
+
 def test_weights_that_are_as_large_as_their_file_pass(tmp_path):
     h5_of((1000,), tmp_path / "m.h5", compression="gzip")
     check_unpacked_size(tmp_path / "m.h5")

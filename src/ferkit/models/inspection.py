@@ -31,7 +31,8 @@ def check_unpacked_size(path: Path) -> None:
     """Reject a `.keras` or `.h5` file by the size of what is packed in it; damaged files pass, for their readers.
 
     Raises:
-        ModelError: Unpacked, it is larger than `MAX_MODEL_BYTES`, or far larger than the file.
+        ModelError: Unpacked, it is larger than `MAX_MODEL_BYTES`, or far larger than the file; or it keeps weights in
+            other files.
     """
     check_file_size(path)
     most = min(MAX_MODEL_BYTES, max(_FREE_BYTES, _MAX_RATIO * path.stat().st_size)) if path.is_file() else 0
@@ -39,7 +40,7 @@ def check_unpacked_size(path: Path) -> None:
         for what, size in _unpacked(path, most):
             if size > most:
                 raise ModelError(f"{path}: {what} would take {size:,} bytes in memory. Expected at most {most:,}.")
-    except ModelError:
+    except (ModelError, AttributeError):  # the latter: an h5py that is too old to look
         raise
     except Exception:  # zipfile and HDF5 meet damaged data with nearly any exception; whoever opens it says so
         return
@@ -58,19 +59,32 @@ def _unpacked(path: Path, most: int) -> Iterator[tuple[str, int]]:
                 yield "its weights", _stored(io.BytesIO(archive.read(one)))
 
 
+_OTHER_FILES = "The model keeps weights in other files, which ferkit does not open. Save it again with Keras."
+
+
 def _stored(file: Any) -> int:
-    """Bytes of all arrays of an HDF5 file, which may be compressed, or stated and absent."""
+    """Bytes of all arrays of an HDF5 file, which may be compressed, or stated and absent.
+
+    HDF5 can also refer to other files, by links and for the bytes of an array: these raise `ModelError`.
+    """
     import h5py  # comes with Keras
 
     total = 0
 
-    def add(_: str, item: Any) -> None:
+    # A visit ends at the first result; h5py lets no exception through.
+    def add(_: str, item: Any) -> bool | None:
         nonlocal total
         if isinstance(item, h5py.Dataset):
             total += int(item.size or 0) * item.dtype.itemsize
+            return True if item.external or item.is_virtual else None
+        return None
+
+    def look(_: str, link: Any) -> bool | None:
+        return True if isinstance(link, h5py.ExternalLink) else None
 
     with h5py.File(file, "r") as opened:
-        opened.visititems(add)
+        if opened.visititems_links(look) or opened.visititems(add):
+            raise ModelError(_OTHER_FILES)
     return total
 
 
