@@ -22,6 +22,7 @@ import numpy as np
 
 from _shared import Cost, options_of, read_scenes, take_turns
 from ferkit.detection import FaceDetector, load_detector
+from ferkit.detection.orientation import face_turned_back, find_in_any_orientation, turned
 from ferkit.detection.yunet import YunetDetector
 from ferkit.results import Box, Face
 from ferkit.sources.images import RgbImage, read_image
@@ -155,6 +156,31 @@ def invented(detector: FaceDetector, pictures: Photographs) -> None:
     print("in noise, coarse noise and plain pictures:", false)
 
 
+def turns(detector: FaceDetector, pictures: Photographs) -> None:
+    """Which of the faces that are found upright are found when the picture is turned, and with the right roll."""
+    print("\nfaces found in photographs turned clockwise, at four sizes; with their roll right by 30 degrees; others")
+    searches: dict[str, FaceDetector] = {"upright": detector, "any": partial(find_in_any_orientation, detector)}
+    sizes = [resized(image, factor) for image, _ in pictures.values() for factor in (0.5, 0.7, 1, 1.4)]
+    known = [detector(image) for image in sizes]
+    for orientation, search in searches.items():
+        for quarters in range(4):
+            back = -quarters % 4
+            found = right = others = 0
+            for image, faces in zip(sizes, known, strict=True):
+                height, width = image.shape[:2]
+                there = [face_turned_back(face, back, width, height) for face in search(turned(image, back))]
+                pairs = [(max(there, key=lambda one: one.box.overlap(face.box)), face) for face in faces if there]
+                hits = [(one, face) for one, face in pairs if one.box.overlap(face.box) > 0.5]
+                found, others = found + len(hits), others + len(there) - len(hits)
+                right += sum(abs((one.roll or 0) - (face.roll or 0)) < 30 for one, face in hits)
+            count = sum(map(len, known))
+            print(
+                f"{orientation:<8} {90 * quarters:>3} degrees: {found} of {count} ({found / count:.1%}), "
+                f"{right} of them with that roll, {others} others",
+                flush=True,
+            )
+
+
 def opencvs_way(image: RgbImage) -> None:
     """The same network as most programs run it: by OpenCV, on the picture shrunk to 1,280 pixels."""
     factor = min(1.0, 1280 / max(image.shape))
@@ -201,7 +227,7 @@ def main() -> None:
     parser.add_argument("scenes", type=Path)
     parser.add_argument("--detector", default="yunet", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5, help="timings per picture size (default: %(default)s)")
-    parser.add_argument("--only", choices=("recall", "filled", "invented", "scores", "timing"))
+    parser.add_argument("--only", choices=("recall", "filled", "invented", "turns", "scores", "timing"))
     options = parser.parse_args()
 
     pictures = {one.path.name: (read_image(one.path), one.faces) for one in read_scenes(options.scenes)}
@@ -215,6 +241,7 @@ def main() -> None:
         "recall": lambda: recall(detector, faces, landscape),
         "filled": lambda: filled(detector, faces),
         "invented": lambda: invented(detector, pictures),
+        "turns": lambda: turns(detector, pictures),
         "scores": lambda: scores(detector, pictures) if options.detector == "yunet" else None,
         "timing": lambda: timing(detector, landscape, options.rounds),
     }

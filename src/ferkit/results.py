@@ -4,11 +4,12 @@
 supervision) are imported when they are asked for.
 """
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from types import MappingProxyType
+from types import MappingProxyType, UnionType
 from typing import TYPE_CHECKING, Any, SupportsIndex, TypeAlias, get_args, get_origin, overload
 
 import numpy as np
@@ -99,17 +100,21 @@ class Face:
     detection_score: 0 to 1; ranks the faces of one detector, and is no probability.
     landmarks: (x, y) in pixels of the person's right eye, left eye, nose tip, right and left corner of the mouth; None
         from a detector that gives none.
+    roll: degrees by which the head leans clockwise from upright, above -180 to 180: by the landmarks where there are
+        some, else what the detector says, else None.
     """
 
     box: Box
     detection_score: float
     landmarks: tuple[Point, ...] | None = None
+    roll: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detection_score", _number("detection_score", self.detection_score))
         if not 0 <= self.detection_score <= 1:
             raise FerkitError(f"detection_score must be 0 to 1. Received: {self.detection_score}.")
         if self.landmarks is None:
+            object.__setattr__(self, "roll", _roll(self.roll))
             return
         try:
             points = tuple((float(x), float(y)) for x, y in self.landmarks)
@@ -118,6 +123,21 @@ class Face:
         if len(points) != 5:
             raise FerkitError(f"landmarks must be 5 points. Received: {len(points)}.")
         object.__setattr__(self, "landmarks", points)
+        object.__setattr__(self, "roll", _roll_of(points))
+
+
+def _roll_of(landmarks: Sequence[Point]) -> float | None:
+    """Degrees by which the line of the eyes leans, with the mouth below it, whichever eye comes first."""
+    right_eye, left_eye, _, right_mouth, left_mouth = np.array(landmarks, np.float64)
+    (across, down), (x, y) = left_eye - right_eye, right_mouth + left_mouth - right_eye - left_eye
+    leaning = math.degrees(math.atan2(down, across))
+    return _roll(leaning + 180 if across * y - down * x < 0 else leaning)
+
+
+def _roll(degrees: float | None) -> float | None:
+    if degrees is None or not math.isfinite(degrees := _number("roll", degrees)):
+        return None
+    return 180 - (180 - degrees) % 360
 
 
 @dataclass(frozen=True)
@@ -166,6 +186,10 @@ class FaceEmotion:
     @property
     def detection_score(self) -> float:
         return self.face.detection_score
+
+    @property
+    def roll(self) -> float | None:
+        return self.face.roll
 
     @property
     def landmarks(self) -> tuple[Point, ...] | None:
@@ -344,7 +368,7 @@ class FaceValue:
 
 
 # The one schema of a face: JSON, tables, Parquet, data frames, the answers of the server, and summaries follow it.
-# A face has every value; where there is no face, all of them are null.
+# A face has every value; where there is no face, all of them are null. `float | None`: null of some faces, too.
 FACE_VALUES = (
     FaceValue("box", tuple[int, int, int, int], lambda face: face.box.to_list(), ("x1", "y1", "x2", "y2")),
     FaceValue("detection_score", float, lambda face: round(face.detection_score, 6)),
@@ -353,6 +377,7 @@ FACE_VALUES = (
     FaceValue(
         "probabilities", dict[str, float], lambda face: {name: round(p, 6) for name, p in face.probabilities.items()}
     ),
+    FaceValue("roll", float | None, lambda face: None if face.roll is None else round(face.roll, 1)),
 )
 
 Row: TypeAlias = Mapping[str, str | int | float | datetime | None]
@@ -380,8 +405,8 @@ def table_columns(
 
 
 def _columns_of(value: FaceValue, classes: Sequence[str]) -> Iterator[tuple[str, type]]:
-    if get_origin(value.kind) is None:
-        yield value.name, value.kind
+    if get_origin(value.kind) in (None, UnionType):
+        yield value.name, next(iter(get_args(value.kind)), value.kind)
     else:
         for name in value.columns or classes:
             yield name, get_args(value.kind)[-1]

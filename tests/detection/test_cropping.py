@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferkit.detection.crops import cut_face, resize_face
+from ferkit.detection.orientation import face_turned_back
+from ferkit.results import Face
 from ferkit.sources.images import FaceInput, read_image
 from recognition import face_at
 
@@ -190,3 +192,22 @@ def test_the_networks_aspect_is_kept():
     square = cut_face(image, face, FaceInput(64, 64, 3))
     narrow = cut_face(image, face, FaceInput(64, 50, 3))
     assert np.abs(square[:, 7:57].astype(int) - narrow).max() <= 2
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("align", [True, False])
+def test_a_face_that_is_turned_is_cut_upright(quarters, align):
+    image, face = drawn_face(60, 0)
+    face = Face(face.box, 0.9, face.landmarks if align else None)
+    expected = cut_face(image, face, FaceInput(margin=0, align=align))
+    leaning = np.ascontiguousarray(np.rot90(image, -quarters))
+    height, width = leaning.shape[:2]
+    cut = cut_face(leaning, face_turned_back(face, quarters, width, height), FaceInput(margin=0, align=align))
+    assert np.abs(cut.astype(int) - expected).max() <= 3
+
+
+def test_landmarks_that_begin_with_the_left_eye_turn_nobody_over():
+    _, face = drawn_face(60, 10)
+    right_eye, left_eye, nose, right_mouth, left_mouth = face.landmarks
+    face = Face(face.box, 0.9, (left_eye, right_eye, nose, left_mouth, right_mouth))
+    assert face.roll == pytest.approx(10)

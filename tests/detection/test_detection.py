@@ -9,6 +9,7 @@ import pytest
 
 from ferkit._support.registry import describe
 from ferkit.detection import DETECTORS, drop_overlaps, haar, load_detector, views, yunet
+from ferkit.detection.orientation import find_in_any_orientation
 from ferkit.errors import ImageError, MissingDependencyError, UsageError
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
@@ -283,7 +284,7 @@ def test_faces_cut_by_the_edge_of_a_part_are_left_to_another(yunet_detector, mon
     image = np.zeros((3000, 4000, 3), np.uint8)
     offsets = {view.offset for view in views.views(image)}
     assert len(offsets) > 2
-    row = np.array([[0, 100, 90, 200, *[150.0] * 10, 0.9]])
+    row = np.array([[0, 100, 90, 200, *[150.0] * 10, 0.95]])
     monkeypatch.setattr(yunet, "find_faces", lambda network, pixels, min_score: row.copy())
     assert {face.box.x1 for face in yunet_detector(image)} == {0}
 
@@ -322,3 +323,52 @@ def test_haar_on_scenes(shared, yunet_detector):
         false += len(hits) - sum(hits)
     assert found >= 20
     assert false == 0
+
+
+def turned_portrait(quarters) -> np.ndarray:
+    """The sample portrait turned clockwise."""
+    return np.ascontiguousarray(np.rot90(read_image(sample_picture()), -quarters))
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("name", ["yunet", "haar"])
+def test_faces_are_found_in_any_orientation(name, quarters):
+    detect, size = load_detector(name), len(read_image(sample_picture()))
+    (upright,) = detect(turned_portrait(0))
+    (face,) = find_in_any_orientation(detect, turned_portrait(quarters))
+    x1, y1, x2, y2 = upright.box.to_list()
+    corners = [(x1, y1, x2, y2), (size - y2, x1, size - y1, x2), (size - x2, size - y2, size - x1, size - y1)]
+    expected = [*corners, (y1, size - x2, y2, size - x1)][quarters]
+    assert face.box.to_list() == pytest.approx(expected, abs=10)
+    assert ((face.roll or 0) - 90 * quarters + 180) % 360 - 180 == pytest.approx(0, abs=5)
+
+
+def test_a_face_on_its_head_is_not_taken_for_an_upright_one(yunet_detector):
+    """Which the network does: it scores such faces above its limit, and puts the eyes where the mouth is."""
+    portrait = turned_portrait(2)
+    assert len(yunet.find_faces(yunet_detector._network, portrait, yunet_detector.min_score)) == 1
+    (face,) = yunet_detector(portrait)
+    assert abs(face.roll) > 170
+    assert face.landmarks[2][1] < face.landmarks[0][1]  # the nose above the eyes
+
+
+def test_a_picture_that_is_one_face_is_not_turned():
+    assert find_in_any_orientation(load_detector("none"), turned_portrait(1)) == [Face(Box(0, 0, 512, 512), 1.0)]
+
+
+@pytest.mark.parametrize("score", [0.5, 0.9])
+def test_faces_of_several_searches_are_one_by_the_best_of_them(score):
+    """And two faces that overlap in one search stay two."""
+    crowd = [Face(Box(10, 10, 30, 40), 0.8), Face(Box(18, 10, 38, 40), 0.7)]
+    lying = iter([crowd, [Face(Box(10, 12, 40, 30), score)], [], []])
+    found = find_in_any_orientation(lambda image: next(lying), np.zeros((60, 50, 3), np.uint8))
+    alone = Face(Box(20, 10, 38, 40), score, roll=90)
+    assert found == (crowd if score < 0.7 else [alone])
+
+
+@pytest.mark.shared
+def test_turned_scenes_hold_the_same_faces(shared, yunet_detector):
+    for name, count, image in scenes(shared):
+        small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        if len(yunet_detector(small)) == count:
+            assert len(find_in_any_orientation(yunet_detector, np.ascontiguousarray(np.rot90(small)))) == count, name

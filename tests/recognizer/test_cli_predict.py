@@ -45,7 +45,7 @@ def test_json_is_the_contract_and_nothing_else(ferkit_predict, pictures):
     assert list(black) == ["source", "width", "height", "faces", "error"]
     assert (black["width"], black["height"], black["error"]) == (60, 40, None)
     (face,) = black["faces"]
-    assert list(face) == ["box", "detection_score", "label", "confidence", "probabilities"]
+    assert list(face) == ["box", "detection_score", "label", "confidence", "probabilities", "roll"]
     assert (face["box"], face["label"], list(face["probabilities"])) == ([0, 0, 60, 40], "angry", list(EMOTIONS))
     assert white["faces"][0]["label"] == "neutral"
     assert broken["faces"] == []

@@ -14,7 +14,7 @@ from ferkit.results import PictureResult, face_rows, table_columns
 from full_disk import no_room_beyond
 from recognition import emotion
 
-COLUMNS = ["source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence", *EMOTIONS, "error"]
+COLUMNS = ["source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence", *EMOTIONS, "roll", "error"]
 TABLES = ("csv", "jsonl", "parquet")
 
 

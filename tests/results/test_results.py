@@ -145,6 +145,7 @@ def test_json_is_the_contract():
                 "label": "happy",
                 "confidence": 0.7,
                 "probabilities": {name: 0.7 if name == "happy" else 0.05 for name in EMOTIONS},
+                "roll": None,
             }
         ],
         "error": None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ferkit.batch.storage import Storage, open_storage
-from ferkit.detection import AUTO, DETECTORS, FaceDetector
+from ferkit.detection import AUTO, DETECTORS, FaceDetector, Orientation
 from ferkit.errors import FerkitError, UsageError
 from ferkit.models import TTA, Classifier, PixelScale, check_sensitivity, model_folder, open_classifier, parse_classes
 from ferkit.recognizer import EmotionRecognizer
@@ -27,7 +27,7 @@ class Settings:
 
     model: "default", a model folder or file that every worker can read, or a classifier. detector: a name, or a
     callable: RGB uint8 (H, W, 3) -> list of `Face`. Classifiers and callables must pickle, and be importable by the
-    workers. min_confidence, tta, sensitivity, classes, pixel_scale: as `EmotionRecognizer` takes them. part_size:
+    workers. min_confidence, tta, sensitivity, classes, pixel_scale, orientation: as `EmotionRecognizer` takes them. part_size:
     pictures of a part, the unit of work that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more
     of 1,024 where there are more.
     """
@@ -40,6 +40,7 @@ class Settings:
     sensitivity: float | None = None
     classes: str | Sequence[str] | None = None
     pixel_scale: str | None = None
+    orientation: Orientation = "upright"
 
     def __post_init__(self) -> None:
         if self.part_size is not None and not 1 <= self.part_size <= LARGEST_PART:
@@ -82,6 +83,7 @@ def load_recognizer(settings: Settings) -> EmotionRecognizer:
         min_confidence=settings.min_confidence,
         tta=settings.tta,
         threads=1,
+        orientation=settings.orientation,
     )
 
 

@@ -18,7 +18,7 @@ from ferkit.batch.job import FOLDER, Job, Settings, done_parts
 from ferkit.batch.plan import prepare
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.batch.worker import BEGUN, PartSummary, begun_parts, forget, summary_of
-from ferkit.detection import FaceDetector
+from ferkit.detection import FaceDetector, Orientation
 from ferkit.errors import FerkitError, UsageError
 from ferkit.models import Classifier, model_folder
 from ferkit.sources import absolute, is_address
@@ -125,6 +125,7 @@ def run_batch(
     min_confidence: float = 0.0,
     tta: str | None = None,
     sensitivity: float | None = None,
+    orientation: Orientation = "upright",
     part_size: int | None = None,
     classes: str | Sequence[str] | None = None,
     pixel_scale: str | None = None,
@@ -145,6 +146,7 @@ def run_batch(
         min_confidence: Faces below it are labelled `uncertain`.
         tta: Test-time augmentation, such as flip.
         sensitivity: How readily rare expressions are named, 0 to 1. None takes the model's own.
+        orientation: "any" also finds faces on their head or on a side, in four times the time.
         part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
         classes: Names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
         pixel_scale: Pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
@@ -161,7 +163,7 @@ def run_batch(
         print(summary.pictures, summary.faces, summary.errors)
 
     """
-    wanted = Settings(model, detector, min_confidence, tta, part_size, sensitivity, classes, pixel_scale)
+    wanted = Settings(model, detector, min_confidence, tta, part_size, sensitivity, classes, pixel_scale, orientation)
     start = ENGINES[engine]
     check_engine(engine, address)
     if workers is not None and workers < 1:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar, read_and_found
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
 from ferkit.errors import count
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def batch(
     sensitivity: Sensitivity = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
+    orientation: Orientation = "upright",
     tta: Annotated[str | None, typer.Option(help="Test-time augmentation, such as flip; see `ferkit predict`.")] = None,
     part_size: Annotated[
         int | None,
@@ -63,6 +64,7 @@ def batch(
         "sensitivity": sensitivity,
         "classes": classes,
         "pixel_scale": pixel_scale,
+        "orientation": orientation,
         "part_size": part_size,
     }
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import command, notes, print_json
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
 from ferkit.cli.serve import announce, load_recognizer, run_server
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def live(
     sensitivity: Sensitivity = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
+    orientation: Orientation = "upright",
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the frames that --window saves. [default: .]")
     ] = None,
@@ -51,7 +52,7 @@ def live(
         raise UsageError("--save needs --window, which is missing.")
 
     def load() -> "EmotionRecognizer":
-        return load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale)
+        return load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale, orientation)
 
     if window:
         _show_window(source or "0", blur_faces, load, save or Path(), as_json)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar, read_and_found
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Raw, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Raw, Sensitivity
 from ferkit.errors import UsageError
 from ferkit.models import TTA, help_text
 
@@ -39,6 +39,7 @@ def predict(
     sensitivity: Sensitivity = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
+    orientation: Orientation = "upright",
     tta: Annotated[str | None, typer.Option(help=help_text())] = None,
 ) -> None:
     """Recognise the expression of every face in images.
@@ -71,6 +72,7 @@ def predict(
             sensitivity=sensitivity,
             classes=classes,
             pixel_scale=pixel_scale,
+            orientation=orientation,
         )
     pictures = list(list_sources(sources))
     _check_tables(csv, parquet, pictures)

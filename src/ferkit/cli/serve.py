@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ferkit.cli.console import leave, no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,7 @@ def serve(
     sensitivity: Sensitivity = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
+    orientation: Orientation = "upright",
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +72,7 @@ def serve(
 
     if not settings.on_loopback and settings.api_key is None:
         notes.print("Note: anyone who can reach this machine can send requests. Set an API key: FERKIT_API_KEY.")
-    recognizer = load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale)
+    recognizer = load_recognizer(model, detector, min_confidence, sensitivity, classes, pixel_scale, orientation)
     run_server(recognizer, settings, port, partial(announce, "Serving at", as_json), trusted_proxy)
 
 
@@ -112,6 +113,7 @@ def load_recognizer(
     sensitivity: float | None = None,
     classes: str | None = None,
     pixel_scale: str | None = None,
+    orientation: Orientation = "upright",
 ) -> "EmotionRecognizer":
     """A recognizer for live use."""
     from ferkit.recognizer import EmotionRecognizer
@@ -124,4 +126,5 @@ def load_recognizer(
             sensitivity=sensitivity,
             classes=classes,
             pixel_scale=pixel_scale,
+            orientation=orientation,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import fail, no_native_chatter, notes, output, print_json, progress_bar
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, PixelScaleOption, Raw, Sensitivity
+from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Raw, Sensitivity
 
 if TYPE_CHECKING:
     from ferkit.video import FrameFaces, VideoAnalysis
@@ -65,6 +65,7 @@ def video(
     sensitivity: Sensitivity = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
+    orientation: Orientation = "upright",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
     """Track faces in a video and recognise their expressions.
@@ -89,6 +90,7 @@ def video(
                 sensitivity=sensitivity,
                 classes=classes,
                 pixel_scale=pixel_scale,
+                orientation=orientation,
             ),
             detect_every_s=detect_every,
             smooth_s=TIME_CONSTANT_S if smooth is None else smooth,

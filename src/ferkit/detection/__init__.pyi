@@ -12,4 +12,6 @@ from .detectors import checked_faces as checked_faces
 from .detectors import list_detectors as list_detectors
 from .detectors import load_detector as load_detector
 from .haar import HaarDetector as HaarDetector
+from .orientation import Orientation as Orientation
+from .orientation import find_in_any_orientation as find_in_any_orientation
 from .yunet import YunetDetector as YunetDetector

@@ -55,7 +55,7 @@ def _is_whole(face: Face, width: int, height: int) -> bool:
 
 def _to_cut(face: Face, face_input: FaceInput) -> tuple["_Rectangle", float]:
     """The face's rectangle, and how many pixels of the picture there are per pixel of the cut."""
-    rectangle = (_levelled(face) if face_input.align else None) or _upright(face.box)
+    rectangle = (_levelled(face) if face_input.align else None) or _unlevelled(face)
     grow = 1 + face_input.margin
     # The longer side decides, so nothing is squeezed.
     return rectangle, max(rectangle.wide * grow / face_input.width, rectangle.high * grow / face_input.height)
@@ -85,18 +85,21 @@ class _Rectangle:
         )
 
 
-def _upright(box: Box) -> _Rectangle:
-    return _Rectangle((box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, box.width, box.height)
+def _unlevelled(face: Face) -> _Rectangle:
+    """The face's box; it lies on its side or stands on its head where the face does."""
+    box, quarters = face.box, round((face.roll or 0.0) / 90)
+    wide, high = (box.height, box.width) if quarters % 2 else (box.width, box.height)
+    return _Rectangle((box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, wide, high, quarters * math.pi / 2)
 
 
 def _levelled(face: Face) -> _Rectangle | None:
     """The face's rectangle by its landmarks; None where there are none, or where they contradict the box."""
-    if face.landmarks is None:
+    if face.landmarks is None or face.roll is None:
         return None
     right_eye, left_eye, _, right_mouth, left_mouth = np.array(face.landmarks, np.float64)
     eyes, mouth = (right_eye + left_eye) / 2, (right_mouth + left_mouth) / 2
     across = left_eye - right_eye
-    span, angle = math.hypot(*across, *(mouth - eyes)), math.atan2(across[1], across[0])
+    span, angle = math.hypot(*across, *(mouth - eyes)), math.radians(face.roll)
     size = span * _HIGH / max(face.box.width, face.box.height)
     if not 1 / _CONTRADICTION < size < _CONTRADICTION:  # true for NaN
         return None

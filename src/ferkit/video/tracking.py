@@ -216,7 +216,9 @@ def _moved(one: Followed, step: npt.NDArray[np.float64], width: int, height: int
     landmarks = one.face.landmarks and tuple(
         (float(x), float(y)) for x, y in np.array(one.face.landmarks) @ step[:, :2].T + step[:, 2]
     )
-    return Followed(Face(box, one.face.detection_score, landmarks or None), moved, one.looks)
+    turned = math.degrees(math.atan2(step[1, 0], step[0, 0]))
+    roll = None if one.face.roll is None else one.face.roll + turned
+    return Followed(Face(box, one.face.detection_score, landmarks or None, roll), moved, one.looks)
 
 
 _Vector = npt.NDArray[np.float64]
