@@ -1,13 +1,13 @@
 """Soft labels for FER-2013's training faces from their voters, a pretrained network and other models: a teacher's answers.
 
-    python tools/label_teacher.py fer2013.csv.gz ferplus_votes.csv runs/faceres-start answers.npy fer2013 runs/faceres
+    python tools/label_teacher.py fer2013.csv.gz ferplus_votes.csv runs/faceres-start answers.npz fer2013 runs/faceres
 
 FER+ votes say much about a label and are known for every training face, though never for a face in use. A small network learns
 the label from a face's votes and from the features of a pretrained network that never saw a label, out of fold: five parts,
 copies of a face in one of them, and each part is answered by the network that did not see it. The geometric mean of that with the
 answers of other models is the teacher. How right it is on faces that none of them learnt from, PublicTest, is printed.
 
-answers.npy: float32 (faces of Training, classes), in the order of the data's classes.
+    ferkit train fer2013.csv.gz --teacher answers.npz ...
 """
 
 import argparse
@@ -19,7 +19,7 @@ import numpy as np
 
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import FaceSet, assign_folds, load_dataset, pixel_prints
-from ferkit.models import EmotionClassifier, augmented
+from ferkit.models import EmotionClassifier, augmented, write_answers
 from ferkit.models.exporting import open_network
 
 FOLDS = 5
@@ -51,7 +51,7 @@ def main() -> None:
         for name, faces in splits.items()
     }
     report("mean with the models", mean, splits)
-    np.save(options.answers, mean["Training"])
+    write_answers(options.answers, train, mean["Training"])
 
 
 def known(options: argparse.Namespace, splits: dict[str, FaceSet]) -> list[Any]:
