@@ -12,6 +12,7 @@ answers of other models is the teacher. How right it is on faces that none of th
 
 import argparse
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ def main() -> None:
     splits = load_dataset(options.data, votes=options.votes).splits
     train = splits["Training"]
     told = dict(zip(splits, known(options, splits), strict=True))
-    answers = {"Training": np.zeros((len(train), len(train.classes)), np.float32), "PublicTest": np.float32(0)}
+    answers: dict[str, Any] = {
+        "Training": np.zeros((len(train), len(train.classes)), np.float32),
+        "PublicTest": np.float32(0),
+    }
     part = assign_folds(pixel_prints(train.images), train.labels, FOLDS, seed=42)
     for fold in range(FOLDS):
         network = learnt(told["Training"][part != fold], train.labels[part != fold], len(train.classes), seed=fold)
@@ -54,7 +58,7 @@ def main() -> None:
     write_answers(options.answers, train, mean["Training"])
 
 
-def known(options: argparse.Namespace, splits: dict[str, FaceSet]) -> list[Any]:
+def known(options: argparse.Namespace, splits: Mapping[str, FaceSet]) -> list[Any]:
     """What the small network is told of each face of each split: votes and whitened principal components of the features."""
     keras = load_keras()
     network = open_network(Path(options.start))
@@ -88,7 +92,7 @@ def geometric_mean(answers: list[Any]) -> Any:
     return (mean / mean.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def report(what: str, answers: dict[str, Any], splits: dict[str, FaceSet]) -> None:
+def report(what: str, answers: dict[str, Any], splits: Mapping[str, FaceSet]) -> None:
     for name, faces in splits.items():
         right = float((answers[name].argmax(axis=1) == faces.labels).mean())
         loss = float(-np.log(answers[name][np.arange(len(faces)), faces.labels] + 1e-6).mean())
