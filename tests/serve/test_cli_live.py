@@ -200,3 +200,11 @@ def test_a_window_without_a_display_says_so(monkeypatch):
     with pytest.raises(MissingDependencyError, match="needs a display"):
         window.show()
     assert window.frames == 0
+
+
+def test_no_display_is_said_before_a_camera_is_opened(monkeypatch, quick):
+    pytest.importorskip("pygame")
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(MissingDependencyError, match="needs a display"):
+        run("--window", "no such video.mp4")

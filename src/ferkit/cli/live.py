@@ -63,10 +63,10 @@ def live(
 def _show_window(
     source: str, blur_faces: bool, load: "Callable[[], EmotionRecognizer]", save: Path, as_json: bool
 ) -> None:
-    from ferkit.serve import LiveWindow, load_pygame
+    from ferkit.serve import LiveWindow, load_pygame, open_display
     from ferkit.video import open_video
 
-    load_pygame()  # what is missing is said before the model is loaded
+    open_display(load_pygame())  # what is missing is said before the model is loaded
     with open_video(source) as frames:
         recognizer = load()
         window = LiveWindow(
