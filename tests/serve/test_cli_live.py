@@ -182,7 +182,7 @@ def test_a_clip_is_shown_from_the_command_line(pygame, quick, tmp_path, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["source"] == str(clip)
     assert 1 <= shown["frames"] <= 4
-    assert quick == [("default-int8", "auto", 0.0, None, None, None)]
+    assert quick == [("default-int8", "auto", 0.0, None, None, None, "upright")]
 
 
 def test_without_the_extra_it_says_which_to_install(monkeypatch):
