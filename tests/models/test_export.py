@@ -333,3 +333,53 @@ def test_keras_and_onnx_agree_on_real_faces(shared, tmp_path):
         for one in (onnx, EmotionClassifier.load(tmp_path / "small.onnx"))
     ]
     assert hits[0] - hits[1] <= 0.003
+
+
+def test_the_export_has_no_branches(onnx_file):
+    """OpenVINO answers wrongly on the first call of a graph with an `If` on the size; nothing in it is unused."""
+    import onnx
+
+    graph = onnx.load(onnx_file).graph
+    assert not {node.op_type for node in graph.node} & {"If", "Loop", "Scan"}
+    assert {one.name for one in graph.initializer} <= {name for node in graph.node for name in node.input}
+
+
+@pytest.mark.parametrize("shape", [(48, 48, 1), (32, 24, 3)], ids=["gray", "colour"])
+def test_opencv_runs_the_fixed_export(shape, tmp_path):
+    small_network(shape).save(tmp_path / "model.keras")
+    face_input = FaceInput(*shape)
+    model_folder.write_card(tmp_path, classes=CLASSES, face_input=face_input, temperature=0.5, details={})
+    target = tmp_path / "fixed.onnx"
+    assert export.export(tmp_path, target, "onnx-fixed").parity.max_difference < 1e-4
+    network = cv2.dnn.readNetFromONNX(str(target))
+    faces = export.stored_faces(face_input, 20)
+    answers = []
+    for face in faces:
+        # As OpenCV reads pictures: blue first.
+        network.setInput(cv2.dnn.blobFromImage(face[..., ::-1] if shape[2] == 3 else face, swapRB=shape[2] == 3))
+        answers.append(network.forward()[0])
+    expected = EmotionClassifier.load(tmp_path, engine="keras").predict_proba(faces)
+    np.testing.assert_allclose(answers, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(48, 48), (96, 144)])
+def test_openvino_is_right_from_the_first_call(size, onnx_file, rng):
+    openvino = pytest.importorskip("openvino")
+    faces = rng.integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    first = openvino.Core().compile_model(str(onnx_file), "CPU", settings)(faces)[0]
+    import onnxruntime
+
+    expected = onnxruntime.InferenceSession(str(onnx_file)).run(None, {"faces": faces})[0]
+    np.testing.assert_allclose(first, expected, atol=1e-3)
+
+
+def test_the_largest_difference_is_explained():
+    original = np.array([[0.6, 0.4], [0.45, 0.55], [0.9, 0.1]] + [[1.0, 0.0]] * 13, np.float32)
+    exported = original.copy()
+    exported[1] = [0.52, 0.48]
+    exported[15] = [0.75, 0.25]
+    found = export.compare(original, exported, rounded=True).explain(("calm", "tense"))
+    assert "calm 1.00 -> 0.75 on face 15 of the check, a picture of noise; its class stays calm." in found
+    assert "The class changes on 1 face; the original's confidence there is at most 55%." in found
+    assert export.compare(original, original, rounded=True).explain(("calm", "tense")).endswith("No class changes.")

@@ -16,7 +16,9 @@ def export(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="File to write: .onnx, .tflite, .keras or .h5; or a new folder.")
     ],
-    format_name: Annotated[str, typer.Option("--format", help="onnx, onnx-int8, litert, keras, h5 or folder.")],
+    format_name: Annotated[
+        str, typer.Option("--format", help="onnx, onnx-int8, onnx-fixed, litert, keras, h5 or folder.")
+    ],
     data: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="Data set to calibrate onnx-int8 on; default: faces that ship with ferkit."),
@@ -40,5 +42,7 @@ def export(
         print_json(exported.to_dict())
         return
     notes.print(f"Wrote {out}: {exported.parity} against {model}. To use it without ferkit:", markup=False)
+    if exported.explanation:
+        notes.print(exported.explanation, markup=False)
     # Nothing else on standard output, so that it can be redirected to a file: ferkit export ... > run.py
     typer.echo(exported.instructions)

@@ -158,10 +158,7 @@ class EmotionClassifier:
         if engine == "onnx" or (engine == "auto" and serving):
             network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card), threads)
         elif serving and model_folder.KERAS_FILE not in card["sha256"]:
-            raise ModelError(
-                f"{path} has no Keras network, only {serving}: it was made from an ONNX file. Export the "
-                "original where it was trained."
-            )
+            raise ModelError(f"{path} has no Keras network, only {serving}. Take the model that it was made from.")
         else:
             network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(

@@ -101,6 +101,14 @@ def _read_portrait() -> npt.NDArray[np.float32]:
     return read_image(sample_picture()).astype(np.float32)
 
 
+def kind_of_face(index: int, count: int) -> str:
+    """What a stored face is, by its place among `count`."""
+    noise = count - count // 16
+    if index >= noise:
+        return "a picture of noise"
+    return "a crop of the sample portrait" if index >= noise - noise // 5 else "a synthetic face"
+
+
 def _noise(face_input: FaceInput, count: int) -> Faces:
     """Noise at three sizes of detail: fine, coarse and flat."""
     rng = np.random.default_rng(1)
@@ -224,6 +232,9 @@ class Format:
             size=f"({face_input.width}, {face_input.height})",
             mode="L" if gray else "RGB",
             face="[None, ..., None]" if gray else "[None]",
+            read="IMREAD_GRAYSCALE" if gray else "IMREAD_COLOR",
+            swap=not gray,
+            classes=list(original.classifier.classes),
             scale=original.scaling,
         )
 
@@ -234,6 +245,13 @@ session = onnxruntime.InferenceSession("{file}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["ferkit"])["classes"]
 face = numpy.asarray(PIL.Image.open("face.png").convert("RGB"))[None]  # of any size, RGB or gray
 print(dict(zip(classes, session.run(None, {{"faces": face}})[0][0].tolist())))"""
+
+_RUN_FIXED = """\
+import cv2
+network = cv2.dnn.readNetFromONNX("{file}")
+face = cv2.resize(cv2.imread("face.png", cv2.{read}), {size}, interpolation=cv2.INTER_AREA)
+network.setInput(cv2.dnn.blobFromImage(face, swapRB={swap}))
+print(dict(zip({classes}, network.forward()[0].tolist())))"""
 
 _RUN_LITERT = """\
 import json, numpy, PIL.Image, zipfile
@@ -265,20 +283,25 @@ def write_onnx(original: Original, path: Path, faces: Faces) -> None:
     _write_onnx(original, path, None)
 
 
+def write_fixed(original: Original, path: Path, faces: Faces) -> None:
+    _write_onnx(original, path, None, fixed=True)
+
+
 def write_int8(original: Original, path: Path, faces: Faces) -> None:
     _write_onnx(original, path, faces)
 
 
-def _write_onnx(original: Original, path: Path, faces: Faces | None) -> None:
+def _write_onnx(original: Original, path: Path, faces: Faces | None, *, fixed: bool = False) -> None:
     network = serving_graph(original.standard, path)
     # Only now: where TensorFlow is missing, `onnx` may be as well, and the line above says what to install.
     import onnx
 
-    from ferkit.models.onnx_graph import describe, for_any_face, quantize
+    from ferkit.models.onnx_graph import describe, for_any_face, for_fixed_faces, quantize
 
     if faces is not None:
         network = quantize(network, faces)
-    whole = for_any_face(network, original.classifier.face_input, original.classifier.temperature, original.offsets)
+    finish = for_fixed_faces if fixed else for_any_face
+    whole = finish(network, original.classifier.face_input, original.classifier.temperature, original.offsets)
     describe(whole, card_text(original.card(inside=True)))
     onnx.checker.check_model(whole, full_check=True)
     onnx.save(whole, path)
@@ -352,6 +375,12 @@ FORMATS: Registry[Format] = Registry.of(
             ".onnx",
             _RUN_ONNX,
             True,
+        ),
+        "onnx-fixed": Format(
+            "For OpenCV's dnn, which needs fixed shapes: one face of the network's size at a time.",
+            write_fixed,
+            ".onnx",
+            _RUN_FIXED,
         ),
         "litert": Format(
             "For LiteRT (TensorFlow Lite) on phones and small devices.", write_litert, ".tflite", _RUN_LITERT

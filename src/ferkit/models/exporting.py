@@ -15,7 +15,7 @@ import numpy as np
 
 from ferkit._support.files import blame, write_atomically
 from ferkit.data import load_dataset
-from ferkit.errors import ModelError, UsageError
+from ferkit.errors import ModelError, UsageError, count
 from ferkit.models import model_folder
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.engines import Network, Probabilities, onnx_network
@@ -24,6 +24,7 @@ from ferkit.models.export_formats import (
     Faces,
     Format,
     Original,
+    kind_of_face,
     real_looking_faces,
     serving_graph,
     stored_faces,
@@ -39,6 +40,27 @@ MEAN_TOLERANCE, LEAST_AGREEMENT = 0.02, 0.95
 
 
 @dataclass(frozen=True)
+class Largest:
+    """Where two networks differ most.
+
+    Attributes:
+        face: Index of the face.
+        column: Index of the class.
+        original: Its probability there, of the original.
+        exported: The same of the export.
+        labels: Indices of the classes that the two predict for this face.
+        surest_change: Confidence of the original on the most confident face whose class changed; None if none did.
+    """
+
+    face: int
+    column: int
+    original: float
+    exported: float
+    labels: tuple[int, int]
+    surest_change: float | None
+
+
+@dataclass(frozen=True)
 class Parity:
     """Difference between the predictions of two networks.
 
@@ -49,6 +71,7 @@ class Parity:
         agreement: Share of faces with the same predicted class.
         rounded: Whether the export is an int8 network, which is held to the mean difference and the agreement instead
             of the maximum difference.
+        largest: Where the difference is largest.
     """
 
     faces: int
@@ -56,6 +79,28 @@ class Parity:
     mean_difference: float
     agreement: float
     rounded: bool = False
+    largest: Largest | None = None
+
+    def explain(self, classes: Sequence[str]) -> str:
+        """Where the largest difference is, and what the differences mean for the predicted classes, in two sentences."""
+        if self.largest is None:
+            return ""
+        one, kind = self.largest, kind_of_face(self.largest.face, self.faces)
+        before, after = (classes[label] for label in one.labels)
+        label = f"its class stays {before}" if before == after else f"its class changes from {before} to {after}"
+        changed = round(self.faces * (1 - self.agreement))
+        means = (
+            "No class changes."
+            if one.surest_change is None
+            else (
+                f"The class changes on {count(changed, 'face')}; the original's confidence there is at most "
+                f"{one.surest_change:.0%}."
+            )
+        )
+        return (
+            f"Largest difference: {classes[one.column]} {one.original:.2f} -> {one.exported:.2f} on face {one.face} of the "
+            f"check, {kind}; {label}. {means}"
+        )
 
     @property
     def problem(self) -> str | None:
@@ -77,8 +122,19 @@ class Parity:
 def compare(original: Probabilities, exported: Probabilities, *, rounded: bool = False) -> Parity:
     """Compare the probabilities of a network and of its export, float32 (N, classes)."""
     difference = np.abs(original - exported)
-    same = original.argmax(axis=1) == exported.argmax(axis=1)
-    return Parity(len(original), float(difference.max()), float(difference.mean()), float(same.mean()), rounded)
+    labels = original.argmax(axis=1), exported.argmax(axis=1)
+    same = labels[0] == labels[1]
+    face, column = (int(one) for one in np.unravel_index(difference.argmax(), difference.shape))
+    largest = Largest(
+        face,
+        column,
+        float(original[face, column]),
+        float(exported[face, column]),
+        (int(labels[0][face]), int(labels[1][face])),
+        None if same.all() else float(original[~same].max()),
+    )
+    mean = float(difference.mean())
+    return Parity(len(original), float(difference.max()), mean, float(same.mean()), rounded, largest)
 
 
 _BATCH = 100
@@ -95,12 +151,14 @@ class Export:
         format: Its format, a name in `FORMATS`.
         parity: How far its predictions are from the original's.
         instructions: Five lines of Python that use the file without ferkit.
+        explanation: Of an int8 file: where the difference is largest, and what it means for the predicted classes.
     """
 
     path: Path
     format: str
     parity: Parity
     instructions: str
+    explanation: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `ferkit export`."""
@@ -113,6 +171,7 @@ class Export:
             "mean_difference": self.parity.mean_difference,
             "agreement": self.parity.agreement,
             "run": self.instructions,
+            "explanation": self.explanation,
         }
 
 
@@ -132,7 +191,7 @@ def export(
     Args:
         model: Model folder, "default", or a `.keras` or `.h5` file; for a folder also a bare `.onnx` file.
         path: File to write, with the suffix of the format, or a new folder.
-        format_name: One of `FORMATS`: onnx, onnx-int8, litert, keras, h5 or folder.
+        format_name: One of `FORMATS`: onnx, onnx-int8, onnx-fixed, litert, keras, h5 or folder.
         calibration: For `onnx-int8`: faces that are typical of later input, uint8 (N, height, width, channels), or a
             data set, whose training faces are taken. None takes faces that come with ferkit.
         classes: Names in the order of the outputs of a bare file; see `EmotionClassifier.load`.
@@ -164,9 +223,11 @@ def export(
         exported = EmotionClassifier.load(draft)
         stored = stored_faces(original.classifier.face_input)
         predictions = (one.predict_proba(stored) for one in (original.classifier, exported))
+        found = compare(*predictions, rounded=chosen.rounded)
+        explanation = found.explain(original.classifier.classes) if chosen.rounded else ""
         hint = " Calibrate it on faces like yours: --data DATA." if chosen.rounded and calibration is None else ""
-        parity = _checked(compare(*predictions, rounded=chosen.rounded), path, hint)
-    return Export(path, format_name, parity, chosen.instructions(path, original))
+        parity = _checked(found, path, f" {explanation}{hint}".rstrip())
+    return Export(path, format_name, parity, chosen.instructions(path, original), explanation)
 
 
 def _calibration_faces(given: Faces | str | Path | None, face_input: FaceInput) -> Faces:

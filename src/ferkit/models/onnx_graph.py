@@ -52,11 +52,6 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
-    def branch(self) -> Any:
-        """The graph as a branch of an `If`; its output is the last node's."""
-        result = helper.make_tensor_value_info(self.nodes[-1].output[0], TensorProto.UINT8, None)
-        return helper.make_graph(self.nodes, self.name, [], [result], self.constants)
-
     def model(self, inputs: Any, outputs: Any, like: Any) -> Any:
         """A model with the opset and IR versions of another, so that the two can be merged."""
         graph = helper.make_graph(self.nodes, self.name, [inputs], [outputs], self.constants)
@@ -141,6 +136,39 @@ def _probabilities(outputs: str, raw: Any, batch: int | str, like: Any) -> Any:
     )
 
 
+def for_fixed_faces(
+    network: Any, face_input: FaceInput, temperature: float, offsets: Sequence[float] | None = None
+) -> Any:
+    """Add sensitivity and temperature scaling to a network, and fix all of its shapes, as OpenCV's `dnn` needs them.
+
+    Args:
+        network: As `for_any_face` takes it.
+        face_input: The faces that the network takes.
+        temperature: Divides the log-probabilities.
+        offsets: (classes,), subtracted from the log-probabilities before that.
+
+    Returns:
+        `onnx.ModelProto`: `faces`, float32 pixels 0..255 (1, channels, height, width) of the network's size, as
+        `cv2.dnn.blobFromImage` makes them -> `probabilities`, calibrated, float32 (1, classes).
+    """
+    network = compose.add_prefix(network, "network/")
+    pixels, raw = network.graph.input[0], network.graph.output[0]
+    # The network begins with a cast to float32, which then changes nothing.
+    pixels.type.tensor_type.elem_type = TensorProto.FLOAT
+    del network.graph.value_info[:]
+    for one in (pixels, raw):
+        one.type.tensor_type.shape.dim[0].dim_value = 1
+    g = _Graph("preparation")
+    height, width, channels = face_input.height, face_input.width, face_input.channels
+    faces = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, channels, height, width])
+    prepared = helper.make_tensor_value_info(
+        g("Transpose", INPUT, perm=[0, 2, 3, 1]), TensorProto.FLOAT, [1, height, width, channels]
+    )
+    model = compose.merge_models(g.model(faces, prepared, network), network, [(prepared.name, pixels.name)])
+    after = _tempering(temperature, offsets, raw, network, batch=1)
+    return compose.merge_models(model, after, [(raw.name, after.graph.input[0].name)])
+
+
 def describe(model: Any, text: str) -> None:
     """Write a card, as JSON text, into an `onnx.ModelProto`."""
     helper.set_model_props(model, {CARD_KEY: text})
@@ -149,15 +177,13 @@ def describe(model: Any, text: str) -> None:
 
 
 def _preparation(face_input: FaceInput, like: Any) -> Any:
-    """uint8 faces of any size -> of the network's size; faces of that size pass unchanged."""
+    """uint8 faces of any size -> of the network's size; those of that size come out as they are.
+
+    They are resized all the same: OpenVINO answers wrongly on the first call of a graph with an `If` on the size.
+    """
     size = [face_input.height, face_input.width, face_input.channels]
     g = _Graph("preparation")
-    fits = g("Equal", g("Shape", INPUT, start=1), g.constant(size, np.int64))
-    fits = g("ReduceMin", g("Cast", fits, to=TensorProto.INT32), keepdims=0)
-    kept, resized = _Graph("kept"), _Graph("resized")
-    kept("Identity", INPUT)
-    _resize(resized, face_input)
-    prepared = g("If", g("Cast", fits, to=TensorProto.BOOL), then_branch=kept.branch(), else_branch=resized.branch())
+    prepared = _resize(g, face_input)
     return g.model(
         helper.make_tensor_value_info(INPUT, TensorProto.UINT8, ["batch", "height", "width", "channels"]),
         helper.make_tensor_value_info(prepared, TensorProto.UINT8, ["batch", *size]),
@@ -165,16 +191,16 @@ def _preparation(face_input: FaceInput, like: Any) -> Any:
     )
 
 
-def _resize(g: _Graph, face_input: FaceInput) -> None:
+def _resize(g: _Graph, face_input: FaceInput) -> str:
     # Channels go to the front first: ONNX Runtime is slow on pictures whose last axis has one value.
     planes = g("Transpose", g("Cast", INPUT, to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
-    colour = g.constant([1, 3, 1, 1], np.int64)
-    planes = _gray(g, planes) if face_input.channels == 1 else g("Expand", planes, colour)
+    colour = face_input.channels == 3
+    planes = g("Expand", planes, g.constant([1, 3, 1, 1], np.int64)) if colour else _gray(g, planes)
     rows = _weights(g, axis=1, target=face_input.height)
     columns = g("Transpose", _weights(g, axis=2, target=face_input.width), perm=[1, 0])
     planes = g("MatMul", g("MatMul", rows, planes), columns)
     rounded = g("Floor", g("Add", planes, g.constant(0.5)))
-    g("Transpose", g("Cast", rounded, to=TensorProto.UINT8), perm=[0, 2, 3, 1])
+    return g("Transpose", g("Cast", rounded, to=TensorProto.UINT8), perm=[0, 2, 3, 1])
 
 
 def _gray(g: _Graph, planes: str) -> str:
@@ -210,7 +236,9 @@ def _weights(g: _Graph, *, axis: int, target: int) -> str:
     return g("Where", g("Greater", source, g.constant(float(target))), areas, linear)
 
 
-def _tempering(temperature: float, offsets: Sequence[float] | None, raw: Any, like: Any) -> Any:
+def _tempering(
+    temperature: float, offsets: Sequence[float] | None, raw: Any, like: Any, batch: int | str = "batch"
+) -> Any:
     g = _Graph("temperature")
     name = "uncalibrated"
     logs = g("Log", g("Max", name, g.constant(SMALLEST)))
@@ -220,8 +248,8 @@ def _tempering(temperature: float, offsets: Sequence[float] | None, raw: Any, li
     g.nodes[-1].output[0] = OUTPUT
     classes = raw.type.tensor_type.shape.dim[-1].dim_value
     return g.model(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]),
-        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", classes]),
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, classes]),
+        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [batch, classes]),
         like,
     )
 
