@@ -107,7 +107,7 @@ def test_options_reach_the_server(served, monkeypatch, capsys):
         "--allow-origin", "https://a.example", "--allow-host", "faces.example", "--trusted-proxy", "10.0.0.1",
         "--limit", "rate=7", "--limit", "streams=3", "--classes", "a,b", "--pixel-scale", "-1..1")  # fmt: skip
     ((recognizer, settings, port, _, proxies),) = served
-    assert recognizer == ("default-int8", "auto", 0.5, None, "a,b", "-1..1")
+    assert recognizer == ("default-int8", "auto", 0.5, None, "a,b", "-1..1", "upright")
     assert (settings.host, port, proxies) == ("0.0.0.0", 1234, "10.0.0.1")  # noqa: S104
     assert settings.allow_origins == ("https://a.example",)
     assert settings.allow_hosts == ("faces.example",)
