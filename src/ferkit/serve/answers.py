@@ -37,7 +37,7 @@ class FaceAnswer(create_model("FaceValues", **{one.name: (one.kind, ...) for one
 def _example() -> dict[str, Any]:
     """What `/v1/predict` answers of a picture, made as its answers are: an example cannot go stale."""
     shares = np.array([0.01, 0.0, 0.02, 0.88, 0.01, 0.03, 0.05])
-    face = FaceEmotion.from_probabilities(Face(Box(172, 68, 278, 212), 0.94), EMOTIONS, shares, 0.0)
+    face = FaceEmotion.from_probabilities(Face(Box(172, 68, 278, 212), 0.94, roll=-4.0), EMOTIONS, shares, 0.0)
     return PictureResult("photo.jpg", 512, 512, faces=(face,), classes=EMOTIONS).to_dict()
 
 
