@@ -452,6 +452,6 @@ def test_the_columns(tmp_path):
     schema = pq.read_schema(tmp_path / "out" / "part-000000.parquet")
     assert schema.names == [
         *("source", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence"),
-        *(*CLASSIFIER.classes, "error", "taken"),
+        *(*CLASSIFIER.classes, "roll", "error", "taken"),
     ]
     assert schema.field("taken").type == pa.timestamp("ms")

@@ -283,7 +283,7 @@ def test_colours_for_pages_rise_from_nothing():
 def test_an_explanation_as_json():
     found = explanation(spot(), 0.25, method="occlusion").to_dict()
     assert list(found) == [
-        "box", "detection_score", "label", "confidence", "probabilities",
+        "box", "detection_score", "label", "confidence", "probabilities", "roll",
         "explained", "explained_probability", "method", "peak", "strength", "to_picture", "heatmap",
     ]  # fmt: skip
     assert np.array(found["heatmap"]).shape == (48, 48)

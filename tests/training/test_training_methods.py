@@ -237,8 +237,8 @@ def test_cold_teachers_leave_numbers():
 def test_teachers_are_asked_where_the_run_computes(there, monkeypatch):
     monkeypatch.setattr("ferkit.training.targets.has_accelerator", lambda: there)
     asked = []
-    load = EmotionClassifier.load
-    monkeypatch.setattr(EmotionClassifier, "load", lambda model, **how: asked.append(how) or load(model))
+    open_ = teachers.open_classifier
+    monkeypatch.setattr(teachers, "open_classifier", lambda model, **how: asked.append(how) or open_(model))
     teachers.open_teachers(TrainConfig(teachers=("default",)), small_dataset(size=48).train)
     assert asked == [{"engine": "keras" if there else "auto"}]
 

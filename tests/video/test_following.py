@@ -168,7 +168,7 @@ def test_a_new_person_begins_without_the_past_of_another():
 def test_to_dict_is_the_contract_with_two_more():
     (face,) = follower(Told([(40, 50)]))(scene((40, 50)), 0.0)
     shown = face.to_dict()
-    assert list(shown) == ["box", "detection_score", "label", "confidence", "probabilities", "track", "raw"]
+    assert list(shown) == ["box", "detection_score", "label", "confidence", "probabilities", "roll", "track", "raw"]
     assert (shown["track"], list(shown["raw"])) == (1, list(EMOTIONS))
 
 

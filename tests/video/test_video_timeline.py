@@ -115,7 +115,7 @@ def test_rows():
     found = FrameFaces(Frame(7, 1.23456789, PIXELS), (face(2, "sad", box=(1, 2, 30, 40)), face(1, "happy")))
     first, second = video_rows("clip.mp4", found)
     head = ["source", "time_s", "frame", "track", "x1", "y1", "x2", "y2", "detection_score", "label", "confidence"]
-    assert list(first) == [*head, *EMOTIONS, *(f"raw_{name}" for name in EMOTIONS)]
+    assert list(first) == [*head, *EMOTIONS, "roll", *(f"raw_{name}" for name in EMOTIONS)]
     assert [first[name] for name in head] == ["clip.mp4", 1.234568, 7, 2, 1, 2, 30, 40, 0.9, "sad", 0.7]
     assert (first["sad"], first["raw_sad"]) == (0.7, 0.142857)
     assert second["track"] == 1

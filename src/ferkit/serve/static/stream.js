@@ -9,6 +9,12 @@ const IDLE = 1000;
 const WRONG_KEY = 4401;
 const TRY_LATER = 1013;
 
+function streamAddress() {
+  const url = predicting("v1/stream");
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url;
+}
+
 export class LiveStream {
   // onAnswer(answer, capturedAt), onState("connecting" | "open" | "waiting" | "closed", text)
   constructor({ onAnswer, onState }) {
@@ -43,7 +49,11 @@ export class LiveStream {
 
   // With what has changed since in the address.
   reopen() {
-    if (!this.wanted || this.asleep) return;
+    if (!this.wanted || this.asleep || !this.socket || this.socket.url === streamAddress().href) return;
+    if (this.socket.readyState === WebSocket.CONNECTING) { // browsers complain of one that is closed before
+      this.socket.addEventListener("open", () => this.reopen(), { once: true });
+      return;
+    }
     this.close();
     this.open();
   }
@@ -75,10 +85,8 @@ export class LiveStream {
   #connect() {
     this.timer = 0;
     this.asleep = false;
-    const url = predicting("v1/stream");
-    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     this.onState("connecting", "Connecting");
-    const socket = new WebSocket(url, subprotocols());
+    const socket = new WebSocket(streamAddress(), subprotocols());
     this.socket = socket;
     this.sent = this.sentBefore = 0;
     this.onTheWay.clear();
