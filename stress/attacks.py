@@ -32,7 +32,7 @@ import httpx
 import PIL.Image
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("benchmarks", "tests/helpers")]
-from pictures import encoded, floods, many_scans, picture
+from pictures import encoded, floods, many_scans, picture  # type: ignore[attr-defined] # tools has a module of that name
 from served import Served, serving
 
 _GIVE_UP_S = 30.0
