@@ -201,9 +201,10 @@ class EmotionRecognizer:
         """Everything before the network: what runs on all cores, for it takes nearly all of the time."""
         name = name_of(source)
         try:
-            image = read_image(source)
+            notes: list[str] = []
+            image = read_image(source, notes)
             faces = self.detect(image)
-            result = PictureResult(name, image.shape[1], image.shape[0], pixels=image)
+            result = PictureResult(name, image.shape[1], image.shape[0], pixels=image, notes=tuple(notes))
             return _Found(result, faces, self._cut(image, faces))
         except ImageError as error:
             return _Found(PictureResult.failed(name, str(error)), error=error)

@@ -214,6 +214,7 @@ class PictureResult:
     error: why the picture could not be read, else None. A picture without a face is no error.
     pixels: RGB uint8 (height, width, 3) where they were asked for, for drawing; not part of `to_dict`.
     classes: those of the model, in its order; taken from the faces where they are not given.
+    notes: what was assumed when the picture was read, as that its end is missing; not part of `to_dict`.
 
     In a notebook it shows itself.
     """
@@ -225,6 +226,7 @@ class PictureResult:
     error: str | None = None
     pixels: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     classes: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         # Linux allows file names that are not UTF-8; one of them must not cost the table of a million others.

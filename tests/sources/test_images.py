@@ -110,6 +110,32 @@ def test_orientation_of_other_modes_and_of_open_images(orientation):
         assert np.array_equal(read_image(data)[..., 0], upright)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_bits_of_a_sensor_in_sixteen_are_stretched(bits):
+    notes: list[str] = []
+    deep = (np.asarray(picture().convert("L")).astype(np.uint32) * ((1 << bits) - 1) // 255).astype(np.uint16)
+    read = read_image(encoded(PIL.Image.fromarray(deep), "PNG"), notes)
+    assert np.abs(read[..., 0].astype(int) - np.asarray(picture().convert("L"))).max() <= 1
+    assert [f"hold {bits} (" in note for note in notes] == ([True] if bits < 16 else [])
+
+
+@pytest.mark.parametrize("lacks", [0, 2, 10, 40])
+def test_a_jpeg_that_lacks_its_end_is_read_with_a_note(lacks):
+    notes: list[str] = []
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+    data = encoded(PIL.Image.fromarray(noise), "JPEG", quality=80)
+    read = read_image(data[: len(data) - lacks], notes)
+    assert np.array_equal(read[:140], read_image(data)[:140])  # chroma is smoothed across the last rows of blocks
+    assert len(notes) == (lacks > 0)
+
+
+def test_a_jpeg_that_lacks_half_is_refused():
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+    data = encoded(PIL.Image.fromarray(noise), "JPEG", quality=80)
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(data[: len(data) // 2])
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("exif", [exif_of(0), exif_of(9), b"Exif\0\0nonsense"], ids=str)
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow on damaged metadata

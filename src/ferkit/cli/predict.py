@@ -100,6 +100,8 @@ def predict(
         for result in recognizer.stream(pictures, keep_pixels=save is not None):
             if result.error is not None:
                 fail(result.error)
+            for note in result.notes:
+                notes.print(f"Note: {result.source}: {note}.", markup=False)
             looked_at += 1
             unread += result.error is not None
             faces += len(result)

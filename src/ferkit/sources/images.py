@@ -43,6 +43,13 @@ _OTHERS = (
 )
 _TABLES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 
+# What cameras and scanners store in 16 bits without using them all.
+_SENSOR_BITS = (8, 10, 12, 14)
+# The mark at the end of a JPEG.
+_END = b"\xff\xd9"
+# A JPEG that lacks more of its rows is refused.
+_MOST_MISSING = 0.1
+
 _ORIENTATION = 0x0112
 # Pillow looks at each of its tags in Python. In a JPEG it has 64 KB, in other formats any size.
 _LARGEST_EXIF = 1 << 20
@@ -79,16 +86,17 @@ class FaceInput:
     align: bool = True
 
 
-def read_image(source: Source) -> RgbImage:
+def read_image(source: Source, notes: list[str] | None = None) -> RgbImage:
     """Decode any picture to RGB uint8 (height, width, 3), upright.
 
-    The first frame of an animation is taken, EXIF orientation is applied, 16 bits are scaled to 8, and transparent
-    pixels become white, as viewers show them.
+    The first frame of an animation is taken, EXIF orientation is applied, 16 bits are scaled to 8 (10, 12 or
+    14 bits in 16 by what they hold), transparent pixels become white, and a JPEG that lacks its end is read, as viewers do.
 
     Args:
         source: A path, an address (https, http or an object store such as `s3://`), a data URI, `-` (standard input),
             bytes, a binary file, a `Picture`, a PIL image, or an array: uint8 or float in [0, 1], of shape (H, W),
             (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+        notes: Where what was assumed about the picture is added, in a line each.
 
     Returns:
         The pixels. An array that is RGB uint8 already is returned as it is, not as a copy.
@@ -96,14 +104,14 @@ def read_image(source: Source) -> RgbImage:
     Raises:
         ImageError: It is not one picture, or it is too large; nothing is decoded then.
     """
-    name = printable_name(source)
+    name, notes = printable_name(source), [] if notes is None else notes
     try:
         if isinstance(source, np.ndarray):
             return _from_array(np.asarray(source), name)  # a matrix or a masked array would go its own ways
         if isinstance(source, PIL.Image.Image):
-            return _from_pil(source, name)
+            return _from_pil(source, name, notes)
         with open_source(source) as file:
-            return _decode(file, name)
+            return _decode(file, name, notes)
     except ImageError:
         raise
     except PIL.Image.DecompressionBombError as problem:
@@ -119,7 +127,7 @@ def read_image(source: Source) -> RgbImage:
         ) from problem
 
 
-def _decode(file: IO[bytes], name: str) -> RgbImage:
+def _decode(file: IO[bytes], name: str, notes: list[str]) -> RgbImage:
     check_cost(file, name)
     try:
         image = PIL.Image.open(file, formats=FORMATS)  # reads the header only
@@ -135,11 +143,11 @@ def _decode(file: IO[bytes], name: str) -> RgbImage:
         raise ImageError(f"Cannot read {name}: {what}. Expected {_EXPECTED}.") from problem
     with image:
         _check_size(image.width, image.height, name)
-        pixels = _jpeg_pixels(image, file)
-        return _from_pil(image, name) if pixels is None else _upright(pixels, image)
+        pixels = _jpeg_pixels(image, file, notes)
+        return _from_pil(image, name, notes) if pixels is None else _upright(pixels, image)
 
 
-def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes]) -> RgbImage | None:
+def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes], notes: list[str]) -> RgbImage | None:
     """Pixels of a colour or gray JPEG, as stored; None for all else and for what it refuses.
 
     OpenCV's libjpeg-turbo gives the very pixels that Pillow's gives, in half of the time: without copies in between.
@@ -147,22 +155,36 @@ def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes]) -> RgbImage | None:
     if image.format not in ("JPEG", "MPO") or image.mode not in ("RGB", "L"):
         return None
     file.seek(0)
-    data = np.frombuffer(file.read(), np.uint8)
+    data = file.read()
+    pixels = _decoded_jpeg(data, image.width, image.height)
+    is_cut = pixels is None and not image.info.get("progressive")
+    if is_cut:
+        pixels = _decoded_jpeg(data + _END, image.width, image.height)
+    if pixels is None:
+        return None
+    if is_cut:
+        # What is missing is filled with one colour.
+        known = np.flatnonzero((pixels != pixels[-1, -1]).any(axis=(1, 2)))
+        if len(known) == 0 or known[-1] + 1 < (1 - _MOST_MISSING) * image.height:
+            return None
+        notes.append("the file lacks its end, so the lowest rows may be gray")
+    return pixels
+
+
+def _decoded_jpeg(data: bytes, width: int, height: int) -> RgbImage | None:
     try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         return None
-    if pixels is None or pixels.shape != (image.height, image.width, 3):
-        return None
-    return np.asarray(pixels, np.uint8)
+    return None if pixels is None or pixels.shape != (height, width, 3) else np.asarray(pixels, np.uint8)
 
 
-def _from_pil(image: PIL.Image.Image, name: str) -> RgbImage:
+def _from_pil(image: PIL.Image.Image, name: str, notes: list[str]) -> RgbImage:
     _check_size(image.width, image.height, name)
     with alone_with(image):  # Pillow decodes when pixels are first needed, and not in two threads at once
         image.load()
     if image.mode.startswith("I") or image.mode == "F":
-        return _upright(_from_array(_deep_gray(np.asarray(image), name), name), image)
+        return _upright(_from_array(_deep_gray(np.asarray(image), name, notes), name), image)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, _STRIP // image.width)
     for top in range(0, image.height, rows):
@@ -192,14 +214,20 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ImageError(f"{name} has {width}x{height} pixels. Expected at least one.")
 
 
-def _deep_gray(pixels: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+def _deep_gray(pixels: npt.NDArray[Any], name: str, notes: list[str]) -> npt.NDArray[Any]:
     """Integers of 16 bits as uint8; floats unchanged."""
     if pixels.dtype.kind == "f":
         return pixels
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise ImageError(f"Expected pixels of at most 16 bits, 0 to 65535. Received: {name} with {low} to {high}.")
-    return _in_strips(pixels, lambda part: ((part.astype(np.uint32) + 128) // 257).astype(np.uint8), channels=1)[..., 0]
+    bits = next(bits for bits in (*_SENSOR_BITS, 16) if high < 1 << bits)
+    if bits < 16 and high > 0:
+        notes.append(f"its 16 bits hold {bits} (at most {high:,}), so it was brightened to the range of {bits} bits")
+    most = (1 << bits) - 1
+    return _in_strips(
+        pixels, lambda part: ((part.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8), channels=1
+    )[..., 0]
 
 
 def _from_array(array: npt.NDArray[Any], name: str) -> RgbImage:
