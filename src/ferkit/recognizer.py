@@ -25,7 +25,7 @@ from ferkit.detection import (
 from ferkit.errors import FerkitError, ImageError, UsageError, one_line
 from ferkit.models import TTA, Classifier, augmented, open_classifier
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image, reason
+from ferkit.sources import Order, RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image, reason
 
 # Faces that go through the network together: ONNX Runtime gains little beyond.
 _BATCH_FACES = 64
@@ -93,6 +93,20 @@ class EmotionRecognizer:
         )
         self._augmented = augmented(self.classifier, tta)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the detectors, which another process opens anew."""
+        made = ("detector", "_detectors", "_augmented")
+        return {name: value for name, value in vars(self).items() if name not in made} | {
+            "chosen": self._detectors.choice
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        chosen = state.pop("chosen")
+        vars(self).update(state)
+        self.detector = load_detector(chosen)
+        self._detectors = _Detectors(self.detector, chosen)
+        self._augmented = augmented(self.classifier, self.tta)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The emotions that this recognizer tells apart, in model order."""
@@ -111,23 +125,31 @@ class EmotionRecognizer:
         return other
 
     @overload
-    def __call__(self, source: list[Any] | tuple[Any, ...]) -> Results: ...
+    def __call__(self, source: list[Any] | tuple[Any, ...], *, order: Order = "rgb") -> Results: ...
 
     @overload
-    def __call__(self, source: Source) -> PictureResult: ...
+    def __call__(self, source: Source, *, order: Order = "rgb") -> PictureResult: ...  # type: ignore[overload-overlap] # files can be iterated
 
-    def __call__(self, source: Source | list[Any] | tuple[Any, ...]) -> PictureResult | Results:
+    @overload
+    def __call__(self, source: Iterable[Any], *, order: Order = "rgb") -> Results: ...
+
+    def __call__(self, source: Source | Iterable[Any], *, order: Order = "rgb") -> PictureResult | Results:
         """Recognise one picture, or many whose faces share batches.
 
-        A list, a folder and a glob are many: a picture that cannot be read gets a result with an `error`, the others go
-        on, and results hold no `pixels`. One picture that cannot be read raises `ImageError`; its result keeps its
-        `pixels`, for drawing.
+        A list, a generator, a pandas Series, an array (N, H, W, channels), a folder and a glob are many: a picture that
+        cannot be read gets a result with an `error`, the others go on, and results hold no `pixels`. One picture that
+        cannot be read raises `ImageError`; its result keeps its `pixels`, for drawing.
+
+        Args:
+            source: What `ferkit.sources.read_image` takes, or many of them.
+            order: Channels of arrays: "rgb", or "bgr" as OpenCV has them. Files know their own.
         """
-        if isinstance(source, list | tuple):
-            return Results(self.stream(source), self.classes)
+        sources = one_or_many(source)
+        if sources is source or not isinstance(sources, list):
+            return Results(self.stream(sources, order=order), self.classes)
         if is_many(source):
-            return Results(self.stream([source]), self.classes)
-        found = self._find_faces(source)
+            return Results(self.stream(sources), self.classes)
+        found = self._find_faces(sources[0], order)
         if found.error:
             raise found.error
         return self._result(found, deque(self._classify(found.cut)))
@@ -139,6 +161,7 @@ class EmotionRecognizer:
         keep_pixels: bool = False,
         batch_size: int | None = None,
         report_failures: bool = False,
+        order: Order = "rgb",
     ) -> Iterator[PictureResult]:
         """Recognise pictures in order, on all cores, as they come; memory stays bounded however many there are.
 
@@ -151,13 +174,14 @@ class EmotionRecognizer:
                 there, up to 64, and waits for no more than half a second.
             report_failures: Whether a detector that raises costs its picture alone, which then has an `error`; else
                 the stream ends there, after the results of what came before.
+            order: Channels of arrays: "rgb", or "bgr" as OpenCV has them.
         """
         if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size must be at least 1. Received: {batch_size}.")
 
         def find(source: Source) -> _Found:
             try:
-                found = self._find_faces(source)
+                found = self._find_faces(source, order)
             except FerkitError:
                 raise  # A detector that returns no faces, a broken model: not this picture's fault.
             except Exception as problem:
@@ -197,12 +221,12 @@ class EmotionRecognizer:
             raise
         yield from ready(at_once=True)
 
-    def _find_faces(self, source: Source) -> "_Found":
+    def _find_faces(self, source: Source, order: Order) -> "_Found":
         """Everything before the network: what runs on all cores, for it takes nearly all of the time."""
         name = name_of(source)
         try:
             notes: list[str] = []
-            image = read_image(source, notes)
+            image = read_image(source, notes, order=order)
             faces = self.detect(image)
             result = PictureResult(name, image.shape[1], image.shape[0], pixels=image, notes=tuple(notes))
             return _Found(result, faces, self._cut(image, faces))
@@ -249,16 +273,16 @@ class _Detectors:
     """
 
     def __init__(self, first: FaceDetector, choice: str | FaceDetector) -> None:
-        self._more = choice
+        self.choice = choice
         self._idle: queue.LifoQueue[FaceDetector] = queue.LifoQueue()
         self._idle.put(first)
 
     @contextmanager
     def lend(self) -> Iterator[FaceDetector]:
         try:
-            detector = self._idle.get(block=callable(self._more))
+            detector = self._idle.get(block=callable(self.choice))
         except queue.Empty:
-            detector = load_detector(self._more)
+            detector = load_detector(self.choice)
         try:
             yield detector
         finally:

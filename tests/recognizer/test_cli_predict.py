@@ -339,9 +339,9 @@ def test_ctrl_c_does_not_wait_for_a_decoder(ferkit_predict, pictures, monkeypatc
     """Python handles signals in its main thread, between two steps; so that one must not decode, on one core either."""
     threads = []
 
-    def told(source):
+    def told(source, *more, **named):
         threads.append(threading.current_thread())
-        return read_image(source)
+        return read_image(source, *more, **named)
 
     monkeypatch.setattr("ferkit.recognizer.read_image", told)
     monkeypatch.setattr("ferkit._support.parallel._most_cores", 1)
@@ -383,3 +383,13 @@ def test_pictures_on_another_drive_than_the_annotated_ones(ferkit_predict, pictu
     monkeypatch.setattr(os.path, "commonpath", no_common_path)
     code, _, err = ferkit_predict(pictures / "1.png", "--detector", "none", "--save", tmp_path / "out")
     assert code == 0, err
+
+
+def test_videos_and_photos_that_are_left_out_are_named(tmp_path, run_ferkit):
+    (tmp_path / "face.jpg").write_bytes(sample_picture().read_bytes())
+    for name in ("a.mp4", "b.MOV", "c.heic", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    code, _, err = run_ferkit("predict", str(tmp_path), "--json")
+    said = " ".join(err.split())
+    assert code == 0
+    assert "also holds 2 videos (for: ferkit video) and 1 HEIC photo (convert to JPEG)" in said

@@ -1,4 +1,5 @@
 import io
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,65 @@ def test_a_list_keeps_order_and_goes_on_after_errors(tmp_path):
     assert [bool(result.error) for result in results] == [False, True, False, True, False]
     assert results[1].source == str(tmp_path / "broken.jpg")
     assert all(result.pixels is None for result in results)
+
+
+class Series(list):
+    """As pandas and Polars have it: an array, too."""
+
+    def __array__(self, *_, **__):
+        raise AssertionError("taken for an array")
+
+    def to_list(self):
+        return list(self)
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        pytest.param(lambda one: np.stack([one, one]), id="array of four axes"),
+        pytest.param(lambda one: (each for each in [one, one]), id="generator"),
+        pytest.param(lambda one: Series([one, one]), id="series"),
+    ],
+)
+def test_many_are_taken_as_they_come(many):
+    results = EmotionRecognizer(BrightnessClassifier(), "none")(many(gray(255)))
+    assert [[face.label for face in result] for result in results] == [["neutral"], ["neutral"]]
+
+
+@pytest.mark.parametrize("source", [7, {"a": "photo.jpg"}, None])
+def test_what_is_no_picture_is_said_in_one_line(source):
+    with pytest.raises(ImageError, match=f"Received: {type(source).__name__}"):
+        EmotionRecognizer(BrightnessClassifier(), "none")(source)
+
+
+def test_channels_of_an_array_have_the_order_that_is_said():
+    colored = np.zeros((40, 60, 3), np.uint8)
+    colored[..., 0] = 200
+    recognizer = EmotionRecognizer(BrightnessClassifier(), "none")
+    assert recognizer(colored, order="bgr").pixels[0, 0].tolist() == [0, 0, 200]
+    assert recognizer(colored).pixels[0, 0].tolist() == [200, 0, 0]
+    (found,) = recognizer.stream(colored, order="bgr", keep_pixels=True)
+    assert found.pixels[0, 0].tolist() == [0, 0, 200]
+    with pytest.raises(UsageError, match="order must be one of rgb, bgr"):
+        recognizer(colored, order="gbr")
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "me").mkdir()
+    PIL.Image.fromarray(gray(255)).save(tmp_path / "me" / "me.png")
+    recognizer = EmotionRecognizer(BrightnessClassifier(), "none")
+    assert recognizer("~/me/me.png")[0].label == "neutral"
+    assert len(recognizer("~/me")) == len(recognizer("~/me/*.png")) == 1
+
+
+def test_another_process_has_the_same_recognizer():
+    recognizer = EmotionRecognizer("fer2013-int8", tta="flip", min_confidence=0.1, threads=1)
+    other = pickle.loads(pickle.dumps(recognizer))  # noqa: S301
+    assert other(sample_picture()).to_dict() == recognizer(sample_picture()).to_dict()
+    assert other.classifier.name == "fer2013-int8"
+    calm = pickle.loads(pickle.dumps(EmotionRecognizer(sensitivity=0.1).classifier))  # noqa: S301
+    assert (calm.name, calm.sensitivity) == ("default", 0.1)
 
 
 def test_one_picture_that_cannot_be_read_raises():

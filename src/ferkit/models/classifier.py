@@ -77,6 +77,8 @@ class EmotionClassifier:
     """
 
     bare: BareFile | None = None
+    # What `load` was told, so that another process can do the same.
+    _opened: tuple[str, dict[str, Any]] | None = None
 
     def __init__(
         self,
@@ -95,6 +97,21 @@ class EmotionClassifier:
         self.temperature = temperature
         self.card = card or {}
         self.sensitivity: float | None = float(self.card.get("sensitivity", 0.0)) if "prior" in self.card else None
+
+    def __copy__(self) -> "EmotionClassifier":
+        """Another with the same network: no file is opened again."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its name: another process opens the file again."""
+        if self._opened is None:
+            raise TypeError(
+                f"{self.name} was not loaded from a file, so it cannot be pickled. Load it in each process."
+            )
+        model, told = self._opened
+        return _opened_again, (type(self), model, {**told, "sensitivity": self.sensitivity}, self.name)
 
     def __repr__(self) -> str:
         return f"EmotionClassifier({self.name!r}, classes={self.classes}, face_input={self.face_input})"
@@ -143,6 +160,8 @@ class EmotionClassifier:
             if path.is_file()
             else cls._load_folder(path, engine, threads, str(model), told)
         )
+        told_again = {"engine": engine, "threads": threads, "classes": classes, "pixel_scale": pixel_scale}
+        loaded._opened = str(path.absolute()), told_again
         return loaded if sensitivity is None else loaded.with_sensitivity(sensitivity)
 
     @classmethod
@@ -341,3 +360,9 @@ def _check_faces(classifier: Classifier, faces: FaceSet) -> None:
             f"The model {classifier.name} takes faces of {takes.height}x{takes.width}x{takes.channels}; "
             f"the data has {height}x{width}x{channels}. Load it with load_dataset(..., size=, channels=)."
         )
+
+
+def _opened_again(kind: type[EmotionClassifier], model: str, told: dict[str, Any], name: str) -> EmotionClassifier:
+    opened = kind.load(model, **told)
+    opened.name = name
+    return opened

@@ -3,9 +3,11 @@ from .archives import open_unpacked as open_unpacked
 from .archives import reading as reading
 from .cost import check_cost as check_cost
 from .folders import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+from .folders import left_out as left_out
 from .folders import natural_key as natural_key
 from .images import FORMATS as FORMATS
 from .images import FaceInput as FaceInput
+from .images import Order as Order
 from .images import RgbImage as RgbImage
 from .images import read_image as read_image
 from .images import taken_at as taken_at

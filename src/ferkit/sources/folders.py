@@ -4,6 +4,7 @@ import glob
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,21 @@ PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
     *(".pgm", ".ppm"),
 )
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
+_LEFT_OUT = {
+    ("video", "videos", "for: ferkit video"): VIDEO_SUFFIXES,
+    ("HEIC photo", "HEIC photos", "convert to JPEG"): (".heic", ".heif"),
+    ("raw photo", "raw photos", "convert to JPEG"): (
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".raf",
+        ".orf",
+        ".rw2",
+    ),
+}
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -30,6 +46,22 @@ def pictures_below(folder: str) -> Iterator[str]:
         for name in sorted(names, key=natural_key):
             if name.lower().endswith(PICTURE_SUFFIXES):
                 yield join(below, name)
+
+
+def left_out(folder: str) -> str:
+    """What a folder here holds beside its pictures that people may take for some, in words; nothing where it has none.
+
+    >>> left_out("/there/is/none")
+    ''
+    """
+    found = Counter(
+        what
+        for _, names in _walk(folder)
+        for name in names or ()
+        for what, suffixes in _LEFT_OUT.items()
+        if name.lower().endswith(suffixes)
+    )
+    return " and ".join(f"{count:,} {what[0] if count == 1 else what[1]} ({what[2]})" for what, count in found.items())
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str] | None]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,12 +14,14 @@ import numpy.typing as npt
 import PIL.Image
 
 from ferkit._support.parallel import alone_with
-from ferkit.errors import ImageError
+from ferkit.errors import ImageError, UsageError
 from ferkit.sources.cost import check_cost
 from ferkit.sources.names import printable_name
 from ferkit.sources.pictures import Source, open_source
 
 RgbImage = npt.NDArray[np.uint8]
+# Of the channels of an array.
+Order = Literal["rgb", "bgr"]
 
 # Above this, Pillow itself refuses a picture. 108-megapixel photos pass; half a gigabyte of pixels is the most we hold.
 MAX_PIXELS = 2 * 89_478_485
@@ -86,7 +88,7 @@ class FaceInput:
     align: bool = True
 
 
-def read_image(source: Source, notes: list[str] | None = None) -> RgbImage:
+def read_image(source: Source, notes: list[str] | None = None, *, order: Order = "rgb") -> RgbImage:
     """Decode any picture to RGB uint8 (height, width, 3), upright.
 
     The first frame of an animation is taken, EXIF orientation is applied, 16 bits are scaled to 8 (10, 12 or
@@ -97,6 +99,7 @@ def read_image(source: Source, notes: list[str] | None = None) -> RgbImage:
             bytes, a binary file, a `Picture`, a PIL image, or an array: uint8 or float in [0, 1], of shape (H, W),
             (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
         notes: Where what was assumed about the picture is added, in a line each.
+        order: Channels of an array: "rgb", or "bgr" as OpenCV has them. All else knows its own.
 
     Returns:
         The pixels. An array that is RGB uint8 already is returned as it is, not as a copy.
@@ -104,10 +107,13 @@ def read_image(source: Source, notes: list[str] | None = None) -> RgbImage:
     Raises:
         ImageError: It is not one picture, or it is too large; nothing is decoded then.
     """
+    if order not in get_args(Order):
+        raise UsageError(f"order must be one of {', '.join(get_args(Order))}. Received: {order}.")
     name, notes = printable_name(source), [] if notes is None else notes
     try:
         if isinstance(source, np.ndarray):
-            return _from_array(np.asarray(source), name)  # a matrix or a masked array would go its own ways
+            pixels = _from_array(np.asarray(source), name)  # a matrix or a masked array would go its own ways
+            return pixels if order == "rgb" or source.ndim < 3 else np.ascontiguousarray(pixels[..., ::-1])
         if isinstance(source, PIL.Image.Image):
             return _from_pil(source, name, notes)
         with open_source(source) as file:

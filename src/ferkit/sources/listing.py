@@ -97,12 +97,21 @@ def is_many(source: object) -> bool:
         return urlsplit(text).path.lower().endswith(MANY_SUFFIXES)
     if is_address(text) and not text.startswith("file://"):
         return _is_pattern(text) or not text.lower().endswith(PICTURE_SUFFIXES)
-    text = text.removeprefix("file://")
+    text = in_home(text.removeprefix("file://"))
     if os.path.isdir(text):  # noqa: PTH112
         return True
     if os.path.lexists(text):
         return text.lower().endswith(MANY_SUFFIXES)
     return _is_pattern(text)
+
+
+def in_home(path: str) -> str:
+    """The path with `~` in its place, as shells write it; a file that is called so stays.
+
+    >>> in_home("photos/me.jpg")
+    'photos/me.jpg'
+    """
+    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path  # noqa: PTH111
 
 
 def _is_pattern(text: str) -> bool:
@@ -120,7 +129,7 @@ def list_sources(sources: Iterable[Any]) -> Iterator[Any]:
         if not is_many(source):
             yield source
             continue
-        text = os.fsdecode(source)
+        text = in_home(os.fsdecode(source))
         try:
             for one in list_references(text):
                 plain = one.kind == FILE and one.problem is None and absolute(one.name) == one.path

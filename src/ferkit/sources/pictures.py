@@ -19,7 +19,7 @@ from ferkit._support.download import fetch
 from ferkit._support.parallel import alone_with
 from ferkit.errors import DownloadError, FerkitError, ImageError
 from ferkit.sources.folders import PICTURE_SUFFIXES, pictures_below
-from ferkit.sources.listing import MAX_COPIED_BYTES
+from ferkit.sources.listing import MAX_COPIED_BYTES, in_home
 from ferkit.sources.names import STDIN, InMemory, Picture, is_base64, is_data_uri, printable_name, size_in_words
 from ferkit.sources.stores import is_address, is_web, lost_a_slash, near_names, read_object, reason
 
@@ -59,7 +59,7 @@ def open_source(source: Source) -> IO[bytes]:
             return _open_data_uri(text, name)
         if is_web(text):
             return _open_address(text)
-        text = text.removeprefix("file://")
+        text = in_home(text.removeprefix("file://"))
         return _open_object(text, name) if is_address(text) else _open_path(text, name)
     if isinstance(source, Picture):
         if source.source is None:

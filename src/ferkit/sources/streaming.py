@@ -6,7 +6,7 @@ import struct
 import tarfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, overload
@@ -40,12 +40,18 @@ _AHEAD = 16
 Entry = tuple[str, Callable[[], Picture]]
 
 
-def one_or_many(sources: Source | Iterable[Source]) -> Iterable[Source]:
-    """Sources to go through; a single one, which may be iterable itself, as a list of it."""
-    single = (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray, PIL.Image.Image, Picture, Reference)
-    if isinstance(sources, single) or callable(getattr(sources, "read", None)):
-        return [sources]  # type: ignore[list-item]
-    return sources
+def one_or_many(sources: Any) -> Iterable[Any]:
+    """Sources to go through; a single one, which may be iterable itself, as a list of it.
+
+    Many are a list or any other iterable, a Series of pandas or Polars, and an array (N, H, W, channels).
+    """
+    if isinstance(sources, np.ndarray) and sources.ndim == 4:
+        return iter(sources)
+    single = (str, os.PathLike, bytes, bytearray, memoryview, PIL.Image.Image, Picture, Reference, Mapping)
+    if isinstance(sources, single) or callable(getattr(sources, "read", None)) or not isinstance(sources, Iterable):
+        return [sources]
+    # Rows of an array or a tensor are no pictures; a Series is an array too.
+    return [sources] if hasattr(sources, "__array__") and not hasattr(sources, "to_list") else sources
 
 
 @overload
