@@ -119,6 +119,31 @@ def test_bits_of_a_sensor_in_sixteen_are_stretched(bits):
     assert [f"hold {bits} (" in note for note in notes] == ([True] if bits < 16 else [])
 
 
+@pytest.mark.parametrize("form", ["png", "tif"])
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_bits_of_a_sensor_in_colour_are_stretched(form, bits, channels):
+    notes: list[str] = []
+    flat = np.asarray(picture().convert("RGB"))
+    deep = flat.astype(np.uint32) * ((1 << bits) - 1) // 255
+    if channels == 4:
+        deep = np.concatenate([deep, np.full((*deep.shape[:2], 1), 65535)], axis=2)
+    done, data = cv2.imencode(f".{form}", deep.astype(np.uint16)[..., [2, 1, 0, 3][:channels]])
+    assert done
+    assert np.abs(read_image(data.tobytes(), notes).astype(int) - flat).max() <= 1
+    assert len(notes) == (bits < 16)
+
+
+def test_a_progressive_jpeg_that_lacks_its_end_is_read_and_one_that_lacks_most_is_refused():
+    notes: list[str] = []
+    data = encoded(picture().resize((160, 160)), "JPEG", quality=90, progressive=True)
+    near = np.abs(read_image(data[:-10], notes).astype(int) - read_image(data))
+    assert near.mean() < 1
+    assert len(notes) == 1
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(data[: len(data) // 3])
+
+
 @pytest.mark.parametrize("lacks", [0, 2, 10, 40])
 def test_a_jpeg_that_lacks_its_end_is_read_with_a_note(lacks):
     notes: list[str] = []

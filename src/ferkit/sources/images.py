@@ -47,8 +47,9 @@ _TABLES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 
 # What cameras and scanners store in 16 bits without using them all.
 _SENSOR_BITS = (8, 10, 12, 14)
-# The mark at the end of a JPEG.
-_END = b"\xff\xd9"
+# The marks at the end of a JPEG and before each of its scans.
+_END, _SCAN = b"\xff\xd9", b"\xff\xda"
+_ENOUGH_SCANS = {"RGB": 9, "L": 5}
 # A JPEG that lacks more of its rows is refused.
 _MOST_MISSING = 0.1
 
@@ -150,6 +151,8 @@ def _decode(file: IO[bytes], name: str, notes: list[str]) -> RgbImage:
     with image:
         _check_size(image.width, image.height, name)
         pixels = _jpeg_pixels(image, file, notes)
+        if pixels is None:
+            pixels = _deep_color(image, file, name, notes)
         return _from_pil(image, name, notes) if pixels is None else _upright(pixels, image)
 
 
@@ -163,7 +166,8 @@ def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes], notes: list[str]) -> R
     file.seek(0)
     data = file.read()
     pixels = _decoded_jpeg(data, image.width, image.height)
-    is_cut = pixels is None and not image.info.get("progressive")
+    # Scans of a progressive JPEG refine each other, and the last two of the usual ten or six show hardly more.
+    is_cut = pixels is None and (not image.info.get("progressive") or data.count(_SCAN) >= _ENOUGH_SCANS[image.mode])
     if is_cut:
         pixels = _decoded_jpeg(data + _END, image.width, image.height)
     if pixels is None:
@@ -173,7 +177,7 @@ def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes], notes: list[str]) -> R
         known = np.flatnonzero((pixels != pixels[-1, -1]).any(axis=(1, 2)))
         if len(known) == 0 or known[-1] + 1 < (1 - _MOST_MISSING) * image.height:
             return None
-        notes.append("the file lacks its end, so the lowest rows may be gray")
+        notes.append("the file lacks its end, so the lowest rows may be gray, or details missing")
     return pixels
 
 
@@ -227,13 +231,42 @@ def _deep_gray(pixels: npt.NDArray[Any], name: str, notes: list[str]) -> npt.NDA
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > 65535:
         raise ImageError(f"Expected pixels of at most 16 bits, 0 to 65535. Received: {name} with {low} to {high}.")
+    return _eight_bits(pixels, high, notes)[..., 0]
+
+
+def _deep_color(image: PIL.Image.Image, file: IO[bytes], name: str, notes: list[str]) -> RgbImage | None:
+    """Pixels of a colour PNG or TIFF of 16 bits a channel, of which Pillow keeps the upper eight; None for all else."""
+    deep = image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    if not deep or image.mode not in ("RGB", "RGBA"):
+        return None
+    file.seek(0)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if (
+        pixels is None
+        or pixels.dtype != np.uint16
+        or pixels.shape[:2] != (image.height, image.width)
+        or pixels.ndim != 3
+    ):
+        return None
+    color = [2, 1, 0, 3][: pixels.shape[2]]
+    return _from_array(_eight_bits(pixels[..., color], int(pixels[..., :3].max()), notes), name)
+
+
+def _eight_bits(pixels: npt.NDArray[Any], high: int, notes: list[str]) -> npt.NDArray[np.uint8]:
+    """Integers (H, W) or (H, W, channels) of which the highest is `high`, as uint8 (H, W, channels)."""
     bits = next(bits for bits in (*_SENSOR_BITS, 16) if high < 1 << bits)
     if bits < 16 and high > 0:
         notes.append(f"its 16 bits hold {bits} (at most {high:,}), so it was brightened to the range of {bits} bits")
     most = (1 << bits) - 1
-    return _in_strips(
-        pixels, lambda part: ((part.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8), channels=1
-    )[..., 0]
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+
+    def scaled(part: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        return np.minimum((part.astype(np.uint32) * 255 + most // 2) // most, 255).astype(np.uint8)
+
+    return _in_strips(pixels, scaled, channels=channels)
 
 
 def _from_array(array: npt.NDArray[Any], name: str) -> RgbImage:
