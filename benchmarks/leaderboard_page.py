@@ -18,8 +18,8 @@ Every figure was written by `benchmarks/leaderboard.py`, none by hand; the last 
 Human agreement on the labels of FER-2013 is 65 +- 5 % (Goodfellow et al. 2013).
 
 The model that the package carries as `fer2013` is marked; `fer2013-int8` is the same row in eight bits. The packaged `default`
-is the other head of that network. It answers what most of ten people would say, which is another question than that of these
-rows, and has its figures in [its own card](../src/ferkit/models/packaged/README.md).
+is another network. It predicts what most of ten people would say, which is another question than that of these
+rows; its figures stand in the second track below and in [its own card](../src/ferkit/models/packaged/README.md).
 """
 
 # What the reader of a split must know about it.
