@@ -88,6 +88,18 @@ def test_channels_of_an_array_have_the_order_that_is_said():
         recognizer(colored, order="gbr")
 
 
+def test_swapped_channels_are_noted(caplog):
+    portrait = np.asarray(PIL.Image.open(sample_picture()).convert("RGB"))
+    recognizer = EmotionRecognizer("fer2013-int8", "haar")
+    for _ in range(2):
+        (note,) = recognizer(portrait[..., ::-1]).notes
+        assert "order='bgr'" in note
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    gray_portrait = np.repeat(portrait[..., :1], 3, axis=2)
+    for array, order in ((portrait, "rgb"), (portrait[..., ::-1], "bgr"), (gray_portrait, "rgb")):
+        assert recognizer(array, order=order).notes == ()
+
+
 def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "me").mkdir()
