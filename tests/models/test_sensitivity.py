@@ -119,6 +119,7 @@ def test_the_packaged_models_name_rare_classes_more_with_more_sensitivity(name, 
     assert shares[0] < shares[1] < shares[2]
 
 
+@pytest.mark.slow
 def test_an_export_holds_the_sensitivity_and_can_be_changed_all_the_same(tmp_path, faces):
     pytest.importorskip("tensorflow")
     exporting.export("default", tmp_path / "model.onnx", "onnx")

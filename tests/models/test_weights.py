@@ -357,6 +357,7 @@ def test_the_network_follows_the_start():
         take_weights(keras.Sequential(name="vgg"), "faceres-deep")
 
 
+@pytest.mark.slow
 def test_training_starts_from_it(miniature, tmp_path, rng):
     """The network follows, normalisation has the statistics of the training faces and learns, the card says where from."""
     path, _ = file_of("dlib-resnet", tmp_path, rng)

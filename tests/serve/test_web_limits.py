@@ -70,8 +70,8 @@ class Held(EmotionRecognizer):
         super().__init__(BrightnessClassifier(), detector=in_the_middle, threads=1)
         self.let_go = threading.Event()
 
-    def _find_faces(self, source):
-        found = super()._find_faces(source)
+    def _find_faces(self, source, order):
+        found = super()._find_faces(source, order)
         if not found.faces:
             self.let_go.wait(30)
         return found

@@ -25,6 +25,7 @@ DATA = small_dataset(size=8)
 QUICK = {"model": "tiny", "epochs": 1, "batch_size": 16}
 
 
+@pytest.mark.slow
 def test_folds_answer_out_of_fold_and_go_on(tmp_path):
     found = train_folds(DATA, "tutorial", 2, out=tmp_path / "f", **QUICK)
     model = OutOfFold.load(tmp_path / "f")
