@@ -325,6 +325,7 @@ def test_imagenet_is_refused_where_there_is_none():
         take_weights(layered_network(), "imagenet")
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_becomes_onnx(network, rng, tmp_path, caplog):
     import onnxruntime
 

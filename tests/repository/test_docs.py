@@ -52,7 +52,17 @@ DOCUMENTS = [
 ]
 NAMED = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
 # They train, several times over, or export, or measure; CI runs them.
-LONG = {"training.md", "fine-tuning.md", "models.md", "tutorial.md", "tuning.md", "mobile.md", "evaluation.md"}
+LONG = {
+    "training.md",
+    "fine-tuning.md",
+    "models.md",
+    "tutorial.md",
+    "tuning.md",
+    "mobile.md",
+    "evaluation.md",
+    "quickstart.md",
+    "coming-from.md",
+}
 SNIPPETS = [
     pytest.param(path, marks=[pytest.mark.slow] if path.name in LONG else [], id=str(path.relative_to(ROOT)))
     for path in DOCUMENTS

@@ -170,6 +170,7 @@ def ferkit(*arguments):
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.keras
 def test_the_command_trains_seeds_that_an_ensemble_takes(table, tmp_path, no_serving_copy):
     out = tmp_path / "s"

@@ -196,6 +196,7 @@ def test_own_classes_and_sizes(tmp_path):
     assert run.classifier.predict_proba(data.val.images).shape == (28, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_serving_copy")
 def test_init_brings_its_architecture(tmp_path):
     """The packaged model is not the network of the recipe; without --model its own is taken."""

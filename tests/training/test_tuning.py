@@ -380,6 +380,7 @@ def ferkit(*arguments):
     return CliRunner().invoke(app, [str(one) for one in arguments])
 
 
+@pytest.mark.slow
 @pytest.mark.keras
 def test_the_command_searches_real_runs_and_goes_on(table, tmp_path):
     """Values are followed by training itself; the models that it would write are left out."""
