@@ -4,7 +4,9 @@
 
 The commands are those of `benchmarks/LEADERBOARD.md`. Runs that are finished stay as they are, one that was interrupted
 goes on from its last whole epoch: the same command again, over as many sittings as it takes. `--plan` only prints what
-would be done, `--epochs 1 --runs elsewhere` rehearses the whole chain.
+would be done, `--epochs 1 --runs elsewhere` rehearses the whole chain. Soft labels that a run learns from
+(`RUN/answers.npz`) are made by `tools/label_teacher.py`; runs that begin with pretrained weights need their package in
+the working directory (docs/fine-tuning.md).
 """
 
 import itertools
@@ -24,6 +26,10 @@ from ferkit.training.run_folder import CONFIG_FILE
 ROWS = HERE / "leaderboard.json"
 # How commands of the leaderboard name what is not theirs.
 RUNS, DATA, VOTES = "runs/", "DATA", "VOTES"
+# Soft labels, in the folder of the run whose answers are part of them, and how they are made.
+ANSWERS = "answers.npz"
+SOFT_LABELS = [str(HERE.parent / "tools" / "label_teacher.py"), DATA, VOTES, "faceres-deep"]
+SOFT_LABELS_FROM = "fer2013"
 
 
 def known_commands() -> dict[str, list[str]]:
@@ -68,6 +74,14 @@ def filled_in(words: list[str], *, data: str, votes: str | None, runs: Path, epo
     return words if epochs is None else [*words, "--epochs", str(epochs), "--set", "warmup_epochs=0"]
 
 
+def soft_labels(words: list[str], *, data: str, votes: str | None) -> list[list[str]]:
+    """The words after `python` that make each file of soft labels which a command wants and does not find."""
+    wanted = [Path(word) for word in words if word.endswith("/" + ANSWERS)]
+    places = {DATA: data, VOTES: votes or ""}
+    start = [places.get(word, word) for word in SOFT_LABELS]
+    return [[*start, str(path), SOFT_LABELS_FROM, str(path.parent)] for path in wanted if not path.is_file()]
+
+
 def main() -> None:
     parser = options_of(__doc__)
     parser.add_argument("rows", nargs="+", metavar="ROW", help="names of runs in the leaderboard, as long or strong100")
@@ -88,11 +102,12 @@ def main() -> None:
             continue
         if any((folder / first).is_file() for first in (CONFIG_FILE, FOLDS_FILE)):
             words = [*words, "--resume"]
-        print(shlex.join(words), flush=True)
-        if not options.plan:
-            done = subprocess.run([sys.executable, "-m", *words], check=False)
-            if done.returncode:
-                sys.exit(done.returncode)
+        for step in [*soft_labels(words, data=options.data, votes=options.votes), ["-m", *words]]:
+            print(shlex.join(step).removeprefix("-m "), flush=True)
+            if not options.plan:
+                done = subprocess.run([sys.executable, *step], check=False)
+                if done.returncode:
+                    sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Soft labels for FER-2013's training faces from their voters, a pretrained network and other models: a teacher's answers.
 
-    python tools/label_teacher.py fer2013.csv.gz ferplus_votes.csv runs/faceres-start answers.npz fer2013 runs/faceres
+    python tools/label_teacher.py fer2013.csv.gz ferplus_votes.csv faceres-deep answers.npz fer2013 runs/faceres
 
 FER+ votes say much about a label and are known for every training face, though never for a face in use. A small network learns
 the label from a face's votes and from the features of a pretrained network that never saw a label, out of fold: five parts,
@@ -20,8 +20,7 @@ import numpy as np
 
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import FaceSet, assign_folds, load_dataset, pixel_prints
-from ferkit.models import EmotionClassifier, augmented, write_answers
-from ferkit.models.exporting import open_network
+from ferkit.models import ARCHITECTURES, EmotionClassifier, augmented, take_weights, write_answers
 
 FOLDS = 5
 COMPONENTS = 256
@@ -32,7 +31,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("votes")
-    parser.add_argument("start", help="model folder of the pretrained network whose features are taken")
+    parser.add_argument(
+        "start",
+        help="pretrained weights of `faceres` whose features are taken, as --weights names them (docs/fine-tuning.md)",
+    )
     parser.add_argument("answers", type=Path)
     parser.add_argument("models", nargs="*", help="models whose answers are averaged with it, both mirrored views")
     options = parser.parse_args()
@@ -61,7 +63,9 @@ def main() -> None:
 def known(options: argparse.Namespace, splits: Mapping[str, FaceSet]) -> list[Any]:
     """What the small network is told of each face of each split: votes and whitened principal components of the features."""
     keras = load_keras()
-    network = open_network(Path(options.start))
+    train = splits["Training"]
+    network = ARCHITECTURES["faceres"](len(train.classes))
+    take_weights(network, options.start, faces=train.images)
     body = keras.Model(network.input, network.get_layer("probabilities").input)
     features = [body.predict(faces.images.astype(np.float32), batch_size=128, verbose=0) for faces in splits.values()]
     mean = features[0].mean(axis=0)

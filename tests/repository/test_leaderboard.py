@@ -268,6 +268,20 @@ def test_a_command_of_the_leaderboard_is_filled_in():
         retrain.filled_in(words, **given | {"votes": None})
 
 
+def test_soft_labels_are_made_of_the_run_that_they_lie_in_once(tmp_path):
+    import retrain
+
+    words = ["ferkit", "train", "f.csv", "--init", f"{tmp_path}/a", "--teacher", f"{tmp_path}/a/answers.npz"]
+    assert retrain.needs(["--teacher", "runs/a/answers.npz"]) == ["a"]
+    [step] = retrain.soft_labels(words, data="f.csv", votes="v.csv")
+    assert step[0].endswith("label_teacher.py")
+    assert Path(step[0]).is_file()
+    assert step[1:] == ["f.csv", "v.csv", "faceres-deep", f"{tmp_path}/a/answers.npz", "fer2013", f"{tmp_path}/a"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "answers.npz").touch()
+    assert retrain.soft_labels(words, data="f.csv", votes="v.csv") == []
+
+
 def test_training_a_row_again_goes_on_where_it_stopped(monkeypatch, tmp_path, capsys):
     import retrain
 
