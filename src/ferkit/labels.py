@@ -6,7 +6,8 @@ angry and 6 is neutral.
 One colour per emotion, the same in every plot and on every annotated picture.
 
 The seven are the colour-blind-safe set of Okabe and Ito (2008), "Color Universal Design", without its yellow, which
-cannot be read on white; neutral is gray.
+cannot be read on white; neutral is the gray that stays furthest from the others for the colour-blind and can be seen
+on dark paper.
 """
 
 import colorsys
@@ -64,7 +65,7 @@ EMOTION_COLORS: dict[str, str] = {
     "happy": "#E69F00",
     "sad": "#0072B2",
     "surprise": "#56B4E9",
-    "neutral": "#888888",
+    "neutral": "#666666",
 }
 
 # For classes of one's own data: Paul Tol's "muted" scheme, colour-blind-safe as well.

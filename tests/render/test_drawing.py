@@ -1,5 +1,6 @@
 import re
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +20,25 @@ def rgb(color: str) -> list[int]:
 def luminance(color) -> float:
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(color) / 255]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+# Machado, Oliveira and Fernandes 2009, complete loss of one kind of cone; for linear RGB.
+COLOUR_BLIND = {
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("blindness", COLOUR_BLIND)
+def test_emotions_differ_for_the_colour_blind(blindness):
+    colors = np.array([rgb(color) for color in EMOTION_COLORS.values()], np.float32)[None] / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(COLOUR_BLIND[blindness]).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = cv2.cvtColor(seen.astype(np.float32), cv2.COLOR_RGB2LAB)[0]
+    distances = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(len(lab), 1)]
+    assert distances.min() > 15, "CIE 1976; 2.3 is just noticeable side by side"
 
 
 def test_the_picture_keeps_its_size_and_the_original_its_pixels():
