@@ -110,6 +110,16 @@ def test_the_suffix_chooses_the_format(suffix, start, tmp_path):
     assert path.read_bytes().startswith(start)
 
 
+def test_text_stays_text(tmp_path):
+    """Journals ask for TrueType, not for Matplotlib's usual Type 3, and search and editors need letters."""
+    for suffix in (".svg", ".pdf"):
+        plots.probability_bars(ONE, tmp_path / f"bars{suffix}")
+    assert ">happy</text>" in (tmp_path / "bars.svg").read_text()
+    pdf = (tmp_path / "bars.pdf").read_bytes()
+    assert b"/FontFile2" in pdf
+    assert b"/Type3" not in pdf
+
+
 def test_bars_wear_the_colours_of_their_emotions(tmp_path):
     path = tmp_path / "bars.png"
     plots.probability_bars(dict.fromkeys(EMOTIONS, 1 / 7), path)

@@ -64,7 +64,8 @@ def save(figure: Figure, path: Path) -> None:
     for text in figure.findobj(Text):
         text.set_fontfamily([*text.get_fontfamily(), *_further_fonts()])
     form = Path(path).suffix[1:] or None
-    with _no_word_of_weights():
+    # Text stays text: searchable, and editable in what journals set their pages with.
+    with _no_word_of_weights(), mpl.rc_context({"svg.fonttype": "none", "pdf.fonttype": 42}):
         write_encoded(path, lambda stream: figure.savefig(stream, format=form, facecolor=figure.get_facecolor()))
 
 
