@@ -72,6 +72,15 @@ def test_files_and_summary(ferkit_video, clip, tmp_path):
     ]
 
 
+def test_subtitles(ferkit_video, clip, tmp_path):
+    code, _, err = ferkit_video(clip, "--subtitles", tmp_path / "clip.srt", "--smooth", 0)
+    assert (code, err.splitlines()[-1]) == (0, f"Wrote {tmp_path / 'clip.srt'}")
+    assert (tmp_path / "clip.srt").read_text().splitlines() == [
+        *("1", "00:00:00,000 --> 00:00:01,000", "angry (1.0 s)", ""),
+        *("2", "00:00:01,000 --> 00:00:02,000", "neutral (1.0 s)", ""),
+    ][:-1]
+
+
 def test_one_frame_is_no_frames(ferkit_video, clip):
     assert ", 1 frame looked at, " in ferkit_video(clip, "--every", 100)[1]
 
@@ -242,6 +251,7 @@ def test_blur_faces(ferkit_video, tmp_path):
         pytest.param(
             ["--out", "t.txt"], "is no table that ferkit writes. Expected a name that ends in .csv", id="table"
         ),
+        pytest.param(["--subtitles", "a.txt"], "Expected a name that ends in .vtt", id="subtitles"),
         pytest.param(["--annotate", "a.avi"], "Expected a name that ends in .mp4", id="clip"),
         pytest.param(["--plot", "p.gif"], "Expected a name that ends in .png, .svg or .pdf", id="plot"),
         pytest.param(["--out", "x/../t.csv", "--plot", "t.csv"], "is named twice", id="twice"),

@@ -35,6 +35,10 @@ def video(
         Path | None,
         typer.Option(metavar="FILE", help="Write a plot of each person's expressions over time, .png, .svg or .pdf."),
     ] = None,
+    subtitles: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a segment per person and expression, .vtt, .srt, or .eaf for ELAN."),
+    ] = None,
     every: Annotated[
         str, typer.Option(metavar="N", help="Process every Nth frame (5) or one frame per interval (0.5s).")
     ] = "1",
@@ -77,7 +81,7 @@ def video(
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.video import TIME_CONSTANT_S, analyze_video, check_targets, open_video
 
-    check_targets(source, out, annotate, plot)
+    check_targets(source, out, annotate, plot, subtitles)
     with no_native_chatter():
         frames = open_video(source, every=every, fps=fps)
     with frames, no_native_chatter(), _stopping() as stop:
@@ -98,6 +102,7 @@ def video(
             out=out,
             annotate=annotate,
             plot=plot,
+            subtitles=subtitles,
             blur_faces=blur_faces,
             raw=raw,
         )

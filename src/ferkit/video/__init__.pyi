@@ -16,6 +16,7 @@ from .peaks import video_rows as video_rows
 from .peaks import video_table as video_table
 from .plot import plot_timeline as plot_timeline
 from .sources import open_video as open_video
+from .subtitles import write_subtitles as write_subtitles
 from .timeline import FrameFaces as FrameFaces
 from .timeline import PersonTimeline as PersonTimeline
 from .timeline import Timeline as Timeline

@@ -18,6 +18,7 @@ from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource
 from ferkit.video.overlay import Overlay
 from ferkit.video.peaks import Peaks, check_table, last_row, video_rows, video_table
 from ferkit.video.sources import VideoSource, open_video
+from ferkit.video.subtitles import check_subtitles, write_subtitles
 from ferkit.video.timeline import FrameFaces, Timeline
 
 
@@ -33,6 +34,7 @@ def analyze_video(
     out: str | Path | None = None,
     annotate: str | Path | None = None,
     plot: str | Path | None = None,
+    subtitles: str | Path | None = None,
     blur_faces: bool = False,
     raw: bool = False,
 ) -> "VideoAnalysis":
@@ -51,6 +53,8 @@ def analyze_video(
         out: Write a table, .csv, .parquet or .jsonl, with a row per face and frame.
         annotate: Write the video with boxes, labels and bars, .mp4.
         plot: Write a plot of each person's expressions over time, .png, .svg or .pdf.
+        subtitles: Write a segment for each period in which a person showed one expression: WebVTT (.vtt), SubRip
+            (.srt) or ELAN (.eaf).
         blur_faces: Blur the faces in `annotate` and `plot`.
         raw: Keep text in a CSV as it is, even what a spreadsheet runs as a formula.
 
@@ -69,7 +73,7 @@ def analyze_video(
         print(analysis.timeline.summary())
 
     """
-    targets = [None if one is None else Path(one) for one in (out, annotate, plot)]
+    targets = [None if one is None else Path(one) for one in (out, annotate, plot, subtitles)]
     check_targets(source, *targets)
     frames = source if isinstance(source, FrameSource) else open_video(source, every=every, fps=fps)
     if detect_every_s is None:
@@ -82,7 +86,7 @@ def analyze_video(
             # Who is missing in one frame of few is not gone.
             max_gap_s=max(MAX_GAP_S, 2.5 * frames.step_s),
         )
-        timeline = Timeline(frames.name, follower.recognizer.classes)
+        timeline = Timeline(frames.name, follower.recognizer.classes, keep_stretches=subtitles is not None)
         return VideoAnalysis(
             frames, follower, _Files(frames, timeline, *targets, blur_faces=blur_faces, raw=raw), seconds
         )
@@ -91,9 +95,11 @@ def analyze_video(
         raise
 
 
-def check_targets(source: object, out: Path | None, annotate: Path | None, plot: Path | None) -> None:
+def check_targets(
+    source: object, out: Path | None, annotate: Path | None, plot: Path | None, subtitles: Path | None = None
+) -> None:
     """Raise `UsageError` for a file that would replace the video or another file, or has an unsupported suffix."""
-    named = [target for target in (out, annotate, plot) if target is not None]
+    named = [target for target in (out, annotate, plot, subtitles) if target is not None]
     for place, target in enumerate(named):
         if isinstance(source, str | Path) and os.path.exists(source) and target.exists() and target.samefile(source):  # noqa: PTH110
             raise UsageError(f"{target} is the video itself and would be replaced. Choose another name.")
@@ -107,6 +113,8 @@ def check_targets(source: object, out: Path | None, annotate: Path | None, plot:
         raise UsageError(f"Clips cannot be written as {annotate}. Expected a name that ends in .mp4.")
     if plot is not None:
         check_plot(plot)
+    if subtitles is not None:
+        check_subtitles(subtitles)
 
 
 class VideoAnalysis:
@@ -186,7 +194,7 @@ class VideoAnalysis:
 
 
 class _Files:
-    """The table, clip and plot of one analysis, complete when the `with` block ends.
+    """The table, clip, plot and subtitles of one analysis, complete when the `with` block ends.
 
     written: those that are complete. failed: why the clip could not be written, if so; the others are kept.
     """
@@ -198,6 +206,7 @@ class _Files:
         out: Path | None,
         annotate: Path | None,
         plot: Path | None,
+        subtitles: Path | None,
         *,
         blur_faces: bool,
         raw: bool,
@@ -206,6 +215,7 @@ class _Files:
         self.written: list[Path] = []
         self.failed: VideoError | None = None
         self._source, self._out, self._annotate, self._plot = source, out, annotate, plot
+        self._subtitles = subtitles
         self._blur_faces, self._raw = blur_faces, raw
         self._peaks = Peaks(blur_faces=blur_faces)
         self._writers: list[Callable[[FrameFaces], None]] = []
@@ -213,8 +223,9 @@ class _Files:
 
     def __enter__(self) -> Self:
         with ExitStack() as opening:
+            for target in filter(None, (self._plot, self._subtitles)):
+                _check_writable(target)
             if self._plot is not None:
-                _check_writable(self._plot)
                 self._writers.append(self._peaks.add)
             if self._out is not None:
                 self._writers.append(opening.enter_context(self._table(self._out)))
@@ -237,7 +248,10 @@ class _Files:
         self._open.close()
         clip = None if self.failed else self._annotate
         self.written += [path for path in (self._out, clip) if path is not None]
-        # The other files are complete by now: a plot that fails does not cost them.
+        # The other files are complete by now: subtitles or a plot that fail do not cost them.
+        if self._subtitles is not None:
+            write_subtitles(self.timeline, self._subtitles)
+            self.written.append(self._subtitles)
         if self._plot is not None:
             from ferkit.video.plot import plot_timeline  # Matplotlib takes a second to import
 

@@ -141,8 +141,11 @@ class PersonTimeline:
     _current: Stretch | None = None
     _frame: int = -1
 
-    def see(self, face: TrackedFace, frame: int, start_s: float, end_s: float) -> None:
-        """Add a face that was seen from one frame to the next; `frame` counts processed frames."""
+    def see(self, face: TrackedFace, frame: int, start_s: float, end_s: float) -> Stretch:
+        """Add a face that was seen from one frame to the next; `frame` counts processed frames.
+
+        Returns the stretch that it belongs to, as long as it is so far.
+        """
         label, before = face.face.label, self._current
         self.last_s = end_s
         self.seconds[label] = self.seconds.get(label, 0.0) + end_s - start_s
@@ -154,6 +157,7 @@ class PersonTimeline:
         if self.longest is None or self._current.seconds > self.longest.seconds + 1e-6:
             self.longest = self._current
         self.history.add(start_s, end_s, tuple(face.face.probabilities.values()))
+        return self._current
 
     @property
     def present_s(self) -> float:
@@ -187,16 +191,18 @@ class Timeline(Printed):
         broken: Number of undecodable frames.
         problem: Why the video broke off, None if it did not.
         end_s: End of the last processed frame.
+        stretches: (track, start) -> `Stretch`, all of them; None unless they are wanted, for they grow with the video.
 
     """
 
-    def __init__(self, source: str, classes: Sequence[str]) -> None:
+    def __init__(self, source: str, classes: Sequence[str], *, keep_stretches: bool = False) -> None:
         self.source = source
         self.classes = tuple(classes)
         self.people: dict[int, PersonTimeline] = {}
         self.frames = self.frames_with_faces = self.broken = 0
         self.problem: str | None = None
         self.end_s = 0.0
+        self.stretches: dict[tuple[int, float], Stretch] | None = {} if keep_stretches else None
         self._with_history: list[PersonTimeline] = []
         self._waiting: FrameFaces | None = None
         self._step = 0.0
@@ -224,7 +230,9 @@ class Timeline(Printed):
             if person is None:
                 person = self.people[face.track] = PersonTimeline(face.track, found.time_s, found.time_s)
                 self._with_history.append(person)
-            person.see(face, self.frames, found.time_s, end_s)
+            stretch = person.see(face, self.frames, found.time_s, end_s)
+            if self.stretches is not None:
+                self.stretches[face.track, stretch.start_s] = stretch
 
         if len(self._with_history) > _MOST_HISTORIES:
             self._forget(end_s - _GONE_S)
