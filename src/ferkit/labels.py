@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from itertools import count
 
 EMOTIONS: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+# FER+ and others know an eighth, which comes last.
+WITH_CONTEMPT: tuple[str, ...] = (*EMOTIONS, "contempt")
 
 _ALIASES = {
     "anger": "angry",
@@ -45,16 +47,16 @@ def canonical(name: str) -> str:
 
 
 def order_classes(names: Sequence[str]) -> tuple[str, ...]:
-    """Put class names in the order a model uses: FER-2013's if all are emotions of it, else sorted.
+    """Put class names in the order a model uses: FER-2013's and then contempt if all are emotions, else sorted.
 
-    >>> order_classes(["neutral", "Anger"])
-    ('angry', 'neutral')
+    >>> order_classes(["contempt", "neutral", "Anger"])
+    ('angry', 'neutral', 'contempt')
     >>> order_classes(["dog", "cat"])
     ('cat', 'dog')
     """
     found = {canonical(name) for name in names}
-    if found <= set(EMOTIONS):
-        return tuple(name for name in EMOTIONS if name in found)
+    if found <= set(WITH_CONTEMPT):
+        return tuple(name for name in WITH_CONTEMPT if name in found)
     return tuple(sorted(found))
 
 

@@ -74,7 +74,7 @@ MinConfidence = Annotated[
 
 
 # In words for people: `ferkit.data.readers.READERS` knows them to the letter, but takes a while to import.
-FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders, .zip, .tar.gz or Parquet; s3://... too."
+FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders (also as published: RAF-DB, AffectNet, ...), .zip, .tar.gz or Parquet; s3://... too."
 Data = Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)]
 Split = Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")]
 DropDuplicates = Annotated[

@@ -7,7 +7,7 @@ Every file is replaced atomically and its content follows from the key alone, so
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from ferkit.data.records import Broken, Faces, FaceTable, Progress, Reading, pix
 from ferkit.errors import DatasetError, FerkitError
 
 # Part of every key: raise it when a reader gives other faces, labels or notes for the same source.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _PROBED_FACES = 64
 # Each is remembered with its reason; a file of nothing else must not fill the memory.
 _MOST_BROKEN = 1_000_000
@@ -71,6 +71,7 @@ def _load(folder: Path) -> FaceTable | None:
                 split_names=tuple(meta["split_names"]),
                 rows=columns["rows"],
                 prints=columns["prints"],
+                together=columns["together"],
                 classes=tuple(meta["classes"]),
                 form=meta["form"],
                 broken=tuple(Broken(*one) for one in meta["broken"]),
@@ -85,7 +86,7 @@ def _load(folder: Path) -> FaceTable | None:
 def _fits(table: FaceTable) -> bool:
     """Whether the columns belong to the images: all of one length, and the prints of a sample of faces agree."""
     count = len(table.images)
-    if any(len(column) != count for column in (table.labels, table.splits, table.rows, table.prints)):
+    if any(len(column) != count for column in (table.labels, table.splits, table.rows, table.prints, table.together)):
         return False
     probed = np.unique(np.linspace(0, count - 1, min(count, _PROBED_FACES)).astype(np.int64))
     return bool(np.array_equal(pixel_prints(table.images[probed]), table.prints[probed]))
@@ -99,6 +100,7 @@ class _Columns:
     splits: list[int] = field(default_factory=list)
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
     prints: list[npt.NDArray[np.uint64]] = field(default_factory=list)
+    together: list[npt.NDArray[np.uint64]] = field(default_factory=list)
     broken: list[Broken] = field(default_factory=list)
     split_index: dict[str, int] = field(default_factory=dict)
 
@@ -116,8 +118,17 @@ def _draw(reading: Reading, columns: _Columns, keep: Callable[[Faces], None], pr
             columns.splits += [columns.split_index.setdefault(name, len(columns.split_index)) for name in batch.splits]
             columns.rows.append(batch.rows)
             columns.prints.append(pixel_prints(batch.images))
+            columns.together.append(_by_person(columns.prints[-1], batch.people))
         if progress:
             progress("Reading", batch.done, reading.total)
+
+
+def _by_person(prints: npt.NDArray[np.uint64], people: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """The prints of faces, in whose place those of a person have one of the person's."""
+    named = {one: int.from_bytes(hashlib.sha256(one.encode()).digest()[:8], "little") for one in {*people} - {""}}
+    return (
+        np.array([named.get(one, own) for one, own in zip(people, prints, strict=True)], np.uint64) if named else prints
+    )
 
 
 def _arrays(columns: _Columns) -> dict[str, npt.NDArray[Any]]:
@@ -126,6 +137,7 @@ def _arrays(columns: _Columns) -> dict[str, npt.NDArray[Any]]:
         "splits": np.array(columns.splits, np.int64),
         "rows": np.concatenate([np.zeros(0, np.int64), *columns.rows]),
         "prints": np.concatenate([np.zeros(0, np.uint64), *columns.prints]),
+        "together": np.concatenate([np.zeros(0, np.uint64), *columns.together]),
     }
 
 
@@ -139,7 +151,7 @@ def _store(folder: Path, reading: Reading, progress: Progress | None) -> None:
         np.savez(draft, allow_pickle=False, **_arrays(columns))
     meta = {
         "faces": images.count,
-        "classes": reading.classes,
+        "classes": list(reading.classes),
         "form": reading.form,
         "split_names": list(columns.split_index),
         "broken": [[one.where, one.reason] for one in columns.broken],
@@ -186,7 +198,7 @@ def _in_memory(reading: Reading, progress: Progress | None, why: str) -> FaceTab
     return FaceTable(
         images=np.concatenate(parts) if parts else np.zeros((0, 48, 48, 1), np.uint8),
         split_names=tuple(columns.split_index),
-        classes=reading.classes,
+        classes=tuple(reading.classes),
         form=reading.form,
         broken=tuple(columns.broken),
         notes=(*reading.notes, note),

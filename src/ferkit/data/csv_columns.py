@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ferkit.data.names import split_of
 from ferkit.data.records import SPLIT_ALIASES
-from ferkit.labels import EMOTIONS, canonical
+from ferkit.labels import WITH_CONTEMPT, canonical
 
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
@@ -21,7 +21,7 @@ _SPLITS = ("usage", "split")
 # Columns of a file without a header are told by what stands in these many rows of its head.
 _SAMPLED_ROWS = 20
 _PIXELS = re.compile(r"\s*\d{1,3}(\s+\d{1,3}){15,}\s*", re.ASCII)
-# 0 to 6, and what counts otherwise (it is refused with the reason); a data frame makes 3.0 of 3 where one is missing.
+# 0 to 7, and what counts otherwise (it is refused with the reason); a data frame makes 3.0 of 3 where one is missing.
 _NUMBER = re.compile(r"0*(\d)(?:\.0*)?", re.ASCII)
 
 
@@ -203,6 +203,6 @@ def label_of(field: bytes) -> int | None:
     if b"\n" in field:
         return None
     if number := _NUMBER.fullmatch(text):
-        return int(number[1]) if int(number[1]) < len(EMOTIONS) else None
+        return int(number[1]) if int(number[1]) < len(WITH_CONTEMPT) else None
     name = canonical(text)
-    return EMOTIONS.index(name) if name in EMOTIONS else None
+    return WITH_CONTEMPT.index(name) if name in WITH_CONTEMPT else None

@@ -355,7 +355,7 @@ def _fields(fields: Sequence[bytes], columns: Columns) -> tuple[int, str, bytes,
     label = label_of(fields[columns.emotion])
     if label is None:
         came = text_of(fields[columns.emotion])
-        return 0, "", b"", f"label {came!r}, expected 0 to {len(EMOTIONS) - 1} ({NUMBERS})"
+        return 0, "", b"", f"label {came!r}, expected 0 to {len(EMOTIONS) - 1} ({NUMBERS}) or 7 (contempt)"
     split = ""
     if columns.usage is not None:
         split = _split(fields[columns.usage])
@@ -363,12 +363,6 @@ def _fields(fields: Sequence[bytes], columns: Columns) -> tuple[int, str, bytes,
             came = text_of(fields[columns.usage])
             return 0, "", b"", f"Usage {came!r}, expected Training, PublicTest or PrivateTest"
     return label, split, fields[columns.pixels].strip(b' "\r\t'), ""
-
-
-def refused_numbers(broken: Sequence[Broken]) -> set[int]:
-    """The labels from 7 to 9 for which rows were refused."""
-    found = (re.match(r"label '0*(\d)(\.0*)?'", one.reason) for one in broken)
-    return {int(one[1]) for one in found if one}
 
 
 # The same few labels and splits stand in every row, so what they mean is looked up once.

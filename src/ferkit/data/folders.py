@@ -3,9 +3,10 @@
 import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ferkit.data.layouts import Placed, Published, find_layout
 from ferkit.data.names import class_names, emotion_of, split_of, words_of
 from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading
@@ -24,20 +25,12 @@ _NAMED = 4  # folders in a message
 Folders = tuple[str, ...]  # the folders that a picture is in
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A picture by its folders: class as its folder is named, split "" where there is none."""
-
-    name: str
-    folder: str
-    split: str
-
-
 def read_folders(source: "Source", tree: "Tree", shaper: Shaper) -> Reading:
     """Read the pictures of a tree."""
     notes: list[str] = []
-    placed = place(source, notes)
-    placed, classes = name_classes(source.name, placed, notes)
+    found = place(source, notes)
+    placed, classes = name_classes(source.name, found.placed, notes)
+    shaper.cut = found.cut
     names = [one.name for one in placed]
     by_name = {one.name: one for one in placed}
     step = max(1, len(names) // _SAMPLES)
@@ -49,7 +42,7 @@ def _pictures(tree: "Tree", by_name: dict[str, Placed], classes: Sequence[str]) 
     index = {name: number for number, name in enumerate(classes)}
     for row, (name, data) in enumerate(tree.contents(list(by_name))):
         one = by_name[name]
-        yield Picture(name, data, index[one.folder], one.split, row)
+        yield Picture(name, data, index[one.folder], one.split, row, one.person)
 
 
 LAYOUT = "Expected <class>/<picture>, or train/<class>/<picture> and test/<class>/<picture>."
@@ -57,8 +50,12 @@ LAYOUT = "Expected <class>/<picture>, or train/<class>/<picture> and test/<class
 _Said = tuple[str, Folders]
 
 
-def place(source: "Source", notes: list[str]) -> list[Placed]:
-    """Find class and split of each picture from its path; what does not fit the layout is left out with a note."""
+def place(source: "Source", notes: list[str]) -> Published:
+    """Find class and split of each picture by a published layout, else from its folders; notes say what is left out."""
+    return find_layout(source, notes) or Published(_by_folders(source, notes))
+
+
+def _by_folders(source: "Source", notes: list[str]) -> list[Placed]:
     folder_of = {name: tuple(name.split("/")[:-1]) for name in source.pictures}
     folders = sorted(set(folder_of.values()) - {()})
     said = _with_splits(source.name, folders)

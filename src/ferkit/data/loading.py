@@ -32,7 +32,7 @@ def places(source: str | Path, rows: npt.NDArray[np.int64]) -> list[str]:
         reader = READERS[form]
         first = reader.first_line(found) if isinstance(reader, CsvReader) else 1  # counted from 1
         return [f"row {row + first}" for row in rows]
-    names: Sequence[str] = [one.name for one in place(found, [])]
+    names: Sequence[str] = [one.name for one in place(found, []).placed]
     if len(rows) and int(rows.max()) >= len(names):
         raise DatasetError(f"{source} has fewer pictures than when it was read. Run again.")
     return [names[row] for row in rows]

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 
 from ferkit.errors import DatasetError
-from ferkit.labels import EMOTIONS, canonical
+from ferkit.labels import EMOTIONS, WITH_CONTEMPT, canonical
 
-_KNOWN = {*EMOTIONS, "contempt"}
+_KNOWN = set(WITH_CONTEMPT)
 NUMBERS = ", ".join(f"{number} {name}" for number, name in enumerate(EMOTIONS))
 
 # What the parts of a data set are called, in lower case, accents aside: names that mean nothing else.
@@ -33,7 +33,7 @@ _BESIDE = (
     "fer ferplus plus raf rafdb affectnet ck ckplus kdef jaffe expw sfew db data set sets image images img imgs "
     "picture pictures pics photo photos face faces facial emotion emotions expression expressions split splits folder "
     "dir part partition sample samples subset final new original orig clean full cropped aligned resized augmented aug "
-    "gray grey rgb my the daten satz bilder menge donnees jeu ensemble de des datos conjunto imagenes dados imagens "
+    "gray grey rgb my the label labels list lists annotation annotations metadata daten satz bilder menge donnees jeu ensemble de des datos conjunto imagenes dados imagens "
     "dati immagini veri verisi seti kumesi данные выборка набор 集 数据 數據 图像 图片 データ セット 用 画像 데이터 셋 세트 이미지 용"
 )
 
@@ -111,17 +111,22 @@ def class_names(names: Iterable[str], notes: list[str]) -> dict[str, str]:
     return classes
 
 
-def check_numbers(source: str, numbers: Collection[int], notes: list[str]) -> None:
-    """Labels that are numbers without names, read as FER-2013's: refuse those that count from 1, note what may be.
+def numbered_classes(source: str, numbers: Collection[int], notes: list[str]) -> tuple[str, ...]:
+    """The classes of labels that are numbers without names, read as FER-2013's, with contempt as 7 where it occurs.
 
-    Raises `DatasetError`.
+    A note says what may be wrong. Raises `DatasetError` if the numbers count from 1.
     """
+    contempt = WITH_CONTEMPT.index("contempt")
+    if 0 in numbers and contempt in numbers:
+        notes.append(f"Label {contempt} is read as contempt.")
+        return WITH_CONTEMPT
     if 0 in numbers or not numbers:
-        return
-    if len(EMOTIONS) in numbers:
+        return EMOTIONS
+    if contempt in numbers:
         raise DatasetError(
             f"{source} has labels from {min(numbers)} to {max(numbers)}. Expected FER-2013's, {NUMBERS}, or names: data "
             "sets that count from 1 have other orders, so replace the numbers by names."
         )
     if len(numbers) > 1 and set(range(1, len(EMOTIONS))) <= set(numbers):
         notes.append(f"No label is 0 ({EMOTIONS[0]}): check that the labels count as FER-2013's do ({NUMBERS}).")
+    return EMOTIONS

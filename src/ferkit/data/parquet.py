@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferkit._support.arrow import pa
-from ferkit.data.names import check_numbers, class_names, split_of
+from ferkit.data.names import class_names, numbered_classes, split_of
 from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading
 from ferkit.errors import DatasetError
@@ -106,9 +106,8 @@ def _classes(parts: Sequence[Part], source: str, notes: list[str]) -> tuple[tupl
                 found.update(column.column(0).unique().to_pylist())
     found.discard(None)
     if all(isinstance(value, int) or (isinstance(value, float) and value.is_integer()) for value in found):
-        check_numbers(source, {int(value) for value in found}, notes)
         notes.append(f"Labels are numbers without names: read as FER-2013's, 0 {EMOTIONS[0]} to 6 {EMOTIONS[-1]}.")
-        return EMOTIONS, {}
+        return numbered_classes(source, {int(value) for value in found}, notes), {}
     names = class_names(sorted(str(value) for value in found), notes)
     classes = order_classes(tuple(names.values()))
     if len(classes) < 2:

@@ -5,15 +5,17 @@ worked on: a CSV needs neither.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ferkit.data.records import Batch, Broken, Faces
-from ferkit.errors import ImageError
+from ferkit.errors import ImageError, count
 
 if TYPE_CHECKING:
+    from ferkit.detection import FaceDetector
     from ferkit.sources import FaceInput
 
 DEFAULT_SIZE = 48
@@ -27,6 +29,7 @@ class Shaper:
     """Turns encoded pictures into uint8 (height, width, channels), and remembers what it changed for the notes.
 
     height, width: None until `settle`.
+    cut: whether a picture shows more than a face, which is found and cut out as it will be in use.
     """
 
     height: int | None = None
@@ -34,6 +37,8 @@ class Shaper:
     channels: int = 1
     resized: int = 0
     coloured: int = 0
+    cut: bool = False
+    faceless: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, size: tuple[int, int] | None, channels: int | None) -> "Shaper":
@@ -42,6 +47,8 @@ class Shaper:
 
     def settle(self, samples: Iterable[bytes | str]) -> None:
         """Without a size asked for: the one that all samples share if it is no larger than 224, else 48x48."""
+        if self.height is None and self.cut:
+            self.height = self.width = DEFAULT_SIZE
         if self.height is not None:
             return
         from ferkit.sources import read_image
@@ -62,18 +69,28 @@ class Shaper:
 
         return FaceInput(self.height or DEFAULT_SIZE, self.width or DEFAULT_SIZE, self.channels)
 
-    def decode(self, data: bytes) -> Faces:
-        """One picture; raises `ImageError`."""
-        from ferkit.detection import resize_face
+    def decode(self, data: bytes) -> Faces | None:
+        """One picture, None where it is to be cut and shows no face; raises `ImageError`."""
+        from ferkit.detection import cut_face, resize_face
         from ferkit.sources import read_image
 
         pixels = read_image(data)
         target = self.face_input
-        self.resized += pixels.shape[:2] != (target.height, target.width)
+        self.resized += not self.cut and pixels.shape[:2] != (target.height, target.width)
         if target.channels == 1 and not self.coloured:
             gray = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2])
             self.coloured += not gray
+        if self.cut:
+            faces = self._detect(pixels)
+            largest = max(faces, key=lambda face: face.box.width * face.box.height, default=None)
+            return None if largest is None else cut_face(pixels, largest, target)
         return resize_face(pixels, target)
+
+    @cached_property
+    def _detect(self) -> "FaceDetector":
+        from ferkit.detection import load_detector
+
+        return load_detector("auto")
 
     def notes(self) -> Iterator[str]:
         target = self.face_input
@@ -82,6 +99,12 @@ class Shaper:
                 f"{self.resized:,} pictures were resized to {target.width}x{target.height}; aspect is not kept "
                 "(size= chooses another size)."
             )
+        if self.cut:
+            yield (
+                f"Faces were found and cut out as in use, to {target.width}x{target.height} (size= chooses another size)."
+            )
+        if self.faceless:
+            yield f"{count(len(self.faceless), 'picture')} without a face that is found left out, {self.faceless[0]} first."
         if self.coloured:
             yield "Colour pictures were turned gray (channels=3 keeps colours)."
 
@@ -95,6 +118,7 @@ class Picture:
     label: int
     split: str
     row: int
+    person: str = ""
 
 
 def shaped(pictures: Iterable[Picture], shaper: Shaper, notes: list[str]) -> Iterator[Batch]:
@@ -114,6 +138,7 @@ def shaped(pictures: Iterable[Picture], shaper: Shaper, notes: list[str]) -> Ite
             rows=np.array([one.row for one in kept], np.int64),
             broken=list(broken),
             done=done,
+            people=[one.person for one in kept],
         )
 
     for done, one in enumerate(pictures, 1):
@@ -121,7 +146,10 @@ def shaped(pictures: Iterable[Picture], shaper: Shaper, notes: list[str]) -> Ite
             broken.append(Broken(one.where, one.data))
         else:
             try:
-                faces.append(shaper.decode(one.data))
+                if (face := shaper.decode(one.data)) is None:
+                    shaper.faceless.append(one.where)
+                    continue
+                faces.append(face)
                 kept.append(one)
             except ImageError as problem:
                 broken.append(Broken(one.where, _reason(problem)))

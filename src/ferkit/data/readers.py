@@ -11,13 +11,14 @@ import numpy as np
 
 from ferkit._support.registry import Registry, describe
 from ferkit.data.csv_columns import Columns, Utf8, find_columns
-from ferkit.data.csv_files import read_batches, refused_numbers
+from ferkit.data.csv_files import read_batches
 from ferkit.data.folders import read_folders
-from ferkit.data.names import check_numbers
+from ferkit.data.layouts import is_list
+from ferkit.data.names import numbered_classes
 from ferkit.data.pictures import Shaper
 from ferkit.data.records import Batch, Faces, Reading
 from ferkit.errors import DatasetError
-from ferkit.labels import EMOTIONS
+from ferkit.labels import EMOTIONS, WITH_CONTEMPT
 from ferkit.sources import PICTURE_SUFFIXES, Opened, Tree, is_folder, open_binary, open_file, open_tree, reading
 
 DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz", ".parquet")
@@ -119,13 +120,15 @@ def _what_came(source: Source) -> str:
     if b"\0" in head[:8] and head[:8].replace(b"\0", b"").isalnum():
         return f"{name} seems to be in UTF-16 without a byte order mark; save it as UTF-8."
     line = head.split(b"\n")[0].strip().decode("utf-8", "replace")
+    if line.isprintable() and is_list(line):
+        return f"{name} is a list of pictures, which are read with it: name their folder, {Path(name).parent}."
     return f"{name}: the {f'header {line[:60]!r}' if line.isprintable() else 'format'} was not recognised."
 
 
 class CsvReader:
     """CSV of pixels as FER-2013's (header emotion,pixels,Usage)"""
 
-    version = 2
+    version = 3
 
     def recognise(self, source: Source) -> bool:
         return bool(self._matching(source))
@@ -151,9 +154,12 @@ class CsvReader:
             )
         file, columns = files[0]
         notes = [columns.found] if columns.found else []
-        return Reading("csv", EMOTIONS, self._batches(file, columns, shaper, notes), file.size, notes)
+        classes = [*WITH_CONTEMPT]
+        return Reading("csv", classes, self._batches(file, columns, shaper, classes, notes), file.size, notes)
 
-    def _batches(self, file: DataFile, columns: Columns, shaper: Shaper, notes: list[str]) -> Iterator[Batch]:
+    def _batches(
+        self, file: DataFile, columns: Columns, shaper: Shaper, classes: list[str], notes: list[str]
+    ) -> Iterator[Batch]:
         numbers: set[int] = set()
         with file.open() as (stream, position):
             text = Utf8(stream)
@@ -165,10 +171,11 @@ class CsvReader:
                 text.skip(len(header) + 1)
             for batch in read_batches(text, columns, file.name):
                 numbers.update(np.unique(batch.labels).tolist())
-                numbers.update(refused_numbers(batch.broken))
                 yield replace(batch, images=_reshaped(batch.images, shaper), done=position())
+        contempt = WITH_CONTEMPT.index("contempt") in numbers
+        classes[:] = WITH_CONTEMPT if contempt else EMOTIONS
         if columns.numbered:
-            check_numbers(file.name, numbers, notes)
+            classes[:] = numbered_classes(file.name, numbers, notes)
 
 
 def _columns(file: DataFile) -> Columns | str | None:
@@ -191,7 +198,7 @@ def _reshaped(images: Faces, shaper: Shaper) -> Faces:
 class ParquetReader:
     """Parquet with encoded pictures and labels"""
 
-    version = 2
+    version = 3
 
     def recognise(self, source: Source) -> bool:
         return any(one.head(4) == _PARQUET_MAGIC for one in source.files)
@@ -205,9 +212,9 @@ class ParquetReader:
 
 
 class FolderReader:
-    """pictures in class folders (happy/1.jpg, train/happy/1.jpg or happy/train/1.jpg)"""
+    """pictures in class folders (happy/1.jpg, train/happy/1.jpg or happy/train/1.jpg), with a list (labels.csv), or as published (RAF-DB, AffectNet, FER+, CK+, JAFFE, KDEF)"""
 
-    version = 2
+    version = 3
 
     def recognise(self, source: Source) -> bool:
         return source.tree is not None and bool(source.pictures)

@@ -40,6 +40,8 @@ class FaceSet:
         every row of `votes` is of votes.
     truth: what `labels` are, one of `TRUTHS`.
     rows: int64 (N,), position of each face in its source, from 0 and broken ones counted; None where nobody knows.
+    together: uint64 (N,), equal for faces that no split may part: those of a person, where the source names people.
+        None where only copies of a face belong together.
     """
 
     images: Faces
@@ -51,6 +53,7 @@ class FaceSet:
     voted: npt.NDArray[np.bool_] | None = None
     truth: str = "labels"
     rows: npt.NDArray[np.int64] | None = None
+    together: npt.NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.images)
@@ -83,7 +86,18 @@ class FaceSet:
             duplicate=None if self.duplicate is None else self.duplicate[which],
             voted=None if self.voted is None else self.voted[which],
             rows=None if self.rows is None else self.rows[which],
+            together=None if self.together is None else self.together[which],
         )
+
+    @property
+    def strata(self) -> Labels:
+        """What is spread evenly over splits, int64 (N,): the classes; of people, who have faces of several, nothing."""
+        return self.labels if self.together is None else np.zeros_like(self.labels)
+
+    @property
+    def inseparable(self) -> npt.NDArray[np.uint64]:
+        """Equal for faces that no split may part, uint64 (N,): those of a person, or copies of a face."""
+        return pixel_prints(self.images) if self.together is None else self.together
 
     def by_votes(self) -> tuple["FaceSet", str]:
         """The faces with what most voters saw as their labels, and a note on those that are left out.
@@ -226,6 +240,9 @@ def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
         voted=np.concatenate(voted) if with_votes and any(one.voted is not None for one in sets) else None,
         truth=sets[0].truth,
         rows=np.concatenate([one.rows for one in sets if one.rows is not None]) if placed else None,
+        together=None
+        if any(one.together is None for one in sets)
+        else np.concatenate([one.inseparable for one in sets]),
     )
 
 
@@ -242,6 +259,7 @@ class Batch:
     splits: N names of splits as published; "" where the source has none.
     rows: int64 (N,), position in the source counting broken ones too, from 0: what votes are joined by.
     done: how far the source is read, in the unit of `Reading.total`.
+    people: whom each face shows, "" where nobody is named; none at all where the source names nobody.
     """
 
     images: Faces
@@ -250,17 +268,18 @@ class Batch:
     rows: npt.NDArray[np.int64]
     broken: Sequence[Broken] = ()
     done: int = 0
+    people: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Reading:
     """A source being read: its form (a name of `READERS`), its classes, and its faces as they come.
 
-    `notes` may grow while the batches are drawn.
+    `notes`, and `classes` where they are a list, may change while the batches are drawn.
     """
 
     form: str
-    classes: tuple[str, ...]
+    classes: Sequence[str]
     batches: Iterable[Batch]
     total: int
     notes: list[str] = field(default_factory=list)
@@ -275,6 +294,7 @@ class FaceTable:
     splits: int64 (N,), index into `split_names` ("" is a source without splits).
     rows: int64 (N,), position in the source, broken ones counted.
     prints: uint64 (N,), `pixel_prints` of the images.
+    together: uint64 (N,), equal for faces of one person, where the source names people; else `prints`.
     form: name of the reader, e.g. "csv".
     """
 
@@ -284,6 +304,7 @@ class FaceTable:
     split_names: tuple[str, ...]
     rows: npt.NDArray[np.int64]
     prints: npt.NDArray[np.uint64]
+    together: npt.NDArray[np.uint64]
     classes: tuple[str, ...]
     form: str
     broken: tuple[Broken, ...] = ()

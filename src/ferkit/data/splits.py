@@ -181,6 +181,7 @@ def make_dataset(
             voted=None if votes is None else votes.given[indices],
             duplicate=duplicate[start : start + len(indices)],
             rows=table.rows[indices],
+            together=table.together[indices] if _names_people(table) else None,
             truth=truth,
         )
         start += len(indices)
@@ -220,8 +221,9 @@ def _official(table: FaceTable, notes: list[str], seed: int) -> tuple[dict[str, 
         name, share = has["train"], HELD_OUT_OF_TRAINING
         trained, held_out = _held_out(table, parts[name], share, seed)
         parts = {name: trained, "val": held_out, **{one: parts[one] for one in parts if one != name}}
+        of = "people" if _names_people(table) else "each class"
         notes.append(
-            f"There is no validation split: {len(held_out):,} faces ({share:.0%} of each class of {name}, seed {seed}) are held "
+            f"There is no validation split: {len(held_out):,} faces ({share:.0%} of {of} of {name}, seed {seed}) are held "
             "out as val."
         )
         if "test" not in has:
@@ -238,16 +240,24 @@ def _random(table: FaceTable, notes: list[str], seed: int) -> tuple[dict[str, In
     train, val = _held_out(table, np.arange(len(table.labels)), HELD_OUT_OF_ALL, seed)
     copies = int(repeats(table.prints).sum())
     together = f" Copies of a face stay together ({copies:,} repeat an earlier face)." if copies else ""
+    of = "of the people" if _names_people(table) else "of each class"
     notes.append(
-        f"Split at random: {len(train):,} faces train, {len(val):,} val ({HELD_OUT_OF_ALL:.0%} of each class, seed "
+        f"Split at random: {len(train):,} faces train, {len(val):,} val ({HELD_OUT_OF_ALL:.0%} {of}, seed "
         f"{seed}).{together}"
     )
     return {"train": train, "val": val}, HELD_OUT_OF_ALL
 
 
+def _names_people(table: FaceTable) -> bool:
+    return not np.array_equal(table.together, table.prints)
+
+
 def _held_out(table: FaceTable, indices: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
     """The indices kept and those held out, each in ascending order."""
-    chosen = hold_out(table.prints[indices], table.labels[indices], share, seed)
+    labels = table.labels[indices]
+    # A person has faces of several classes, so whole people are drawn.
+    strata = np.zeros_like(labels) if _names_people(table) else labels
+    chosen = hold_out(table.together[indices], strata, share, seed)
     return indices[~chosen], indices[chosen]
 
 

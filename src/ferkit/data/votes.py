@@ -12,6 +12,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from ferkit.data.csv_columns import usage_name
 from ferkit.data.records import FaceTable
 from ferkit.errors import DatasetError
-from ferkit.labels import EMOTIONS, canonical
+from ferkit.labels import WITH_CONTEMPT, canonical
 from ferkit.sources import is_there, missing, open_file
 
 
@@ -61,23 +62,31 @@ def join_votes(table: FaceTable, path: Path, source: str) -> tuple[Votes, str]:
     return Votes(votes.astype(np.float32), ~without), note
 
 
-FERPLUS = (*EMOTIONS, "contempt")
+# The columns of published votes, in their order.
+VOTED = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt", "unknown", "nf")
+
+
+def majority(counts: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """What most voters said, and whether it counts, by the authors' code (microsoft/FERPlus, mode "majority").
+
+    Single votes do not count. The label is what more than half of the other votes are for, those for unknown and "not a
+    face" among them; it counts if it is an emotion. counts: (N, 10), the last two columns unknown and not a face.
+    """
+    counts = np.where(counts > 1, counts, 0)
+    most = counts.argmax(axis=1)
+    return most, (counts.max(axis=1) > counts.sum(axis=1) / 2) & (most < len(WITH_CONTEMPT))
 
 
 def relabelled(table: FaceTable, path: Path, source: str) -> tuple[FaceTable, Votes, str]:
     """The faces with FER+'s eight classes as the literature has them, the votes as soft targets, and a note.
 
-    As the authors' code (microsoft/FERPlus, mode "majority"): single votes do not count; the label is what more than
-    half of the other votes, those for unknown and "not a face" among them, are for; faces without such an emotion are
-    left out. Raises `DatasetError` as `join_votes`.
+    The label is what `majority` says; faces without one are left out. Raises `DatasetError` as `join_votes`.
     """
-    counts = _counts(table, path, source, (*FERPLUS, "unknown", "nf"))
-    counts = np.where(counts > 1, counts, 0)
-    most = counts.argmax(axis=1)
-    kept = (counts.max(axis=1) > counts.sum(axis=1) / 2) & (most < len(FERPLUS))
-    votes = counts[kept, : len(FERPLUS)]
+    counts = _counts(table, path, source, (*WITH_CONTEMPT, "unknown", "nf"))
+    most, kept = majority(counts)
+    votes = np.where(counts > 1, counts, 0)[kept, : len(WITH_CONTEMPT)]
     note = (
-        f"Labels are FER+'s: {', '.join(FERPLUS)}, by the majority of votes. {int((~kept).sum()):,} of {len(kept):,} faces "
+        f"Labels are FER+'s: {', '.join(WITH_CONTEMPT)}, by the majority of votes. {int((~kept).sum()):,} of {len(kept):,} faces "
         "without a majority, or whose majority says unknown or no face, are left out."
     )
     chosen = replace(
@@ -87,7 +96,8 @@ def relabelled(table: FaceTable, path: Path, source: str) -> tuple[FaceTable, Vo
         splits=table.splits[kept],
         rows=table.rows[kept],
         prints=table.prints[kept],
-        classes=FERPLUS,
+        together=table.together[kept],
+        classes=WITH_CONTEMPT,
     )
     shares = (votes / votes.sum(axis=1, keepdims=True)).astype(np.float32)
     return chosen, Votes(shares, np.ones(len(shares), np.bool_)), note

@@ -224,7 +224,8 @@ def _check_map(label_map: Mapping[str, str], ours: Sequence[str], theirs: Sequen
 
 def _sentence(matched: Matched) -> str:
     """How the classes match, in words."""
-    said = [f"{len(set(matched.mapped.values()))} classes are shared."]
+    shared = tuple(dict.fromkeys(matched.mapped.values()))
+    said = [f"{len(shared)} classes are shared: {', '.join(shared)}."]
     if matched.note:
         said.append(matched.note)
     if matched.absent:

@@ -97,7 +97,7 @@ def _answers(faces: FaceSet, folder: Path, plan: FoldPlan, where: Where, say: Sa
         recipe, folds = _agreed(folder, faces, plan)
         if recipe.changed(epochs=RECIPE.epochs) != RECIPE and plan.recipe is None:
             tell(f"The folds in {folder} were begun with another recipe than the usual one, and go on with it.")
-        fold_of = assign_folds(pixel_prints(faces.images), faces.labels, folds, recipe.seed)
+        fold_of = assign_folds(faces.inseparable, faces.strata, folds, recipe.seed)
         answers = {
             fold: stored
             for fold in range(folds)
@@ -235,7 +235,7 @@ def _experiment(
     """A network that is trained, and whose epoch is chosen, on the other folds."""
     others = faces.select(np.flatnonzero(fold_of != fold))
     # The tenth on which the epoch is chosen holds no copy of what is trained on.
-    tenth = hold_out(pixel_prints(others.images), others.labels, HELD_OUT_OF_TRAINING, recipe.seed)
+    tenth = hold_out(others.inseparable, others.strata, HELD_OUT_OF_TRAINING, recipe.seed)
     splits = {"train": others.select(~tenth, "train"), "val": others.select(tenth, "val")}
     drawn = {"split": f"without fold {fold + 1}", "seed": recipe.seed, "held_out": HELD_OUT_OF_TRAINING}
     dataset = Dataset(
