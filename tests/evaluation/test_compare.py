@@ -255,8 +255,27 @@ def test_what_cannot_be_compared(b, other, error, said):
 
 def test_data_with_other_classes():
     faces = FaceSet(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]), ("angry", "bored"), "val")
-    with pytest.raises(ModelError, match=r"the data has also bored.*--label-map bored=$"):
+    with pytest.raises(ModelError, match=r"the data has also bored.*--label-map bored= leaves bored out"):
         compare(Says("a"), Says("b"), faces)
+
+
+@pytest.mark.parametrize(
+    ("label_map", "labels", "only_a"),
+    [
+        pytest.param({"bored": ""}, [0, 1], 1, id="left out"),
+        pytest.param({"*": ""}, [0, 1], 1, id="all others left out"),
+        pytest.param({"bored": "happy"}, [0, 1, 1, 1], 3, id="counted as another"),
+    ],
+)
+def test_a_label_map_says_what_becomes_of_other_classes(caplog, label_map, labels, only_a):
+    """Even first pixels are the first class of each model, whose orders differ."""
+    pixels = np.array([0, 2, 1, 3], np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    faces = FaceSet(pixels, np.array([0, 2, 1, 1]), ("angry", "bored", "happy"), "val")
+    with caplog.at_level("INFO"):
+        found = compare(Says("a", ("angry", "happy")), Says("b", ("Happiness", "anger")), faces, label_map=label_map)
+    assert found.a.faces.labels.tolist() == labels
+    assert (found.overall.only_a, found.overall.only_b) == (only_a, 1)
+    assert "bored" in caplog.text
 
 
 def test_page(tmp_path):

@@ -12,6 +12,7 @@ from ferkit.cli.options import (
     Classes,
     EvaluatedSplit,
     EvaluatedVotes,
+    LabelMap,
     PixelScaleOption,
     SkipBroken,
     TrainingData,
@@ -37,6 +38,7 @@ def compare(
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
+    label_map: LabelMap = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
     folds: Annotated[
@@ -65,7 +67,7 @@ def compare(
 
     ferkit compare "strong epochs=30" "strong epochs=30 mixup=0.4" fer2013.csv --folds 3 --out runs/mixup
     """
-    from ferkit.evaluation import check_options, write_comparison
+    from ferkit.evaluation import check_options, read_label_map, write_comparison
     from ferkit.evaluation import compare as compare_models
     from ferkit.models import open_classifiers
     from ferkit.training import compare_recipes
@@ -74,9 +76,10 @@ def compare(
     if folds is not None:
         if split not in ("test", "train", "Training") or tta is not None:
             raise UsageError("--folds compares on the training split, in one view. Leave --split and --tta out.")
-        if classes is not None or pixel_scale is not None:
+        if classes is not None or pixel_scale is not None or label_map is not None:
             raise UsageError(
-                "--folds trains its models. --classes and --pixel-scale are for model files: leave them out."
+                "--folds trains its models. --classes, --pixel-scale and --label-map are for models that exist: leave "
+                "them out."
             )
         given = TrainingData(data, "official", drop_duplicates=False, skip_broken=skip_broken, votes=votes)
         if truth == "ferplus":
@@ -88,7 +91,15 @@ def compare(
     else:
         with no_native_chatter():
             first, second = open_classifiers([a, b], classes=classes, pixel_scale=pixel_scale)
-        options = {"split": split, "tta": tta, "truth": truth, "votes": votes, "skip_broken": skip_broken}
+        mapping = None if label_map is None else read_label_map(label_map)
+        options = {
+            "label_map": mapping,
+            "split": split,
+            "tta": tta,
+            "truth": truth,
+            "votes": votes,
+            "skip_broken": skip_broken,
+        }
         with reading_bar() as progress:
             found = compare_models(first, second, data, progress=progress, **options)  # type: ignore[arg-type]
     if as_json:

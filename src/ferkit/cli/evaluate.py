@@ -11,6 +11,7 @@ from ferkit.cli.options import (
     Classes,
     EvaluatedSplit,
     EvaluatedVotes,
+    LabelMap,
     PixelScaleOption,
     Sensitivity,
     SkipBroken,
@@ -41,13 +42,7 @@ def evaluate(
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
-    label_map: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MAP",
-            help="Map dataset classes to model classes, e.g. anger=angry,contempt= (empty drops a class), or a file.",
-        ),
-    ] = None,
+    label_map: LabelMap = None,
     groups: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="CSV or Parquet with a group per face; report metrics per group."),

@@ -89,6 +89,14 @@ EvaluatedSplit = Annotated[
     str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")
 ]
 EvaluatedVotes = Annotated[Path | None, typer.Option(metavar="FILE", help="FER+ votes to join to the data.")]
+LabelMap = Annotated[
+    str | None,
+    typer.Option(
+        "--label-map",
+        metavar="MAP",
+        help="Map dataset classes to model classes, e.g. anger=angry,contempt= (empty drops a class), or a file.",
+    ),
+]
 Truth = Annotated[
     str,
     typer.Option(

@@ -4,7 +4,8 @@ What two accuracies with an interval each cannot say: the models see the same fa
 them got right and the other did not, and a difference shows far earlier than two separate intervals suggest.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,8 @@ from ferkit.evaluation.report import Report, evaluate, measure
 from ferkit.labels import canonical
 from ferkit.models import Classifier, check_unseen, open_classifiers
 from ferkit.render import Document, Printed, p_equals, point_interval, points
+
+_log = logging.getLogger(__name__)
 
 ALPHA = 0.05
 # With fewer a bootstrap draws the same few faces again and again, and leaves 0 out where nothing is proved.
@@ -262,6 +265,7 @@ def compare(
     truth: str = "labels",
     votes: Path | None = None,
     skip_broken: bool = False,
+    label_map: Mapping[str, str] | None = None,
     classes: str | Sequence[str] | None = None,
     pixel_scale: str | None = None,
     progress: Progress | None = None,
@@ -277,6 +281,7 @@ def compare(
         truth: "labels", or "votes": the FER+ majority label.
         votes: FER+ votes to join to data that is given by its path.
         skip_broken: leave unreadable faces out.
+        label_map: class of the data -> class of the models, "" to leave it out, as `evaluate` takes it.
         classes: names in the order of the outputs, of those models that are bare files; see `EmotionClassifier.load`.
         pixel_scale: pixels that those were trained on: "0..1", "-1..1", "0..255" or "mean,std".
         progress: as `load_dataset` takes it.
@@ -295,11 +300,17 @@ def compare(
     sets = faces_for(
         [first, second], data, split=split, truth=truth, votes=votes, skip_broken=skip_broken, progress=progress
     )
-    return compare_on(first, second, sets[0], sets[1], tta=tta)
+    return compare_on(first, second, sets[0], sets[1], tta=tta, label_map=label_map)
 
 
 def compare_on(
-    a: Classifier, b: Classifier, faces: FaceSet, faces_for_b: FaceSet, *, tta: str | None = None
+    a: Classifier,
+    b: Classifier,
+    faces: FaceSet,
+    faces_for_b: FaceSet,
+    *,
+    tta: str | None = None,
+    label_map: Mapping[str, str] | None = None,
 ) -> Comparison:
     """`compare` on faces that are loaded: once in the size that `a` takes, once in that of `b`."""
     check_classes(a, b)
@@ -307,6 +318,14 @@ def compare_on(
         raise DatasetError(
             f"{faces.name} and {faces_for_b.name} are not the same faces. Load both from the same source."
         )
+    if label_map is not None:
+        # Here, because it needs reports itself.
+        from ferkit.evaluation.cross_dataset import match_classes
+
+        faces, matched = match_classes(a.classes, faces, label_map, model="The models")
+        faces_for_b, _ = match_classes(a.classes, faces_for_b, label_map, model="The models")
+        if matched.note:
+            _log.info("Note: %s", matched.note)
     _check_data(a, faces)
     check_unseen([a, b], faces)
     first, second = evaluate(a, faces, tta=tta), evaluate(b, faces_for_b, tta=tta)
@@ -328,8 +347,8 @@ def _check_data(a: Classifier, faces: FaceSet) -> None:
     known, wanted = ([canonical(name) for name in classes] for classes in (a.classes, faces.classes))
     if strange := [name for name in wanted if name not in known]:
         raise ModelError(
-            f"The models know {', '.join(known)}; the data has also {', '.join(strange)}. Compare them on data of their own "
-            f"classes, or look at each alone, with other classes left out: ferkit evaluate MODEL DATA --label-map {strange[0]}="
+            f"The models know {', '.join(known)}; the data has also {', '.join(strange)}. Say what becomes of these: "
+            f"--label-map {strange[0]}= leaves {strange[0]} out, {strange[0]}={known[0]} counts it as {known[0]}."
         )
 
 
