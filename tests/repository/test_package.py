@@ -77,6 +77,7 @@ def test_every_public_name_is_there():
 
 def test_one_version():
     assert ferkit.__version__ == importlib.metadata.version("ferkit")
+    assert f"\nversion: {ferkit.__version__}\n" in (Path(__file__).parents[2] / "CITATION.cff").read_text()
 
 
 def test_runs_as_a_module():
