@@ -13,8 +13,11 @@ from typing import Any, get_args, overload
 import numpy as np
 import numpy.typing as npt
 
+import ferkit
 from ferkit._support.parallel import ordered_map, usable_cores
+from ferkit._support.registry import qualified_name
 from ferkit.detection import (
+    AUTO,
     FaceDetector,
     Orientation,
     checked_faces,
@@ -117,6 +120,20 @@ class EmotionRecognizer:
     def classes(self) -> tuple[str, ...]:
         """The emotions that this recognizer tells apart, in model order."""
         return tuple(self.classifier.classes)
+
+    def describe(self) -> dict[str, Any]:
+        """Versions and parameters that decide its answers, as JSON: what tables say of how their rows came about."""
+        return {
+            "ferkit": ferkit.__version__,
+            "model": self.classifier.name,
+            "model_sha256": getattr(self.classifier, "sha256", None),
+            "classes": list(self.classes),
+            "sensitivity": getattr(self.classifier, "sensitivity", None),
+            "detector": self._detectors.name,
+            "min_confidence": self.min_confidence,
+            "tta": self.tta,
+            "orientation": self.orientation,
+        }
 
     def with_sensitivity(self, sensitivity: float) -> "EmotionRecognizer":
         """The same recognizer at another sensitivity, 0 to 1; both share model and detector.
@@ -303,6 +320,13 @@ class _Detectors:
         self.choice = choice
         self._idle: queue.LifoQueue[FaceDetector] = queue.LifoQueue()
         self._idle.put(first)
+
+    @property
+    def name(self) -> str:
+        """The name that it was chosen by; "auto" is the one that it takes."""
+        if isinstance(self.choice, str):
+            return AUTO if self.choice == "auto" else self.choice
+        return qualified_name(self.choice)
 
     @contextmanager
     def lend(self) -> Iterator[FaceDetector]:

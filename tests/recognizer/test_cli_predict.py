@@ -17,6 +17,7 @@ import pytest
 
 from ferkit.labels import EMOTIONS
 from ferkit.models.samples import sample_picture
+from ferkit.render import read_about
 from ferkit.sources import read_image
 from recognition import BrightnessClassifier
 
@@ -92,6 +93,9 @@ def test_files(ferkit_predict, pictures, tmp_path):
     assert [row["label"] for row in rows] == ["angry", "", "neutral"]
     assert pyarrow.parquet.read_table(paths["--parquet"]).column("label").to_pylist() == ["angry", None, "neutral"]
     assert sorted(path.name for path in paths["--save"].iterdir()) == ["1.png", "10.jpg"]
+    about = read_about(paths["--csv"])
+    assert read_about(paths["--parquet"]) == about == json.loads((tmp_path / "o" / "f.csv.json").read_text())
+    assert (about["detector"], about["min_confidence"], about["classes"]) == ("none", 0, list(EMOTIONS))
     csv_file, parquet_file, folder = paths.values()
     assert err.splitlines()[-3:] == [
         f"Wrote {csv_file}",

@@ -110,3 +110,13 @@ def milliseconds(seconds: float) -> str:
     ('12.3 ms', 'under 0.1 ms')
     """
     return "under 0.1 ms" if seconds < 1e-4 else f"{1e3 * seconds:.1f} ms"
+
+
+def qualified_name(value: object) -> str:
+    """What a function or class of a user is called, or the class of an object.
+
+    >>> qualified_name(len), qualified_name(Registry("detector"))
+    ('builtins.len', 'ferkit._support.registry.Registry')
+    """
+    kind = value if isinstance(value, type) or hasattr(value, "__qualname__") else type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ferkit._support.registry import qualified_name
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.detection import AUTO, DETECTORS, FaceDetector, Orientation
 from ferkit.errors import FerkitError, UsageError
@@ -91,9 +92,7 @@ def checksums(settings: Settings) -> dict[str, str]:
     """SHA-256 of the files that decide the rows, hex, by the names of the settings; those without a file are left out."""
     found = {}
     if isinstance(settings.model, str | Path):
-        path = model_folder.find(settings.model)
-        # The card holds the checksums of the other files, and loading compares them.
-        found["model"] = model_folder.sha256(path / model_folder.CARD_FILE if path.is_dir() else path)
+        found["model"] = model_folder.checksum(model_folder.find(settings.model))
     weights = DETECTORS[settings.detector].weights() if isinstance(settings.detector, str) else None
     if weights is not None and weights.is_file():
         found["detector"] = model_folder.sha256(weights)
@@ -112,8 +111,7 @@ def _word(value: object) -> Any:
         return str(value)
     if value is None or isinstance(value, str | int | float):
         return value
-    kind = value if hasattr(value, "__qualname__") else type(value)
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return qualified_name(value)
 
 
 FOLDER = "_job"

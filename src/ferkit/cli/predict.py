@@ -81,10 +81,11 @@ def predict(
     looked_at = unread = faces = 0
     with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
+        about = recognizer.describe()
         if csv is not None:
-            writers.append(opened.enter_context(CsvTable(csv, recognizer.classes, raw=raw)).write)
+            writers.append(opened.enter_context(CsvTable(csv, recognizer.classes, raw=raw, about=about)).write)
         if parquet is not None:
-            writers.append(opened.enter_context(ParquetTable(parquet, recognizer.classes)).write)
+            writers.append(opened.enter_context(ParquetTable(parquet, recognizer.classes, about=about)).write)
         if save is not None:
             # Not Path.is_dir, which raises for what can be no path, such as a data URI.
             roots = [Path(source) for source in sources if os.path.isdir(source)]  # noqa: PTH112

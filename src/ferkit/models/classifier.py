@@ -98,6 +98,11 @@ class EmotionClassifier:
         self.card = card or {}
         self.sensitivity: float | None = float(self.card.get("sensitivity", 0.0)) if "prior" in self.card else None
 
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 of what it was loaded from, hex, as `model_folder.checksum` gives it; None without a file."""
+        return None if self._opened is None else model_folder.checksum(Path(self._opened[0]))
+
     def __copy__(self) -> "EmotionClassifier":
         """Another with the same network: no file is opened again."""
         other = object.__new__(type(self))

@@ -248,6 +248,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def checksum(model: Path) -> str:
+    """SHA-256 of a model file, or of the card of a folder, hex.
+
+    The card holds the checksums of the other files, and loading compares them.
+    """
+    return sha256(model / CARD_FILE if model.is_dir() else model)
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that affect the results."""
     found = {"python": platform.python_version()}

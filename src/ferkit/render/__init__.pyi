@@ -36,6 +36,7 @@ from .markdown import to_markdown as to_markdown
 from .notebook import picture_html as picture_html
 from .notebook import pictures_html as pictures_html
 from .page import write_page as write_page
+from .sinks import ABOUT as ABOUT
 from .sinks import SINKS as SINKS
 from .sinks import TABLES as TABLES
 from .sinks import AnnotatedPictures as AnnotatedPictures
@@ -44,6 +45,7 @@ from .sinks import ParquetTable as ParquetTable
 from .sinks import Table as Table
 from .sinks import check_ending as check_ending
 from .sinks import check_plot as check_plot
+from .sinks import read_about as read_about
 from .style import DARK as DARK
 from .style import LIGHT as LIGHT
 from .style import WIDTH as WIDTH

@@ -8,8 +8,9 @@ import csv
 import json
 import os
 import re
+import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -17,12 +18,14 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import PIL.Image
 
-from ferkit._support.files import blame, csv_cell, drafted, write_encoded
+from ferkit._support.files import blame, csv_cell, drafted, write_atomically, write_encoded
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, UsageError
 from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
 from ferkit.sources import member_path, path_of
 
+# Key of the metadata of Parquet files.
+ABOUT = b"ferkit"
 _PLOTS = (".png", ".svg", ".pdf")
 _LONGEST_JPEG = 65_500  # pixels of a side
 _LONGEST_STEM = 200  # bytes
@@ -47,7 +50,9 @@ class Table(ABC):
     """A table file that grows by rows and appears when it is complete.
 
     target: the file. classes: those of the model. keys: columns that stand before those of the face; more: columns that
-        stand behind all others.
+        stand behind all others. about: how its rows came about, such as `EmotionRecognizer.describe` says it; more may
+        be added to `about` until the table is complete. `read_about` reads it back: from the metadata of Parquet, and
+        from a side file of other tables.
     """
 
     def __init__(
@@ -58,7 +63,9 @@ class Table(ABC):
         *,
         keys: Columns = PICTURE_KEYS,
         more: Columns = MappingProxyType({}),
+        about: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
+        self.about = dict(about)
         self.target = Path(target)
         if self.target.is_dir():
             raise UsageError(f"{target} is a folder. Expected a file to write.")
@@ -84,6 +91,8 @@ class Table(ABC):
             if opened is not None:
                 with blame(self.target):
                     opened.__exit__(kind, error, trace)
+                if error is None:
+                    self._write_about()
         except FerkitError:
             # A draft that is thrown away need not be closed well: what ended the block is what to hear of.
             if error is None:
@@ -109,12 +118,41 @@ class Table(ABC):
                 self._write_row(row)
 
     @abstractmethod
+    def append(self, part: Path) -> None:
+        """Append the rows of a whole table of the same kind and columns."""
+
+    def _write_about(self) -> None:
+        if self.about:
+            text = json.dumps(self.about, indent=1, allow_nan=False)
+            with write_atomically(side_file(self.target)) as draft:
+                draft.write_text(f"{text}\n", encoding="utf-8")
+
+    @abstractmethod
     def _write_row(self, row: Row) -> None:
         """Append a row that has no columns but those of the table."""
 
     @abstractmethod
     def _start(self, draft: Path, opening: ExitStack) -> None:
         """Open the draft; what must happen before it is renamed goes on the stack."""
+
+
+def side_file(table: Path) -> Path:
+    """Where a table without metadata of its own says how its rows came about."""
+    return table.with_name(f"{table.name}.json")
+
+
+def read_about(table: Path) -> dict[str, Any] | None:
+    """What a table says of how its rows came about; None where it or its side file does not exist or says nothing."""
+    try:
+        if table.suffix.lower() == ".parquet":
+            from ferkit._support.arrow import pq
+
+            text = (pq.read_metadata(table).metadata or {})[ABOUT]
+        else:
+            text = side_file(table).read_bytes() if table.is_file() else b""
+        return dict(json.loads(text))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def check_ending(target: Path, kind: type[Table]) -> None:
@@ -150,7 +188,13 @@ class CsvTable(Table):
         self._plain, self._quoted = (
             csv.writer(file, lineterminator="\n", quoting=quoting) for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
         )
+        self._file = file
         self._write(self.columns)
+
+    def append(self, part: Path) -> None:
+        with part.open(encoding="utf-8", newline="") as rows:
+            rows.readline()
+            shutil.copyfileobj(rows, self._file)
 
     def _write_row(self, row: Row) -> None:
         self._write(row.get(name, "") for name in self.columns)
@@ -167,6 +211,10 @@ class JsonLinesTable(Table):
 
     def _start(self, draft: Path, opening: ExitStack) -> None:
         self._file = opening.enter_context(draft.open("w", encoding="utf-8", newline="\n"))
+
+    def append(self, part: Path) -> None:
+        with part.open(encoding="utf-8", newline="") as rows:
+            shutil.copyfileobj(rows, self._file)
 
     def _write_row(self, row: Row) -> None:
         full = {name: row.get(name) for name in self.columns}
@@ -185,7 +233,18 @@ class ParquetTable(Table):
         self._schema = parquet_schema(self.columns)
         self._writer = opening.enter_context(pq.ParquetWriter(draft, self._schema))
         self._rows: list[Row] = []
+        self._parts: list[Any] = []
         opening.push(self._finish)
+
+    def append(self, part: Path) -> None:
+        from ferkit._support.arrow import pq
+
+        self._flush()
+        with pq.ParquetFile(part) as rows:
+            for number in range(rows.num_row_groups):
+                self._parts.append(rows.read_row_group(number).replace_schema_metadata())
+                if sum(map(len, self._parts)) >= self.group:
+                    self._flush()
 
     def _write_row(self, row: Row) -> None:
         self._rows.append(row)
@@ -196,13 +255,20 @@ class ParquetTable(Table):
         # Not after an error: where a write failed, the writer takes no other, and says so in place of the error.
         if kind is None:
             self._flush()
+            if self.about:
+                self._writer.add_key_value_metadata({ABOUT: json.dumps(self.about, allow_nan=False)})
+
+    def _write_about(self) -> None: ...
 
     def _flush(self) -> None:
         from ferkit._support.arrow import pa
 
         if self._rows:
-            self._writer.write_table(pa.Table.from_pylist([dict(row) for row in self._rows], self._schema))
+            self._parts.append(pa.Table.from_pylist([dict(row) for row in self._rows], self._schema))
             self._rows = []
+        if self._parts:
+            self._writer.write_table(pa.concat_tables(self._parts))
+            self._parts = []
 
 
 class AnnotatedPictures:
