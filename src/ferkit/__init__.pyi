@@ -30,6 +30,7 @@ from .training import train_seeds as train_seeds
 from .training import tune as tune
 from .video import Timeline as Timeline
 from .video import analyze_video as analyze_video
+from .video import analyze_videos as analyze_videos
 
 __all__: list[str]
 __version__: str

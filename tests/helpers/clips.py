@@ -24,14 +24,26 @@ def counted(count: int, **size) -> list[np.ndarray]:
 
 
 def write_clip(
-    path: Path, frames, *, times=None, codec="libx264", sound=None, sound_start=0.0, form=None, options=None
+    path: Path,
+    frames,
+    *,
+    times=None,
+    codec="libx264",
+    sound=None,
+    sound_start=0.0,
+    form=None,
+    options=None,
+    encode=None,
 ):
-    """Write frames, RGB uint8, at their times in seconds (else 10 per second); sound: name of a codec for a tone."""
+    """Write frames, RGB uint8, at their times in seconds (else 10 per second).
+
+    sound: name of a codec for a tone. encode: options of the encoder, beside those for speed.
+    """
     import av
 
     times = [place / 10 for place in range(len(frames))] if times is None else times
     with av.open(str(path), "w", format=form, options=options or {}) as file:
-        stream = file.add_stream(codec, rate=10, options=OPTIONS.get(codec, {}))
+        stream = file.add_stream(codec, rate=10, options={**OPTIONS.get(codec, {}), **(encode or {})})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "rgb24" if codec == "png" else "yuv420p"
         stream.codec_context.time_base = Fraction(1, 10 if path.suffix == ".avi" else 1000)

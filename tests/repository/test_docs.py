@@ -143,6 +143,9 @@ def files(tmp_path_factory):
     nodding = [np.roll(read_image(sample_picture())[:360], 3 * step, axis=0) for step in range(6)]
     write_clip(folder / "clip.mp4", nodding)
     shutil.copytree(folder / "holidays", folder / "frames")
+    (folder / "study").mkdir()
+    for name in ("first.mp4", "second.mp4"):
+        shutil.copyfile(folder / "clip.mp4", folder / "study" / name)
 
     shutil.copytree(model_folder.find("default"), folder / "my_model")
     ARCHITECTURES["tutorial"]().save(folder / "emotion_model_keras.h5")

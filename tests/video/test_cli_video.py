@@ -182,7 +182,7 @@ def test_a_clip_that_finds_no_room_costs_no_table(ferkit_video, clip, tmp_path, 
     assert "Wrote" in err
     assert "a.mp4" not in err.replace(err.splitlines()[-1], "")
     assert len(rows_of(table)) == 7
-    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "t.csv", "p.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.mp4", "t.csv", "t.csv.json", "p.png"}
 
 
 def test_a_plot_that_fails_costs_nothing_else(ferkit_video, clip, tmp_path, monkeypatch):
@@ -223,6 +223,31 @@ def test_nothing_can_be_decoded(ferkit_video, tmp_path):
     assert code == 1
     assert "none of its 3 frames can be decoded" in err
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mov"]
+
+
+def test_start_and_end(ferkit_video, clip, tmp_path):
+    table, drawn = tmp_path / "t.csv", tmp_path / "a.mp4"
+    words = [
+        "--start",
+        "0:00.5",
+        "--end",
+        1.5,
+        "--json",
+        "--out",
+        table,
+        "--annotate",
+        drawn,
+        "--plot",
+        tmp_path / "p.png",
+    ]
+    code, out, _ = ferkit_video(clip, *words)
+    assert (code, json.loads(out)["seconds"], json.loads(out)["tracks"][0]["first_s"]) == (0, 1.0, 0.5)
+    assert [int(row["frame"]) for row in rows_of(table)] == list(range(5, 15))
+    streams = streams_of(drawn)
+    assert streams["video"]["times"] == pytest.approx([n / 10 for n in range(10)], abs=1e-3)
+    assert streams["audio"]["times"][0] < 0.05
+    assert 0.9 < streams["audio"]["times"][-1] < 1.05
+    assert "1.0 s, 10 frames looked at" in " ".join(ferkit_video(clip, *words[:4])[1].split())
 
 
 def test_seconds(ferkit_video, clip):

@@ -218,6 +218,40 @@ def test_wrong_every(every):
         Every.of(every)
 
 
+B_FRAMES = {"preset": "veryfast", "bf": "3", "g": "12"}
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "encode"),
+    [
+        pytest.param("clip.mp4", "libx264", B_FRAMES, id="mp4"),
+        pytest.param("clip.mp4", "libx264", B_FRAMES | {"x264-params": "open-gop=1"}, id="open-groups"),
+        pytest.param("clip.mkv", "libx264", B_FRAMES, id="mkv"),
+        pytest.param("clip.mp4", "libx264", {}, id="one-keyframe"),
+        pytest.param("clip.avi", "mpeg4", {"g": "12"}, id="avi"),
+        pytest.param("clip.webm", "libvpx", {"g": "12"}, id="webm"),
+    ],
+)
+def test_a_part_of_a_video_is_that_of_the_whole(tmp_path, name, codec, encode):
+    """Numbers, times and pixels, wherever the keyframes are."""
+    clip = write_clip(tmp_path / name, counted(60), codec=codec, encode=encode)
+    whole = read(clip)[1]
+    for start, end in ((0, 0.5), (1.15, 1.6), (1.2, 2.0), (2.45, 9), (5.85, None)):
+        frames, part = read(clip, start=start, end=end)
+        wanted = [one for one in whole if start <= one.time_s + 1e-6 and (end is None or one.time_s < end - 1e-6)]
+        assert [one[:2] for one in part] == [one[:2] for one in wanted]
+        assert all((one.pixels == same.pixels).all() for one, same in zip(part, wanted, strict=True))
+        assert frames.end_s == pytest.approx(min(end or 6, 6), abs=0.005)
+    frames, part = read(clip, start="0:07")
+    assert (part, frames.problem) == ([], "it has no frame from 7 seconds on")
+
+
+@pytest.mark.parametrize(("start", "end"), [("1:2:3:4", None), ("-1", None), ("1:75.5x", None), (3, 3), ("", None)])
+def test_wrong_times(start, end):
+    with pytest.raises(UsageError, match=r"Expected a time as seconds|end must be after start"):
+        Every().within(start, end)
+
+
 def test_frames_are_not_kept(tmp_path):
     alive: set[int] = set()
     most = 0

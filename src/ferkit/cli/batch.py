@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, print_json, progress_bar, read_and_found
+from ferkit.cli.console import LINE_EVERY_S, no_native_chatter, notes, print_json, progress_bar, read_and_found
 from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
 from ferkit.errors import count
 
 if TYPE_CHECKING:
     from ferkit.batch import BatchSummary, Progress
-
-# Interval of progress lines where there is no terminal, as in the log of a cluster.
-_LINE_EVERY_S = 60.0
 
 
 def batch(
@@ -125,7 +122,7 @@ class _Lines:
         self._last = time.monotonic()
 
     def __call__(self, now: "Progress") -> None:
-        if time.monotonic() - self._last >= _LINE_EVERY_S:
+        if time.monotonic() - self._last >= LINE_EVERY_S:
             self._last = time.monotonic()
             notes.print(_progress_line(now))
 

@@ -243,6 +243,8 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+# Interval of progress lines where there is no terminal, as in the log of a cluster.
+LINE_EVERY_S = 60.0
 # Shorter work shows no bar; a cached dataset never shows one.
 PATIENCE_S = 0.5
 

@@ -3,6 +3,7 @@ from .archives import open_unpacked as open_unpacked
 from .archives import reading as reading
 from .cost import check_cost as check_cost
 from .folders import PICTURE_SUFFIXES as PICTURE_SUFFIXES
+from .folders import VIDEO_SUFFIXES as VIDEO_SUFFIXES
 from .folders import left_out as left_out
 from .folders import natural_key as natural_key
 from .images import FORMATS as FORMATS

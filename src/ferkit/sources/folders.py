@@ -32,7 +32,7 @@ _LEFT_OUT = {
 _NUMBERS = re.compile(r"(\d+)")
 
 
-def pictures_below(folder: str) -> Iterator[str]:
+def files_below(folder: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> Iterator[str]:
     """All pictures in a folder and below it, told by their suffix, folder by folder and in natural order.
 
     Hidden files and links to folders are left out. A folder that cannot be listed comes as if it were a picture:
@@ -44,7 +44,7 @@ def pictures_below(folder: str) -> Iterator[str]:
             yield below
             continue
         for name in sorted(names, key=natural_key):
-            if name.lower().endswith(PICTURE_SUFFIXES):
+            if name.lower().endswith(suffixes):
                 yield join(below, name)
 
 
@@ -103,15 +103,15 @@ def _far_entries(files: Any, folder: str) -> list[tuple[str, bool | None]]:
     return [(name, is_file) for name, is_file in names if not name.startswith(".")]
 
 
-def pictures_matching(pattern: str) -> Iterator[str]:
+def files_matching(pattern: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> Iterator[str]:
     """All pictures that a glob matches, and those in the folders that it matches, in natural order."""
     matches = dict.fromkeys(_matches(pattern))  # "**/a/**" meets some files twice
     for match in sorted(matches, key=natural_key):
         if not os.path.isdir(match):  # noqa: PTH112
-            if match.lower().endswith(PICTURE_SUFFIXES):
+            if match.lower().endswith(suffixes):
                 yield match
         elif "**" not in pattern:  # which matches the files of folders itself
-            yield from pictures_below(match)
+            yield from files_below(match, suffixes)
 
 
 def _matches(pattern: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 References are small, so that a plan of millions is a few files of them; nothing is opened before its turn.
 """
 
+import functools
 import glob
 import io
 import itertools
@@ -18,7 +19,7 @@ from ferkit._support.download import fetch
 from ferkit._support.parallel import ordered_map
 from ferkit.errors import DatasetError, FerkitError, one_line
 from ferkit.sources.archives import TAR_SUFFIXES, is_junk, open_unpacked, reading_archive, tar_members, zip_members
-from ferkit.sources.folders import PICTURE_SUFFIXES, natural_key, pictures_below, pictures_matching
+from ferkit.sources.folders import PICTURE_SUFFIXES, files_below, files_matching, natural_key
 from ferkit.sources.stores import (
     absolute,
     exists,
@@ -140,13 +141,14 @@ def list_sources(sources: Iterable[Any]) -> Iterator[Any]:
             yield source if said else Reference(text, text, problem=str(problem))
 
 
-def list_references(source: str) -> Iterator[Reference]:
+def list_references(source: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> Iterator[Reference]:
     """List the pictures of a source, in an order that is the same each time.
 
     Args:
         source: A path or an address: a folder (with all below it), a glob of pictures, archives or Parquet files, a
             `.zip`, a `.tar`, a `.parquet`, a list `.txt` or a picture. `{0000..0127}` stands for each number in turn. A
             list has a path, an address or a container per line; relative paths count from the folder of the list.
+        suffixes: What to look for in folders and globs; `VIDEO_SUFFIXES` finds videos.
 
     Returns:
         A reference per picture. What turns out to be damaged later comes as a reference with a `problem`.
@@ -155,10 +157,12 @@ def list_references(source: str) -> Iterator[Reference]:
         FerkitError: Something does not exist, or nothing is a picture.
     """
     sources = list(braces(source))
-    found = itertools.chain.from_iterable(map(_one, sources) if len(sources) == 1 else _several(sources))
+    look = functools.partial(_one, suffixes=suffixes)
+    found = itertools.chain.from_iterable(map(look, sources) if len(sources) == 1 else _several(sources, look))
     first = next(found, None)
     if first is None:
-        raise DatasetError(f"{source} holds no pictures ({', '.join(PICTURE_SUFFIXES)}).{_hint(source)}")
+        what = "pictures" if suffixes == PICTURE_SUFFIXES else "videos"
+        raise DatasetError(f"{source} holds no {what} ({', '.join(suffixes)}).{_hint(source)}")
     return itertools.chain([first], found)
 
 
@@ -177,26 +181,26 @@ def braces(source: str) -> Iterator[str]:
         yield from braces(f"{source[: match.start()]}{number:0{len(low)}}{source[match.end() :]}")
 
 
-def _several(sources: Sequence[str]) -> Iterator[Iterator[Reference]]:
+def _several(sources: Sequence[str], look: Callable[[str], Iterator[Reference]]) -> Iterator[Iterator[Reference]]:
     """What braces stand for. That a shard is missing is said before hours are spent on the others."""
     plain = [one for one in sources if one.lower().endswith(CONTAINER_SUFFIXES) and not glob.has_magic(one)]
     for one, there in zip(plain, ordered_map(exists, plain, _THREADS), strict=True):
         if not there:
             raise DatasetError(f"There is no {one}. {_EXPECTED}.")
-    return (_entry(one, one) if plain else _one(one) for one in sources)
+    return (_entry(one, one) if plain else look(one) for one in sources)
 
 
-def _one(source: str) -> Iterator[Reference]:
+def _one(source: str, suffixes: tuple[str, ...]) -> Iterator[Reference]:
     """A source without braces."""
     source = source.removeprefix("file://")
     far = is_address(source)
     if is_web(source):
         return _given(source)
     if glob.has_magic(source) and (far or not os.path.lexists(source)):
-        return _matching(source)
+        return _matching(source, suffixes)
     try:
         if is_folder(source):
-            return map(_file, pictures_below(source))
+            return map(_file, files_below(source, suffixes))
         if exists(source):
             return _given(source)
     except OSError as problem:
@@ -204,19 +208,19 @@ def _one(source: str) -> Iterator[Reference]:
     raise DatasetError(f"{source} is not there. {_EXPECTED}." if far else f"There is no {source}. {_EXPECTED}.")
 
 
-def _matching(pattern: str) -> Iterator[Reference]:
+def _matching(pattern: str, suffixes: tuple[str, ...]) -> Iterator[Reference]:
     """The pictures that a glob matches; or archives and Parquet files, where its suffix says so."""
     holders = pattern.lower().endswith(CONTAINER_SUFFIXES)
     if is_address(pattern):
         files, inside = filesystem(pattern)
         with network(pattern):
             names = [str(files.unstrip_protocol(str(one))) for one in files.glob(inside)]
-        wanted = CONTAINER_SUFFIXES if holders else PICTURE_SUFFIXES
+        wanted = CONTAINER_SUFFIXES if holders else suffixes
         found: Iterable[str] = sorted((one for one in names if one.lower().endswith(wanted)), key=natural_key)
     elif holders:
         found = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 - it may be absolute
     else:
-        return map(_file, pictures_matching(pattern))
+        return map(_file, files_matching(pattern, suffixes))
     return itertools.chain.from_iterable(_entry(one, one) for one in found)
 
 

@@ -18,7 +18,7 @@ import PIL.Image
 from ferkit._support.download import fetch
 from ferkit._support.parallel import alone_with
 from ferkit.errors import DownloadError, FerkitError, ImageError
-from ferkit.sources.folders import PICTURE_SUFFIXES, pictures_below
+from ferkit.sources.folders import PICTURE_SUFFIXES, files_below
 from ferkit.sources.listing import MAX_COPIED_BYTES, in_home
 from ferkit.sources.names import STDIN, InMemory, Picture, is_base64, is_data_uri, printable_name, size_in_words
 from ferkit.sources.stores import is_address, is_web, lost_a_slash, near_names, read_object, reason
@@ -163,7 +163,7 @@ def _open_path(path: str, name: str) -> IO[bytes]:
 
 
 def _is_folder(path: str, name: str) -> str:
-    inside = next(pictures_below(path), None)
+    inside = next(files_below(path), None)
     if inside is None:
         return f"The folder {name} holds no pictures ({', '.join(PICTURE_SUFFIXES)})."
     if inside == path:

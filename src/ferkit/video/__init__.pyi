@@ -1,7 +1,11 @@
 from .analysis import VideoAnalysis as VideoAnalysis
+from .analysis import VideoSettings as VideoSettings
 from .analysis import analyze_video as analyze_video
 from .analysis import check_targets as check_targets
 from .clip import ClipWriter as ClipWriter
+from .collection import VideoProgress as VideoProgress
+from .collection import analyze_videos as analyze_videos
+from .collection import videos_document as videos_document
 from .follower import DETECT_EVERY_S as DETECT_EVERY_S
 from .follower import TIME_CONSTANT_S as TIME_CONSTANT_S
 from .follower import FaceFollower as FaceFollower
@@ -15,6 +19,8 @@ from .peaks import last_row as last_row
 from .peaks import video_rows as video_rows
 from .peaks import video_table as video_table
 from .plot import plot_timeline as plot_timeline
+from .sources import VideoSource as VideoSource
+from .sources import list_videos as list_videos
 from .sources import open_video as open_video
 from .subtitles import write_subtitles as write_subtitles
 from .timeline import FrameFaces as FrameFaces

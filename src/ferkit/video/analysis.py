@@ -1,12 +1,14 @@
 """Videos in, the people in them and their expressions over time out: as records, and as a table, clip and plot."""
 
 import os
+import stat
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ferkit._support.files import blame
 from ferkit.errors import UsageError, VideoError
@@ -14,12 +16,42 @@ from ferkit.recognizer import EmotionRecognizer
 from ferkit.render import check_plot
 from ferkit.video.clip import ClipWriter
 from ferkit.video.follower import DETECT_EVERY_S, MAX_GAP_S, TIME_CONSTANT_S, FaceFollower
-from ferkit.video.frames import DEFAULT_FPS, Every, FrameSource
+from ferkit.video.frames import Every, FrameSource
 from ferkit.video.overlay import Overlay
 from ferkit.video.peaks import Peaks, check_table, last_row, video_rows, video_table
 from ferkit.video.sources import VideoSource, open_video
 from ferkit.video.subtitles import check_subtitles, write_subtitles
 from ferkit.video.timeline import FrameFaces, Timeline
+
+
+@dataclass(frozen=True)
+class VideoSettings:
+    """What decides the rows of a video, beside its recognizer.
+
+    every: which frames. detect_every_s, smooth_s: as `analyze_video` takes them. fps: of frames in files, None for 25.
+    """
+
+    every: Every = field(default_factory=Every)
+    detect_every_s: float = DETECT_EVERY_S
+    smooth_s: float = TIME_CONSTANT_S
+    fps: float | None = None
+
+    def open(self, source: VideoSource) -> FrameSource:
+        return open_video(source, every=self.every, fps=self.fps)
+
+    def follower(self, recognizer: EmotionRecognizer, frames: FrameSource) -> FaceFollower:
+        return FaceFollower(
+            recognizer,
+            detect_every_s=self.detect_every_s,
+            time_constant_s=self.smooth_s,
+            # Who is missing in one frame of few is not gone.
+            max_gap_s=max(MAX_GAP_S, 2.5 * frames.step_s),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """The same as JSON, for the metadata of tables."""
+        span = {"start_s": self.every.start_s, "end_s": self.every.end_s}
+        return {**vars(self), "every": str(self.every), **span}
 
 
 def analyze_video(
@@ -29,7 +61,9 @@ def analyze_video(
     every: str | int | Every = 1,
     detect_every_s: float | None = None,
     smooth_s: float = TIME_CONSTANT_S,
-    fps: float = DEFAULT_FPS,
+    fps: float | None = None,
+    start: str | float | None = None,
+    end: str | float | None = None,
     seconds: float | None = None,
     out: str | Path | None = None,
     annotate: str | Path | None = None,
@@ -42,14 +76,16 @@ def analyze_video(
 
     Args:
         source: A path, URL, camera number or folder of frames; see `ferkit.video.open_video`. What that returned is
-            accepted too; it has its own `every` and `fps`.
+            accepted too; it has its own `every`, `fps`, `start` and `end`. For many videos see `analyze_videos`.
         recognizer: Detects and classifies faces; None creates one with the default model.
         every: Which frames to process: 5 is every fifth, "0.5s" one frame per half second.
         detect_every_s: Seconds between two runs of the detector, between which faces are tracked. None stands for 0.2,
             and for 0 with `blur_faces`, because a face that appears between two runs would not be blurred.
         smooth_s: Time constant of the smoothing in seconds; 0 turns it off.
-        fps: Frames per second of a folder of frames.
-        seconds: Process only the first seconds of the video.
+        fps: Frames per second of a folder of frames; None stands for 25.
+        start: Where to begin, in seconds or as "1:30".
+        end: Where to end, likewise; the frame at that time is left out.
+        seconds: Process only so many seconds.
         out: Write a table, .csv, .parquet or .jsonl, with a row per face and frame.
         annotate: Write the video with boxes, labels and bars, .mp4.
         plot: Write a plot of each person's expressions over time, .png, .svg or .pdf.
@@ -75,24 +111,58 @@ def analyze_video(
     """
     targets = [None if one is None else Path(one) for one in (out, annotate, plot, subtitles)]
     check_targets(source, *targets)
-    frames = source if isinstance(source, FrameSource) else open_video(source, every=every, fps=fps)
-    if detect_every_s is None:
-        detect_every_s = 0.0 if blur_faces else DETECT_EVERY_S
+    settings = make_settings(every, start, end, fps, detect_every_s, smooth_s, blur_faces=blur_faces)
+    if isinstance(source, FrameSource):
+        frames, settings = source, replace(settings, every=source.every)
+    else:
+        frames = settings.open(source)
     try:
-        follower = FaceFollower(
-            recognizer or EmotionRecognizer(),
-            detect_every_s=detect_every_s,
-            time_constant_s=smooth_s,
-            # Who is missing in one frame of few is not gone.
-            max_gap_s=max(MAX_GAP_S, 2.5 * frames.step_s),
-        )
-        timeline = Timeline(frames.name, follower.recognizer.classes, keep_stretches=subtitles is not None)
-        return VideoAnalysis(
-            frames, follower, _Files(frames, timeline, *targets, blur_faces=blur_faces, raw=raw), seconds
-        )
+        recognizer = recognizer or EmotionRecognizer()
+        return analyze_opened(frames, recognizer, settings, *targets, blur_faces=blur_faces, raw=raw, seconds=seconds)
     except Exception:
         frames.close()
         raise
+
+
+def analyze_opened(
+    frames: FrameSource,
+    recognizer: EmotionRecognizer,
+    settings: VideoSettings,
+    out: Path | None = None,
+    annotate: Path | None = None,
+    plot: Path | None = None,
+    subtitles: Path | None = None,
+    *,
+    blur_faces: bool = False,
+    raw: bool = False,
+    seconds: float | None = None,
+) -> "VideoAnalysis":
+    """The same of a video that is open, and closed by the analysis; with checked targets."""
+    follower = settings.follower(recognizer, frames)
+    start_s = settings.every.start_s
+    timeline = Timeline(frames.name, recognizer.classes, start_s, keep_stretches=subtitles is not None)
+    about = {**recognizer.describe(), "video": settings.describe()}
+    files = _Files(frames, timeline, about, out, annotate, plot, subtitles, blur_faces=blur_faces, raw=raw)
+    return VideoAnalysis(frames, follower, files, seconds)
+
+
+def make_settings(
+    every: str | int | Every,
+    start: str | float | None,
+    end: str | float | None,
+    fps: float | None,
+    detect_every_s: float | None,
+    smooth_s: float,
+    *,
+    blur_faces: bool = False,
+) -> VideoSettings:
+    """The settings that arguments of `analyze_video` ask for."""
+    chosen = Every.of(every)
+    if start is not None or end is not None:
+        chosen = chosen.within(start, end)
+    if detect_every_s is None:
+        detect_every_s = 0.0 if blur_faces else DETECT_EVERY_S
+    return VideoSettings(chosen, detect_every_s, smooth_s, fps)
 
 
 def check_targets(
@@ -134,7 +204,7 @@ class VideoAnalysis:
         self.source = source
         self.timeline = files.timeline
         self.written = files.written
-        self._seconds = seconds
+        self._until = None if seconds is None else self.timeline.start_s + seconds
         self._follower = follower
         self._found = self._frames(files)
 
@@ -179,7 +249,7 @@ class VideoAnalysis:
                     self.timeline.broken = self.source.broken
                     files.write(found)
                     yield found
-                    if files.failed or (self._seconds is not None and found.time_s >= self._seconds):
+                    if files.failed or (self._until is not None and found.time_s >= self._until):
                         return
                 self.timeline.finish(self.source.end_s)
             finally:
@@ -203,6 +273,7 @@ class _Files:
         self,
         source: FrameSource,
         timeline: Timeline,
+        about: Mapping[str, Any],
         out: Path | None,
         annotate: Path | None,
         plot: Path | None,
@@ -214,6 +285,7 @@ class _Files:
         self.timeline = timeline
         self.written: list[Path] = []
         self.failed: VideoError | None = None
+        self._about = about
         self._source, self._out, self._annotate, self._plot = source, out, annotate, plot
         self._subtitles = subtitles
         self._blur_faces, self._raw = blur_faces, raw
@@ -263,9 +335,10 @@ class _Files:
     @contextmanager
     def _table(self, target: Path) -> Iterator[Callable[[FrameFaces], None]]:
         name = self.timeline.source
-        with video_table(target, self.timeline.classes, raw=self._raw) as table:
+        with video_table(target, self.timeline.classes, raw=self._raw, about=self._about) as table:
             yield lambda found: table.write_rows(video_rows(name, found))
             table.write_rows(last_row(self.timeline))
+            table.about["videos"] = [record_of(self.timeline, self._source.rate, self._source.path)]
 
     @contextmanager
     def _clip(self, target: Path) -> Iterator[Callable[[FrameFaces], None]]:
@@ -280,7 +353,9 @@ class _Files:
                 self.failed = problem
 
         with ExitStack() as opened:
-            clip = opened.enter_context(ClipWriter(target, rate=self._source.rate, sound=self._source.sound))
+            clip = opened.enter_context(
+                ClipWriter(target, rate=self._source.rate, sound=self._source.sound, start_s=self.timeline.start_s)
+            )
             yield write
             whole = opened.pop_all()
             try:
@@ -290,6 +365,20 @@ class _Files:
                     clip.hold(self.timeline.end_s)
             except VideoError as problem:
                 self.failed = problem
+
+
+def record_of(timeline: Timeline, rate: float | None, path: str | None) -> dict[str, Any]:
+    """What the metadata of a table says of a video: its summary, its frames per second, and which file it was."""
+    return {**timeline.summary(), "frames_per_second": rate, "file": file_state(path)}
+
+
+def file_state(path: str | None) -> dict[str, int] | None:
+    """Size in bytes and time of change of a file; None for what is not one."""
+    try:
+        status = os.stat(path or "")  # noqa: PTH116 - it may be no path
+    except (OSError, ValueError):
+        return None
+    return {"bytes": status.st_size, "changed_ns": status.st_mtime_ns} if stat.S_ISREG(status.st_mode) else None
 
 
 def _check_writable(target: Path) -> None:

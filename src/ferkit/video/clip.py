@@ -3,6 +3,7 @@
 Each frame keeps its time, so a variable frame rate stays in sync with the sound, and skipped frames leave no gap.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -28,10 +29,10 @@ _RESTART_S = 1.0
 class Sound:
     """Copies sound from one file into another, in sync with the frames.
 
-    Use `into`. Times count from where the file's own clock begins, as those of frames do.
+    Use `into`. Times count from `start_s` after the file's own clock begins.
     """
 
-    def __init__(self, av: Any, container: Any, stream: Any, output: Any) -> None:
+    def __init__(self, av: Any, container: Any, stream: Any, output: Any, start_s: float) -> None:
         self._av, self._container, self._source, self._output = av, container, stream, output
         context = stream.codec_context
         # Raw AAC, as in broadcasts, lacks the decoder configuration that MP4 needs.
@@ -41,12 +42,12 @@ class Sound:
         else:
             self._stream = output.add_stream("aac", rate=context.sample_rate or 48_000)
             self._stream.codec_context.layout = "mono" if context.channels == 1 else "stereo"
-        self._start_s = (container.start_time or 0) / 1e6
+        self._start_s, self._later = (container.start_time or 0) / 1e6 + start_s, start_s > 0
         self._packets: Iterator[Any] | None = self._readable()
         self._waiting: Any = None
 
     @classmethod
-    def into(cls, output: Any, source: str) -> Self | None:
+    def into(cls, output: Any, source: str, start_s: float = 0.0) -> Self | None:
         """Add the sound of a file to one that is being written; None if it has no readable sound."""
         av = load_av()
         try:
@@ -57,7 +58,7 @@ class Sound:
         if stream is None or stream.codec_context is None:
             container.close()
             return None
-        return cls(av, container, stream, output)
+        return cls(av, container, stream, output, start_s)
 
     def write_until(self, end_s: float) -> None:
         """Copy the sound before that time."""
@@ -98,6 +99,8 @@ class Sound:
     def _readable(self) -> Iterator[Any]:
         """Packets with increasing times from the beginning, as MP4 requires."""
         last, after, shift = None, 0, None
+        # An encoder begins a moment before zero; what a later start leaves out does not.
+        first = 0 if self._later else -math.inf
         try:
             for packet in self._container.demux(self._source):
                 if packet.pts is None:
@@ -108,7 +111,7 @@ class Sound:
                 if last is not None and packet.pts - shift < last - _RESTART_S / float(packet.time_base):
                     shift = packet.pts - after
                 packet.pts = packet.dts = packet.pts - shift
-                if last is None or packet.pts > last:
+                if packet.pts >= first and (last is None or packet.pts > last):
                     last, after = packet.pts, packet.pts + max(packet.duration or 0, 1)
                     yield packet
         except (self._av.FFmpegError, OSError):
@@ -130,10 +133,13 @@ class ClipWriter:
         target: The file, .mp4.
         rate: Approximate frames per second, None if not known.
         sound: Where to read the sound, as `FrameSource.sound` says; None for silence. Unreadable sound is omitted.
+        start_s: Time of frames and sound at which the clip begins.
 
     """
 
-    def __init__(self, target: str | Path, *, rate: float | None = None, sound: str | None = None) -> None:
+    def __init__(
+        self, target: str | Path, *, rate: float | None = None, sound: str | None = None, start_s: float = 0.0
+    ) -> None:
         self.target = Path(target)
         if self.target.suffix.lower() != ".mp4":
             raise UsageError(f"Clips cannot be written as {target}. Expected a name that ends in .mp4.")
@@ -141,7 +147,7 @@ class ClipWriter:
             raise UsageError(f"{target} is a folder. Expected a file to write.")
         self._av = load_av()
         self._rate = rate or DEFAULT_FPS
-        self._sound_source = sound
+        self._sound_source, self._start_s = sound, start_s
         self._sound: Sound | None = None
         self._stream: Any = None
         self._shown: RgbImage | None = None
@@ -176,6 +182,7 @@ class ClipWriter:
         """Append a frame, RGB uint8 (H, W, 3), shown from `time_s` on. Times must increase; the first frame sets the size."""
         if self._open is None:
             raise UsageError(f"{self.target} is not open. Expected frames inside the clip's `with` block.")
+        time_s -= self._start_s
         with self._blamed():
             if self._stream is None:
                 self._start(pixels)
@@ -191,7 +198,7 @@ class ClipWriter:
 
     def hold(self, end_s: float) -> None:
         """Show the last frame until that time."""
-        if self._shown is not None and end_s * _CLOCK - self._last > 1.5 * self._step:
+        if self._shown is not None and (end_s - self._start_s) * _CLOCK - self._last > 1.5 * self._step:
             # Players choose how long the last frame of a file lasts.
             self.write(self._shown, end_s - self._step / _CLOCK)
 
@@ -224,7 +231,7 @@ class ClipWriter:
         context.thread_count = usable_cores()
         context.options = _X264 if encoder == "libx264" else {}
         if self._sound_source is not None:
-            self._sound = Sound.into(self._container, self._sound_source)
+            self._sound = Sound.into(self._container, self._sound_source, self._start_s)
 
     def _fitted(self, pixels: RgbImage) -> RgbImage:
         """A frame at the clip's size: padded by a pixel, or shrunk into black where frames change their size."""

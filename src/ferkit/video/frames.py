@@ -4,7 +4,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from types import ModuleType, TracebackType
@@ -40,19 +40,34 @@ class Frame(NamedTuple):
 Pending = tuple[int, float, Callable[[], RgbImage]]
 
 
+def parse_time(text: str | float) -> float:
+    """Seconds of a time in a video, as players show it.
+
+    >>> parse_time("1:30"), parse_time("1:02:03.5"), parse_time(12)
+    (90.0, 3723.5, 12.0)
+    """
+    found = re.fullmatch(r"(?:(?:(\d{1,6}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d*)?|\.\d+)", str(text).strip())
+    if found is None:
+        raise UsageError(f"Expected a time as seconds, such as 90, or as 1:30. Received: {text!r}.")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
 @dataclass(frozen=True)
 class Every:
-    """Which frames to process: every n-th, or one per interval in seconds."""
+    """Which frames to process: every n-th, or one per interval in seconds; from `start_s` to before `end_s`."""
 
     frames: int = 1
     seconds: float = 0.0
+    start_s: float = 0.0
+    end_s: float | None = None
 
     @classmethod
     def of(cls, text: "str | int | Every") -> "Every":
         """Read `5` or "5" as frames, "0.5s" as seconds.
 
-        >>> Every.of("0.5s")
-        Every(frames=1, seconds=0.5)
+        >>> Every.of("0.5s").seconds
+        0.5
         """
         if isinstance(text, Every):
             return text
@@ -63,12 +78,27 @@ class Every:
             return cls(seconds=float(found[1]))
         raise UsageError(f"Expected every as frames, such as 5, or seconds, such as 0.5s. Received: {text!r}.")
 
+    def __str__(self) -> str:
+        return f"{self.seconds:g}s" if self.seconds else str(self.frames)
+
+    def within(self, start: str | float | None, end: str | float | None) -> "Every":
+        """The same between two times, as `parse_time` reads them; None is the beginning or the end of the video."""
+        start_s = 0.0 if start is None else parse_time(start)
+        end_s = None if end is None else parse_time(end)
+        if end_s is not None and end_s <= start_s:
+            raise UsageError(f"end must be after start ({start_s:g} s). Received: {end_s:g} s.")
+        return replace(self, start_s=start_s, end_s=end_s)
+
     def of_these(self, frames: Iterator[Pending]) -> Iterator[Pending]:
         """Select frames. With an interval, the first frame at or after each step."""
         due = -math.inf
+        # Tolerance for rounding errors: 0.3 / 0.1 is less than 3.
         for number, time_s, pixels in frames:
+            if self.end_s is not None and time_s >= self.end_s - 1e-6:
+                return
+            if time_s < self.start_s - 1e-6:
+                continue
             if self.seconds:
-                # Tolerance for rounding errors: 0.3 / 0.1 is less than 3.
                 if time_s < due - 1e-6:
                     continue
                 due = (math.floor(time_s / self.seconds + 1e-6) + 1) * self.seconds
@@ -85,6 +115,7 @@ class FrameSource(ABC):
         duration_s: Expected duration, None if not known, as for cameras.
         end_s: End of the last frame so far, None if not known.
         rate: Mean frames per second, None if not known.
+        path: The file, None for what is not one.
         live: Whether it only ends when it is stopped.
         broken: Number of undecodable frames so far.
         problem: Why it broke off, None if it did not.
@@ -95,6 +126,7 @@ class FrameSource(ABC):
     duration_s: float | None = None
     end_s: float | None = None
     rate: float | None = None
+    path: str | None = None
     live = False
     sound: str | None = None
 
@@ -111,6 +143,7 @@ class FrameSource(ABC):
         return self.every.seconds or (self.every.frames / self.rate if self.rate else 0.0)
 
     def __iter__(self) -> Iterator[Frame]:
+        shown = 0
         for number, time_s, pixels in self.every.of_these(self._counted()):
             try:
                 picture = pixels()
@@ -118,9 +151,14 @@ class FrameSource(ABC):
                 self.broken += 1
                 self._whole -= 1
                 continue
+            shown += 1
             yield Frame(number, time_s, picture)
-        if not self._whole and self.problem is None:
+        if self.every.end_s is not None and self.end_s is not None:
+            self.end_s = min(self.end_s, self.every.end_s)
+        if self.problem is None and not (shown or self._whole):
             self.problem = f"none of its {self.broken} frames can be decoded" if self.broken else "it has no frames"
+        if self.problem is None and not shown:
+            self.problem = f"it has no frame from {self.every.start_s:g} seconds on"
 
     def _counted(self) -> Iterator[Pending]:
         for pending in self._frames():
@@ -181,6 +219,7 @@ _TIMEOUT_S = 10.0  # of a server that sends nothing
 # A file whose frames end this much before its stated duration is truncated; less is imprecision of its writer.
 _MISSING_S, _MISSING_PART = 0.9, 0.05
 _WITH_DURATION = {"mov", "mp4", "matroska", "webm", "avi"}
+_INDEXED = {"mov", "mp4", "matroska", "webm"}  # each packet has its time, and they can be sought
 # Protocols that FFmpeg may open, by URL scheme: a playlist in a file must not make it fetch anything else.
 _WEB = "http,https,tcp,tls,crypto"
 PROTOCOLS = {
@@ -271,8 +310,13 @@ class Stream(FrameSource):
     def _frames(self) -> Iterator[Pending]:
         step = 1 / (self.rate or DEFAULT_FPS)
         clock = RisingClock(self.start_s, step)
-        number, time_s, lasting = 0, 0.0, 0.0
+        time_s, lasting = 0.0, 0.0
+        number, key = self._skip()
         for decoded in self._decoded():
+            if key is not None:
+                if decoded is None or decoded.pts is None or decoded.pts < key:
+                    continue  # shown before the keyframe, and counted with what was left out
+                key = None
             if decoded is None or decoded.is_corrupt:
                 self.broken += 1
             else:
@@ -285,6 +329,38 @@ class Stream(FrameSource):
         missing = stated - time_s - lasting
         if self.problem is None and number > self.broken and missing > max(_MISSING_S, _MISSING_PART * stated):
             self.problem = f"it breaks off after {time_s:.1f} of {stated:.1f} seconds"
+
+    def _skip(self) -> tuple[int, int | None]:
+        """Seek to the last keyframe at or before the start; return its number and timestamp.
+
+        Numbers are those of the whole video: what lies before is read, which takes no time, but not decoded. (0, None)
+        for the beginning, and for files whose packets do not say where they are.
+        """
+        begin, wanted = self.start_s, self.every.start_s
+        if wanted <= 0 or begin is None or not set(self._container.format.name.split(",")) & _INDEXED:
+            return 0, None
+        count = number = leading = 0
+        key = None
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.pts is None or packet.time_base is None:
+                    break
+                time_s = float(packet.pts * packet.time_base) - begin
+                if packet.is_keyframe and time_s <= wanted:
+                    key, number, leading = packet, count, 0
+                elif key is not None and packet.pts < key.pts:
+                    leading += 1
+                elif time_s > wanted:
+                    break
+                count += not packet.is_discard
+        except (self._av.FFmpegError, OSError):
+            pass  # decoding meets it again, and says so
+        if key is None or number == 0:
+            self._container.seek(self._container.start_time)
+            return 0, None
+        # Formats find packets by either of their timestamps: by the earlier one never behind it.
+        self._container.seek(key.pts if key.dts is None else min(key.dts, key.pts), stream=self._stream)
+        return number + leading, key.pts
 
     def _decoded(self) -> Iterator[Any]:
         """Decoded frames, None for an undecodable one."""

@@ -1,9 +1,11 @@
 """What is kept of a video: the moments at which each person showed each emotion most clearly, and the rows of its table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,11 +77,13 @@ def _picture(pixels: RgbImage, box: Box) -> npt.NDArray[np.uint8]:
     return np.asarray(cv2.resize(whole, (SIDE, SIDE), interpolation=way), np.uint8)
 
 
-def video_table(target: Path, classes: tuple[str, ...], *, raw: bool = False) -> Table:
+def video_table(
+    target: Path, classes: tuple[str, ...], *, raw: bool = False, about: Mapping[str, Any] = MappingProxyType({})
+) -> Table:
     """The table that a file name asks for by its suffix; `UsageError` for another."""
     kind = check_table(target)
     make = partial(CsvTable, raw=raw) if issubclass(kind, CsvTable) else kind
-    return make(target, classes, keys=VIDEO_KEYS, more=raw_columns(classes))
+    return make(target, classes, keys=VIDEO_KEYS, more=raw_columns(classes), about=about)
 
 
 def check_table(target: Path) -> type[Table]:

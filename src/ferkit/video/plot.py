@@ -45,15 +45,15 @@ def plot_timeline(timeline: Timeline, path: Path, *, peaks: Peaks | None = None,
     _title(figure, timeline, theme)
     if not people:
         figure.text(0.5, 0.5, "No face was found.", ha="center", color=theme.muted, size=11)
-    end = max(timeline.end_s, 1e-3)
+    start, end = timeline.start_s, max(timeline.end_s, timeline.start_s + 1e-3)
     for place, person in enumerate(people):
         floor = height - _TOP - _BLOCK * (place + 1)
         axes = _axes(figure, _LEFT, floor, _WIDTH - _LEFT - _RIGHT, _AREA)
         _area(axes, person, timeline.classes, theme)
-        axes.set_xlim(0, end)
-        _time_axis(axes, end, theme, labels=place == len(people) - 1)
+        axes.set_xlim(start, end)
+        _time_axis(axes, start, end, theme, labels=place == len(people) - 1)
         _describe(figure, person, (floor + _AREA) / height, end, theme)
-        _thumbnails(axes, floor, person, peaks.of(person.track) if peaks else [], end)
+        _thumbnails(axes, floor, person, peaks.of(person.track) if peaks else [], (start, end))
     save(figure, path)
 
 
@@ -114,21 +114,23 @@ def _describe(figure: Figure, person: PersonTimeline, top: float, end: float, th
         figure.text(0.3 / _WIDTH, line, words, size=9, color=theme.ink, va="top")
 
 
-def _thumbnails(axes: Axes, floor: float, person: PersonTimeline, peaks: Sequence[Peak], end: float) -> None:
+def _thumbnails(
+    axes: Axes, floor: float, person: PersonTimeline, peaks: Sequence[Peak], span: tuple[float, float]
+) -> None:
     """Thumbnails above the moments that they show, framed in the color of the label."""
     figure, width = axes.get_figure(), _WIDTH - _LEFT - _RIGHT
     if not isinstance(figure, Figure):
         return
     most = sorted(peaks, key=lambda peak: -person.seconds.get(peak.label, 0.0))[:_MOST_PEAKS]
     shown = sorted(most, key=lambda peak: peak.time_s)
-    middles = _apart([width * peak.time_s / end for peak in shown], width)
-    for peak, middle in zip(shown, middles, strict=True):
+    moments = [(peak.time_s - span[0]) / (span[1] - span[0]) for peak in shown]
+    middles = _apart([width * moment for moment in moments], width)
+    for peak, moment, middle in zip(shown, moments, middles, strict=True):
         color = color_of(peak.label)
         above = _axes(figure, _LEFT + middle - _PICTURE / 2, floor + _AREA + _LINES, _PICTURE, _PICTURE)
         above.imshow(peak.picture, interpolation="bilinear", aspect="auto")
         above.set(xticks=[], yticks=[])
         above.spines[:].set(color=color, lw=2.2)
-        moment = peak.time_s / end
         line = Line2D([middle / width, moment], [1 + _LINES / _AREA, 1.01], transform=axes.transAxes, color=color)
         line.set(lw=1.6, clip_on=False)
         axes.add_line(line)
@@ -152,9 +154,9 @@ def _apart(places: Sequence[float], width: float) -> list[float]:
     return [min(max(place, low), high) + number * step for number, place in enumerate(pooled)]
 
 
-def _time_axis(axes: Axes, end: float, theme: Theme, *, labels: bool) -> None:
-    step = next((step for step in _TICKS if end / step <= 8), 86_400)
-    axes.set_xticks(np.arange(0, end + 1e-6, step))
+def _time_axis(axes: Axes, start: float, end: float, theme: Theme, *, labels: bool) -> None:
+    step = next((step for step in _TICKS if (end - start) / step <= 8), 86_400)
+    axes.set_xticks(np.arange(np.ceil(start / step - 1e-6) * step, end + 1e-6, step))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: clock(value, end)))
     axes.tick_params(length=0, colors=theme.muted, labelsize=9, labelbottom=labels)
     axes.tick_params(axis="x", pad=7)

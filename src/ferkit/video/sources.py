@@ -4,7 +4,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,16 +14,21 @@ import cv2
 import numpy as np
 
 from ferkit._support.download import offline
-from ferkit.errors import UsageError, VideoError
+from ferkit.errors import FerkitError, UsageError, VideoError, count
 from ferkit.sources import (
+    FILE,
     MANY_SUFFIXES,
     PICTURE_SUFFIXES,
     SHARD,
+    VIDEO_SUFFIXES,
     Reference,
     RgbImage,
+    absolute,
     expand_sources,
     is_many,
+    list_references,
     list_sources,
+    one_or_many,
     printable_name,
     read_image,
 )
@@ -31,10 +37,17 @@ from ferkit.video.frames import DEFAULT_FPS, PROTOCOLS, Every, FrameSource, Pend
 _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps")
 _CAMERA_TIMEOUT_S = 3.0
 
-VideoSource = str | os.PathLike[str] | int
+VideoSource = str | os.PathLike[str] | int | Reference
 
 
-def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float = DEFAULT_FPS) -> FrameSource:
+def open_video(
+    source: VideoSource,
+    *,
+    every: str | int | Every = 1,
+    fps: float | None = None,
+    start: str | float | None = None,
+    end: str | float | None = None,
+) -> FrameSource:
     """Open a video; iterating the result gives its frames, `with` closes it.
 
     Args:
@@ -42,7 +55,9 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
             rtmp), number of a camera (0 or "0"), or frames in natural order: a folder, a glob, an archive, a list, an
             address such as `s3://bucket/frames`.
         every: 5 takes each fifth frame, "0.5s" one every half second.
-        fps: Frames per second of frames in files; all else says itself when its frames are.
+        fps: Frames per second of frames in files, 25 if None; all else says itself when its frames are.
+        start: Where to begin, in seconds or as "1:30".
+        end: Where to end; the frame at that time is left out.
 
     Returns:
         The frames, each read in its turn.
@@ -53,6 +68,14 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
         MissingDependencyError: PyAV is missing, which `ferkit[video]` brings.
     """
     every = Every.of(every)
+    if start is not None or end is not None:
+        every = every.within(start, end)
+    if isinstance(source, Reference):
+        if source.problem is not None:
+            raise VideoError(source.problem)
+        frames = open_video(source.path, every=every, fps=fps)
+        frames.name = video_name(source)
+        return frames
     if isinstance(source, int) and not isinstance(source, bool):
         return Camera(source, every)
     if not isinstance(source, str | os.PathLike):
@@ -64,11 +87,91 @@ def open_video(source: VideoSource, *, every: str | int | Every = 1, fps: float 
     if scheme and not _are_frames(text, scheme[1].lower()):
         return _address(text, scheme[1].lower(), every)
     if is_many(text):
-        return FrameFolder(text, every, fps)
+        return FrameFolder(text, every, DEFAULT_FPS if fps is None else fps)
     if not os.path.isfile(text):  # noqa: PTH113 - Path's raises for what can be no path
         raise VideoError(_not_there(text))
     # "file:" keeps names with a colon from being taken for protocols.
-    return Stream(f"file:{text}", printable_name(text), every, sound=True)
+    stream = Stream(f"file:{text}", printable_name(text), every, sound=True)
+    stream.path = text
+    return stream
+
+
+@dataclass(frozen=True)
+class FoundVideos:
+    """What sources hold.
+
+    Attributes:
+        videos: Each once, in natural order within its source.
+        several: Whether a source was named that may stand for any number of videos, or several were.
+        notes: What was done with images, where a source has some.
+
+    """
+
+    videos: tuple[VideoSource, ...]
+    several: bool
+    notes: tuple[str, ...] = ()
+
+
+def list_videos(sources: VideoSource | Iterable[VideoSource], fps: float | None = None) -> FoundVideos:
+    """Put the videos in folders, globs and lists in their place; memory holds their names.
+
+    A folder or glob without videos stands for the frames of one video. With `fps` all of them do.
+
+    Args:
+        sources: What `open_video` takes, and folders, globs and lists of videos.
+        fps: Frames per second of frames in files; None where nothing was said.
+    """
+    given = list(one_or_many(sources))
+    found: dict[object, VideoSource] = {}
+    notes = []
+    several = len(given) > 1
+    for source in given:
+        if not is_many(source):
+            found.setdefault(_key(source), source)
+            continue
+        text = os.fsdecode(source)
+        videos, images = _listed(text, VIDEO_SUFFIXES), _listed(text, PICTURE_SUFFIXES)
+        if videos and fps is None:
+            several = True
+            found |= {_key(video): video for video in videos if _key(video) not in found}
+            if images:
+                notes.append(
+                    f"{text}: {count(len(videos), 'video')}; {count(len(images), 'image')} in it left out. With --fps, "
+                    "images are the frames of a video."
+                )
+            continue
+        found.setdefault(text, text)
+        if images:
+            rate = f"{fps or DEFAULT_FPS:g} per second{'' if fps else '; change it with --fps'}"
+            others = f"; {count(len(videos), 'video')} in it left out" if videos else ""
+            notes.append(f"{text}: one video of {count(len(images), 'image')}, {rate}{others}.")
+    return FoundVideos(tuple(found.values()), several, tuple(notes))
+
+
+def _listed(source: str, suffixes: tuple[str, ...]) -> list[VideoSource]:
+    """The videos or the images that a source holds as files."""
+    try:
+        found = [one for one in list_references(source, suffixes) if one.path.lower().endswith(suffixes)]
+    except FerkitError:
+        return []
+    return [one.name if absolute(one.name) == one.path else one for one in found if one.kind == FILE]
+
+
+def _key(video: VideoSource) -> object:
+    """The same for a video that is found twice."""
+    if isinstance(video, Reference):
+        return video.path
+    return absolute(video) if isinstance(video, str | os.PathLike) else video
+
+
+def video_name(source: VideoSource) -> str:
+    """The name of a video in tables."""
+    if isinstance(source, Reference):
+        return printable_name(source.name)
+    text = os.fsdecode(source) if isinstance(source, str | os.PathLike) else str(source)
+    if re.fullmatch(r"\d{1,3}", text) and not os.path.lexists(text):
+        return f"camera {int(text)}"
+    return printable_name(_without_user(text) if "://" in text else text)
 
 
 def _are_frames(address: str, scheme: str) -> bool:
@@ -84,7 +187,7 @@ class Camera(FrameSource):
     live = True
 
     def __init__(self, number: int, every: Every) -> None:
-        super().__init__(f"camera {number}", every)
+        super().__init__(video_name(number), every)
         self._camera = cv2.VideoCapture(number)
         if not self._camera.isOpened():
             raise VideoError(f"Cannot open camera {number}. Does another program use it?")
@@ -141,7 +244,7 @@ class FrameFolder(FrameSource):
 
 
 def _address(url: str, scheme: str, every: Every) -> Stream:
-    shown = printable_name(_without_user(url))
+    shown = video_name(url)
     if scheme not in PROTOCOLS:
         raise VideoError(f"{shown} has an unsupported URL scheme. Expected {', '.join(PROTOCOLS)}, or a file.")
     if offline():

@@ -190,18 +190,21 @@ class Timeline(Printed):
         frames_with_faces: Number of processed frames with a face.
         broken: Number of undecodable frames.
         problem: Why the video broke off, None if it did not.
+        start_s: Where it was asked to begin.
         end_s: End of the last processed frame.
         stretches: (track, start) -> `Stretch`, all of them; None unless they are wanted, for they grow with the video.
 
     """
 
-    def __init__(self, source: str, classes: Sequence[str], *, keep_stretches: bool = False) -> None:
+    def __init__(
+        self, source: str, classes: Sequence[str], start_s: float = 0.0, *, keep_stretches: bool = False
+    ) -> None:
         self.source = source
         self.classes = tuple(classes)
         self.people: dict[int, PersonTimeline] = {}
         self.frames = self.frames_with_faces = self.broken = 0
         self.problem: str | None = None
-        self.end_s = 0.0
+        self.start_s = self.end_s = start_s
         self.stretches: dict[tuple[int, float], Stretch] | None = {} if keep_stretches else None
         self._with_history: list[PersonTimeline] = []
         self._waiting: FrameFaces | None = None
@@ -246,6 +249,11 @@ class Timeline(Printed):
         self._with_history = [person for person in ranked if len(person.history)]
 
     @property
+    def seconds(self) -> float:
+        """How much of the video was processed."""
+        return self.end_s - self.start_s
+
+    @property
     def by_presence(self) -> list[PersonTimeline]:
         """All people, longest seen first."""
         return sorted(self.people.values(), key=lambda person: (-round(person.present_s, 6), person.track))
@@ -254,7 +262,7 @@ class Timeline(Printed):
         """Who was seen when, and what they showed; those first who were seen longest."""
         people, end = self.by_presence, self.end_s
         about = (
-            f"{clock(end, end)}, {count(self.frames, 'frame')} looked at, "
+            f"{clock(self.seconds, end)}, {count(self.frames, 'frame')} looked at, "
             f"{len(people)} {'person' if len(people) == 1 else 'people'}, "
             f"faces in {self.frames_with_faces / max(self.frames, 1):.0%} of the frames"
         )
@@ -276,7 +284,7 @@ class Timeline(Printed):
             changes.update(person.transitions)
         return {
             "source": self.source,
-            "seconds": round(self.end_s, 3),
+            "seconds": round(self.seconds, 3),
             "frames": self.frames,
             "frames_with_faces": self.frames_with_faces,
             "broken_frames": self.broken,
