@@ -2,6 +2,9 @@ from .engines import ENGINES as ENGINES
 from .engines import Engine as Engine
 from .job import Job as Job
 from .job import Settings as Settings
+from .people import People as People
+from .people import check_people as check_people
+from .people import people as people
 from .running import BatchSummary as BatchSummary
 from .running import Progress as Progress
 from .running import run as run

@@ -11,15 +11,16 @@ from ferkit._support.registry import Registry
 class Grouping:
     """What pictures are put together by.
 
-    key: SQL of a row's group, made of `source` and `taken`. name: SQL of what it is called, made of `grp`; `$root` and
+    key: SQL of a row's group, made of `source`, `track` and `taken`. name: SQL of what it is called, made of `grp`; `$root` and
     `$depth` stand for what is common to all folders, and for how many levels below count. timed: groups come in order
-    of time; else the largest come first.
+    of time; else the largest come first. tracked: by the people of videos.
     """
 
     help: str
     key: str
     name: str = "grp"
     timed: bool = False
+    tracked: bool = False
 
 
 # Archives count as folders. Backslashes divide where there is no slash: a table may come from Windows.
@@ -34,6 +35,8 @@ GROUPINGS: Registry[Grouping] = Registry.of(
             f"parse_dirpath(replace({_AS_PATH}, '::', '/'))",
             f"coalesce(nullif(array_to_string({_BELOW_ROOT}, '/'), ''), '.')",
         ),
+        "source": Grouping("by image or video", "source"),
+        "track": Grouping("by person of a video", "source || ' #' || track", tracked=True),
         "day": Grouping("by the day they were taken (EXIF)", "CAST(taken AS DATE)", timed=True),
         "month": Grouping(
             "by the month they were taken (EXIF)", "CAST(date_trunc('month', taken) AS DATE)", "grp[:7]", timed=True
@@ -89,7 +92,7 @@ class GroupSummary:
 class Summary:
     """Answers about a table of faces.
 
-    source: the table. parts: its files; parts_planned: how many the batch will have, or None for other tables. classes:
+    source: the tables. parts: their files; parts_planned: how many the batch will have, or None for other tables. classes:
     of the model, in its order. total: all of it; `total.name` is "". first, last: when the earliest and the latest
     picture was taken, as ISO 8601 without time zone, or None; undated: pictures that do not say.
     messages: the most frequent errors, without the names of the pictures. groups: at most 10,000; groups_left_out: how

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from csv import writer
 from os.path import commonprefix
 from pathlib import Path
 
-from ferkit._support.files import csv_cell, write_atomically
+from ferkit._support.registry import unknown
+from ferkit.batch.people import write_csv
 from ferkit.batch.summary import GROUPINGS, Grouping, GroupSummary, LabelCount, Summary
-from ferkit.batch.summary_scan import Counts, Progress, counted, name, quoted
+from ferkit.batch.summary_scan import Counts, OpenTables, Outs, Progress, counted, name, open_tables, quoted
 from ferkit.errors import DatasetError, UsageError, count
 from ferkit.render import (
     Block,
@@ -42,8 +42,9 @@ _FINE = 1000  # faces from which a tenth of a percent means anything
 
 
 def summarize(
-    out: str | os.PathLike[str],
+    out: Outs,
     *,
+    conditions: str | os.PathLike[str] | None = None,
     by: str = "label",
     depth: int = 1,
     min_confidence: float = 0.0,
@@ -56,8 +57,10 @@ def summarize(
     Rows are read once and never held: memory stays flat however many there are.
 
     Args:
-        out: a batch's folder, or a .parquet, .csv, .csv.gz or .jsonl file; local or an address such as s3://.
-        by: one of `GROUPINGS`.
+        out: a batch's folder, or a .parquet, .csv, .csv.gz or .jsonl file; local or an address such as s3://; or several.
+        conditions: a .csv or .parquet file with a row for each `source`, `track`, or `track` of a `source`, such as the
+            condition of a study.
+        by: one of `GROUPINGS`, or a column of `conditions`.
         depth: of folders, how many levels below what all have in common.
         min_confidence: faces below it count as `uncertain`.
         csv: where to write a row per group, all of them.
@@ -69,7 +72,7 @@ def summarize(
         DatasetError: `out` is no table of faces or cannot be read. FerkitError: the CSV cannot be written.
         MissingDependencyError: DuckDB, fsspec or what an address needs is not installed.
     """
-    grouping = GROUPINGS[by]
+    grouping = None if conditions is not None and by not in GROUPINGS else GROUPINGS[by]
     if depth < 1:
         raise UsageError(f"depth must be at least 1. Received: {depth}.")
     if not 0 <= min_confidence <= 1:
@@ -77,15 +80,28 @@ def summarize(
     if csv is not None:
         check_ending(Path(csv), CsvTable)
 
-    with counted(
-        out, key=grouping.key, dated=grouping.timed, min_confidence=float(min_confidence), progress=progress
-    ) as counts:
-        return _answered(counts, by, depth=depth, csv=csv, raw=raw)
+    with open_tables(out, conditions) as opened:
+        grouping = grouping or _condition(opened, by)
+        with counted(
+            opened,
+            key=grouping.key,
+            dated=grouping.timed,
+            tracked=grouping.tracked,
+            min_confidence=float(min_confidence),
+            progress=progress,
+        ) as counts:
+            return _answered(counts, by, grouping, depth=depth, csv=csv, raw=raw)
 
 
-def _answered(counts: Counts, by: str, *, depth: int, csv: Path | None, raw: bool) -> Summary:
+def _condition(opened: OpenTables, column: str) -> Grouping:
+    if column not in opened.conditions:
+        raise unknown("grouping", column, [*GROUPINGS, *opened.conditions])
+    return Grouping("by condition", opened.condition_of(column), tracked="track" in opened.conditions)
+
+
+def _answered(counts: Counts, by: str, grouping: Grouping, *, depth: int, csv: Path | None, raw: bool) -> Summary:
     """Ask all questions; write the CSV where one is wanted."""
-    grouping, ask = GROUPINGS[by], counts.connection.execute
+    ask, tables = counts.connection.execute, counts.opened.tables
     root = _name_groups(counts, grouping, depth)
     labels = _labels(counts)
     if csv is not None:
@@ -105,10 +121,12 @@ def _answered(counts: Counts, by: str, *, depth: int, csv: Path | None, raw: boo
         f"GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {_MOST_MESSAGES}"
     ).fetchall()
     return Summary(
-        source=counts.table.name,
-        parts=len(counts.table.files),
-        parts_planned=counts.table.planned,
-        classes=counts.classes,
+        source=counts.opened.name,
+        parts=sum(len(table.files) for table in tables),
+        parts_planned=None
+        if any(table.planned is None for table in tables)
+        else sum(table.planned or 0 for table in tables),
+        classes=counts.opened.classes,
         min_confidence=counts.min_confidence,
         total=total,
         first=first,
@@ -155,10 +173,11 @@ def _labels(counts: Counts) -> list[str]:
     found = [row[0] for row in counts.connection.execute(select).fetchall()]
     if len(found) > _MOST_LABELS:
         raise DatasetError(
-            f"{counts.table.name} has more than {_MOST_LABELS:,} labels, such as "
+            f"{counts.opened.name} has more than {_MOST_LABELS:,} labels, such as "
             f"{printable_name(found[0])}. Expected emotions in the column label."
         )
-    return [*counts.classes, *(label for label in found if label not in counts.classes)]
+    classes = counts.opened.classes
+    return [*classes, *(label for label in found if label not in classes)]
 
 
 def _groups(counts: Counts, labels: list[str], group: str, order: str, most: int) -> list[GroupSummary]:
@@ -195,11 +214,10 @@ def _write_csv(counts: Counts, by: str, labels: list[str], target: Path, raw: bo
             f"{', '.join(each)} FROM named GROUP BY named.name ORDER BY named.name"
         )
     found = counts.connection.execute(select)
-    with write_atomically(target) as draft, draft.open("w", encoding="utf-8", newline="") as file:
-        table = writer(file, lineterminator="\n")
-        table.writerow(csv_cell(column[0], raw=raw) for column in found.description or ())
-        while rows := found.fetchmany(_ROWS_AT_ONCE):
-            table.writerows([csv_cell(cell, raw=raw) for cell in row] for row in rows)
+    columns = [column[0] for column in found.description or ()]
+    write_csv(
+        target, columns, (row for rows in iter(lambda: found.fetchmany(_ROWS_AT_ONCE), []) for row in rows), raw=raw
+    )
 
 
 def share_text(share: float, faces: int) -> str:

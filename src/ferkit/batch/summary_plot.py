@@ -119,7 +119,7 @@ def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT) -> None:
         figure.text(0.5, 0.5, words, ha="center", va="center", color=theme.muted, size=12)
     elif summary.by == "label":
         figure = _labels(summary, theme)
-    elif GROUPINGS[summary.by].timed:
+    elif summary.by in GROUPINGS and GROUPINGS[summary.by].timed:
         figure = _time_line(summary, periods_of(groups, summary.by), theme)
     else:
         figure = _folders(summary, groups, theme)
@@ -149,7 +149,7 @@ def _folders(summary: Summary, groups: Sequence[GroupSummary], theme: Theme) -> 
     left_out = len(groups) - len(shown) + summary.groups_left_out
     figure = new_figure(theme, width=_WIDTH, height=1.75 + 0.34 * len(shown))
     axes = figure.subplots()
-    style_axes(axes, theme, "Perceived emotion by folder")
+    style_axes(axes, theme, f"Perceived emotion by {plain(summary.by)}")
     places = np.arange(len(shown))[::-1].astype(float)
     starts = np.zeros(len(shown))
     order = _stacked(summary)

@@ -30,6 +30,7 @@ PARTS = "part-*.parquet"
 PARQUET = "read_parquet($files)"
 # A CSV is read as text: what it holds is not guessed from its first rows.
 _CSV = "read_csv($files, header=true, delim=',', quote='\"', escape='\"', all_varchar=true, nullstr='')"
+_CONDITIONS = "read_csv($files, header=true, all_varchar=true, nullstr='')"
 _READERS = {
     ".parquet": PARQUET,
     ".csv": _CSV,
@@ -156,6 +157,7 @@ def first_line(problem: BaseException) -> str:
 
 
 Progress: TypeAlias = Callable[[str, int, int], object]
+Outs: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _MEMORY = "1GB"  # of DuckDB; what is beyond goes to a temporary folder
 # Files go in packs. Each leaves a row per group that is in it, so there must not be as many packs as there are files.
@@ -165,50 +167,147 @@ _NEEDED = ("source", "label", "confidence", "error")
 
 
 @dataclass(frozen=True)
+class OpenTables:
+    """Tables of faces, opened by DuckDB.
+
+    columns: of each table. connection: of DuckDB; has the table `conditions` where there are any. conditions: its
+    columns. errors: what DuckDB raises.
+    """
+
+    tables: Sequence[FaceTable]
+    columns: Sequence[Sequence[str]]
+    connection: Any
+    conditions: tuple[str, ...]
+    errors: type[Exception]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(table.name for table in self.tables)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the models, each in its order."""
+        return tuple(dict.fromkeys(name for columns in self.columns for name in class_columns(columns)))
+
+    def condition_of(self, column: str) -> str:
+        """SQL of a condition of the row `told`, by its source as it is or else by its file name, and by its track."""
+        track = ["c.track = told.track"] if "track" in self.conditions else []
+        sources = ["told.source", "parse_filename(told.source)"] if "source" in self.conditions else [None]
+        found = []
+        for source in sources:
+            keys = " AND ".join([*([f"c.source = {source}"] if source else []), *track])
+            found.append(f"(SELECT any_value(c.{name(column)}) FROM conditions c WHERE {keys})")
+        return f"coalesce({', '.join(found)}, NULL)"
+
+
+@dataclass(frozen=True)
 class Counts:
     """What a pass left: the table `counts` in `connection`, a row per group, label and error message.
 
     Its columns: grp, label, message (text), n (rows), pictures, confidence (sum of those that are numbers), first, last
-    (time taken), undated (pictures without one). classes: of the model, in its order.
+    (time taken), undated (pictures without one).
     """
 
-    table: FaceTable
-    classes: tuple[str, ...]
+    opened: OpenTables
     min_confidence: float
-    connection: Any
+
+    @property
+    def connection(self) -> Any:
+        return self.opened.connection
+
+
+@contextmanager
+def open_tables(outs: Outs, conditions: str | os.PathLike[str] | None = None) -> Iterator[OpenTables]:
+    """Open tables, and a table of conditions with a column `source` or `track` or both.
+
+    Args:
+        outs: a batch's folder, or a .parquet, .csv, .csv.gz or .jsonl file; local or an address of fsspec's; or several.
+        conditions: a .csv or .parquet file, a row for each source, track, or track of a source.
+
+    Raises:
+        DatasetError: one is no such table or cannot be read. MissingDependencyError: a package is not installed.
+    """
+    duckdb = load_duckdb()
+    paths = [outs] if isinstance(outs, str | os.PathLike) else list(outs)
+    tables = [find_table(os.fsdecode(out)) for out in paths]
+    with tempfile.TemporaryDirectory(prefix="ferkit-") as spill, duckdb.connect() as connection:
+        _set_up(connection, spill)
+        columns = []
+        for table in tables:
+            if table.filesystem is not None:
+                connection.register_filesystem(table.filesystem)
+            with one_line(table, duckdb.Error):
+                columns.append(_columns(connection, table))
+        known = () if conditions is None else _read_conditions(connection, Path(conditions), duckdb.Error)
+        yield OpenTables(tables, columns, connection, known, duckdb.Error)
+
+
+def _read_conditions(connection: Any, path: Path, errors: type[Exception]) -> tuple[str, ...]:
+    """Make the table `conditions`, all of it text but the track; return its columns."""
+    table = find_table(os.fspath(path))
+    # Unlike our own tables these come from spreadsheets, so what separates the cells is found out.
+    reader = _CONDITIONS if table.reader == _CSV else table.reader
+    with one_line(table, errors):
+        described = connection.execute(f"DESCRIBE SELECT * FROM {reader}", {"files": table.files}).fetchall()
+        columns = tuple(row[0] for row in described)
+        keys = [key for key in ("source", "track") if key in columns]
+        if not keys:
+            said = printable_name(", ".join(columns))
+            raise DatasetError(f"{table.name} has no column source or track to find faces by. Its columns: {said}.")
+        cast = (f"nullif(trim(CAST({name(one)} AS VARCHAR)), '') AS {name(one)}" for one in columns)
+        track = " REPLACE (CAST(track AS BIGINT) AS track)" if "track" in keys else ""
+        connection.execute(
+            f"CREATE TABLE conditions AS SELECT *{track} FROM (SELECT {', '.join(cast)} FROM {reader})",
+            {"files": table.files},
+        )
+        twice = connection.execute(
+            f"SELECT {', '.join(keys)} FROM conditions GROUP BY ALL HAVING count(*) > 1 LIMIT 1"
+        ).fetchone()
+    if twice is not None:
+        said = printable_name(", ".join(map(str, twice)))
+        raise DatasetError(f"{table.name} has several rows for {said}. Expected one for each {' and '.join(keys)}.")
+    return columns
 
 
 @contextmanager
 def counted(
-    out: str | os.PathLike[str], *, key: str, dated: bool, min_confidence: float, progress: Progress | None = None
+    opened: OpenTables, *, key: str, dated: bool, tracked: bool, min_confidence: float, progress: Progress | None = None
 ) -> Iterator[Counts]:
-    """Count the rows of a table in one pass.
+    """Count the rows of tables in one pass.
 
     Args:
-        out: a batch's folder, or a .parquet, .csv, .csv.gz or .jsonl file; local or an address of fsspec's.
-        key: SQL of the group that a row belongs to, made of `source` (text) and `taken` (timestamp or null).
+        opened: the tables.
+        key: SQL of the group that a row belongs to, made of `source` (text), `track` (number or null) and `taken`
+            (timestamp or null).
         dated: whether the key needs the column `taken`.
+        tracked: whether the key needs the column `track`.
         min_confidence: faces below it count as `uncertain`.
         progress: told what is read, how many files are done, and of how many.
 
     Raises:
-        DatasetError: `out` is no such table or cannot be read. MissingDependencyError: a package is not installed.
+        DatasetError: a table lacks such a column or cannot be read.
     """
-    duckdb = load_duckdb()
-    table = find_table(os.fsdecode(out))
-    with tempfile.TemporaryDirectory(prefix="ferkit-") as spill, duckdb.connect() as connection:
-        _set_up(connection, spill)
-        if table.filesystem is not None:
-            connection.register_filesystem(table.filesystem)
-        with one_line(table, duckdb.Error):
-            columns = _columns(connection, table)
+    # A table of the database: the cursors of other threads would not see a temporary one. It goes to disk all the same.
+    opened.connection.execute(
+        "CREATE TABLE counts (grp VARCHAR, label VARCHAR, message VARCHAR, n BIGINT, pictures BIGINT, "
+        "confidence DOUBLE, first TIMESTAMP, last TIMESTAMP, undated BIGINT)"
+    )
+    for table, columns in zip(opened.tables, opened.columns, strict=True):
+        with one_line(table, opened.errors):
             if dated and "taken" not in columns:
                 raise DatasetError(
                     f"{table.name} has no column taken, the time of each picture, which ferkit batch writes. "
                     "Group by folder instead."
                 )
-            _scan(connection, table, _select(columns, table.reader, key, min_confidence), progress)
-            yield Counts(table, class_columns(columns), min_confidence, connection)
+            if tracked and "track" not in columns:
+                raise DatasetError(
+                    f"{table.name} has no column track, the person, which ferkit video writes. Group by source instead."
+                )
+            select = _select(columns, table.reader, key, min_confidence, tracked=tracked)
+            _scan(opened.connection, table, select, progress)
+    # What is asked later reads what was spilled: its trouble is that of the first table.
+    with one_line(opened.tables[0], opened.errors):
+        yield Counts(opened, min_confidence)
 
 
 def load_duckdb() -> Any:
@@ -260,22 +359,36 @@ def _columns(connection: Any, table: FaceTable) -> list[str]:
     return columns
 
 
-def _select(columns: Sequence[str], reader: str, key: str, min_confidence: float) -> str:
+def label_sql(min_confidence: float) -> str:
+    """SQL of a face's label, with what is below a confidence as `uncertain`."""
+    label, confidence = "nullif(CAST(label AS VARCHAR), '')", "CAST(confidence AS DOUBLE)"
+    return (
+        f"CASE WHEN {label} IS NOT NULL AND {confidence} < {min_confidence!r} THEN {quoted(UNCERTAIN)} ELSE {label} END"
+    )
+
+
+def _select(columns: Sequence[str], reader: str, key: str, min_confidence: float, *, tracked: bool) -> str:
+    # The people of one frame stand in groups of their own, and each of them has the frame.
+    begins = (
+        "true"
+        if tracked
+        else "source IS DISTINCT FROM lag(source) OVER () OR frame IS DISTINCT FROM lag(frame) OVER ()"
+    )
+    track = "CAST(track AS BIGINT)" if "track" in columns else "NULL::BIGINT"
     taken = "TRY_CAST(taken AS TIMESTAMP)" if "taken" in columns else "NULL::TIMESTAMP"
     frame = "CAST(frame AS BIGINT)" if "frame" in columns else "0"
     # Without the picture's name in the message, so that the same trouble counts as one; without years that no calendar
     # has, as broken clocks say anything.
     return f"""
         WITH read AS (
-            SELECT coalesce(CAST(source AS VARCHAR), '') AS source, {frame} AS frame, {taken} AS taken,
-                nullif(CAST(label AS VARCHAR), '') AS label, CAST(confidence AS DOUBLE) AS confidence,
+            SELECT coalesce(CAST(source AS VARCHAR), '') AS source, {frame} AS frame, {track} AS track,
+                {taken} AS taken, {label_sql(min_confidence)} AS label, CAST(confidence AS DOUBLE) AS confidence,
                 replace(nullif(CAST(error AS VARCHAR), ''), CAST(source AS VARCHAR), '...') AS message
             FROM {reader}),
         told AS (
-            SELECT source, confidence, message,
+            SELECT source, track, label, confidence, message,
                 CASE WHEN taken BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31' THEN taken END AS taken,
-                CASE WHEN label IS NOT NULL AND confidence < {min_confidence!r} THEN {quoted(UNCERTAIN)} ELSE label END AS label,
-                source IS DISTINCT FROM lag(source) OVER () OR frame IS DISTINCT FROM lag(frame) OVER () AS begins
+                {begins} AS begins
             FROM read)
         SELECT {key} AS grp, label, message, count(*) AS n, count(*) FILTER (begins) AS pictures,
             coalesce(sum(confidence) FILTER (label IS NOT NULL AND isfinite(confidence)), 0) AS confidence,
@@ -284,11 +397,6 @@ def _select(columns: Sequence[str], reader: str, key: str, min_confidence: float
 
 
 def _scan(connection: Any, table: FaceTable, select: str, progress: Progress | None) -> None:
-    # A table of the database: the cursors of other threads would not see a temporary one. It goes to disk all the same.
-    connection.execute(
-        "CREATE TABLE counts (grp VARCHAR, label VARCHAR, message VARCHAR, n BIGINT, pictures BIGINT, "
-        "confidence DOUBLE, first TIMESTAMP, last TIMESTAMP, undated BIGINT)"
-    )
     schema = _schema(connection, table.files[0]) if table.reader == PARQUET and len(table.files) > 1 else None
     size = max(_LEAST_FILES, math.ceil(len(table.files) / _MOST_PACKS))
     packs = [table.files[start : start + size] for start in range(0, len(table.files), size)]
