@@ -1,6 +1,7 @@
 import csv
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
@@ -253,13 +254,19 @@ def test_detectors_of_several_threads_share_the_network(yunet_detector):
             assert faces == expected
 
 
+def all_views(image) -> list[views.View]:
+    """Whatever may be looked at in a picture."""
+    copies = list(views.copies(image))
+    return [part for copy, less in zip_longest(copies, copies[1:]) for part in views.parts(copy, less)]
+
+
 @pytest.mark.parametrize(
     ("width", "height"),
     [(1, 1), (48, 48), (640, 480), (1280, 960), (1300, 40), (6000, 4000), (1, 30_000), (9000, 300)],
 )
 def test_views_show_faces_of_all_sizes_at_a_bounded_cost(width, height):
     """Whatever lies anywhere in a picture is wholly seen by a view that shows it 28 to 400 pixels high."""
-    seen = list(views.views(np.zeros((height, width, 3), np.uint8)))
+    seen = all_views(np.zeros((height, width, 3), np.uint8))
     assert sum(view.pixels.shape[0] * view.pixels.shape[1] for view in seen) < 16_000_000
     assert max(max(view.pixels.shape) for view in seen) <= 1600
     rng = np.random.default_rng(0)
@@ -282,17 +289,39 @@ def contains(view, x, y, side) -> bool:
 
 def test_faces_cut_by_the_edge_of_a_part_are_left_to_another(yunet_detector, monkeypatch):
     image = np.zeros((3000, 4000, 3), np.uint8)
-    offsets = {view.offset for view in views.views(image)}
+    offsets = {view.offset for view in all_views(image)}
     assert len(offsets) > 2
     row = np.array([[0, 100, 90, 200, *[150.0] * 10, 0.95]])
     monkeypatch.setattr(yunet, "find_faces", lambda network, pixels, min_score: row.copy())
     assert {face.box.x1 for face in yunet_detector(image)} == {0}
 
 
+def hint(x, y, side):
+    return [x - side / 2, y - side / 2, x + side / 2, y + side / 2]
+
+
+@pytest.mark.parametrize(
+    ("hints", "places"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param([(600, 400, 20)], [(536, 336, 128, 128)], id="a face with what is around it"),
+        pytest.param([(600, 400, 160)], [(400, 200, 400, 400)], id="a larger one with more"),
+        pytest.param([(0, 0, 20)], [(0, 0, 64, 64)], id="at the edge"),
+        pytest.param([(600, 400, 20), (680, 400, 20)], [(536, 336, 208, 128)], id="neighbours in one place"),
+        pytest.param([(100, 100, 20), (900, 700, 20)], [(36, 36, 128, 128), (836, 636, 128, 128)], id="apart"),
+        pytest.param([(300, 300, 300), (900, 500, 300)], [(0, 0, 1200, 800)], id="much of the picture: all of it"),
+    ],
+)
+def test_the_largest_copy_is_looked_at_around_hints(hints, places):
+    largest, smaller, *_ = views.copies(np.zeros((800, 1200, 3), np.uint8))
+    found = views.places(largest, smaller, np.array([hint(*one) for one in hints]).reshape(-1, 4))
+    assert [(*view.offset, *view.pixels.shape[1::-1]) for view in found] == places
+
+
 def test_a_view_knows_where_it_lies():
     image = np.zeros((3000, 4000, 3), np.uint8)
     image[2200:2240, 3100:3140] = 255
-    parts = [view for view in views.views(image) if view.offset != (0, 0) and view.pixels.max() == 255]
+    parts = [view for view in all_views(image) if view.offset != (0, 0) and view.pixels.max() == 255]
     assert parts
     for view in parts:
         rows, columns = (view.pixels[..., 0] > 128).nonzero()

@@ -1,7 +1,8 @@
 """What of a picture a network looks at: faces of any size must come by at a size that it finds.
 
-YuNet finds faces of 28 to 400 pixels. So a picture is shrunk to a bounded size, and cut into overlapping parts where
-that is still large; smaller copies show the faces that are too large there. Figures: `benchmarks/DETECTION.md`.
+YuNet finds faces of 28 to 400 pixels. So a picture is shrunk to a bounded size; smaller copies show the faces that are
+too large there. The largest copy costs most and shows what the next one shows as well, except for the smallest faces: of it
+only the places are looked at where the next copy hints at one. Figures: `benchmarks/DETECTION.md`.
 """
 
 import math
@@ -26,8 +27,11 @@ _MOST_PIXELS = 12_000_000
 _PART = 1600
 # A face of this height is found; what is smaller in a copy must lie wholly within one part of the next larger one.
 _SMALLEST_FACE = 28
-# Each copy is a quarter of the one before, down to this longest side: here faces that fill the picture are found best.
-_COPY, _STEP = 320, 4
+# The second copy is half of the first, each further one a quarter of the one before, down to this longest side: here faces
+# that fill the picture are found best.
+_COPY, _FIRST_STEP, _STEP = 320, 2, 4
+# What is looked at around a hint: its size to each side, at least so many pixels in all; beyond this share of a copy, all of it.
+_MARGIN, _LEAST_PLACE, _WHOLE = 1.25, 128, 0.5
 # A smaller picture is enlarged to that, but not more than so many times.
 _MOST_ENLARGED = 4.0
 
@@ -61,16 +65,57 @@ class View:
         return moved
 
 
-def views(image: RgbImage) -> Iterator[View]:
-    """The views of a picture that together show its faces of all sizes, in an order of no meaning."""
+def copies(image: RgbImage) -> Iterator[View]:
+    """The whole picture at the sizes that together show its faces of all sizes, largest first."""
     view = _view(image, image, _factor(image.shape[1], image.shape[0]))
-    longest = max(view.size)
-    while longest > _COPY * 1.2:
-        smaller = max(longest / _STEP, _COPY)
-        yield from _parts(view, overlap=math.ceil(longest / smaller * _SMALLEST_FACE))
-        view = _view(view.pixels, image, smaller / longest)
-        longest = max(view.size)
     yield view
+    step = _FIRST_STEP
+    while (longest := max(view.size)) > _COPY * 1.2:
+        smaller = max(longest / step, _COPY)
+        view = _view(view.pixels, image, smaller / longest)
+        step = _STEP
+        yield view
+
+
+def parts(view: View, smaller: View | None = None) -> Iterator[View]:
+    """A copy, in parts where it is large: what is too small in the next `smaller` one lies wholly within one of them."""
+    if smaller is None:
+        yield view
+        return
+    width, height = view.size
+    overlap = math.ceil(max(view.size) / max(smaller.size) * _SMALLEST_FACE)
+    for top, bottom in _stretches(height, overlap):
+        for left, right in _stretches(width, overlap):
+            yield _part(view, left, top, right, bottom)
+
+
+def places(view: View, smaller: View, boxes: npt.NDArray[np.floating]) -> Iterator[View]:
+    """Parts of a copy around boxes (N, x1 y1 x2 y2) in pixels of the picture; all its parts where those are much of it."""
+    corners = np.asarray(boxes).reshape(-1, 2, 2) * view.scale
+    middles, halves = corners.mean(axis=1), np.maximum(np.ptp(corners, axis=1).max(axis=1) * _MARGIN, _LEAST_PLACE / 2)
+    size = np.array(view.size)
+    first = np.clip(np.floor(middles - halves[:, None]), 0, size)
+    last = np.clip(np.ceil(middles + halves[:, None]), 0, size)
+    apart = _united(np.hstack([first, last]).astype(int))
+    if sum((right - left) * (bottom - top) for left, top, right, bottom in apart) > _WHOLE * size.prod():
+        yield from parts(view, smaller)
+        return
+    for place in apart:
+        yield _part(view, *place)
+
+
+def _united(boxes: npt.NDArray[np.int_]) -> list[tuple[int, int, int, int]]:
+    """Boxes (N, x1 y1 x2 y2), those that overlap united into one around both, until none do."""
+    apart: list[tuple[int, int, int, int]] = []
+    for box in boxes.tolist():
+        left, top, right, bottom = box
+        while met := [one for one in apart if one[0] < right and left < one[2] and one[1] < bottom and top < one[3]]:
+            apart = [one for one in apart if one not in met]
+            lefts, tops, rights, bottoms = zip(*met, strict=True)
+            left, top = min(left, *lefts), min(top, *tops)
+            right, bottom = max(right, *rights), max(bottom, *bottoms)
+        apart.append((left, top, right, bottom))
+    return apart
 
 
 def bounded(image: RgbImage, longest: int) -> View:
@@ -99,11 +144,8 @@ def _view(pixels: Pixels, image: RgbImage, factor: float) -> View:
     return View(pixels, (size[0] / image.shape[1], size[1] / image.shape[0]), (0, 0), size)
 
 
-def _parts(view: View, overlap: int) -> Iterator[View]:
-    width, height = view.size
-    for top, bottom in _stretches(height, overlap):
-        for left, right in _stretches(width, overlap):
-            yield View(view.pixels[top:bottom, left:right], view.scale, (left, top), view.size)
+def _part(view: View, left: int, top: int, right: int, bottom: int) -> View:
+    return View(view.pixels[top:bottom, left:right], view.scale, (left, top), view.size)
 
 
 def _stretches(length: int, overlap: int) -> Iterator[tuple[int, int]]:

@@ -1,7 +1,9 @@
 """YuNet: a network of 0.2 MB that finds faces and their landmarks."""
 
 import functools
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy.typing as npt
 from ferkit._support.parallel import onnx_options
 from ferkit.detection.base import AUTO, DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
 from ferkit.detection.orientation import turned, turned_back
-from ferkit.detection.views import Pixels, View, views
+from ferkit.detection.views import Pixels, View, copies, parts, places
 from ferkit.errors import MissingDependencyError
 from ferkit.results import Box, Face
 from ferkit.sources import RgbImage
@@ -23,6 +25,10 @@ _STRIDES = (8, 16, 32)
 _ROW = 15
 # How large a face is looked at again, and the least that it may score there.
 _FACE, _LEAST = 80, 0.5
+# What scores less than this is no hint at a face; what is not likely one is a hint only where it is less than so many pixels high.
+_HINT, _LIKELY, _SMALL = 0.05, 0.3, 64
+# Faces less high than this are placed better in the larger copy.
+_REFINED = 40
 
 
 @DETECTORS.register("auto")
@@ -55,8 +61,8 @@ class YunetDetector(RegisteredDetector):
     def __call__(self, image: RgbImage, /) -> list[Face]:
         height, width = image.shape[:2]
         faces = []
-        for view in views(image):
-            for row in self._search(view):
+        for rows in self._looked_through(image):
+            for row in rows:
                 x1, y1, x2, y2 = row[:4]
                 box = Box.inside((x1, y1, x2, y2), width, height)
                 # On strips of a picture the network places faces that lie beside it.
@@ -87,9 +93,32 @@ class YunetDetector(RegisteredDetector):
         landmarks = tuple((float(x), float(y)) for x, y in points[2:])
         return face if box is None else Face(box, float(faces[best][14]), landmarks)
 
-    def _search(self, view: View) -> npt.NDArray[np.float64]:
+    def _looked_through(self, image: RgbImage) -> Iterator[npt.NDArray[np.float64]]:
+        """What is found in each view of a picture; in the largest copy, only where the next one hints at small faces."""
+        largest, *smaller = copies(image)
+        if not smaller:
+            yield self._search(largest, self.min_score)
+            return
+        hinted, *rest = smaller
+        rows = np.concatenate([self._search(view, _HINT) for view in parts(hinted, rest[0] if rest else None)])
+        yield rows[rows[:, 14] >= self.min_score]
+        wanted = self._hints_at_small_faces(rows[:, 14], (rows[:, 3] - rows[:, 1]) * hinted.scale[1])
+        for view in places(largest, hinted, rows[wanted, :4]):
+            yield self._search(view, self.min_score)
+        for copy, less in itertools.zip_longest(rest, rest[1:]):
+            for view in parts(copy, less):
+                yield self._search(view, self.min_score)
+
+    def _hints_at_small_faces(
+        self, scores: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """What a copy twice as large may show better: small faces that were found, and what may be one, (N,)."""
+        weak = heights < _SMALL
+        return np.select([scores >= self.min_score, scores >= _LIKELY], [heights < _REFINED, True], weak)
+
+    def _search(self, view: View, min_score: float) -> npt.NDArray[np.float64]:
         """Faces of a view, (N, 15), in pixels of the picture."""
-        rows = find_faces(self._network, view.pixels, self.min_score)
+        rows = find_faces(self._network, view.pixels, min_score)
         rows = rows[~view.cuts(rows[:, :4])]
         rows[:, :14] = view.in_picture(rows[:, :14].reshape(-1, 7, 2)).reshape(-1, 14)
         return rows
