@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 INSTALL = $(UV) pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test check lint docs fuzz requirements clean help
+.PHONY: demo test check lint docs web fuzz requirements clean help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,9 +42,12 @@ $(BIN)/python: | $(UV)
 .tools/bin/uv:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .tools uv
 
-docs: $(VENV)/dev.stamp ## Build the documentation as a site, into build/site. Offline once installed.
+docs: $(VENV)/dev.stamp ## Build the documentation as a site, into build/site. Offline once installed; its page try/ wants npm.
 	$(BIN)/python tools/reference.py
 	$(BIN)/python tools/build_site.py
+
+web: $(VENV)/dev.stamp ## Build what runs in a browser without a server: the npm package and the page, into build/. Wants npm.
+	$(BIN)/python tools/build_web.py
 
 fuzz: $(VENV)/dev.stamp requirements/fuzz.txt ## Look for inputs that break ferkit, five minutes a target; Linux, Python 3.11 to 3.13.
 	$(INSTALL) --require-hashes --requirements requirements/fuzz.txt

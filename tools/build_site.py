@@ -26,6 +26,11 @@ LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 # Tables that site.css lays out in two equal halves.
 SIDE_BY_SIDE = re.compile(r"^(\| the tutorial \| ferkit \|\n(?:\|.*(?:\n|$))+)", re.MULTILINE)
 API = re.compile(r"^<!-- api: ([\w.]+) -->$", re.MULTILINE)
+# Where a page leads to the one that recognises in the browser, which is no Markdown.
+TRY = re.compile(r"^<!-- try: (.+) -->$", re.MULTILINE)
+UNBUILT = (
+    "This copy of the documentation was built without npm, so the page is missing. <code>make web</code> builds it."
+)
 
 
 class BrokenLinkError(Exception):
@@ -41,9 +46,17 @@ def main() -> int:
     shutil.rmtree(SITE, ignore_errors=True)
     code = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=ROOT).returncode
     if not code:
+        _build_try()
         place = SITE.relative_to(ROOT)
         print(f"Open {place}/index.html, or, for the search too: python -m http.server -b 127.0.0.1 -d {place}")
     return code
+
+
+def _build_try() -> None:
+    """The page that recognises faces in the browser; a line in its place where there is no npm."""
+    if subprocess.run([sys.executable, str(ROOT / "tools" / "build_web.py")], cwd=ROOT).returncode:
+        page = _parents(SITE / "try" / "index.html")
+        page.write_text(f"<!doctype html><title>ferkit</title><p>{UNBUILT}</p>", encoding="utf-8")
 
 
 def gather(target: Path) -> None:
@@ -134,7 +147,8 @@ def bent(text: str, source: Path, places: dict[Path, str]) -> str:
         return os.path.relpath(place, Path(places[source]).parent) + anchor
 
     text = SIDE_BY_SIDE.sub(r'<div class="side-by-side" markdown>\n\n\1\n</div>\n', on_links(text, bend))
-    return API.sub(r"::: \1", text)
+    way = os.path.relpath("try/index.html", Path(places[source]).parent)
+    return TRY.sub(rf'<a href="{way}">\1</a>', API.sub(r"::: \1", text))
 
 
 def _parents(path: Path) -> Path:

@@ -1,20 +1,26 @@
-"""What tests of the server share: recognition that takes no time, and a server on a free port."""
+"""What tests of the server and its page share: recognition that takes no time, a server on a free port, a scene to play."""
 
 import io
 import threading
 from contextlib import contextmanager
 
+import cv2
 import httpx
 import numpy as np
 import PIL.Image
+import pytest
 
+from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.serve.app import create_app
 from ferkit.serve.server import WebServer
 from ferkit.serve.settings import Settings
+from ferkit.sources.images import read_image
 from recognition import BrightnessClassifier, face_at
 
 HEADERS = {"host": "127.0.0.1"}
+WIDTH, HEIGHT = 480, 270  # of what the camera plays: small, for Haar takes its time
+FOUND = 30_000  # ms until a face must be seen: the machine may be busy
 
 
 def in_the_middle(image):
@@ -77,3 +83,29 @@ def running(settings=None, recognizer=None, *, port=0, **more):
         server.stop()
         thread.join(10)
         assert not thread.is_alive()
+
+
+def scene(step: int) -> np.ndarray:
+    """The portrait twice, side by side, both slowly moving: RGB uint8 (HEIGHT, WIDTH, 3)."""
+    portrait = read_image(sample_picture())[0:300, 90:390]
+    person = cv2.resize(portrait, (WIDTH // 2, WIDTH // 2), interpolation=cv2.INTER_AREA)
+    canvas = np.full((HEIGHT, WIDTH, 3), (52, 58, 66), np.uint8)
+    top = round(15 + 9 * np.sin(step / 30 * 2 * np.pi))
+    canvas[top : top + WIDTH // 2, : WIDTH // 2] = canvas[top : top + WIDTH // 2, WIDTH // 2 :] = person
+    return canvas
+
+
+def until(page, expression: str) -> None:
+    """Playwright's own way evaluates words, which the page's content policy forbids."""
+    for _ in range(FOUND // 50):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never true: {expression}")
+
+
+def labels(page) -> dict[str, str]:
+    found = page.eval_on_selector_all(
+        ".person[data-track]", "all => all.map(one => [one.dataset.track, one.querySelector('.label').textContent])"
+    )
+    return dict(found)

@@ -3,8 +3,6 @@
 import base64
 import io
 import re
-import shutil
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -17,52 +15,10 @@ from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.serve.settings import Limits, Settings
-from ferkit.sources.images import read_image
 from ferkit.video.follower import TrackedFace
-from web import NobodyHidden, in_the_middle, picture, running
+from web import HEIGHT, WIDTH, NobodyHidden, in_the_middle, labels, picture, running, scene, until
 
-WIDTH, HEIGHT = 480, 270  # small, for Haar takes its time
 PHONE = {"width": 390, "height": 844}
-FOUND = 30_000  # ms until a face must be seen: the machine may be busy
-
-
-def scene(step: int) -> np.ndarray:
-    """The portrait twice, side by side, both slowly moving: RGB uint8 (HEIGHT, WIDTH, 3)."""
-    portrait = read_image(sample_picture())[0:300, 90:390]
-    person = cv2.resize(portrait, (WIDTH // 2, WIDTH // 2), interpolation=cv2.INTER_AREA)
-    canvas = np.full((HEIGHT, WIDTH, 3), (52, 58, 66), np.uint8)
-    top = round(15 + 9 * np.sin(step / 30 * 2 * np.pi))
-    canvas[top : top + WIDTH // 2, : WIDTH // 2] = canvas[top : top + WIDTH // 2, WIDTH // 2 :] = person
-    return canvas
-
-
-@pytest.fixture(scope="module")
-def fake_camera(tmp_path_factory):
-    """What Chromium plays as the camera: JPEGs one after the other."""
-    path = tmp_path_factory.mktemp("camera") / "people.mjpeg"
-    with path.open("wb") as file:
-        for step in range(30):
-            file.write(cv2.imencode(".jpg", scene(step)[..., ::-1])[1].tobytes())
-    return path
-
-
-@pytest.fixture(scope="module")
-def browser(fake_camera):
-    driver = pytest.importorskip("playwright.sync_api", reason="Playwright drives the browser")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
-    flags = (
-        "no-sandbox",
-        "disable-gpu",
-        "use-fake-device-for-media-stream",
-        f"use-file-for-fake-video-capture={fake_camera}",
-    )
-    with driver.sync_playwright() as running_driver:
-        started = running_driver.chromium.launch(executable_path=program, args=[f"--{flag}" for flag in flags])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,55 +26,6 @@ def server():
     """With a packaged model that hesitates over the sample portrait, so that covering a place shows."""
     with running(recognizer=EmotionRecognizer("fer2013", detector="haar", threads=1)) as started:
         yield started
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens pages; at the end none of them may have complained or asked another host."""
-    complaints, contexts = [], []
-
-    def open_(server, *, camera=True, quiet=True, script=None, wait=True, **options):
-        options = {"viewport": {"width": 640, "height": 480}, **options}
-        context = browser.new_context(permissions=["camera"] if camera else [], **options)
-        contexts.append(context)
-        context.set_default_timeout(FOUND)
-        page = context.new_page()
-        own = urlsplit(server.address).netloc
-        page.on("request", lambda one: _own(one.url, own) or complaints.append(f"asked {one.url}"))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        if quiet:
-            page.on("console", lambda one: one.type in ("error", "warning") and complaints.append(one.text))
-        if script:
-            page.add_init_script(script)
-        page.goto(server.address)
-        if wait:
-            page.wait_for_selector("#ghost-bars li")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def _own(url: str, own: str) -> bool:
-    return urlsplit(url).netloc == own or url.startswith(("blob:", "data:"))
-
-
-def until(page, expression: str) -> None:
-    """Playwright's own way evaluates words, which the page's content policy forbids."""
-    for _ in range(FOUND // 50):
-        if page.evaluate(expression):
-            return
-        page.wait_for_timeout(50)
-    pytest.fail(f"never true: {expression}")
-
-
-def labels(page) -> dict[str, str]:
-    found = page.eval_on_selector_all(
-        ".person[data-track]", "all => all.map(one => [one.dataset.track, one.querySelector('.label').textContent])"
-    )
-    return dict(found)
 
 
 def test_two_people_on_the_camera_have_two_numbers_and_smile(open_page, server):

@@ -128,7 +128,7 @@ function decimated({ data, width: stride, height: lines, channels }, width, heig
 
 const clamp = (value, most) => (value < 0 ? 0 : value > most ? most : value);
 
-// Between which pixels of a side each new one lies, and how far: whole numbers, 2048 is one pixel.
+// The first of the pixels of a side between which each new one lies, and the weights that a kernel gives them.
 function between(from, to, kernel, edges) {
   const scale = from / to;
   return Array.from({ length: to }, (_, place) => {
@@ -137,13 +137,14 @@ function between(from, to, kernel, edges) {
     let rest = Math.fround(at - first);
     if (edges && first < 0) [first, rest] = [0, 0];
     if (edges && first >= from - 1) [first, rest] = [from - 1, 0];
-    return [first, kernel(rest).map((weight) => rint(Math.fround(weight * 2048)))];
+    return [first, kernel(rest)];
   });
 }
 
 function interpolated({ data, width: stride, height: lines, channels }, width, height) {
   const out = make(width, height, channels);
-  const kernel = (rest) => [Math.fround(1 - rest), rest];
+  // Whole numbers: 2048 is one.
+  const kernel = (rest) => [Math.fround(1 - rest), rest].map((weight) => rint(weight * 2048));
   const columns = between(stride, width, kernel, true);
   const across = (line) => {
     const row = new Int32Array(width * channels);
@@ -171,7 +172,9 @@ function interpolated({ data, width: stride, height: lines, channels }, width, h
 
 function cubicKernel(x) {
   const A = -0.75;
-  const near = [((A * (x + 1) - 5 * A) * (x + 1) + 8 * A) * (x + 1) - 4 * A, ((A + 2) * x - (A + 3)) * x * x + 1, ((A + 2) * (1 - x) - (A + 3)) * (1 - x) * (1 - x) + 1];
+  const outer = (t) => ((A * t - 5 * A) * t + 8 * A) * t - 4 * A;
+  const inner = (t) => ((A + 2) * t - (A + 3)) * t * t + 1;
+  const near = [outer(x + 1), inner(x), inner(1 - x)];
   return [...near, 1 - near[0] - near[1] - near[2]];
 }
 
@@ -179,7 +182,7 @@ function cubic({ data, width: stride, height: lines, channels }, width, height) 
   const out = make(width, height, channels);
   const columns = between(stride, width, cubicKernel, false);
   const across = (line) => {
-    const row = new Int32Array(width * channels);
+    const row = new Float64Array(width * channels);
     columns.forEach(([first, weights], x) => {
       weights.forEach((weight, k) => {
         const from = (line * stride + clamp(first - 1 + k, stride - 1)) * channels;
@@ -199,7 +202,7 @@ function cubic({ data, width: stride, height: lines, channels }, width, height) 
     const start = y * width * channels;
     for (let at = 0; at < rows[0].length; at += 1) {
       const sum = rows.reduce((total, row, k) => total + row[at] * weights[k], 0);
-      out.data[start + at] = clamp(rint(sum / 2 ** 22), 255);
+      out.data[start + at] = clamp(rint(sum), 255);
     }
   });
   return out;

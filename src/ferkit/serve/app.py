@@ -171,7 +171,7 @@ def _add_routes(
         metrics.explain_seconds.observe(time.perf_counter() - start)
         return JSONResponse(answer)
 
-    about = _about_model(recognizer, explainer.methods)
+    about = about_model(recognizer, explainer.methods)
 
     @app.get(
         "/v1/model",
@@ -252,7 +252,8 @@ def _name_of(detector: FaceDetector) -> str:
     return next(named, type(detector).__name__)
 
 
-def _about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> ModelAnswer:
+def about_model(recognizer: EmotionRecognizer, explanations: list[str]) -> ModelAnswer:
+    """What the page and other clients ask of the model."""
     classifier = recognizer.classifier
     face_input = dataclasses.asdict(classifier.face_input)
     temperature = float(getattr(classifier, "temperature", 1.0))

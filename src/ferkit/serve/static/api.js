@@ -1,5 +1,7 @@
 // Talking to the server by HTTP, with the key where it asks for one.
 
+import { shrunk } from "./sources.js";
+
 const KEY = "ferkit-key";
 let key = null;
 try { key = sessionStorage.getItem(KEY); } catch { /* private windows may refuse */ }
@@ -51,9 +53,10 @@ export function predicting(path) {
   return url;
 }
 
-export async function predict(picture, name) {
+// The faces of a picture that was chosen.
+export async function predict(file) {
   const form = new FormData();
-  form.append("picture", picture, name);
+  form.append("picture", await shrunk(file), file.name);
   return (await ask(predicting("v1/predict"), { method: "POST", body: form }))[0];
 }
 

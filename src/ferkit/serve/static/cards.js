@@ -96,6 +96,7 @@ export class Cards {
     const head = make("div", "person-head");
     const why = make("button", "why-button", { type: "button", "aria-expanded": "false" });
     why.textContent = "Why?";
+    why.hidden = !this.methods.length;
     why.addEventListener("click", () => this.onWhy(this.people.all.get(person.track), why.getAttribute("aria-expanded") === "true" ? null : USUAL));
     head.append(name, why);
     const line = make("p", "person-label");

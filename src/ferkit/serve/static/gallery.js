@@ -1,7 +1,6 @@
 // Pictures that were chosen: looked at one after the other, shown one at a time.
 
-import { predict } from "./api.js";
-import { shrunk } from "./sources.js";
+import { predict } from "./engine.js";
 
 export class Gallery {
   // onShow(entry): this one is to be seen.
@@ -37,7 +36,7 @@ export class Gallery {
     for (const entry of entries) {
       if (!this.entries.includes(entry) || turn !== this.turn) return; // others were chosen meanwhile
       try {
-        entry.result = await predict(await shrunk(entry.file), entry.file.name);
+        entry.result = await predict(entry.file);
         entry.count.textContent = String(entry.result.faces.length);
       } catch (problem) {
         entry.problem = problem.message;

@@ -1,7 +1,7 @@
-// A camera or a video, its frames on their way to the server, and the answers that come back.
+// A camera or a video, its frames on their way to the engine, and the answers that come back.
 
-import { LiveStream } from "./stream.js";
-import { encodeFrame, everyFrame, isSelfie, openCamera } from "./sources.js";
+import { LiveStream } from "./engine.js";
+import { everyFrame, isSelfie, openCamera } from "./sources.js";
 
 const FIGURES_OVER_S = 2;
 
@@ -14,7 +14,7 @@ export class Live {
     this.media = null;
     this.turn = 0;
     this.url = "";
-    this.encoding = false;
+    this.capturing = false;
     this.answers = [];
     this.stream = new LiveStream({
       onAnswer: (answer, capturedAt) => this.#take(answer, capturedAt),
@@ -84,15 +84,15 @@ export class Live {
 
   async #send() {
     this.stream.wake();
-    if (this.encoding || !this.stream.ready || !this.video.videoWidth || document.hidden) return;
-    this.encoding = true;
+    if (this.capturing || !this.stream.ready || !this.video.videoWidth || document.hidden) return;
+    this.capturing = true;
     const capturedAt = performance.now();
     const { generation } = this.stream;
     try {
-      const blob = await encodeFrame(this.video);
-      if (blob && this.running) this.stream.send(blob, capturedAt, generation);
+      const frame = await this.stream.capture(this.video);
+      if (frame && this.running) this.stream.send(frame, capturedAt, generation);
     } finally {
-      this.encoding = false;
+      this.capturing = false;
     }
   }
 

@@ -1,7 +1,7 @@
 // The page: what its controls do, and what it says when something is missing.
 
-import { askForKey, loadModel, setSensitivity } from "./api.js";
 import { Cards } from "./cards.js";
+import { askForKey, loadModel, setSensitivity } from "./engine.js";
 import { Gallery } from "./gallery.js";
 import { drawFace } from "./heat.js";
 import { Live } from "./live.js";
@@ -50,6 +50,11 @@ function showState(state, text) {
   $("banner").hidden = state === "open" && text === "Live" || state === "closed" || state === "connecting";
   if (!$("banner").hidden) $("banner").textContent = text;
 }
+
+// An engine that has to load something says how far it is.
+addEventListener("loading", ({ detail }) => {
+  if ($("status").dataset.state === "waiting") $("status-text").textContent = detail;
+});
 
 function tell(title, text, canRetry = true) {
   $("message-title").textContent = title;

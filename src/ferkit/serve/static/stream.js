@@ -1,6 +1,7 @@
 // The live stream: frames out, faces in. At most two frames are in flight, so responses are never old.
 
 import { askForKey, predicting, subprotocols } from "./api.js";
+import { encodeFrame } from "./sources.js";
 
 const MOST_ON_THE_WAY = 2;
 const FIRST_RETRY_MS = 500;
@@ -72,6 +73,11 @@ export class LiveStream {
     this.sentBefore = this.sent;
     this.generation += 1;
     if (this.socket?.readyState === WebSocket.OPEN) this.socket.send('{"type":"reset"}');
+  }
+
+  // What `send` takes of a video.
+  capture(video) {
+    return encodeFrame(video);
   }
 
   // generation: that of the capture. A frame from before a reset, still encoded when it came, is not sent after it.

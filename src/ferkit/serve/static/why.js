@@ -1,6 +1,6 @@
 // Why this emotion: which places of a face speak for it, asked for one person at a time.
 
-import { explain } from "./api.js";
+import { explain } from "./engine.js";
 import { shrunk, still } from "./sources.js";
 
 export class Why {
