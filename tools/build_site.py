@@ -54,7 +54,7 @@ def main() -> int:
 
 def _build_try() -> None:
     """The page that recognises faces in the browser; a line in its place where there is no npm."""
-    if subprocess.run([sys.executable, str(ROOT / "tools" / "build_web.py")], cwd=ROOT).returncode:
+    if subprocess.run([sys.executable, "tools/build_web.py"], cwd=ROOT).returncode:
         page = _parents(SITE / "try" / "index.html")
         page.write_text(f"<!doctype html><title>ferkit</title><p>{UNBUILT}</p>", encoding="utf-8")
 
