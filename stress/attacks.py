@@ -38,6 +38,11 @@ from served import Served, serving
 _GIVE_UP_S = 30.0
 _DESCRIPTORS = 256
 _GOOD = encoded(picture(64, 64), "JPEG")
+_HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\n"
+_UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 def _post(served: Served, body: bytes, kind: str = "image/jpeg", times: int = 1, route: str = "v1/predict") -> str:
@@ -92,7 +97,7 @@ def json_blanks(served: Served) -> str:
 
 
 def half_bodies(served: Served) -> str:
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nx"
+    head = _HEAD + b"Content-Length: 1000\r\n\r\nx"
     with ExitStack() as opened:
         for _ in range(100):
             raw = opened.enter_context(socket.create_connection((served.host, served.port), timeout=5))
@@ -124,6 +129,40 @@ def idle_connections(served: Served) -> str:
         return f"{_post(served, _GOOD)}, {served.open_files()} descriptors"
 
 
+def _flood(served: Served, head: bytes, unit: bytes) -> str:
+    """Eight connections send a head, read what comes, and then send small units until they are cut off."""
+
+    def one() -> None:
+        with suppress(OSError), socket.create_connection((served.host, served.port), timeout=10) as raw:
+            raw.sendall(head)
+            if b"Upgrade" in head:
+                raw.recv(4096)
+            end = time.monotonic() + 12
+            while time.monotonic() < end:
+                raw.sendall(unit * (1 << 18 >> 3))
+            still.append(raw)
+
+    still: list[socket.socket] = []
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return f"{8 - len(still)} of 8 cut off, {_post(served, _GOOD)}"
+
+
+def tiny_chunks(served: Served) -> str:
+    return _flood(served, _HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n")
+
+
+def stream_pings(served: Served) -> str:
+    return _flood(served, _UPGRADE, b"\x89\x81\0\0\0\0x")
+
+
+def stream_of_nothing(served: Served) -> str:
+    return _flood(served, _UPGRADE, b"\x82\x80\0\0\0\0")
+
+
 def no_http(served: Served) -> str:
     for _ in range(500):
         with suppress(OSError), socket.create_connection((served.host, served.port), timeout=5) as raw:
@@ -136,7 +175,7 @@ SERVER: dict[str, Callable[[Served], str]] = {
     one.__name__.replace("_", " "): one
     for one in (
         *(scans, markers, items, flat_pixels, json_lists, json_blanks, half_bodies, unread_answers, idle_connections),
-        no_http,
+        *(tiny_chunks, stream_pings, stream_of_nothing, no_http),
     )
 }
 

@@ -8,7 +8,7 @@ import resource
 import socket
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from types import SimpleNamespace
 
 import httpx
@@ -17,7 +17,7 @@ import websockets
 from websockets.exceptions import ConnectionClosed
 
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.serve import requests, server
+from ferkit.serve import requests, server, stream
 from ferkit.serve.requests import Bodies, RequestError
 from ferkit.serve.settings import Limits, Settings
 from recognition import BrightnessClassifier
@@ -321,6 +321,157 @@ def test_a_server_stops_whatever_its_workers_do(held, monkeypatch):
         begun = time.monotonic()
     raw.close()
     assert time.monotonic() - begun < 3
+
+
+def test_work_of_one_client_does_not_hold_up_another(held, monkeypatch):
+    """Neither the places in the queue nor the turns belong to who came first."""
+    monkeypatch.setattr(server, "usable_cores", lambda: 1)
+    dark, settings = picture(0), Settings(limits=Limits(queue=3))
+
+    async def go():
+        async with client_of(settings, held) as crowd:
+            app = crowd._transport.app
+            other = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app, client=("10.0.0.2", 1)), base_url="http://127.0.0.1:8000"
+            )
+            busy = [asyncio.ensure_future(crowd.post("/v1/predict", files={"a": dark})) for _ in range(4)]
+            while app.state.workers.taken < 4:
+                await asyncio.sleep(0.01)
+            assert (await crowd.post("/v1/predict", files={"a": WHITE})).status_code == 503
+            good = asyncio.ensure_future(other.post("/v1/predict", files={"a": WHITE}))
+            done, _ = await asyncio.wait(busy, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            assert [(one.result().status_code, one.result().json()["error"]["code"]) for one in done] == [(503, "busy")]
+            order = []
+            for name, one in (("good", good), *(("busy", one) for one in busy[1:-1])):
+                one.add_done_callback(lambda _, name=name: order.append(name))
+            held.let_go.set()
+            statuses = [(await one).status_code for one in (*busy[:-1], good)]
+            await other.aclose()
+            return statuses, order, app.state.workers
+
+    statuses, order, workers = asyncio.run(go())
+    assert statuses == [200] * 4
+    assert order.index("good") <= 1  # the crowd had its first turn before
+    assert (workers.taken, workers._pictures.turns._free) == (0, 1)
+
+
+def test_a_turn_that_nobody_waits_for_any_more_is_passed_on():
+    async def go():
+        turns = server._Turns(1)
+        first = turns.of("a")
+        await first.__aenter__()
+
+        async def wait(client):
+            async with turns.of(client):
+                return client
+
+        given_up, second, third = (asyncio.ensure_future(wait(client)) for client in "abb")
+        await asyncio.sleep(0)
+        await first.__aexit__(None, None, None)  # its turn comes, and it is given up before it is taken
+        given_up.cancel()
+        third.cancel()
+        return await asyncio.wait_for(second, 1), given_up.cancelled() or given_up.exception(), turns
+
+    got, _, turns = asyncio.run(go())
+    assert (got, turns._free, turns._waiting) == ("b", 1, {})
+
+
+def test_a_client_with_many_streams_loses_one_to_a_client_with_none(monkeypatch):
+    names = iter(("a", "a", "a", "b", "b"))
+    monkeypatch.setattr(stream, "network_of", lambda client: next(names))
+
+    async def go(one):
+        address = one.address.replace("http", "ws") + "v1/stream"
+        async with AsyncExitStack() as opened:
+            own = [await opened.enter_async_context(websockets.connect(address, proxy=None)) for _ in range(2)]
+            for connection in own:
+                await connection.recv()
+            await own[0].send(WHITE)  # so the other one is the silent one
+            await own[0].recv()
+            refused = await opened.enter_async_context(websockets.connect(address, proxy=None))
+            assert json.loads(await refused.recv())["code"] == "too_many_streams"
+            other = await opened.enter_async_context(websockets.connect(address, proxy=None))
+            assert json.loads(await other.recv())["type"] == "hello"
+            with pytest.raises(ConnectionClosed) as ended:
+                await own[1].recv()
+            second = await opened.enter_async_context(websockets.connect(address, proxy=None))
+            return ended.value.rcvd.code, json.loads(await second.recv())["code"]
+
+    with running(Settings(limits=Limits(streams=2))) as one:
+        assert asyncio.run(asyncio.wait_for(go(one), 10)) == (1013, "too_many_streams")
+
+
+def test_a_body_in_tiny_chunks_is_refused_and_one_in_small_ones_is_not(monkeypatch):
+    """Twenty megabytes of them kept the event loop busy for minutes."""
+    monkeypatch.setattr(server._Parts, "burst", 2000.0)
+    head = HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
+    with running() as one, connect(one) as raw:
+        raw.sendall(head + b"1\r\nx\r\n" * 2500)
+        got = b""
+        with suppress(ConnectionError):
+            while piece := raw.recv(4096):
+                got += piece
+        assert got.startswith(b"HTTP/1.1 400 ")
+        assert b"too many small chunks" in got
+    with running() as one, connect(one) as raw:
+        pieces = [WHITE[n : n + 64] for n in range(0, len(WHITE), 64)]
+        raw.sendall(head + b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n")
+        assert b" 200 " in raw.recv(4096)
+
+
+def frame(opcode: int, data: bytes = b"", final: int = 0x80) -> bytes:
+    """A message as a client writes it, with a mask of zeros."""
+    return bytes([final | opcode, 0x80 | len(data)]) + bytes(4) + data
+
+
+FLOODS = {
+    "pings": frame(9, b"x"),
+    "pongs": frame(10),
+    "resets": frame(1, b'{"type": "reset"}'),
+    "nothing": frame(2),
+    "parts-of-a-frame": frame(0, final=0),
+}
+
+
+@pytest.mark.parametrize("unit", FLOODS.values(), ids=FLOODS)
+def test_a_flood_of_messages_ends_its_stream(unit, monkeypatch):
+    """Eight connections of pings kept `/healthz` waiting for twenty seconds."""
+    monkeypatch.setattr(server._Parts, "burst", 2000.0)
+    with running() as one, connect(one) as raw:
+        raw.sendall(UPGRADE)
+        while b"hello" not in raw.recv(4096):
+            pass
+        begin = frame(2, b"x", final=0) if unit is FLOODS["parts-of-a-frame"] else b""
+        with suppress(ConnectionError):
+            for _ in range(100):
+                raw.sendall(begin + unit * 500)
+                begin = b""
+            assert closed(raw)
+        assert httpx.get(f"{one.address}healthz", timeout=2).status_code == 200
+
+
+UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff" * 9, b"\x81\x05abcde", frame(1, b"\xff\xfe"), frame(0, b"x"), frame(8, b"x")],
+    ids=["half-open", "garbage", "no-mask", "no-text", "a-part-of-nothing", "half-a-code"],
+)
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_stream_that_breaks_its_protocol_leaves_no_traceback(data, waits, caplog):
+    with running() as one, connect(one) as raw:
+        raw.sendall(UPGRADE)
+        if waits:
+            while b"hello" not in raw.recv(4096):
+                pass
+        raw.sendall(data)
+        if data and waits:
+            assert closed(raw)
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_what_anyone_can_make_a_server_say_is_said_seldom(caplog):

@@ -117,8 +117,9 @@ def _add_routes(
 
     def body_of(request: Request) -> AbstractContextManager[Body]:
         # A full queue is said before a body is read for nothing, and counts only those that are there.
-        workers.check_room()
-        return bodies.begin(network_of(request.client.host if request.client else "unknown"))
+        client = network_of(request.client.host if request.client else "unknown")
+        workers.check_room(client)
+        return bodies.begin(client)
 
     @app.post(
         "/v1/predict",
@@ -135,8 +136,8 @@ def _add_routes(
             used = at_sensitivity(recognizer, sensitivity)
             with body_of(request) as body:
                 unpack = await read_uploads(request, limits, body)
-                with workers.slot(), metrics.waiting.track_inprogress():
-                    results = await workers.on_pictures(_recognize, used, unpack, limits)
+                with workers.slot(body.client), metrics.waiting.track_inprogress():
+                    results = await workers.on_pictures(body.client, _recognize, used, unpack, limits)
         except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise
@@ -162,8 +163,8 @@ def _add_routes(
         try:
             with body_of(request) as body:
                 unpack = await read_uploads(request, limits, body)
-                with workers.slot(), metrics.waiting.track_inprogress():
-                    answer = await workers.on_pictures(explainer, unpack, wanted)
+                with workers.slot(body.client), metrics.waiting.track_inprogress():
+                    answer = await workers.on_pictures(body.client, explainer, unpack, wanted)
         except RequestError as problem:
             metrics.refusals.labels(problem.code).inc()
             raise

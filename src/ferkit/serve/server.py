@@ -13,12 +13,14 @@ import socket
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -65,6 +67,35 @@ def url_of(listening: socket.socket) -> str:
 class _Config(uvicorn.Config):
     limits: Limits
     connections: int  # how many there may be
+    parts: "WeakValueDictionary[str, _Parts]"  # by client, as long as it has a connection
+
+
+class _Parts:
+    """How many parts one client sends, chunks and messages: each costs time in the event loop, however small it is.
+
+    One per kilobyte is free, so that only small ones count.
+    """
+
+    per_s, burst = 2000.0, 10_000.0
+
+    def __init__(self) -> None:
+        self._level, self._since = 0.0, time.monotonic()
+
+    def are_too_many(self, parts: int, size: int) -> bool:
+        """Count parts that came in so many bytes."""
+        now = time.monotonic()
+        small = max(0, parts - 1 - size // 1024)
+        self._level = max(0.0, self._level - (now - self._since) * self.per_s) + small
+        self._since = now
+        return small > 0 and self._level > self.burst
+
+
+# Bytes that are parsed before their parts are counted.
+_COUNTED_BYTES = 1 << 13
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + _COUNTED_BYTES] for start in range(0, len(data), _COUNTED_BYTES))
 
 
 class _TimedHeadProtocol(H11Protocol):
@@ -80,15 +111,32 @@ class _TimedHeadProtocol(H11Protocol):
         super().connection_made(transport)
         self.network, self.touched = network_of((self.client or ("unknown",))[0]), self.loop.time()
         self._waiting: asyncio.TimerHandle | None = None
-        self._unread = 0
+        self._unread = self._chunks = 0
+        self._parts = self.config.parts.setdefault(self.network, _Parts())
+        self._next_event = self.conn.next_event
+        self.conn.next_event = self._count_event  # type: ignore[method-assign]
         self._start_or_stop_timer()
         self._reading = self.loop.call_later(self.config.limits.send_s, self._abort_if_unread)
         _close_beyond(self.config.connections, self.connections)
 
     def data_received(self, data: bytes) -> None:
         self.touched = self.loop.time()
-        super().data_received(data)
+        for piece in _pieces(data):
+            self._chunks = 0
+            super().data_received(piece)
+            if self._parts.are_too_many(self._chunks, len(piece)):
+                if self.conn.our_state is h11.SEND_RESPONSE:
+                    self.send_400_response("The body comes in too many small chunks. Send larger ones.")
+                else:
+                    self.transport.abort()
+            if self.transport.is_closing():
+                return
         self._start_or_stop_timer()
+
+    def _count_event(self) -> Any:
+        event = self._next_event()
+        self._chunks += isinstance(event, h11.Data)
+        return event
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -123,17 +171,38 @@ class _TimedHeadProtocol(H11Protocol):
 
 
 class _TimedCloseProtocol(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
-    """Closes a connection some time after its stream ended, even if the client does not read."""
+    """Closes a connection some time after its stream ended, even if the client does not read, and a flood of messages."""
 
     linger_s = 5.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self.network, self.touched = network_of((self.client or ("unknown",))[0]), self.loop.time()
+        self._parts = self.config.parts.setdefault(self.network, _Parts())
+        self._frames, self._flooded = 0, False
 
     def data_received(self, data: bytes) -> None:
         self.touched = self.loop.time()
-        super().data_received(data)
+        for piece in _pieces(data):
+            if self._flooded:
+                return
+            self._frames = 0
+            super().data_received(piece)
+            # Each costs more than a chunk: it may be answered, and wakes a task.
+            if self._parts.are_too_many(2 * self._frames, len(piece)) and not self.transport.is_closing():
+                self._flooded = True
+                self.conn.fail(1008, "Too many small messages.")
+                self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is None:  # what broke came with the handshake, before it was answered
+            self.transport.abort()
+        else:
+            super().handle_parser_exception()
+
+    def handle_events(self) -> None:
+        self._frames += len(self.conn.events)
+        super().handle_events()
 
     async def run_asgi(self) -> None:
         await super().run_asgi()
@@ -192,6 +261,8 @@ class _Seldom(logging.Filter):
         if len(self._last) > 1000:
             self._last.clear()
         self._last[words] = now
+        if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+            record.exc_info = None  # a client's text that is no UTF-8: no fault of the server
         return True
 
 
@@ -235,6 +306,7 @@ class WebServer(uvicorn.Server):
             ws_per_message_deflate=False,  # frames are compressed already
             backlog=_ACCEPTED,
         )
+        config.parts = WeakValueDictionary()
         config.limits, config.connections = settings.limits, _room(settings.limits.connections)
         super().__init__(config)
 
@@ -305,21 +377,29 @@ class Workers:
         self.taken = 0
         self._pictures, self._frames = (_Pool(self._threads, f"ferkit-{name}") for name in ("pictures", "frames"))
 
-    def check_room(self) -> None:
-        """Raises `RequestError` 503 if no slot is free."""
-        if self.taken >= self.slots:
-            message = f"All workers are busy: {self.slots} requests are running or waiting. Try again in 1 s."
-            raise RequestError(503, "busy", message, headers={"Retry-After": "1"})
+    def check_room(self, client: str) -> None:
+        """Raises `RequestError` 503 if this client gets no slot."""
+        if self.taken >= self.slots and self._pictures.turns.crowd(client) is None:
+            raise self._busy()
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """A slot in the queue, held until the response. Raises `RequestError` 503 if none is free."""
-        self.check_room()
+    def slot(self, client: str) -> Iterator[None]:
+        """A slot in the queue, held until the response.
+
+        If none is free, the client that waits most often loses one. Raises `RequestError` 503 if that is this client.
+        """
+        self.check_room(client)
+        if self.taken >= self.slots:
+            self._pictures.turns.end_last_of_crowd(client, self._busy())
         self.taken += 1
         try:
             yield
         finally:
             self.taken -= 1
+
+    def _busy(self) -> RequestError:
+        message = f"All workers are busy: {self.slots} requests are running or waiting. Try again in 1 s."
+        return RequestError(503, "busy", message, headers={"Retry-After": "1"})
 
     @property
     def stuck(self) -> bool:
@@ -331,16 +411,16 @@ class Workers:
         """Whether a thread is at work."""
         return any(pool.running for pool in (self._pictures, self._frames))
 
-    async def on_pictures(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(self._pictures, lambda: work(*args, **kwargs))
+    async def on_pictures(self, client: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(self._pictures, client, lambda: work(*args, **kwargs))
 
-    async def on_frame(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._run(self._frames, lambda: work(*args, **kwargs))
+    async def on_frame(self, client: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(self._frames, client, lambda: work(*args, **kwargs))
 
-    async def _run(self, pool: "_Pool", work: Callable[[], T]) -> T:
+    async def _run(self, pool: "_Pool", client: str, work: Callable[[], T]) -> T:
         try:
             async with asyncio.timeout(self._seconds):
-                return await pool.run(work)
+                return await pool.run(client, work)
         except TimeoutError:
             message = f"No result within {self._seconds:g} s. Send fewer or smaller images."
             raise RequestError(503, "too_slow", message, headers={"Retry-After": "1"}) from None
@@ -349,6 +429,63 @@ class Workers:
         """Drop waiting work. Running work is not waited for: it may never end."""
         for pool in (self._pictures, self._frames):
             pool.executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _Turns:
+    """Who works next: of so many at once, clients take turns, so that one with much work holds up itself alone."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = at_once
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the first client is the next
+
+    @asynccontextmanager
+    async def of(self, client: str) -> AsyncIterator[None]:
+        """Wait for a turn of this client, and keep it until the block ends."""
+        if self._free:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            line = self._waiting.setdefault(client, deque())
+            line.append(turn)
+            try:
+                await turn
+            except BaseException:
+                if turn in line:
+                    line.remove(turn)
+                    if not line:
+                        self._waiting.pop(client, None)
+                elif not turn.cancelled() and turn.exception() is None:
+                    self._pass_on()  # it came at the moment in which nobody waited any more
+                raise
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            client = next(iter(self._waiting))
+            line = self._waiting.pop(client)
+            turn = line.popleft()
+            if line:
+                self._waiting[client] = line
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+    def crowd(self, client: str) -> str | None:
+        """Who waits most often, if that is at least twice more than this client does."""
+        most = max(self._waiting, key=lambda one: len(self._waiting[one]), default=client)
+        own = len(self._waiting.get(client, ()))
+        return most if len(self._waiting.get(most, ())) > own + 1 else None
+
+    def end_last_of_crowd(self, client: str, problem: RequestError) -> None:
+        crowd = self.crowd(client)
+        if crowd is not None:
+            turn = self._waiting[crowd].pop()
+            if not turn.done():
+                turn.set_exception(problem)
 
 
 # Threads that take over from those that do not end.
@@ -361,10 +498,10 @@ class _Pool:
     def __init__(self, threads: int, name: str) -> None:
         self.executor = ThreadPoolExecutor(threads + _SPARE_THREADS, thread_name_prefix=name)
         self.running = self.lost = 0
-        self._turns = asyncio.Semaphore(threads)
+        self.turns = _Turns(threads)
         self._counting = threading.Lock()
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, client: str, work: Callable[[], T]) -> T:
         state = {"begun": False, "given up": False}
 
         def shielded() -> T:
@@ -380,7 +517,7 @@ class _Pool:
                     self.running -= 1
                     self.lost -= state["given up"]
 
-        async with self._turns:
+        async with self.turns.of(client):
             try:
                 return await asyncio.get_running_loop().run_in_executor(self.executor, shielded)
             except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ferkit.results import Box
 from ferkit.serve.guard import KEY_PREFIX, PROTOCOL, WebMetrics, check_key, key_of
 from ferkit.serve.requests import FRAME_FORMATS, RequestError, check_picture
 from ferkit.serve.server import Workers
-from ferkit.serve.settings import Limits, Settings
+from ferkit.serve.settings import Limits, Settings, network_of
 from ferkit.sources import RgbImage, read_image
 from ferkit.video import TrackedFace
 
@@ -67,11 +68,12 @@ class Streams:
         offered = await _accept(websocket)
         try:
             check_key(key_of(websocket.headers, offered), self.settings.api_key)
-            self._check_room()
+            client = network_of(websocket.client.host if websocket.client else "unknown")
+            self._make_room(client)
         except RequestError as problem:
             await self.refuse(websocket, problem)
             return
-        stream = _Stream(websocket, self, make)
+        stream = _Stream(websocket, self, make, client)
         self._open.add(stream)
         self.metrics.streams.inc()
         try:
@@ -91,12 +93,23 @@ class Streams:
             said["message"] = _KEY_OF_A_STREAM
         await _send_and_close(websocket, {"type": "error", "frame": None, **said}, code)
 
-    def _check_room(self) -> None:
+    def _make_room(self, client: str) -> None:
+        """Where all streams are in use, the client with the most loses the one that sent nothing for longest.
+
+        Raises `RequestError` if that is this client, or has but one more.
+        """
         if self._closing:
             raise RequestError(503, "stopping", "The server is stopping.")
-        if len(self._open) >= self.settings.limits.streams:
+        if len(self._open) < self.settings.limits.streams:
+            return
+        clients = Counter(one.client for one in self._open)
+        crowd = max(clients, key=lambda one: clients[one])
+        if clients[crowd] <= clients[client] + 1:
             message = f"All {self.settings.limits.streams} live streams are in use. Try again later."
             raise RequestError(503, "too_many_streams", message)
+        silent = min((one for one in self._open if one.client == crowd), key=lambda one: one.touched)
+        self._open.discard(silent)
+        silent.ask_to_end(TRY_LATER, "All live streams are in use, and another client has none.")
 
     async def close_all(self) -> None:
         """End every stream with 1001 and accept no more."""
@@ -109,7 +122,8 @@ class Streams:
 class _Stream:
     """One connection: a task that receives, a task that responds, and the newest frame between them."""
 
-    def __init__(self, websocket: WebSocket, streams: Streams, make: Callable[[], Follow]) -> None:
+    def __init__(self, websocket: WebSocket, streams: Streams, make: Callable[[], Follow], client: str) -> None:
+        self.client, self.touched = client, time.monotonic()
         self.websocket, self.metrics, self.workers = websocket, streams.metrics, streams.workers
         self.limits: Limits = streams.settings.limits
         self.classes = streams.classes
@@ -140,10 +154,13 @@ class _Stream:
             self.ended.set()
 
     async def end(self, code: int, reason: str) -> None:
-        """End the stream from outside."""
+        """End the stream from outside, and wait for it."""
+        self.ask_to_end(code, reason)
+        await self.ended.wait()
+
+    def ask_to_end(self, code: int, reason: str) -> None:
         if not self.ending.done():
             self.ending.set_exception(_End(code, reason))
-        await self.ended.wait()
 
     async def _receive(self) -> None:
         while True:
@@ -164,7 +181,8 @@ class _Stream:
         if self.newest is not None:
             self.dropped += 1
             self.metrics.frames.labels("dropped").inc()
-        self.newest = _Frame(self.received, data, time.monotonic(), self.follow)
+        self.touched = time.monotonic()
+        self.newest = _Frame(self.received, data, self.touched, self.follow)
         self.arrival.set()
 
     def _handle_text(self, text: str) -> None:
@@ -186,7 +204,7 @@ class _Stream:
                 continue
             begun = time.monotonic()
             try:
-                result = await self.workers.on_frame(_process, frame, self.limits)
+                result = await self.workers.on_frame(self.client, _process, frame, self.limits)
             except FerkitError as problem:
                 await self._send_error(frame, problem)
                 if isinstance(problem, RequestError) and problem.code == "too_slow":
@@ -225,6 +243,8 @@ class _Stream:
                 await self.websocket.send_text(json.dumps(document, allow_nan=False, separators=(",", ":")))
         except TimeoutError:
             raise _End(POLICY, f"The client read no responses for {self.limits.send_s:g} s.") from None
+        except RuntimeError:  # the connection broke its protocol, and is closed already
+            raise WebSocketDisconnect(1006) from None
 
 
 def _process(frame: _Frame, limits: Limits) -> dict[str, Any]:
