@@ -5,23 +5,48 @@ import { AREA, CUBIC, LINEAR, part, resize, rint, turned } from "./pixels.js";
 
 const STRIDES = [8, 16, 32];
 const MIN_SCORE = 0.8, SURE_SCORE = 0.92, CLEARLY = 0.02, FACE = 80, LEAST = 0.5;
-const FULL = 1280, FINEST = 0.7, MOST_PIXELS = 12_000_000, PART = 1600, SMALLEST_FACE = 28, COPY = 320, STEP = 4, MOST_ENLARGED = 4;
+const HINT = 0.05, LIKELY = 0.3, SMALL = 64, REFINED = 40;
+const FULL = 1280, FINEST = 0.7, MOST_PIXELS = 12_000_000, PART = 1600, SMALLEST_FACE = 28, MOST_ENLARGED = 4;
+const COPY = 320, FIRST_STEP = 2, STEP = 4, MARGIN = 1.25, LEAST_PLACE = 128, WHOLE = 0.5;
 
 /** network: an ONNX Runtime session of YuNet. Tensor: the class of its inputs. */
 export function createDetector(network, Tensor) {
   const find = (pixels, least) => findFaces(network, Tensor, pixels, least);
 
-  async function search(view, image) {
-    const faces = [];
-    for (const row of await find(view.pixels, MIN_SCORE)) {
-      if (cuts(view, row)) continue;
-      const points = inPicture(view, row.points);
-      const [[x1, y1], [x2, y2]] = points;
-      const box = inside([x1, y1, x2, y2], image.width, image.height);
-      // On strips of a picture the network places faces that lie beside it.
-      if (box && (box[2] - box[0]) * (box[3] - box[1]) > 0.5 * (x2 - x1) * (y2 - y1)) faces.push(asFace(box, row.score, points.slice(2)));
+  // What is found in views, in pixels of the picture: { points, score }, the points being two corners and five landmarks.
+  async function search(some, least) {
+    const rows = [];
+    for (const view of some) {
+      for (const row of await find(view.pixels, least)) {
+        if (!cuts(view, row)) rows.push({ points: inPicture(view, row.points), score: row.score });
+      }
     }
-    return faces;
+    return rows;
+  }
+
+  // All views of a picture; in the largest copy, only where the next one hints at small faces.
+  async function lookedThrough(image) {
+    const [largest, hinted, ...rest] = copies(image);
+    if (!hinted) return search([largest], MIN_SCORE);
+    const rows = await search(parts(hinted, rest[0]), HINT);
+    const found = rows.filter(({ score }) => score >= MIN_SCORE);
+    const wanted = rows.filter(({ points: [[, y1], [, y2]], score }) => {
+      const height = (y2 - y1) * hinted.scale[1];
+      return score >= MIN_SCORE ? height < REFINED : score >= LIKELY || height < SMALL;
+    });
+    found.push(...await search(places(largest, hinted, wanted), MIN_SCORE));
+    for (const [place, copy] of rest.entries()) found.push(...await search(parts(copy, rest[place + 1]), MIN_SCORE));
+    return found;
+  }
+
+  function asFaces(rows, { width, height }) {
+    return rows.flatMap(({ points, score }) => {
+      const [[x1, y1], [x2, y2]] = points;
+      const box = inside([x1, y1, x2, y2], width, height);
+      // On strips of a picture the network places faces that lie beside it.
+      const good = box && (box[2] - box[0]) * (box[3] - box[1]) > 0.5 * (x2 - x1) * (y2 - y1);
+      return good ? [asFace(box, score, points.slice(2))] : [];
+    });
   }
 
   // The face as it stands: those on their head or a side are taken for upright ones, but score lower.
@@ -49,10 +74,8 @@ export function createDetector(network, Tensor) {
   return {
     /** All faces of pixels, of any size, as Python finds them; from left to right. */
     async detect(image) {
-      const faces = [];
-      for (const view of views(image)) faces.push(...await search(view, image));
       const found = [];
-      for (const face of dropOverlaps(faces)) {
+      for (const face of dropOverlaps(asFaces(await lookedThrough(image), image))) {
         const one = await standing(face, image);
         if (one) found.push(one);
       }
@@ -62,7 +85,7 @@ export function createDetector(network, Tensor) {
     /** Faces in pixels as they are, for one frame of many: a small copy shows all but small faces. */
     async glance(image) {
       const whole = { pixels: image, scale: [1, 1], offset: [0, 0], size: [image.width, image.height] };
-      return leftToRight(dropOverlaps(await search(whole, image)));
+      return leftToRight(dropOverlaps(asFaces(await search([whole], MIN_SCORE), image)));
     },
   };
 }
@@ -140,16 +163,15 @@ function cuts({ pixels, offset: [left, top], size: [across, down] }, { points: [
     || (left + pixels.width < across && x2 > pixels.width - 2) || (top + pixels.height < down && y2 > pixels.height - 2);
 }
 
-function* views(image) {
-  let view = resized(image, image, factor(image.width, image.height));
-  let longest = Math.max(...view.size);
-  while (longest > COPY * 1.2) {
-    const smaller = Math.max(longest / STEP, COPY);
-    yield* parts(view, Math.ceil((longest / smaller) * SMALLEST_FACE));
-    view = resized(view.pixels, image, smaller / longest);
-    longest = Math.max(...view.size);
+// The whole picture at the sizes that together show its faces of all sizes, largest first.
+function copies(image) {
+  const found = [resized(image, image, factor(image.width, image.height))];
+  for (let step = FIRST_STEP; ; step = STEP) {
+    const view = found.at(-1);
+    const longest = Math.max(...view.size);
+    if (longest <= COPY * 1.2) return found;
+    found.push(resized(view.pixels, image, Math.max(longest / step, COPY) / longest));
   }
-  yield view;
 }
 
 function factor(width, height) {
@@ -166,23 +188,57 @@ function resized(pixels, image, times) {
   return { pixels: resize(pixels, ...size, way), scale: [size[0] / image.width, size[1] / image.height], offset: [0, 0], size };
 }
 
-function* parts({ pixels, scale, size }, overlapped) {
-  for (const [top, bottom] of stretches(size[1], overlapped)) {
-    for (const [left, right] of stretches(size[0], overlapped)) {
-      const whole = right - left === size[0] && bottom - top === size[1];
-      yield { pixels: whole ? pixels : part(pixels, left, top, right - left, bottom - top), scale, offset: [left, top], size };
+function partOf({ pixels, scale, size }, [left, top, right, bottom]) {
+  return { pixels: part(pixels, left, top, right - left, bottom - top), scale, offset: [left, top], size };
+}
+
+// A copy, in parts where it is large: what is too small in the next smaller one lies wholly within one of them.
+function parts(view, smaller) {
+  const [width, height] = view.size;
+  if (!smaller || Math.max(width, height) <= PART) return [view];
+  const shared = Math.ceil((Math.max(width, height) / Math.max(...smaller.size)) * SMALLEST_FACE);
+  return stretches(height, shared).flatMap(([top, bottom]) => stretches(width, shared).map(([left, right]) => partOf(view, [left, top, right, bottom])));
+}
+
+// Parts of a copy around rows; all its parts where those are much of it.
+function places(view, smaller, rows) {
+  const { size, scale } = view;
+  const around = rows.map(({ points: [one, other] }) => {
+    const sides = [0, 1].map((axis) => Math.abs(other[axis] - one[axis]) * scale[axis]);
+    const half = Math.max(Math.max(...sides) * MARGIN, LEAST_PLACE / 2);
+    const middle = [0, 1].map((axis) => ((one[axis] + other[axis]) / 2) * scale[axis]);
+    const within = (at, axis) => Math.min(Math.max(at, 0), size[axis]);
+    return [...middle.map((at, axis) => within(Math.floor(at - half), axis)), ...middle.map((at, axis) => within(Math.ceil(at + half), axis))];
+  });
+  const apart = united(around);
+  const area = apart.reduce((sum, [left, top, right, bottom]) => sum + (right - left) * (bottom - top), 0);
+  return area > WHOLE * size[0] * size[1] ? parts(view, smaller) : apart.map((place) => partOf(view, place));
+}
+
+// Boxes, those that overlap united into one around both, until none do.
+function united(boxes) {
+  let apart = [];
+  for (let box of boxes) {
+    for (;;) {
+      const met = apart.filter((one) => one[0] < box[2] && box[0] < one[2] && one[1] < box[3] && box[1] < one[3]);
+      if (!met.length) break;
+      apart = apart.filter((one) => !met.includes(one));
+      const all = [box, ...met];
+      box = [0, 1, 2, 3].map((edge) => (edge < 2 ? Math.min : Math.max)(...all.map((one) => one[edge])));
     }
+    apart.push(box);
   }
+  return apart;
 }
 
 // A side as stretches of nearly equal length, each of which overlaps the next.
-function* stretches(length, overlapped) {
+function stretches(length, overlapped) {
   const count = length <= PART ? 1 : Math.ceil((length - overlapped) / (PART - overlapped));
   const long = Math.ceil((length + (count - 1) * overlapped) / count);
-  for (let number = 0; number < count; number += 1) {
+  return Array.from({ length: count }, (_, number) => {
     const start = Math.min(number * (long - overlapped), length - long);
-    yield [start, start + long];
-  }
+    return [start, start + long];
+  });
 }
 
 // A face with as much around it, where it is of a size that the network finds best.
