@@ -112,7 +112,7 @@ class YunetDetector(RegisteredDetector):
     def _hints_at_small_faces(
         self, scores: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.bool_]:
-        """What a copy twice as large may show better: small faces that were found, and what may be one, (N,)."""
+        """What a larger copy may show better: small faces that were found, and what may be one, (N,)."""
         weak = heights < _SMALL
         return np.select([scores >= self.min_score, scores >= _LIKELY], [heights < _REFINED, True], weak)
 
