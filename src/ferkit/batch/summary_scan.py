@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ferkit._support.parallel import usable_cores
+from ferkit.batch.foreign_tables import normalise
 from ferkit.batch.job import read_job
 from ferkit.batch.storage import open_storage
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError
@@ -48,7 +49,7 @@ class FaceTable:
     """The files of a table, escaped as DuckDB takes them, and how it reads them.
 
     reader: SQL in which `$files` stands for a list of files. filesystem: of fsspec; None for local files. planned: how
-    many parts the job will have, where that is known.
+    many parts the job will have, where that is known. held: what keeps the files, where they are of another program's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class FaceTable:
     reader: str
     filesystem: Any = None
     planned: int | None = None
+    held: object = None
 
 
 def find_table(out: str) -> FaceTable:
@@ -75,6 +77,8 @@ def find_table(out: str) -> FaceTable:
         raise DatasetError(f"Cannot read {shown}: {reason(problem)}.") from problem
     if not there:
         raise DatasetError(f"There is no {shown}. Expected a folder of ferkit batch, or a table of ferkit predict.")
+    if (foreign := normalise(out)) is not None:
+        return FaceTable(shown, [_escaped(os.fspath(foreign.path))], _CSV, held=foreign)
     return FaceTable(shown, [_escaped(out)], _reader(out, shown))
 
 
@@ -118,7 +122,9 @@ def _reader(path: str, shown: str) -> str:
     for suffix, reader in _READERS.items():
         if path.lower().endswith(suffix):
             return reader
-    raise DatasetError(f"{shown} is not a table of faces. Expected a folder of ferkit batch, or {', '.join(_READERS)}.")
+    raise DatasetError(
+        f"{shown} is not a table of faces. Expected a folder of ferkit batch, {', '.join(_READERS)}, or a table of py-feat, iMotions, deepface or fer."
+    )
 
 
 def _escaped(path: str) -> str:

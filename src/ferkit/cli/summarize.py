@@ -15,7 +15,8 @@ def summarize(
     out: Annotated[
         list[str],
         typer.Argument(
-            metavar="TABLE...", help="Folders of ferkit batch, or .parquet, .csv or .jsonl tables; or s3://..."
+            metavar="TABLE...",
+            help="Folders of ferkit batch, .parquet, .csv or .jsonl tables, s3://..., or exports of py-feat, iMotions, deepface or fer.",
         ),
     ],
     by: Annotated[str, typer.Option(help=f"Group by: {', '.join(GROUPINGS)}, or a column of --conditions.")] = "label",
