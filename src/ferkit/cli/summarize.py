@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from ferkit.batch import GROUPINGS
-from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.console import notes, output, print_json, said_once
 from ferkit.cli.options import Raw
 from ferkit.errors import UsageError
 
 
+@said_once()  # tables may be read twice
 def summarize(
     out: Annotated[
         list[str],
