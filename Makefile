@@ -55,7 +55,7 @@ fuzz: $(VENV)/dev.stamp requirements/fuzz.txt ## Look for inputs that break ferk
 
 requirements: | $(UV) ## Write the exact versions anew after a change of pyproject.toml.
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
-		--extra train --extra jax --extra video --extra web --extra window --extra batch --extra parquet --extra ray --extra s3 --group build --group dev pyproject.toml --output-file requirements/dev.txt
+		--extra train --extra jax --extra video --extra web --extra window --extra batch --extra parquet --extra ray --extra s3 --extra heic --group build --group dev pyproject.toml --output-file requirements/dev.txt
 # The base takes the versions that suit all extras.
 	$(UV) pip compile --quiet --universal --generate-hashes --no-annotate --custom-compile-command "make requirements" \
 		--constraints requirements/dev.txt --group build pyproject.toml --output-file requirements/base.txt

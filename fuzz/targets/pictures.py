@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 
 import pictures as made
-from ferkit.sources import images
+from ferkit.sources import images, pixels
 from fuzz.judge import Choices, Finding, refusals_allowed
 
 WORDS = (b"IHDR", b"IDAT", b"tRNS", b"PLTE", b"eXIf", b"acTL", b"iCCP", b"II*\0", b"MM\0*", b"\xff\xd8", b"\xff\xda",
@@ -28,7 +28,7 @@ KINDS = ("bytes", "data URI", "png with right checksums", "base64 in a data URI"
 
 @functools.cache
 def _quick() -> None:
-    images.MAX_PIXELS = MOST_PIXELS
+    pixels.MAX_PIXELS = MOST_PIXELS
     PIL.Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2
     warnings.simplefilter("ignore")
 

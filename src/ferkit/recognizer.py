@@ -29,7 +29,18 @@ from ferkit.detection import (
 from ferkit.errors import FerkitError, ImageError, UsageError, one_line
 from ferkit.models import TTA, Classifier, augmented, open_classifier
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
-from ferkit.sources import Order, RgbImage, Source, expand_sources, is_many, name_of, one_or_many, read_image, reason
+from ferkit.sources import (
+    Order,
+    RgbImage,
+    Source,
+    as_array,
+    expand_sources,
+    is_many,
+    name_of,
+    one_or_many,
+    read_image,
+    reason,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -249,8 +260,11 @@ class EmotionRecognizer:
         name = name_of(source)
         try:
             notes: list[str] = []
+            source = as_array(source)
             image = read_image(source, notes, order=order)
             faces = self.detect(image)
+            if isinstance(source, np.ndarray) and not faces and image.max() <= 1:
+                notes.append("its pixels are 0 and 1 of 255, as of floats in [0, 1] that were cut to integers")
             if isinstance(source, np.ndarray) and order == "rgb" and _look_swapped(image, faces):
                 notes.append("skin looks blue, so its channels may be swapped; for OpenCV's order say order='bgr'")
                 if not self._said_swapped:

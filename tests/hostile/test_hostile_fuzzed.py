@@ -21,9 +21,9 @@ def undone(monkeypatch):
     """Targets lower limits of ferkit for a process of their own; other tests share this one."""
     import PIL.Image
 
-    from ferkit.sources import images
+    from ferkit.sources import pixels
 
-    monkeypatch.setattr(images, "MAX_PIXELS", images.MAX_PIXELS)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", pixels.MAX_PIXELS)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", PIL.Image.MAX_IMAGE_PIXELS)
 
 

@@ -389,11 +389,25 @@ def test_pictures_on_another_drive_than_the_annotated_ones(ferkit_predict, pictu
     assert code == 0, err
 
 
-def test_videos_and_photos_that_are_left_out_are_named(tmp_path, run_ferkit):
-    (tmp_path / "face.jpg").write_bytes(sample_picture().read_bytes())
-    for name in ("a.mp4", "b.MOV", "c.heic", "notes.txt"):
-        (tmp_path / name).write_bytes(b"x")
-    code, _, err = run_ferkit("predict", str(tmp_path), "--json")
+@pytest.mark.parametrize("kind", ["folder", "glob", "zip"])
+def test_what_is_left_out_of_many_is_named(kind, tmp_path, ferkit_predict):
+    there = tmp_path / "there"
+    (there / ".hidden").mkdir(parents=True)
+    (there / "face.jpg").write_bytes(sample_picture().read_bytes())
+    for name in ("a.mp4", "b.MOV", "c.dng", "notes.txt", ".hidden/d.mp4", ".DS_Store", "raw"):
+        (there / name).write_bytes(b"x")
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for path in there.rglob("*"):
+                archive.write(path, path.relative_to(there))
+    else:
+        (there / "link").symlink_to(tmp_path)
+    source = {"folder": there, "glob": there / "[!l]*", "zip": tmp_path / "a.zip"}[kind]
+    code, _, err = ferkit_predict(source, "--json")
     said = " ".join(err.split())
-    assert code == 0
-    assert "also holds 2 videos (for: ferkit video) and 1 HEIC photo (convert to JPEG)" in said
+    assert code == 0, err
+    links = "1 link to a folder (not followed), " if kind == "folder" else ""
+    for part in (links, "2 videos (for: ferkit video)", "1 raw photo (convert to JPEG)"):
+        assert part in said
+    assert "2 other files (" in said
+    assert ".txt" in said

@@ -1,6 +1,7 @@
 """Decoding: every format, mode and orientation to the same RGB uint8."""
 
 import io
+import sys
 import tracemalloc
 
 import cv2
@@ -154,6 +155,52 @@ def test_a_jpeg_that_lacks_its_end_is_read_with_a_note(lacks):
     assert len(notes) == (lacks > 0)
 
 
+@pytest.mark.parametrize("form", ["PNG", "BMP", "PPM", "TIFF", "GIF"])
+def test_other_forms_that_lack_their_end_are_read_with_a_note_and_those_that_lack_half_are_refused(form):
+    notes: list[str] = []
+    noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
+    data = encoded(PIL.Image.fromarray(noise), form, **({"interlace": 0} if form == "GIF" else {}))
+    whole, cut = read_image(data), read_image(data[: len(data) * 97 // 100], notes)
+    assert (whole == cut).all(axis=(1, 2)).mean() > 0.9
+    assert [note for note in notes if "lacks its end" in note]
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(data[: len(data) // 2])
+
+
+def test_an_interlaced_picture_that_lacks_its_end_is_refused():
+    """Each of its rows may lack something."""
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (160, 160), dtype=np.uint8))
+    data = encoded(image, "GIF", interlace=1)
+    with pytest.raises(ImageError, match="cut off"):
+        read_image(data[: len(data) * 97 // 100])
+
+
+@pytest.mark.parametrize("most", [1, 255, 4095, 65535])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floats_in_a_tiff_are_taken_by_their_range(most, channels, kind):
+    notes: list[str] = []
+    flat = np.asarray(picture().convert("L" if channels == 1 else "RGB"))
+    floats = (flat / flat.max() * most).astype(kind)
+    done, data = cv2.imencode(".tiff", floats[..., ::-1] if channels == 3 else floats)
+    assert done
+    read = read_image(data.tobytes(), notes)
+    assert np.abs(read.astype(int) - np.reshape(flat * (255 / flat.max()), (30, 40, -1))).max() <= 1
+    assert len(notes) == (most > 1)
+
+
+def test_a_photo_in_heic_is_read_by_the_extra_and_named_without_it(monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(stored(6).resize((60, 80))).save(file, exif=exif_of(6).tobytes(), quality=95)
+    read, upright = read_image(file.getvalue()), np.asarray(picture().resize((80, 60)))
+    assert read.shape == upright.shape
+    assert np.abs(read.astype(int) - upright).mean() < 9
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"a HEIC photo; install ferkit\[heic\], or convert it to JPEG"):
+        read_image(file.getvalue())
+
+
 def test_a_jpeg_that_lacks_half_is_refused():
     noise = np.random.default_rng(0).integers(0, 256, (160, 160, 3), dtype=np.uint8)
     data = encoded(PIL.Image.fromarray(noise), "JPEG", quality=80)
@@ -236,7 +283,7 @@ def test_cmyk_jpeg():
 @pytest.mark.parametrize(
     ("form", "options"),
     [
-        pytest.param("GIF", {}, id="gif"),
+        pytest.param("GIF", {"duration": 100}, id="gif"),
         pytest.param("WEBP", {"lossless": True}, id="webp"),
         pytest.param("PNG", {}, id="png"),
         pytest.param("TIFF", {}, id="tiff pages"),
@@ -249,7 +296,11 @@ def test_first_frame_of_an_animation(form, options):
     animation = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     with PIL.Image.open(io.BytesIO(animation)) as image:
         assert image.n_frames == 2
-    assert np.abs(read_image(animation)[9, 9].astype(int) - (255, 0, 0)).max() < 9
+    notes: list[str] = []
+    assert np.abs(read_image(animation, notes)[9, 9].astype(int) - (255, 0, 0)).max() < 9
+    assert ["first was taken" in note for note in notes] == (
+        [] if form == "MPO" else [True]
+    )  # a second view of a camera
 
 
 @pytest.mark.parametrize(
@@ -261,6 +312,8 @@ def test_first_frame_of_an_animation(form, options):
         pytest.param(np.full((2, 3, 4), [0, 0, 0, 128], np.uint8), 127, id="half transparent"),
         pytest.param(np.full((2, 3, 3), 1.0), 255, id="float64"),
         pytest.param(np.full((2, 3), 0.5, np.float16), 128, id="float16"),
+        pytest.param(np.full((2, 3, 3), 32896, np.uint16), 128, id="uint16"),
+        pytest.param(np.full((2, 3), [0, 257, 65535], np.uint16), [[[0], [1], [255]]], id="gray uint16"),
         pytest.param(np.full((2, 3), 0.5, ">f4"), 128, id="big endian"),
         pytest.param(np.full((2, 3), 0.5, np.longdouble), 128, id="longdouble"),
         pytest.param(np.full((2, 3, 4), [1, 1, 1, 0.5]), 255, id="float rgba"),
@@ -295,21 +348,24 @@ def test_an_rgb_array_is_not_copied():
         pytest.param(np.zeros((0, 5, 3), np.uint8), "Received: array of uint8", id="no rows"),
         pytest.param(np.zeros((5, 5, 0), np.uint8), "Received: array of uint8", id="no channels"),
         pytest.param(np.zeros((5, 5, 2), np.uint8), "Received", id="two channels"),
-        pytest.param(np.zeros((3, 5, 5), np.uint8), "Received", id="channels first"),
+        pytest.param(np.zeros((3, 5, 5), np.uint8), r"array\.transpose\(1, 2, 0\)", id="channels first"),
         pytest.param(np.zeros((1, 5, 5, 3), np.uint8), "Received", id="a batch"),
         pytest.param(np.zeros(5, np.uint8), "Received", id="one axis"),
         pytest.param(np.array(5, np.uint8), "Received", id="no axis"),
-        pytest.param(np.zeros((5, 5, 3), np.int64), "int64", id="int64"),
-        pytest.param(np.zeros((5, 5, 3), np.uint16), "uint16", id="uint16"),
+        pytest.param(np.zeros((5, 5, 3), np.int64), r'int64 .* array.astype\("uint8"\)', id="int64"),
+        pytest.param(np.full((5, 5, 3), 300, np.int64), r"int64 \(5, 5, 3\)\.$", id="int64 beyond"),
+        pytest.param(np.zeros((9, 5, 6), np.uint8), r"array\[\.\.\., None\]", id="many gray ones"),
         pytest.param(np.zeros((5, 5, 3), bool), "bool", id="bool"),
         pytest.param(np.zeros((5, 5, 3), complex), "complex128", id="complex"),
         pytest.param(np.zeros((5, 5), object), "object", id="objects"),
         pytest.param(np.zeros((5, 5), [("r", "u1"), ("g", "u1")]), "Received", id="records"),
         pytest.param(np.full((5, 5), 255.0), r"255 to 255\. Divide them by 255\.", id="float to 255"),
-        pytest.param(np.full((5, 5), 300.0), r"300 to 300\.$", id="float beyond"),
+        pytest.param(np.full((5, 5), 300.0), r"300 to 300\. Divide them by 65535\.", id="float beyond"),
         pytest.param(np.full((5, 5), 1.003), "1.003", id="float that rounds to 256"),
         pytest.param(np.full((5, 5), -0.003), "-0.003", id="negative float"),
-        pytest.param(np.full((5, 5), np.nan), r"nan to nan\.$", id="NaN"),
+        pytest.param(np.linspace(-1, 1, 9)[None], r"-1 to 1\. Add 1 and divide them by 2\.", id="-1 to 1"),
+        pytest.param(np.full((5, 5), -3.0), r"Scale them to 0 to 1\.", id="standardized"),
+        pytest.param(np.full((5, 5), np.nan), r"nan to nan\. Replace NaN", id="NaN"),
         pytest.param(np.array([[0, np.nan, 1]], np.float16), "nan", id="one NaN"),
         pytest.param(np.full((5, 5), np.inf), "inf", id="infinite"),
         pytest.param(np.array(["a"]), "Received", id="letters"),
@@ -317,13 +373,15 @@ def test_an_rgb_array_is_not_copied():
         pytest.param(PIL.Image.new("RGB", (0, 5)), "at least one", id="empty PIL image"),
         pytest.param(PIL.Image.new("I", (2, 2), 70_000), "70000 to 70000", id="more than 16 bits"),
         pytest.param(PIL.Image.new("I", (2, 2), -1), "-1 to -1", id="negative"),
-        pytest.param(PIL.Image.new("F", (2, 2), 200.0), "Divide them by 255", id="PIL float"),
+        pytest.param(PIL.Image.new("F", (2, 2), 3.0), "with 3 to 3", id="light beyond white"),
         pytest.param(b"hello, I am text", "not a picture that can be decoded", id="text"),
         pytest.param(b"%PDF-1.4", "it is a PDF", id="pdf"),
         pytest.param(b"  \n<!doctype html><html>", "it is a web page", id="web page"),
-        pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC photo; convert it to JPEG", id="heic"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1", "git lfs pull", id="git lfs"),
+        pytest.param(b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture", id="jpeg xl"),
+        pytest.param(b"II*\0\x08\0\0\0", "a TIFF that is cut off", id="tiff without its tags"),
         pytest.param(b"\0\0\0\x18ftypisom\0\0\0\0", "it is a video", id="mp4"),
-        pytest.param(encoded(picture(), "ICO"), "not a picture", id="ico"),
+        pytest.param(encoded(picture(), "ICO"), "it is an icon", id="ico"),
         pytest.param(encoded(picture(200, 200), "JPEG")[:-900], "cut off", id="truncated jpeg"),
         pytest.param(encoded(picture(200, 200), "JPEG", progressive=True)[:-900], "cut off", id="progressive"),
         pytest.param(encoded(picture(200, 200), "PNG")[:-200], "cut off", id="truncated png"),

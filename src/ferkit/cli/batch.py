@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import LINE_EVERY_S, no_native_chatter, notes, print_json, progress_bar, read_and_found
+from ferkit.cli.console import (
+    LINE_EVERY_S,
+    name_left_out,
+    no_native_chatter,
+    notes,
+    print_json,
+    progress_bar,
+    read_and_found,
+)
 from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
 from ferkit.errors import count
 
@@ -71,6 +79,7 @@ def batch(
         notes.print("Finished parts are kept. To resume, run the same command.")
         raise
     _print_summary(summary)
+    name_left_out([source])
     if as_json:
         print_json(summary.to_dict())
     if summary.errors:

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO
 
@@ -269,6 +269,15 @@ def read_and_found(images: int, faces: int, unread: int) -> str:
     """
     failed = f"; {unread:,} could not be read" if unread else ""
     return f"{count(images, 'image')}, {count(faces, 'face')}{failed}."
+
+
+def name_left_out(sources: Iterable[str]) -> None:
+    """Say what folders, globs and archives hold beside pictures."""
+    from ferkit.sources import left_out, printable_name
+
+    for source in sources:
+        if others := left_out(source):
+            notes.print(f"Note: {printable_name(source)} also holds {others}, left out.", markup=False)
 
 
 @contextmanager

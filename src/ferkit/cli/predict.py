@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import fail, no_native_chatter, notes, output, progress_bar, read_and_found
+from ferkit.cli.console import fail, name_left_out, no_native_chatter, notes, output, progress_bar, read_and_found
 from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Raw, Sensitivity
 from ferkit.errors import UsageError
 from ferkit.models import TTA, help_text
@@ -53,7 +53,7 @@ def predict(
     from ferkit._support.parallel import usable_cores
     from ferkit.recognizer import EmotionRecognizer
     from ferkit.render import AnnotatedPictures, CsvTable, FaceTable, ParquetTable
-    from ferkit.sources import SHARD, left_out, list_sources
+    from ferkit.sources import SHARD, list_sources
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
     warnings.filterwarnings("ignore", module="PIL")
@@ -109,9 +109,7 @@ def predict(
             for write in writers:
                 write(result)
             advance()
-    for source in sources:
-        if os.path.isdir(source) and (others := left_out(source)):  # noqa: PTH112
-            notes.print(f"Note: {source} also holds {others}, which were left out.", markup=False)
+    name_left_out(sources)
     if looked_at > 1:
         notes.print(read_and_found(looked_at, faces, unread))
     for what, written in (("", csv), ("", parquet), ("annotated images into the folder ", save)):

@@ -9,7 +9,6 @@ from .folders import natural_key as natural_key
 from .images import FORMATS as FORMATS
 from .images import FaceInput as FaceInput
 from .images import Order as Order
-from .images import RgbImage as RgbImage
 from .images import read_image as read_image
 from .images import taken_at as taken_at
 from .listing import FILE as FILE
@@ -31,6 +30,8 @@ from .parquet import open_parquet as open_parquet
 from .parquet import picture_bytes as picture_bytes
 from .parquet import reading_parquet as reading_parquet
 from .pictures import Source as Source
+from .pictures import as_array as as_array
+from .pixels import RgbImage as RgbImage
 from .stores import absolute as absolute
 from .stores import filesystem as filesystem
 from .stores import is_address as is_address

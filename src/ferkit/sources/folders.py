@@ -4,20 +4,26 @@ import glob
 import os
 import posixpath
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
+from ferkit.sources.archives import is_junk
 from ferkit.sources.stores import filesystem, is_address, network
 
+_HEIC_SUFFIXES = (".heic", ".heif")
 PICTURE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff"),
     *(".pgm", ".ppm"),
+    *(_HEIC_SUFFIXES if find_spec("pillow_heif") else ()),
 )
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
 _LEFT_OUT = {
     ("video", "videos", "for: ferkit video"): VIDEO_SUFFIXES,
-    ("HEIC photo", "HEIC photos", "convert to JPEG"): (".heic", ".heif"),
+    ("HEIC photo", "HEIC photos", "install ferkit[heic], or convert to JPEG"): _HEIC_SUFFIXES,
     ("raw photo", "raw photos", "convert to JPEG"): (
         ".dng",
         ".cr2",
@@ -29,6 +35,8 @@ _LEFT_OUT = {
         ".rw2",
     ),
 }
+# So many kinds of others are named.
+_SUFFIXES_NAMED = 5
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -48,20 +56,49 @@ def files_below(folder: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> It
                 yield join(below, name)
 
 
-def left_out(folder: str) -> str:
-    """What a folder here holds beside its pictures that people may take for some, in words; nothing where it has none.
+def left_out(source: str) -> str:
+    """What a folder, a glob or a .zip here holds beside its pictures, in words; nothing where it has nothing else.
 
     >>> left_out("/there/is/none")
     ''
     """
-    found = Counter(
-        what
-        for _, names in _walk(folder)
-        for name in names or ()
-        for what, suffixes in _LEFT_OUT.items()
-        if name.lower().endswith(suffixes)
-    )
-    return " and ".join(f"{count:,} {what[0] if count == 1 else what[1]} ({what[2]})" for what, count in found.items())
+    found: Counter[tuple[str, str, str]] = Counter()
+    suffixes: Counter[str] = Counter()
+    for name in _names_in(source):
+        lower = name.lower()
+        if lower.endswith(PICTURE_SUFFIXES) or is_junk(name):
+            continue
+        if lower.endswith("/"):
+            found["link to a folder", "links to folders", "not followed"] += 1
+        elif what := next((what for what, endings in _LEFT_OUT.items() if lower.endswith(endings)), None):
+            found[what] += 1
+        else:
+            suffixes[os.path.splitext(lower)[1] or "no suffix"] += 1  # noqa: PTH122
+    if suffixes:
+        most = ", ".join(suffix for suffix, _ in suffixes.most_common(_SUFFIXES_NAMED))
+        found["other file", "other files", most + ", ..." * (len(suffixes) > _SUFFIXES_NAMED)] = suffixes.total()
+    parts = [f"{count:,} {what[0] if count == 1 else what[1]} ({what[2]})" for what, count in found.items()]
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def _names_in(source: str) -> Iterator[str]:
+    """The names of all files in a folder, a glob or a .zip; links to folders end in a slash."""
+    if os.path.isdir(source):  # noqa: PTH112
+        for below, folders, names in os.walk(source):
+            folders[:] = [name for name in folders if not is_junk(name)]
+            yield from (f"{name}/" for name in folders if os.path.islink(os.path.join(below, name)))  # noqa: PTH114, PTH118
+            yield from names
+    elif os.path.isfile(source):  # noqa: PTH113
+        with suppress(zipfile.BadZipFile, OSError):  # reading it says why
+            if source.lower().endswith(".zip"):
+                with zipfile.ZipFile(source) as archive:
+                    yield from (name for name in archive.namelist() if not name.endswith("/"))
+    elif glob.has_magic(source) and not is_address(source):
+        for match in _matches(source):
+            if not os.path.isdir(match):  # noqa: PTH112
+                yield match
+            elif "**" not in source:
+                yield from _names_in(match)
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list[str] | None]]:

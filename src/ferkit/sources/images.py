@@ -17,41 +17,49 @@ from ferkit._support.parallel import alone_with
 from ferkit.errors import ImageError, UsageError
 from ferkit.sources.cost import check_cost
 from ferkit.sources.names import printable_name
-from ferkit.sources.pictures import Source, open_source
+from ferkit.sources.pictures import Source, as_array, open_source
+from ferkit.sources.pixels import MAX_PIXELS, STRIP, RgbImage, check_size, from_array, from_file, rgb_of
 
-RgbImage = npt.NDArray[np.uint8]
 # Of the channels of an array.
 Order = Literal["rgb", "bgr"]
-
-# Above this, Pillow itself refuses a picture. 108-megapixel photos pass; half a gigabyte of pixels is the most we hold.
-MAX_PIXELS = 2 * 89_478_485
-# Pixels that are converted at a time: what a conversion needs in between stays small, and in the processor's cache.
-_STRIP = 1 << 18
 
 # In this order: Pillow knows the first five from the start, and looks for plug-ins (0.2 s) when it meets another.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
 _EXPECTED = "a picture (JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF)"
 # What people take for such a picture, by the bytes at a place.
+_HEIC = "a HEIC photo; install ferkit[heic], or convert it to JPEG"
 _OTHERS = (
-    (4, b"ftyphei", "a HEIC photo; convert it to JPEG"),
-    (4, b"ftypmif1", "a HEIC photo; convert it to JPEG"),
+    *((4, b"ftyp" + brand, _HEIC) for brand in (b"hei", b"hev", b"mif1", b"msf1")),
     (4, b"ftypavi", "a damaged or too large AVIF picture"),
+    (4, b"ftypcrx", "a raw photo; convert it to JPEG"),
+    (4, b"ftypqt", "a video; look at it with: ferkit video"),
+    (4, b"ftypjxl", "a JPEG XL picture; convert it to PNG"),
     (4, b"ftyp", "a video; look at it with: ferkit video"),
     (0, b"\x1aE\xdf\xa3", "a video; look at it with: ferkit video"),
+    (0, b"\xff\x0a", "a JPEG XL picture; convert it to PNG"),
+    (4, b"JXL ", "a JPEG XL picture; convert it to PNG"),
+    (4, b"jP  ", "a JPEG 2000 picture; convert it to PNG"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture; convert it to PNG"),
+    (0, b"II*\0", "a TIFF that is cut off, damaged or of a rare kind; save it again"),
+    (0, b"MM\0*", "a TIFF that is cut off, damaged or of a rare kind; save it again"),
+    (0, b"version https://git-lfs", "a pointer of Git LFS to the picture; fetch it with: git lfs pull"),
     (0, b"<", "a web page or a drawing in XML"),
     (0, b"%PDF", "a PDF"),
     (0, b"PK\x03\x04", "an archive or a document; unpack it"),
+    (0, b"\x1f\x8b", "a compressed file; unpack it"),
     (0, b"8BPS", "a Photoshop file; export it as PNG"),
+    (0, b"\x93NUMPY", "an array of NumPy; give numpy.load(...) of it in Python, or save it as PNG"),
+    (0, b"\0\0\1\0", "an icon; convert it to PNG"),
 )
 _TABLES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 
-# What cameras and scanners store in 16 bits without using them all.
-_SENSOR_BITS = (8, 10, 12, 14)
 # The marks at the end of a JPEG and before each of its scans.
 _END, _SCAN = b"\xff\xd9", b"\xff\xda"
 _ENOUGH_SCANS = {"RGB": 9, "L": 5}
-# A JPEG that lacks more of its rows is refused.
+# A picture that lacks more of its rows is refused.
 _MOST_MISSING = 0.1
+_LACKS_END = "the file lacks its end, so rows at its edge may be of one colour, or details missing"
+_SEVERAL = "it has several pages or frames, of which the first was taken"
 
 _ORIENTATION = 0x0112
 # Pillow looks at each of its tags in Python. In a JPEG it has 64 KB, in other formats any size.
@@ -93,12 +101,12 @@ def read_image(source: Source, notes: list[str] | None = None, *, order: Order =
     """Decode any picture to RGB uint8 (height, width, 3), upright.
 
     The first frame of an animation is taken, EXIF orientation is applied, 16 bits are scaled to 8 (10, 12 or
-    14 bits in 16 by what they hold), transparent pixels become white, and a JPEG that lacks its end is read, as viewers do.
+    14 bits in 16 by what they hold), transparent pixels become white, and a file that lacks its end is read, as viewers do.
 
     Args:
         source: A path, an address (https, http or an object store such as `s3://`), a data URI, `-` (standard input),
-            bytes, a binary file, a `Picture`, a PIL image, or an array: uint8 or float in [0, 1], of shape (H, W),
-            (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
+            bytes, a binary file, a `Picture`, a PIL image, or an array or tensor: uint8, uint16 or float in [0, 1], of
+            shape (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA.
         notes: Where what was assumed about the picture is added, in a line each.
         order: Channels of an array: "rgb", or "bgr" as OpenCV has them. All else knows its own.
 
@@ -110,10 +118,11 @@ def read_image(source: Source, notes: list[str] | None = None, *, order: Order =
     """
     if order not in get_args(Order):
         raise UsageError(f"order must be one of {', '.join(get_args(Order))}. Received: {order}.")
+    source = as_array(source)
     name, notes = printable_name(source), [] if notes is None else notes
     try:
         if isinstance(source, np.ndarray):
-            pixels = _from_array(np.asarray(source), name)  # a matrix or a masked array would go its own ways
+            pixels = from_array(np.asarray(source), name, notes)  # a matrix or a masked array would go its own ways
             return pixels if order == "rgb" or source.ndim < 3 else np.ascontiguousarray(pixels[..., ::-1])
         if isinstance(source, PIL.Image.Image):
             return _from_pil(source, name, notes)
@@ -139,6 +148,8 @@ def _decode(file: IO[bytes], name: str, notes: list[str]) -> RgbImage:
     try:
         image = PIL.Image.open(file, formats=FORMATS)  # reads the header only
     except PIL.UnidentifiedImageError as problem:
+        if (pixels := _of_rare_kind(file, name, notes)) is not None:
+            return pixels
         file.seek(0)
         head = file.read(32).lstrip(b"\xef\xbb\xbf \t\r\n")
         what = next(
@@ -149,11 +160,16 @@ def _decode(file: IO[bytes], name: str, notes: list[str]) -> RgbImage:
         )
         raise ImageError(f"Cannot read {name}: {what}. Expected {_EXPECTED}.") from problem
     with image:
-        _check_size(image.width, image.height, name)
+        check_size(image.width, image.height, name)
         pixels = _jpeg_pixels(image, file, notes)
         if pixels is None:
             pixels = _deep_color(image, file, name, notes)
-        return _from_pil(image, name, notes) if pixels is None else _upright(pixels, image)
+        pixels = _from_pil(image, name, notes) if pixels is None else _upright(pixels, image)
+        # Pillow would have to look for the second frame of a GIF; others know it from their header.
+        moves = image.info.get("duration") or "loop" in image.info
+        if moves if image.format == "GIF" else image.format != "MPO" and getattr(image, "is_animated", False):
+            notes.append(_SEVERAL)
+        return pixels
 
 
 def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes], notes: list[str]) -> RgbImage | None:
@@ -173,12 +189,16 @@ def _jpeg_pixels(image: PIL.Image.Image, file: IO[bytes], notes: list[str]) -> R
     if pixels is None:
         return None
     if is_cut:
-        # What is missing is filled with one colour.
-        known = np.flatnonzero((pixels != pixels[-1, -1]).any(axis=(1, 2)))
-        if len(known) == 0 or known[-1] + 1 < (1 - _MOST_MISSING) * image.height:
+        if _lacks_much(pixels):
             return None
-        notes.append("the file lacks its end, so the lowest rows may be gray, or details missing")
+        notes.append(_LACKS_END)
     return pixels
+
+
+def _lacks_much(pixels: RgbImage) -> bool:
+    """Whether more than the last rows are missing, which are of one colour then."""
+    known = np.flatnonzero((pixels != pixels[-1, -1]).any(axis=(1, 2)))
+    return len(known) == 0 or bool(known[-1] + 1 < (1 - _MOST_MISSING) * len(pixels))
 
 
 def _decoded_jpeg(data: bytes, width: int, height: int) -> RgbImage | None:
@@ -190,19 +210,92 @@ def _decoded_jpeg(data: bytes, width: int, height: int) -> RgbImage | None:
 
 
 def _from_pil(image: PIL.Image.Image, name: str, notes: list[str]) -> RgbImage:
-    _check_size(image.width, image.height, name)
+    check_size(image.width, image.height, name)
     with alone_with(image):  # Pillow decodes when pixels are first needed, and not in two threads at once
-        image.load()
+        cut = _load(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _upright(_from_array(_deep_gray(np.asarray(image), name, notes), name), image)
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    rows = max(1, _STRIP // image.width)
-    for top in range(0, image.height, rows):
-        part = image.crop((0, top, image.width, min(top + rows, image.height)))
-        mode = "RGBA" if part.has_transparency_data else "L" if part.mode == "L" else "RGB"
-        part = part if part.mode == mode else part.convert(mode)
-        pixels[top : top + rows] = _rgb(np.asarray(part).reshape(-1, len(mode))).reshape(part.height, part.width, 3)
+        pixels = from_file(np.asarray(image), name, notes)
+    else:
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        rows = max(1, STRIP // image.width)
+        for top in range(0, image.height, rows):
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+            mode = "RGBA" if part.has_transparency_data else "L" if part.mode == "L" else "RGB"
+            part = part if part.mode == mode else part.convert(mode)
+            strip = rgb_of(np.asarray(part).reshape(-1, len(mode)))
+            pixels[top : top + rows] = strip.reshape(part.height, part.width, 3)
+    if cut is not None:
+        # A BMP begins with its lowest row.
+        if _lacks_much(pixels[::-1] if image.format == "BMP" else pixels):
+            raise cut
+        notes.append(_LACKS_END)
     return _upright(pixels, image)
+
+
+def _load(image: PIL.Image.Image) -> OSError | None:
+    """Decode a picture; the problem of one that lacks its end, whose other pixels are there then."""
+    try:
+        image.load()
+    except OSError as problem:
+        tiles = getattr(image, "tile", ())
+        # Interlaced, all of its rows lack something.
+        interlaced = image.info.get("interlace") or any(tile[0] == "gif" and tile[3][1] for tile in tiles)
+        if "truncated" not in str(problem) or interlaced or getattr(image, "_im", None) is None:
+            raise
+        image.tile = []  # type: ignore[attr-defined] # there is no more to come
+        image.load()
+        return problem
+    return None
+
+
+def _deep_color(image: PIL.Image.Image, file: IO[bytes], name: str, notes: list[str]) -> RgbImage | None:
+    """Pixels of a colour PNG or TIFF of 16 bits a channel, of which Pillow keeps the upper eight; None for all else."""
+    deep = image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    if not deep or image.mode not in ("RGB", "RGBA"):
+        return None
+    pixels = _opencvs(file)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
+        return None
+    return from_file(pixels, name, notes) if pixels.ndim == 3 else None
+
+
+def _opencvs(file: IO[bytes]) -> npt.NDArray[Any] | None:
+    """Pixels as OpenCV decodes them, (H, W) or (H, W, channels) RGB, unchanged; None for what it refuses."""
+    file.seek(0)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    return pixels if pixels is None or pixels.ndim == 2 else pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+
+
+def _of_rare_kind(file: IO[bytes], name: str, notes: list[str]) -> RgbImage | None:
+    """Pixels of what Pillow alone cannot read: HEIC with its plug-in, and TIFFs of floats in colour; None for all else."""
+    file.seek(0)
+    head = file.read(12)
+    if head[4:8] == b"ftyp" and head[8:11] != b"avi":
+        try:
+            from pillow_heif import is_supported, open_heif
+        except ImportError:
+            return None
+        file.seek(0)
+        if not is_supported(file):
+            return None
+        photo = open_heif(file)  # reads the header only
+        check_size(photo.size[0], photo.size[1], name)
+        if len(photo) > 1:
+            notes.append(_SEVERAL)
+        return _from_pil(photo.to_pillow(), name, notes)
+    if head[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    tags = PIL.TiffImagePlugin.ImageFileDirectory_v2(head[:8])
+    file.seek(tags.next)
+    tags.load(file)
+    if not (tags.get(256) and tags.get(257)):
+        return None
+    check_size(tags[256], tags[257], name)
+    pixels = _opencvs(file)
+    return None if pixels is None or pixels.dtype.kind != "f" else from_file(pixels, name, notes)
 
 
 def _upright(pixels: RgbImage, image: PIL.Image.Image) -> RgbImage:
@@ -213,103 +306,6 @@ def _upright(pixels: RgbImage, image: PIL.Image.Image) -> RgbImage:
             orientation = image.getexif().get(_ORIENTATION)
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return pixels if turn is None else np.asarray(turn(pixels), np.uint8)
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} has {width}x{height} pixels. Expected at most {MAX_PIXELS:,} in all. Shrink it first."
-        )
-    if width * height == 0:
-        raise ImageError(f"{name} has {width}x{height} pixels. Expected at least one.")
-
-
-def _deep_gray(pixels: npt.NDArray[Any], name: str, notes: list[str]) -> npt.NDArray[Any]:
-    """Integers of 16 bits as uint8; floats unchanged."""
-    if pixels.dtype.kind == "f":
-        return pixels
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
-        raise ImageError(f"Expected pixels of at most 16 bits, 0 to 65535. Received: {name} with {low} to {high}.")
-    return _eight_bits(pixels, high, notes)[..., 0]
-
-
-def _deep_color(image: PIL.Image.Image, file: IO[bytes], name: str, notes: list[str]) -> RgbImage | None:
-    """Pixels of a colour PNG or TIFF of 16 bits a channel, of which Pillow keeps the upper eight; None for all else."""
-    deep = image.format in ("PNG", "TIFF") and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
-    if not deep or image.mode not in ("RGB", "RGBA"):
-        return None
-    file.seek(0)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-    if (
-        pixels is None
-        or pixels.dtype != np.uint16
-        or pixels.shape[:2] != (image.height, image.width)
-        or pixels.ndim != 3
-    ):
-        return None
-    color = [2, 1, 0, 3][: pixels.shape[2]]
-    return _from_array(_eight_bits(pixels[..., color], int(pixels[..., :3].max()), notes), name)
-
-
-def _eight_bits(pixels: npt.NDArray[Any], high: int, notes: list[str]) -> npt.NDArray[np.uint8]:
-    """Integers (H, W) or (H, W, channels) of which the highest is `high`, as uint8 (H, W, channels)."""
-    bits = next(bits for bits in (*_SENSOR_BITS, 16) if high < 1 << bits)
-    if bits < 16 and high > 0:
-        notes.append(f"its 16 bits hold {bits} (at most {high:,}), so it was brightened to the range of {bits} bits")
-    most = (1 << bits) - 1
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-
-    def scaled(part: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-        return np.minimum((part.astype(np.uint32) * 255 + most // 2) // most, 255).astype(np.uint8)
-
-    return _in_strips(pixels, scaled, channels=channels)
-
-
-def _from_array(array: npt.NDArray[Any], name: str) -> RgbImage:
-    channels = 1 if array.ndim == 2 else array.shape[2] if array.ndim == 3 else 0
-    if channels not in (1, 3, 4) or array.size == 0 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
-        raise ImageError(
-            f"Expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), uint8 or float in [0, 1]. "
-            f"Received: {name} of {array.dtype} {array.shape}."
-        )
-    _check_size(array.shape[1], array.shape[0], name)
-    if array.dtype.kind == "f":
-        low, high = float(array.min()), float(array.max())
-        # What resizing left a hair outside still rounds to 0..255. False for NaN.
-        if not (low * 255 > -0.49 and high * 255 < 255.49):
-            more = " Divide them by 255." if low >= 0 and high <= 255 else ""
-            raise ImageError(f"Expected float pixels in [0, 1]. Received: {name} with {low:g} to {high:g}.{more}")
-    elif channels == 3:
-        return np.ascontiguousarray(array)
-    return _in_strips(array.reshape(*array.shape[:2], channels), _rgb, channels=3)
-
-
-def _in_strips(array: npt.NDArray[Any], convert: Callable[[Any], Any], channels: int) -> npt.NDArray[np.uint8]:
-    """Convert pixels (H, W, C) to uint8 (H, W, channels) a few at a time: what is needed in between stays small."""
-    height, width = array.shape[:2]
-    pixels = array.reshape(height * width, -1)
-    converted = np.empty((len(pixels), channels), np.uint8)
-    for start in range(0, len(pixels), _STRIP):
-        converted[start : start + _STRIP] = convert(pixels[start : start + _STRIP])
-    return converted.reshape(height, width, channels)
-
-
-def _rgb(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Pixels (N, 1), (N, 3) or (N, 4), uint8 or float, as (N, 3) on white."""
-    if pixels.dtype.kind == "f":
-        pixels = np.rint(pixels.astype(np.float32) * 255).astype(np.uint8)
-    if pixels.shape[1] == 1:
-        return np.asarray(cv2.cvtColor(pixels.reshape(1, -1), cv2.COLOR_GRAY2RGB)[0], np.uint8)
-    if pixels.shape[1] == 3:
-        return pixels
-    color, alpha = pixels[:, :3], pixels[:, 3:].astype(np.uint16)
-    if alpha.min() == 255:
-        return color
-    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 # When it was taken.

@@ -42,6 +42,19 @@ _PIECE = 1 << 20
 _EXPECTED_FILE = "Expected the path or address of a picture; check its spelling and folder."
 
 
+def as_array(source: Any) -> Any:
+    """A tensor of any library (PyTorch, TensorFlow, JAX) as an array; all else as it is."""
+    if isinstance(source, np.ndarray) or not (hasattr(source, "__array__") and hasattr(source, "dtype")):
+        return source
+    try:
+        return np.asarray(source)
+    except Exception as problem:  # it may be anybody's class: on a device, with gradients
+        raise ImageError(
+            f"Cannot read {type(source).__name__} as an array: {reason(problem)}. "
+            "Expected one in main memory, as .detach().cpu() gives it."
+        ) from problem
+
+
 def open_source(source: Source) -> IO[bytes]:
     """Open what holds one encoded picture: all that `read_image` takes but arrays and PIL images.
 
@@ -71,7 +84,7 @@ def open_source(source: Source) -> IO[bytes]:
         return _copied(source, name)  # type: ignore[arg-type] # arrays and PIL images have no read()
     raise ImageError(
         "Expected a picture as path, address, data URI, bytes, binary file, PIL image or numpy array. "
-        f"Received: {type(source).__name__}."
+        f"Received: {type(source).__name__}.{' Give one of its columns.' if hasattr(source, 'columns') else ''}"
     )
 
 

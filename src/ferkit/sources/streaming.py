@@ -29,7 +29,7 @@ from ferkit.sources.listing import (
     unreadable,
 )
 from ferkit.sources.names import InMemory, Picture
-from ferkit.sources.pictures import Source
+from ferkit.sources.pictures import Source, as_array
 from ferkit.sources.stores import is_address, is_web, read_object, reason
 
 # Over a network most of the time is waiting, so pictures are asked for before their turn comes: so many at once.
@@ -43,14 +43,16 @@ Entry = tuple[str, Callable[[], Picture]]
 def one_or_many(sources: Any) -> Iterable[Any]:
     """Sources to go through; a single one, which may be iterable itself, as a list of it.
 
-    Many are a list or any other iterable, a Series of pandas or Polars, and an array (N, H, W, channels).
+    Many are a list or any other iterable, a Series of pandas or Polars, an array of paths, and an array or tensor
+    (N, H, W, channels).
     """
-    if isinstance(sources, np.ndarray) and sources.ndim == 4:
+    sources = sources if hasattr(sources, "to_list") else as_array(sources)
+    if isinstance(sources, np.ndarray) and (sources.ndim == 4 or (sources.ndim == 1 and sources.dtype.kind in "OU")):
         return iter(sources)
     single = (str, os.PathLike, bytes, bytearray, memoryview, PIL.Image.Image, Picture, Reference, Mapping)
     if isinstance(sources, single) or callable(getattr(sources, "read", None)) or not isinstance(sources, Iterable):
         return [sources]
-    # Rows of an array or a tensor are no pictures; a Series is an array too.
+    # Rows of an array are no pictures; a Series is an array too.
     return [sources] if hasattr(sources, "__array__") and not hasattr(sources, "to_list") else sources
 
 
