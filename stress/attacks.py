@@ -32,7 +32,7 @@ import httpx
 import PIL.Image
 
 sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("benchmarks", "tests/helpers")]
-from pictures import encoded, floods, many_scans, picture  # type: ignore[attr-defined] # tools has a module of that name
+from pictures import encoded, floods, many_scans, picture
 from served import Served, serving
 
 _GIVE_UP_S = 30.0
@@ -73,7 +73,8 @@ def scans(served: Served) -> str:
 def markers(served: Served) -> str:
     kinds = floods(19_000_000)
     return " ".join(
-        _post(served, kinds[name]) for name in ("jpeg comments", "png texts", "gif one comment", "tiff tags")
+        _post(served, kinds[name])
+        for name in ("jpeg comments", "png texts", "png profiles", "gif one comment", "tiff tags")
     )
 
 
@@ -250,6 +251,11 @@ def _sparse(name: str, size: int) -> Callable[[Path], None]:
     return make
 
 
+def _slow_video(folder: Path) -> None:
+    """Three frames of MJPEG, as cameras store them."""
+    (folder / "clip.mjpeg").write_bytes(many_scans(1920, 1080, 30_000) * 3)
+
+
 def _playlist(folder: Path) -> None:
     (folder / "clip.mp4").write_text("ffconcat version 1.0\nfile other.mp4\n")
 
@@ -262,6 +268,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], None], list[str], tuple[int, float] |
     "packed .keras": (_packed_model, ["predict", "photo.png", "--model", "m.keras"], None),
     "sparse .onnx": (_sparse("m.onnx", 4 << 30), ["predict", "photo.png", "--model", "m.onnx"], None),
     "sparse card.json": (_sparse("m/card.json", 3 << 30), ["predict", "photo.png", "--model", "m"], None),
+    "video, Ctrl-C twice": (_slow_video, ["video", "clip.mjpeg"], (signal.SIGINT, 8)),
     "concat": (_playlist, ["video", "clip.mp4"], None),
 }
 
@@ -281,6 +288,8 @@ def attack_command(
             with suppress(subprocess.TimeoutExpired):
                 process.wait(told[1])
             begun = time.monotonic()
+            process.send_signal(told[0])
+            time.sleep(0.5)
             process.send_signal(told[0])
         peak, deadline = 0.0, time.monotonic() + _GIVE_UP_S
         while process.poll() is None and time.monotonic() < deadline:

@@ -133,6 +133,10 @@ def floods(size: int) -> dict[str, bytes]:
     overlapping = b"II*\0" + struct.pack("<IH", 8, 9) + b"".join(entries) + bytes(4) + longs + packed
     big_tags = struct.pack("<HHQQ", 40_000, 1, 1, 0) * (size // 20)
     bmp = struct.pack("<IiiHHIIiiII", 40, 3000, 2000, 1, 8, 1, size, 0, 0, 256, 0) + bytes(1024) + bytes(size)
+    profile = zlib.compress(bytes(1_040_000), 9)
+    inner = many_scans(2500, 2000, 500)
+    numbers = [(256, 2500), (257, 2000), (258, 8), (259, 7), (262, 1), (273, 8 + 2 + 12 * 9 + 4), (277, 1), (278, 2000), (279, len(inner))]  # fmt: skip
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers)
     return {
         "jpeg scans": many_scans(1920, 1080, 500),
         "jpeg comments": jpeg[:2] + four * (size // 4) + jpeg[2:],
@@ -140,6 +144,7 @@ def floods(size: int) -> dict[str, bytes]:
         "jpeg filling": jpeg[:2] + b"\xff" * size + jpeg[2:],
         "jpeg exif": jpeg[:2] + exif * max(20, size // 60_000) + jpeg[2:],
         "png texts": before(b"IDAT", png, chunk(b"tEXt", b"a\0b") * (size // 15)),
+        "png profiles": before(b"IDAT", png, chunk(b"iCCP", b"a\0\0" + profile) * max(20, size // (len(profile) + 15))),
         "png empty parts": before(b"IEND", png, chunk(b"IDAT", b"") * (size // 12)),
         "gif comments": gif[:palette] + b"!\xfe\1a\0" * (size // 5) + gif[palette:],
         "gif one comment": gif[:palette] + b"!\xfe" + b"\1a" * (size // 2) + b"\0" + gif[palette:],
@@ -151,5 +156,6 @@ def floods(size: int) -> dict[str, bytes]:
         "bmp runs": b"BM" + struct.pack("<IHHI", 1078 + size, 0, 0, 1078) + bmp,
         "tiff tags": b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, size // 20) + big_tags + bytes(8),
         "tiff strips of the same bytes": overlapping,
+        "tiff of jpeg scans": b"II*\0" + struct.pack("<IH", 8, 9) + directory + bytes(4) + inner,
         "avif items": avif[:meta] + _box(b"meta", bytes(4) + boxes),
     }

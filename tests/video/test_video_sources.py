@@ -1,4 +1,5 @@
 import socket
+import time
 import weakref
 
 import cv2
@@ -14,6 +15,7 @@ from ferkit.video import frames as stream
 from ferkit.video import sources
 from ferkit.video.frames import Every, RisingClock
 from ferkit.video.sources import open_video
+from pictures import many_scans
 
 
 def read(source, **options):
@@ -357,6 +359,31 @@ def test_frames_beyond_the_limit_are_not_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr("ferkit.video.frames._MAX_FRAME_PIXELS", 64 * 48 - 1)
     frames, found = read(write_clip(tmp_path / "clip.mkv", counted(3)))
     assert (found, frames.problem) == ([], "none of its 3 frames can be decoded")
+
+
+def test_a_frame_that_takes_without_end_ends_its_video(tmp_path, monkeypatch):
+    """A megabyte of it held `ferkit video` for an hour, and Ctrl-C waited for the decoder."""
+    monkeypatch.setattr(stream, "_FRAME_S", 0.05)
+    import av
+
+    path, picture = tmp_path / "scans.mov", many_scans(640, 480, 2000)
+    with av.open(str(path), "w") as container:
+        track = container.add_stream("mjpeg", rate=25)
+        track.width, track.height, track.pix_fmt = 640, 480, "yuvj420p"
+        packet = av.Packet(picture)
+        packet.stream, packet.pts, packet.dts = track, 0, 0
+        container.mux(packet)
+    frames, found = read(path)
+    assert (found, frames.problem) == ([], "a frame takes longer than 0.05 seconds to decode")
+    frames.close()  # without touching what the decoder works on
+
+
+def test_a_file_that_takes_without_end_to_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "_OPENING_S", 0.05)
+    path = write_clip(tmp_path / "clip.mkv", counted(3))
+    monkeypatch.setattr("av.open", lambda *_, **__: time.sleep(0.5))
+    with pytest.raises(VideoError, match="not open after"):
+        open_video(path)
 
 
 def test_an_address(tmp_path, file_server):

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,3 +95,43 @@ def alone_with(thing: object) -> Iterator[None]:
             lock, users = _LOCKS.pop(id(thing))
             if users > 1:
                 _LOCKS[id(thing)] = lock, users - 1
+
+
+class Aside:
+    """Does one thing after the other in a thread of its own, each within a time, for libraries that nothing interrupts.
+
+    The caller waits in Python, where a signal reaches it. A thread that does not end is left to itself: `stuck` says so,
+    and nothing that it works on may be used or closed any more.
+    """
+
+    def __init__(self) -> None:
+        self.stuck = False
+        self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()  # else Python would wait for it at its end
+
+    def run(self, work: Callable[[], Result], seconds: float) -> Result:
+        """What `work` returns or raises. Raises `TimeoutError` if it takes longer, or did so before."""
+        if self.stuck:
+            raise TimeoutError
+        self._work.put(work)
+        self.stuck = True  # also if a signal ends the wait
+        try:
+            answer, problem = self._answers.get(timeout=seconds)
+        except Empty:
+            raise TimeoutError from None
+        self.stuck = False
+        if problem is not None:
+            raise problem
+        return cast(Result, answer)
+
+    def close(self) -> None:
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            try:
+                self._answers.put((work(), None))
+            except BaseException as problem:
+                self._answers.put((None, problem))
+            del work

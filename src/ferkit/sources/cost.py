@@ -22,6 +22,8 @@ _MAX_PARTS = 10_000
 _MAX_FILL = 1 << 16
 # Pillow joins these, each time anew.
 _MAX_EXIF_SEGMENTS, _MAX_COMMENT_BLOCKS = 16, 4096
+# Colour profiles of a PNG, which may have one. Each unpacks to a megabyte.
+_MAX_PROFILES = 16
 # Values that Pillow decodes one by one in Python: PPM as text, run-length encoded BMP.
 _MAX_SLOW_VALUES = 4_000_000
 # Strips and tiles of a TIFF, and how often the strips together may have the size of the file.
@@ -99,7 +101,8 @@ def _jpeg(file: IO[bytes]) -> str | None:
 
 
 def _png(file: IO[bytes]) -> str | None:
-    at, chunks = 8, 0
+    at = 8
+    chunks = profiles = 0
     while True:
         file.seek(at)
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -108,6 +111,9 @@ def _png(file: IO[bytes]) -> str | None:
             return f"more than {chunks - 1:,} chunks in {at:,} bytes"
         if kind == b"IEND":
             return None
+        profiles += kind == b"iCCP"
+        if profiles > _MAX_PROFILES:
+            return f"more than {_MAX_PROFILES} colour profiles"
         at += 12 + length
 
 
@@ -165,6 +171,7 @@ def _bmp(file: IO[bytes]) -> str | None:
 # Size in bytes by TIFF's number of a type.
 _TIFF_SIZES = {3: 2, 4: 4, 8: 2, 9: 4, 5: 8, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _STRIP_SIZES = (279, 325)
+_WIDTH, _HEIGHT, _COMPRESSION, _JPEG_IN_TIFF = 256, 257, 259, 7
 
 
 def _tiff(file: IO[bytes]) -> str | None:
@@ -191,7 +198,26 @@ def _tiff(file: IO[bytes]) -> str | None:
             total += sum(struct.unpack(f"{order}{count}{letter}", inline[:length]))
     if total > _MAX_OVERLAP * size + _MAX_FILL:
         return f"strips of {total:,} bytes in a file of {size:,}"
+    return _scans_of_tiff({tag: _first(order, kind, inline) for tag, kind, _, inline in found}, file, found)
+
+
+def _scans_of_tiff(first: dict[int, int], file: IO[bytes], found: list[tuple[int, int, int, bytes]]) -> str | None:
+    """A TIFF may hold JPEGs, one a strip, and each may have many scans."""
+    if first.get(_COMPRESSION) != _JPEG_IN_TIFF:
+        return None
+    file.seek(0)
+    strips = max((count for tag, _, count, _ in found if tag in _STRIP_SIZES), default=1)
+    scans = file.read().count(b"\xff" + bytes([_SOS])) // max(strips, 1)
+    pixels = first.get(_WIDTH, 0) * first.get(_HEIGHT, 0)
+    if scans > _MAX_SCANS and pixels * scans > _MAX_SCANNED:
+        return f"{scans:,} scans of {pixels:,} pixels"
     return None
+
+
+def _first(order: str, kind: int, inline: bytes) -> int:
+    """The first value of a tag that is a number."""
+    letter = {3: "H", 4: "I"}.get(kind)
+    return int(struct.unpack_from(order + letter, inline)[0]) if letter else 0
 
 
 def _avif(file: IO[bytes]) -> str | None:

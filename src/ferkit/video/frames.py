@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import cv2
 import numpy as np
 
+from ferkit._support.parallel import Aside
 from ferkit.errors import ImageError, MissingDependencyError, UsageError, VideoError
 from ferkit.sources import RgbImage
 
@@ -216,6 +217,7 @@ class RisingClock:
 
 
 _TIMEOUT_S = 10.0  # of a server that sends nothing
+_OPENING_S, _FRAME_S = 60.0, 30.0  # all else: a frame may be built to take hours
 # A file whose frames end this much before its stated duration is truncated; less is imprecision of its writer.
 _MISSING_S, _MISSING_PART = 0.9, 0.05
 _WITH_DURATION = {"mov", "mp4", "matroska", "webm", "avi"}
@@ -256,8 +258,8 @@ def load_av() -> ModuleType:
     return module
 
 
-def open_container(target: str) -> Any:
-    """Open a file or URL for reading. Raises PyAV's errors, `OSError` and `ValueError`."""
+def open_container(target: str, aside: Aside | None = None) -> Any:
+    """Open a file or URL for reading. Raises PyAV's errors, `OSError` (also if it takes too long) and `ValueError`."""
     scheme = target.partition(":")[0].lower()
     options = {
         "protocol_whitelist": PROTOCOLS.get(scheme, _FILE_PROTOCOLS),
@@ -268,7 +270,12 @@ def open_container(target: str) -> Any:
     av = load_av()
     # From version 19 PyAV accepts metadata that is not UTF-8 and has no such option.
     lenient = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
-    return av.open(target, options=options, timeout=_TIMEOUT_S, **lenient)
+    thread = aside or Aside()
+    try:  # FFmpeg decodes some frames to see what is in a file
+        return thread.run(lambda: av.open(target, options=options, timeout=_TIMEOUT_S, **lenient), _OPENING_S)
+    finally:
+        if aside is None:
+            thread.close()
 
 
 class Stream(FrameSource):
@@ -276,10 +283,11 @@ class Stream(FrameSource):
 
     def __init__(self, target: str, name: str, every: Every, *, sound: bool) -> None:
         super().__init__(name, every)
-        self._av = load_av()
+        self._av, self._aside = load_av(), Aside()
         try:
-            self._container = open_container(target)
+            self._container = open_container(target, self._aside)
         except (self._av.FFmpegError, OSError, ValueError) as problem:
+            self._aside.close()
             refused = isinstance(problem, self._av.error.ArgumentError)
             why = (
                 "its format is not that of a video, or names other files, as playlists do"
@@ -376,15 +384,20 @@ class Stream(FrameSource):
             if packet is None:
                 return
             try:
-                frames = packet.decode()
+                frames = self._aside.run(packet.decode, _FRAME_S)
             except self._av.error.EOFError:
+                return
+            except TimeoutError:
+                self.problem = f"a frame takes longer than {_FRAME_S:g} seconds to decode"
                 return
             except self._av.FFmpegError:
                 frames = [None]
             yield from frames
 
     def close(self) -> None:
-        self._container.close()
+        self._aside.close()
+        if not self._aside.stuck:
+            self._container.close()
 
 
 def _duration(stream: Any, container: Any) -> float | None:
@@ -447,5 +460,7 @@ def _pixels(frame: Any, aspect: Fraction) -> RgbImage:
 
 
 def _reason(problem: BaseException) -> str:
+    if isinstance(problem, TimeoutError) and not str(problem):
+        return f"it is not open after {_OPENING_S:g} seconds"
     text = getattr(problem, "strerror", None) or str(problem)
     return " ".join(str(text).split()).rstrip(".").lower() or type(problem).__name__
