@@ -16,10 +16,12 @@ import numpy.typing as npt
 import ferkit
 from ferkit._support.parallel import ordered_map, usable_cores
 from ferkit._support.registry import qualified_name
+from ferkit.data import is_face_table, read_faces
 from ferkit.detection import (
     AUTO,
     FaceDetector,
     Orientation,
+    WholePicture,
     checked_faces,
     cut_face,
     find_in_any_orientation,
@@ -31,6 +33,7 @@ from ferkit.models import TTA, Classifier, augmented, open_classifier
 from ferkit.results import Face, FaceEmotion, PictureResult, Results
 from ferkit.sources import (
     Order,
+    Picture,
     RgbImage,
     Source,
     as_array,
@@ -181,7 +184,7 @@ class EmotionRecognizer:
         sources = one_or_many(source)
         if sources is source or not isinstance(sources, list):
             return Results(self.stream(sources, order=order), self.classes)
-        if is_many(source):
+        if is_many(source) or is_face_table(source):
             return Results(self.stream(sources), self.classes)
         found = self._find_faces(sources[0], order)
         if found.error:
@@ -239,7 +242,7 @@ class EmotionRecognizer:
                 yield self._result(waiting.popleft(), answers)
 
         since = time.monotonic()
-        pictures = map(_own, expand_sources(one_or_many(sources)))
+        pictures = map(_own, expand_sources(_with_tables(one_or_many(sources))))
         try:
             for found in ordered_map(find, pictures, self.threads):
                 if not waiting:
@@ -262,7 +265,8 @@ class EmotionRecognizer:
             notes: list[str] = []
             source = as_array(source)
             image = read_image(source, notes, order=order)
-            faces = self.detect(image)
+            cut = isinstance(source, Picture) and source.cut
+            faces = WholePicture()(image) if cut else self.detect(image)
             if isinstance(source, np.ndarray) and not faces and image.max() <= 1:
                 notes.append("its pixels are 0 and 1 of 255, as of floats in [0, 1] that were cut to integers")
             if isinstance(source, np.ndarray) and order == "rgb" and _look_swapped(image, faces):
@@ -362,6 +366,18 @@ class _Found:
     faces: Sequence[Face] = ()
     cut: Sequence[npt.NDArray[np.uint8]] = ()
     error: ImageError | None = None
+
+
+def _with_tables(sources: Iterable[Any]) -> Iterator[Any]:
+    """Sources, with the faces of a CSV in the place of it."""
+    for source in sources:
+        if is_face_table(source):
+            _log.info(
+                "Note: %s holds faces as pixels, which are classified as they are: no face is looked for.", source
+            )
+            yield from read_faces(source)
+        else:
+            yield source
 
 
 def _own(source: Source) -> Source:

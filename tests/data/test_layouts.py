@@ -13,7 +13,7 @@ from PIL import Image
 import ferkit
 from dataset_files import png, random_faces, row, write_csv, write_tree, write_zip
 from ferkit.data.loading import load_dataset, places
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, ImageError
 
 SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 EIGHT = (*SEVEN, "contempt")
@@ -321,3 +321,24 @@ def test_people_stay_in_one_fold(tmp_path):
     fold_of = ferkit.data.assign_folds(faces.inseparable, faces.strata, 2, seed=1)
     assert {len({*fold_of[faces.inseparable == one]}) for one in set(faces.inseparable)} == {1}
     assert sorted(np.bincount(fold_of)) == [14, 14]
+
+
+@pytest.mark.parametrize("name", ["test.csv", "test.csv.gz"])
+@pytest.mark.parametrize("header", ["pixels", "emotion, pixels ,Usage"])
+def test_faces_of_a_csv_are_recognised_as_they_are(tmp_path, name, header):
+    """As `test.csv` of FER-2013 has them; labels are not looked at, and a broken row costs itself."""
+    faces = random_faces(3)
+    rows = [row(face, 9) if "," in header else f'"{row(face).split(",")[1]}"' for face in faces]
+    path = write_csv(tmp_path / name, [*rows[:2], rows[2].replace(" ", " x", 1)], header)
+    recognizer = ferkit.EmotionRecognizer("fer2013-int8", threads=2)
+    *found, broken = recognizer(path)
+    assert [one.source for one in found] == [f"{path}::0", f"{path}::1"]
+    assert "pixel 2 is 'x" in broken.error
+    expected = recognizer.classifier.predict_proba(faces[:2])
+    assert np.array_equal([list(one.faces[0].probabilities.values()) for one in found], expected)
+
+
+def test_a_csv_of_other_things_is_no_picture(tmp_path):
+    path = write_csv(tmp_path / "a.csv", ["1,2"], "a,b")
+    with pytest.raises(ImageError, match="it is a table"):
+        ferkit.EmotionRecognizer("fer2013-int8", threads=2)(path)

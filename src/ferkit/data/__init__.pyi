@@ -1,6 +1,8 @@
 from .contact_sheet import check_target as check_target
 from .contact_sheet import write_contact_sheet as write_contact_sheet
 from .csv_columns import usage_name as usage_name
+from .csv_files import is_face_table as is_face_table
+from .csv_files import read_faces as read_faces
 from .loading import broken_error as broken_error
 from .loading import load_dataset as load_dataset
 from .loading import places as places

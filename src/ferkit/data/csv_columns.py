@@ -16,6 +16,7 @@ from ferkit.labels import WITH_CONTEMPT, canonical
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
 DELIMITERS = ",;\t"
+CSV_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz")
 _LABELS = ("emotion", "label", "labels", "class", "expression")
 _SPLITS = ("usage", "split")
 # Columns of a file without a header are told by what stands in these many rows of its head.

@@ -8,8 +8,10 @@ one by one. Only a block in which something is out of the ordinary is gone throu
 Python's `csv` cuts the rows.
 """
 
+import codecs
 import csv
 import math
+import os
 import re
 import threading
 from collections import Counter, deque
@@ -23,9 +25,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.data.csv_columns import (
+    CSV_SUFFIXES,
+    DELIMITERS,
     LONGEST_ROW_BYTES,
     Columns,
     Readable,
+    Utf8,
     csv_rows,
     label_of,
     long_fields,
@@ -35,8 +40,9 @@ from ferkit.data.csv_columns import (
 )
 from ferkit.data.names import NUMBERS
 from ferkit.data.records import Batch, Broken, Faces
-from ferkit.errors import DatasetError
+from ferkit.errors import DatasetError, FerkitError
 from ferkit.labels import EMOTIONS
+from ferkit.sources import InMemory, Picture, open_file
 
 Positions = npt.NDArray[np.int64]
 
@@ -140,6 +146,42 @@ def decode_row(text: bytes, pixels: int) -> npt.NDArray[np.uint8] | str:
         side = math.isqrt(pixels)
         return f"{len(tokens):,} pixels, expected {pixels:,} ({side} x {side})"
     return np.array([int(token) for token in tokens], np.uint8)
+
+
+def is_face_table(source: object) -> bool:
+    """Whether a source is a CSV of faces as pixels, with labels or without (`test.csv` of FER-2013)."""
+    if not isinstance(source, str | os.PathLike) or not os.fsdecode(source).lower().endswith(CSV_SUFFIXES):
+        return False
+    try:
+        with open_file(os.fsdecode(source)) as (stream, _):
+            return _pixel_column(stream.readline(Utf8.HEAD)) is not None
+    except (FerkitError, OSError):
+        return False  # whoever reads it as a picture says why
+
+
+def read_faces(source: str | os.PathLike[str]) -> Iterator[Picture]:
+    """The faces of a CSV that `is_face_table` knows, as pictures that were cut before; labels are not looked at."""
+    path = os.fsdecode(source)
+    with open_file(path) as (stream, _):
+        column, delimiter = _pixel_column(stream.readline(Utf8.HEAD)) or (0, ",")
+        for number, line in enumerate(filter(bytes.strip, iter(lambda: stream.readline(LONGEST_ROW_BYTES), b""))):
+            fields, name = split_line(line.strip(), delimiter), f"{path}::{number}"
+            text = fields[column] if len(fields) > column else b""
+            side = max(math.isqrt(len(text.split())), 1)
+            face = decode_row(text.strip(b'" '), side * side)
+            if isinstance(face, str):
+                yield Picture(name, None, f"Cannot read {name}: {face}.", cut=True)
+            else:
+                yield Picture(name, InMemory(b"P5 %d %d 255\n" % (side, side) + face.tobytes(), name), cut=True)
+
+
+def _pixel_column(header: bytes) -> tuple[int, str] | None:
+    """Where the pixels stand in a row, and what stands between its fields."""
+    for delimiter in DELIMITERS:
+        names = [text_of(name).lower() for name in split_line(header.removeprefix(codecs.BOM_UTF8).strip(), delimiter)]
+        if names.count("pixels") == 1:
+            return names.index("pixels"), delimiter
+    return None
 
 
 FER_PIXELS = 48 * 48

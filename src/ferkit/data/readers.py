@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ferkit._support.registry import Registry, describe
-from ferkit.data.csv_columns import Columns, Utf8, find_columns
+from ferkit.data.csv_columns import CSV_SUFFIXES, Columns, Utf8, find_columns
 from ferkit.data.csv_files import read_batches
 from ferkit.data.folders import read_folders
 from ferkit.data.layouts import is_list
@@ -21,7 +21,7 @@ from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, WITH_CONTEMPT
 from ferkit.sources import PICTURE_SUFFIXES, Opened, Tree, is_folder, open_binary, open_file, open_tree, reading
 
-DATA_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz", ".parquet")
+DATA_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
 
 
 @dataclass(frozen=True)

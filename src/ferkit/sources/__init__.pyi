@@ -19,6 +19,7 @@ from .listing import is_many as is_many
 from .listing import list_container as list_container
 from .listing import list_references as list_references
 from .listing import list_sources as list_sources
+from .names import InMemory as InMemory
 from .names import Picture as Picture
 from .names import member_path as member_path
 from .names import name_of as name_of

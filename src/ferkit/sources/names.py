@@ -31,11 +31,13 @@ class Picture:
         name: What results call it.
         source: A path, an address, or the bytes; None where there is a `problem`.
         problem: Why it cannot be read, in one line.
+        cut: Whether it is a face that was cut before, in which none is looked for.
     """
 
     name: str
     source: str | InMemory | None
     problem: str | None = None
+    cut: bool = False
 
 
 def name_of(source: object) -> str:
