@@ -14,6 +14,7 @@ from ferkit.detection import AUTO, DETECTORS, FaceDetector, Orientation
 from ferkit.errors import FerkitError, UsageError
 from ferkit.models import TTA, Classifier, PixelScale, check_sensitivity, model_folder, open_classifier, parse_classes
 from ferkit.recognizer import EmotionRecognizer
+from ferkit.video import VideoSettings
 
 LARGEST_PART = 100_000
 
@@ -30,7 +31,8 @@ class Settings:
     callable: RGB uint8 (H, W, 3) -> list of `Face`. Classifiers and callables must pickle, and be importable by the
     workers. min_confidence, tta, sensitivity, classes, pixel_scale, orientation: as `EmotionRecognizer` takes them. part_size:
     pictures of a part, the unit of work that is done or not; None takes up to 64 parts of 64 to 1,024 pictures, and more
-    of 1,024 where there are more.
+    of 1,024 where there are more. video: how videos are looked at, for a job of videos, of which a part has one unless
+    `part_size` says otherwise; None for a job of pictures.
     """
 
     model: str | Path | Classifier = model_folder.DEFAULT
@@ -42,6 +44,7 @@ class Settings:
     classes: str | Sequence[str] | None = None
     pixel_scale: str | None = None
     orientation: Orientation = "upright"
+    video: VideoSettings | None = None
 
     def __post_init__(self) -> None:
         if self.part_size is not None and not 1 <= self.part_size <= LARGEST_PART:
@@ -65,7 +68,9 @@ class Settings:
 
     def words(self) -> dict[str, Any]:
         """The same for job.json and for comparing: what has no words is called by its name."""
-        words = {name: _word(value) for name, value in vars(self).items()}
+        words = {name: _word(value) for name, value in vars(self).items() if name != "video"}
+        if self.video is not None:
+            words |= {"videos": True, **self.video.describe()}
         # Jobs of earlier versions know neither.
         return {name: word for name, word in words.items() if word is not None or name not in _BARE_FILES}
 

@@ -11,13 +11,14 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from ferkit._support.arrow import pa, pq
 from ferkit.batch.job import FOLDER, JOB_FILE, Job, Settings, checksums, load_recognizer, read_job
 from ferkit.batch.storage import Storage
 from ferkit.batch.table import schema_of
-from ferkit.errors import FerkitError, UsageError
-from ferkit.sources import SHARD, Reference, list_references, reason
+from ferkit.errors import DatasetError, FerkitError, UsageError
+from ferkit.sources import FILE, PICTURE_SUFFIXES, SHARD, VIDEO_SUFFIXES, Reference, list_references, reason
 
 # Parts in one file: its footer, which is read for each of them, stays below 100 KB.
 _PARTS = 64
@@ -133,9 +134,10 @@ def prepare(storage: Storage, out: str, source: str, settings: Settings) -> Call
     resumed = _resumed(storage, out, source, settings)
     if resumed is not None:
         return lambda: resumed
-    references = list_references(source)
+    videos = settings.video is not None
+    references = list_references(source) if not videos else _videos_of(source)
     classes = load_recognizer(settings).classes
-    schema_of(classes)
+    schema_of(classes, videos=videos)
 
     def alone() -> None:
         if storage.read(JOB_FILE) is not None:
@@ -143,7 +145,7 @@ def prepare(storage: Storage, out: str, source: str, settings: Settings) -> Call
 
     def plan() -> Job:
         alone()
-        parts, pictures = write_plan(storage, references, settings.part_size)
+        parts, pictures = write_plan(storage, references, settings.part_size or (1 if videos else None))
         job = Job(out, source, settings, parts, pictures, classes, checksums(settings))
         alone()  # again: nothing holds an object store while hours of listing go by
         # The last of all: it says that the plan is whole.
@@ -151,6 +153,30 @@ def prepare(storage: Storage, out: str, source: str, settings: Settings) -> Call
         return job
 
     return plan
+
+
+def holds_videos(storage: Storage, out: str, source: str) -> bool:
+    """Whether a job is one of videos where nobody said so: the one in OUT is, or SRC holds videos and no pictures."""
+    _check_free(storage, out)
+    found = read_job(storage, out)
+    if found is not None:
+        return "videos" in found["settings"]
+    try:
+        return next(list_references(source)).path.lower().endswith(VIDEO_SUFFIXES)
+    except DatasetError:
+        with suppress(DatasetError):
+            return next(list_references(source, VIDEO_SUFFIXES), None) is not None
+    return False
+
+
+def _videos_of(source: str) -> Iterator[Reference]:
+    """The videos of a source: files that are no pictures."""
+    found = list_references(source, VIDEO_SUFFIXES)
+    videos = (one for one in found if one.kind == FILE and not one.path.lower().endswith(PICTURE_SUFFIXES))
+    first = next(videos, None)
+    if first is None:
+        raise DatasetError(f"{source} holds no videos ({', '.join(VIDEO_SUFFIXES)}).")
+    return itertools.chain([first], videos)
 
 
 def _check_free(storage: Storage, out: str) -> None:

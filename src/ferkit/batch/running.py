@@ -15,13 +15,14 @@ from ferkit._support.files import blame
 from ferkit._support.parallel import ordered_map
 from ferkit.batch.engines import ENGINES, check_engine
 from ferkit.batch.job import FOLDER, Job, Settings, done_parts
-from ferkit.batch.plan import prepare
+from ferkit.batch.plan import holds_videos, prepare
 from ferkit.batch.storage import Storage, open_storage
 from ferkit.batch.worker import BEGUN, PartSummary, begun_parts, forget, summary_of
 from ferkit.detection import FaceDetector, Orientation
 from ferkit.errors import FerkitError, UsageError
 from ferkit.models import Classifier, model_folder
 from ferkit.sources import absolute, is_address
+from ferkit.video import TIME_CONSTANT_S, VideoSettings, make_settings
 
 try:
     import fcntl
@@ -63,7 +64,7 @@ class Progress:
     """Where a job stands. All counts are of the whole job, earlier sessions included.
 
     pictures_in_all: None where shards far away are opened by the workers only. new: pictures of this session, which has
-    taken so many seconds.
+    taken so many seconds. videos: whether the pictures are videos.
     """
 
     parts: int
@@ -74,6 +75,7 @@ class Progress:
     errors: int
     new: int
     seconds: float
+    videos: bool = False
 
     @property
     def pictures_per_second(self) -> float:
@@ -94,7 +96,8 @@ class BatchSummary:
     """What became of a job.
 
     pictures, faces, errors: of the whole job; an error is a picture that could not be read. parts: files of OUT;
-    skipped_parts: those that were there before. seconds, pictures_per_second: of this session.
+    skipped_parts: those that were there before. seconds, pictures_per_second: of this session. videos: whether it was a
+    job of videos: then pictures are videos, and an error is one that could not be read, or not to its end.
     """
 
     source: str
@@ -106,6 +109,7 @@ class BatchSummary:
     skipped_parts: int
     seconds: float
     pictures_per_second: float
+    videos: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON of `ferkit batch`."""
@@ -129,8 +133,14 @@ def run_batch(
     part_size: int | None = None,
     classes: str | Sequence[str] | None = None,
     pixel_scale: str | None = None,
+    videos: bool | None = None,
+    every: str | int = 1,
+    detect_every_s: float | None = None,
+    smooth_s: float = TIME_CONSTANT_S,
+    start: str | float | None = None,
+    end: str | float | None = None,
 ) -> BatchSummary:
-    """Recognise every face in a large set of images, and write a Parquet dataset with a row per face.
+    """Recognise every face in a large set of images or videos, and write a Parquet dataset with a row per face.
 
     After an interruption the same call resumes: finished parts are skipped.
 
@@ -150,6 +160,13 @@ def run_batch(
         part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
         classes: Names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
         pixel_scale: Pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
+        videos: Whether to process the videos of the source rather than its images; None does so where it holds no
+            images. Rows are those of `analyze_videos`.
+        every: Of videos, as `analyze_video` takes it, like the following.
+        detect_every_s: See there.
+        smooth_s: See there.
+        start: See there.
+        end: See there.
 
     Returns:
         Counts of images, faces and errors, and the speed of this session.
@@ -163,13 +180,31 @@ def run_batch(
         print(summary.pictures, summary.faces, summary.errors)
 
     """
-    wanted = Settings(model, detector, min_confidence, tta, part_size, sensitivity, classes, pixel_scale, orientation)
-    start = ENGINES[engine]
+    run_parts = ENGINES[engine]
     check_engine(engine, address)
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1. Received: {workers}.")
     place = absolute(out)
     storage = open_storage(place)
+    video = make_settings(every, start, end, None, detect_every_s, smooth_s)
+    if videos is None:
+        videos = holds_videos(storage, place, absolute(src))
+    if not videos and video != VideoSettings():
+        raise UsageError(
+            "every, detect_every_s, smooth_s, start and end are for videos. Leave them out, or set videos."
+        )
+    wanted = Settings(
+        model,
+        detector,
+        min_confidence,
+        tta,
+        part_size,
+        sensitivity,
+        classes,
+        pixel_scale,
+        orientation,
+        video if videos else None,
+    )
     prepared = prepare(storage, place, absolute(src), wanted)
     with claimed(place):
         job = prepared()
@@ -177,7 +212,7 @@ def run_batch(
         tally = _Tally(job, storage)
         if progress:
             progress(tally.now())
-        for summary in start(job, tally.pending, workers, address=address):
+        for summary in run_parts(job, tally.pending, workers, address=address):
             tally.add(summary)
             if progress:
                 progress(tally.now())
@@ -219,6 +254,7 @@ class _Tally:
             self._errors,
             self._new,
             time.perf_counter() - self._started,
+            self._job.settings.video is not None,
         )
 
     def summary(self) -> BatchSummary:
@@ -233,6 +269,7 @@ class _Tally:
             self._skipped,
             round(now.seconds, 3),
             round(now.pictures_per_second, 2),
+            now.videos,
         )
 
 

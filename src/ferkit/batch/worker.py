@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import cv2
 
@@ -28,9 +28,10 @@ from ferkit.batch.job import FOLDER, Job, checksums, load_recognizer, part_name
 from ferkit.batch.plan import read_part
 from ferkit.batch.storage import Storage
 from ferkit.batch.table import PartTable, counts_of
-from ferkit.errors import FerkitError, ModelError
+from ferkit.errors import FerkitError, ModelError, VideoError, one_line
 from ferkit.results import PictureResult
-from ferkit.sources import Picture, Reference, entries, read_pictures, taken_at
+from ferkit.sources import Picture, Reference, entries, read_pictures, reason, taken_at
+from ferkit.video import Timeline, VideoSettings, analyze_opened, last_row, record_of, video_name, video_rows
 
 # A neighbour that takes all memory may kill a process at any picture, but hardly twice at the same one.
 DEATHS = 2
@@ -114,6 +115,13 @@ class Attempt:
     def deadly(self, picture: int) -> bool:
         """Whether processes died twice at this picture of the part."""
         return self._marker.deaths[picture] >= DEATHS
+
+    def begin(self, picture: int) -> bool:
+        """The same, unless it is deadly: then False."""
+        if self.deadly(picture):
+            return False
+        self.at(picture)
+        return True
 
     def at(self, picture: int | None) -> None:
         """Say which picture of the part comes next; None when what follows is no picture's work."""
@@ -210,12 +218,25 @@ class PartWorker:
             return there
         started = time.perf_counter()
         with Attempt(self._storage, part) as attempt:
-            table = PartTable(self._recognizer.classes)
+            video = self.job.settings.video
+            about = self._recognizer.describe() | ({} if video is None else {"video": video.describe()})
+            table = PartTable(self._recognizer.classes, about, videos=video is not None)
             references = read_part(self._storage, part)
-            rows = self._careful_rows(references, attempt) if attempt.careful else self._rows(read_pictures(references))
+            rows: Iterator[_Row] = iter(())
+            if video is None:
+                rows = (
+                    self._careful_rows(references, attempt)
+                    if attempt.careful
+                    else self._rows(read_pictures(references))
+                )
             with _deadline():
                 for result, taken in rows:
                     table.add(result, taken)
+                if video is not None:
+                    table.about["videos"] = [
+                        self._watch(reference, video, table, deadly=attempt.careful and not attempt.begin(number))
+                        for number, reference in enumerate(references)
+                    ]
             seconds = round(time.perf_counter() - started, 3)
             summary = PartSummary(part, table.pictures, table.faces, table.errors, seconds)
             self._storage.write(part_name(part), table.to_parquet(asdict(summary)))
@@ -225,15 +246,38 @@ class PartWorker:
         """One picture at a time, leaving out those that are deadly."""
         for number, (name, get) in enumerate(entries(references)):
             if attempt.deadly(number):
-                why = (
-                    f"Cannot read {name}: the process crashed on it {DEATHS} times, or took more than {PICTURE_S:g} s. "
-                    "Try to open it with another program."
-                )
-                yield PictureResult.failed(name, why), None
+                yield PictureResult.failed(name, _deadly(name)), None
             else:
                 attempt.at(number)
                 yield from self._rows([get()])
         attempt.at(None)
+
+    def _watch(
+        self, reference: Reference, settings: VideoSettings, table: PartTable, *, deadly: bool
+    ) -> dict[str, Any]:
+        """Add the rows of a video, the same as `ferkit video` writes; what cannot be read has one that says why."""
+        faces, rate = 0, None
+        timeline = Timeline(video_name(reference), self._recognizer.classes)
+        try:
+            if deadly:
+                raise VideoError(_deadly(timeline.source))
+            frames = settings.open(reference)
+            rate = frames.rate
+            with analyze_opened(frames, self._recognizer, settings) as analysis:
+                timeline = analysis.timeline
+                for found in analysis:
+                    _begin_picture()
+                    table.add_rows(video_rows(timeline.source, found))
+                    faces += len(found.faces)
+        except VideoError as problem:
+            timeline.problem = str(problem)
+        except FerkitError:
+            raise  # a broken model, or a detector that returns no faces: not this video's fault
+        except Exception as problem:
+            timeline.problem = one_line(f"{type(problem).__name__}: {reason(problem)}")
+        table.add_rows(last_row(timeline))
+        table.count(faces, failed=timeline.problem is not None)
+        return record_of(timeline, rate, reference.path)
 
     def _rows(self, pictures: Iterable[Picture]) -> Iterator[_Row]:
         taken: deque[datetime | None] = deque()
@@ -247,6 +291,13 @@ class PartWorker:
         for result in self._recognizer.stream(seen(), batch_size=BATCH_FACES, report_failures=True):
             when = taken.popleft()
             yield result, when if result.error is None else None
+
+
+def _deadly(name: str) -> str:
+    return (
+        f"Cannot read {name}: the process crashed on it {DEATHS} times, or took more than {PICTURE_S:g} s. "
+        "Try to open it with another program."
+    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`ferkit batch`: the expressions in a large set of images."""
+"""`ferkit batch`: the expressions in a large set of images or videos."""
 
 import signal
 import time
@@ -17,7 +17,20 @@ from ferkit.cli.console import (
     progress_bar,
     read_and_found,
 )
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
+from ferkit.cli.options import (
+    Classes,
+    DetectEvery,
+    Detector,
+    End,
+    Every,
+    MinConfidence,
+    Model,
+    Orientation,
+    PixelScaleOption,
+    Sensitivity,
+    Smooth,
+    Start,
+)
 from ferkit.errors import count
 
 if TYPE_CHECKING:
@@ -51,15 +64,25 @@ def batch(
             show_default=False,
         ),
     ] = None,
+    videos: Annotated[
+        bool,
+        typer.Option("--videos", help="Process the videos of SRC. [default: only where SRC holds no images]"),
+    ] = False,
+    every: Every = "1",
+    detect_every: DetectEvery = None,
+    smooth: Smooth = None,
+    start: Start = None,
+    end: End = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
-    """Process millions of images into a Parquet dataset.
+    """Process millions of images, or many videos, into a Parquet dataset.
 
-    After an interruption the same command resumes. The exit code is 1 if images could not be read.
+    After an interruption the same command resumes. The exit code is 1 if images or videos could not be read.
 
     Example: ferkit batch photos/ emotions/ --workers 8
     """
     from ferkit.batch import run_batch
+    from ferkit.video import TIME_CONSTANT_S
 
     settings: dict[str, Any] = {
         "model": model,
@@ -71,6 +94,12 @@ def batch(
         "pixel_scale": pixel_scale,
         "orientation": orientation,
         "part_size": part_size,
+        "videos": videos or None,
+        "every": every,
+        "detect_every_s": detect_every,
+        "smooth_s": TIME_CONSTANT_S if smooth is None else smooth,
+        "start": start,
+        "end": end,
     }
     try:
         with no_native_chatter(), _stopping_on_sigterm(), _progress() as show:
@@ -79,7 +108,7 @@ def batch(
         notes.print("Finished parts are kept. To resume, run the same command.")
         raise
     _print_summary(summary)
-    name_left_out([source])
+    name_left_out([source], videos=summary.videos)
     if as_json:
         print_json(summary.to_dict())
     if summary.errors:
@@ -89,10 +118,11 @@ def batch(
 def _print_summary(summary: "BatchSummary") -> None:
     from ferkit.render import duration
 
-    notes.print(read_and_found(summary.pictures, summary.faces, summary.errors))
+    what = "video" if summary.videos else "image"
+    notes.print(read_and_found(summary.pictures, summary.faces, summary.errors, what))
     new = summary.parts - summary.skipped_parts
     before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
-    pace = f" in {duration(summary.seconds)}, {summary.pictures_per_second:.1f} images per second" if new else ""
+    pace = f" in {duration(summary.seconds)}, {summary.pictures_per_second:.1f} {what}s per second" if new else ""
     notes.print(f"Wrote {count(summary.parts, 'file')} into {summary.out}{before}{pace}.", markup=False)
 
 
@@ -118,7 +148,7 @@ def _progress() -> "Iterator[Callable[[Progress], None]]":
         yield _Lines()
         return
     with progress_bar() as bar:
-        task = bar.add_task("Listing images", total=None)
+        task = bar.add_task("Listing", total=None)
 
         def show(now: "Progress") -> None:
             bar.update(task, description=_progress_line(now), completed=now.parts, total=now.parts_in_all)
@@ -141,4 +171,5 @@ def _progress_line(now: "Progress") -> str:
 
     in_all = "" if now.pictures_in_all is None else f" of {now.pictures_in_all:,}"
     left = "" if now.seconds_left is None else f", {duration(now.seconds_left)} left"
-    return f"{now.pictures:,}{in_all} images, {now.pictures_per_second:.1f} per second{left}, {now.errors:,} errors"
+    what = "videos" if now.videos else "images"
+    return f"{now.pictures:,}{in_all} {what}, {now.pictures_per_second:.1f} per second{left}, {now.errors:,} errors"

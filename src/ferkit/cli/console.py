@@ -261,22 +261,22 @@ def progress_bar(*columns: Any, hidden: bool = False) -> Any:
     return Progress(*columns, console=notes, transient=True, redirect_stdout=False, disable=hidden)
 
 
-def read_and_found(images: int, faces: int, unread: int) -> str:
+def read_and_found(images: int, faces: int, unread: int, what: str = "image") -> str:
     """What a command looked at, in words; that some could not be read only where it is so.
 
     >>> read_and_found(2, 1, 0), read_and_found(3, 1, 1)
     ('2 images, 1 face.', '3 images, 1 face; 1 could not be read.')
     """
     failed = f"; {unread:,} could not be read" if unread else ""
-    return f"{count(images, 'image')}, {count(faces, 'face')}{failed}."
+    return f"{count(images, what)}, {count(faces, 'face')}{failed}."
 
 
-def name_left_out(sources: Iterable[str]) -> None:
-    """Say what folders, globs and archives hold beside pictures."""
+def name_left_out(sources: Iterable[str], *, videos: bool = False) -> None:
+    """Say what folders, globs and archives hold beside pictures, or beside videos."""
     from ferkit.sources import left_out, printable_name
 
     for source in sources:
-        if others := left_out(source):
+        if others := left_out(source, videos=videos):
             notes.print(f"Note: {printable_name(source)} also holds {others}, left out.", markup=False)
 
 

@@ -73,6 +73,30 @@ MinConfidence = Annotated[
 ]
 
 
+# Of videos.
+Every = Annotated[str, typer.Option(metavar="N", help="Process every Nth frame (5) or one frame per interval (0.5s).")]
+DetectEvery = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        min=0,
+        help="Run the detector every S seconds and track faces in between. [default: 0.2; with --blur-faces 0]",
+        show_default=False,
+    ),
+]
+Smooth = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        min=0,
+        help="Time constant of the smoothing in seconds; 0 turns it off. [default: 0.3]",
+        show_default=False,
+    ),
+]
+Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at this time of the video: seconds, or 1:30.")]
+End = Annotated[str | None, typer.Option(metavar="T", help="End before this time: seconds, or 1:30.")]
+
+
 # In words for people: `ferkit.data.readers.READERS` knows them to the letter, but takes a while to import.
 FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders (also as published: RAF-DB, AffectNet, ...), .zip, .tar.gz or Parquet; s3://... too."
 Data = Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)]

@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ferkit.cli.console import LINE_EVERY_S, fail, no_native_chatter, notes, output, print_json, progress_bar
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Raw, Sensitivity
+from ferkit.cli.options import (
+    Classes,
+    DetectEvery,
+    Detector,
+    End,
+    Every,
+    MinConfidence,
+    Model,
+    Orientation,
+    PixelScaleOption,
+    Raw,
+    Sensitivity,
+    Smooth,
+    Start,
+)
 from ferkit.errors import UsageError, count
 
 if TYPE_CHECKING:
@@ -51,27 +65,9 @@ def video(
         Path | None,
         typer.Option(metavar="FILE", help="Write a segment per person and expression, .vtt, .srt, or .eaf for ELAN."),
     ] = None,
-    every: Annotated[
-        str, typer.Option(metavar="N", help="Process every Nth frame (5) or one frame per interval (0.5s).")
-    ] = "1",
-    detect_every: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            min=0,
-            help="Run the detector every S seconds and track faces in between. [default: 0.2; with --blur-faces 0]",
-            show_default=False,
-        ),
-    ] = None,
-    smooth: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            min=0,
-            help="Time constant of the smoothing in seconds; 0 turns it off. [default: 0.3]",
-            show_default=False,
-        ),
-    ] = None,
+    every: Every = "1",
+    detect_every: DetectEvery = None,
+    smooth: Smooth = None,
     fps: Annotated[
         float | None,
         typer.Option(
@@ -79,10 +75,8 @@ def video(
             show_default=False,
         ),
     ] = None,
-    start: Annotated[
-        str | None, typer.Option(metavar="T", help="Begin at this time of the video: seconds, or 1:30.")
-    ] = None,
-    end: Annotated[str | None, typer.Option(metavar="T", help="End before this time: seconds, or 1:30.")] = None,
+    start: Start = None,
+    end: End = None,
     seconds: Annotated[
         float | None, typer.Option(metavar="S", min=0, help="Process only S seconds of one video or camera.")
     ] = None,

@@ -37,6 +37,7 @@ _LEFT_OUT = {
 }
 # So many kinds of others are named.
 _SUFFIXES_NAMED = 5
+_BESIDE_VIDEOS = {("image", "images", "for: ferkit predict"): PICTURE_SUFFIXES}
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -56,21 +57,24 @@ def files_below(folder: str, suffixes: tuple[str, ...] = PICTURE_SUFFIXES) -> It
                 yield join(below, name)
 
 
-def left_out(source: str) -> str:
+def left_out(source: str, *, videos: bool = False) -> str:
     """What a folder, a glob or a .zip here holds beside its pictures, in words; nothing where it has nothing else.
+
+    videos: whether its videos were taken and its pictures left out.
 
     >>> left_out("/there/is/none")
     ''
     """
     found: Counter[tuple[str, str, str]] = Counter()
     suffixes: Counter[str] = Counter()
+    kinds = (_BESIDE_VIDEOS if videos else _LEFT_OUT).items()
     for name in _names_in(source):
         lower = name.lower()
-        if lower.endswith(PICTURE_SUFFIXES) or is_junk(name):
+        if lower.endswith(VIDEO_SUFFIXES if videos else PICTURE_SUFFIXES) or is_junk(name):
             continue
         if lower.endswith("/"):
             found["link to a folder", "links to folders", "not followed"] += 1
-        elif what := next((what for what, endings in _LEFT_OUT.items() if lower.endswith(endings)), None):
+        elif what := next((what for what, endings in kinds if lower.endswith(endings)), None):
             found[what] += 1
         else:
             suffixes[os.path.splitext(lower)[1] or "no suffix"] += 1  # noqa: PTH122

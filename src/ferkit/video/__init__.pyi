@@ -1,7 +1,10 @@
 from .analysis import VideoAnalysis as VideoAnalysis
 from .analysis import VideoSettings as VideoSettings
+from .analysis import analyze_opened as analyze_opened
 from .analysis import analyze_video as analyze_video
 from .analysis import check_targets as check_targets
+from .analysis import make_settings as make_settings
+from .analysis import record_of as record_of
 from .clip import ClipWriter as ClipWriter
 from .collection import VideoProgress as VideoProgress
 from .collection import analyze_videos as analyze_videos
@@ -22,6 +25,7 @@ from .plot import plot_timeline as plot_timeline
 from .sources import VideoSource as VideoSource
 from .sources import list_videos as list_videos
 from .sources import open_video as open_video
+from .sources import video_name as video_name
 from .subtitles import write_subtitles as write_subtitles
 from .timeline import FrameFaces as FrameFaces
 from .timeline import PersonTimeline as PersonTimeline

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import cv2
 import numpy as np
 
-from ferkit._support.parallel import Aside
+from ferkit._support.parallel import Aside, usable_cores
 from ferkit.errors import ImageError, MissingDependencyError, UsageError, VideoError
 from ferkit.sources import RgbImage
 
@@ -302,6 +302,7 @@ class Stream(FrameSource):
             raise VideoError(f"{name} contains no video stream (it contains: {kinds}). Expected a video.")
         # Not "FRAME": errors would be reported with later packets, which loses valid frames.
         self._stream.thread_type = "SLICE"
+        self._stream.codec_context.thread_count = usable_cores()
         self._stream.codec_context.options = {"max_pixels": str(_MAX_FRAME_PIXELS)}
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate and 0 < rate <= 1000 else None
