@@ -3,9 +3,9 @@
     python tools/pictures.py runs/tutorial
 
 The argument is the folder of the tutorial's run, as `ferkit train fer2013.csv --recipe tutorial --out runs/tutorial` makes it;
-without it the pictures that need one are left as they are. browser.jpg wants what docs/how-to/browser.md puts into
-examples/browser, and Chromium; without these it is left as it is too. astronaut.jpg is what `make demo` writes. No picture shows another person than the sample
-portrait, which is in the public domain.
+without it the pictures that need one are left as they are. browser.jpg wants the page that `make web` builds, and Chromium;
+without these it is left as it is too. astronaut.jpg is what `make demo` writes. No picture shows another person than the
+sample portrait, which is in the public domain.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from ferkit.sources.images import read_image
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-EXAMPLE = ROOT / "examples" / "browser"
+TRY = ROOT / "build" / "site" / "try"
 FACE = (165, 57, 285, 177)  # in the sample portrait, as a person would draw it: x1 y1 x2 y2
 WIDTH = 800  # pixels of a plot; pages are not wider
 
@@ -44,7 +44,7 @@ def main() -> None:
         curves(run)
         whole_and_cut(run)
     heatmaps()
-    if (EXAMPLE / "node_modules").is_dir() and (EXAMPLE / "emotions.json").is_file():
+    if TRY.is_dir():
         browser()
 
 
@@ -93,27 +93,19 @@ def _small(picture: PIL.Image.Image, name: str) -> None:
 
 
 def browser() -> None:
-    """browser.jpg: examples/browser with the sample portrait."""
+    """browser.jpg: the page that runs without a server, with the sample portrait."""
     from playwright.sync_api import sync_playwright
 
-    handler = functools.partial(_Quiet, directory=str(EXAMPLE))
+    handler = functools.partial(_Quiet, directory=str(TRY))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         program = shutil.which("chromium") or shutil.which("google-chrome")
         with playwright.chromium.launch(executable_path=program, args=["--no-sandbox"]) as chromium:
-            page = chromium.new_page(viewport={"width": 720, "height": 1020})
+            page = chromium.new_page(viewport={"width": 1080, "height": 760})
             page.goto(f"http://127.0.0.1:{server.server_port}/")
-            page.get_by_text("Choose a picture.", exact=True).wait_for()
-            page.set_input_files("input", sample_picture())
-            page.get_by_text("Draw a square around a face.").wait_for()
-            corner = page.locator("canvas").bounding_box() or {}
-            page.mouse.move(corner["x"] + FACE[0], corner["y"] + FACE[1])
-            page.mouse.down()
-            page.mouse.move(corner["x"] + FACE[2], corner["y"] + FACE[3])
-            page.mouse.up()
-            page.locator("tr").first.wait_for()
-            # How long the first answer took says nothing: the model was just loaded.
-            page.locator("[role=status]").evaluate("line => line.remove()")
+            page.set_input_files("#files", sample_picture())
+            page.wait_for_selector(".person[data-track='1']", timeout=120_000)
+            page.wait_for_timeout(1000)  # until the bars stand still
             page.screenshot(path=IMAGES / "browser.jpg", type="jpeg", quality=80)
         server.shutdown()
 

@@ -276,7 +276,7 @@ def test_snippets_import_what_they_use(path):
 
 @pytest.mark.parametrize("path", NAMED)
 def test_blocks_say_their_language(path):
-    # Kotlin and JavaScript run in tests/models/test_mobile_example.py and tests/models/test_browser_example.py.
+    # Kotlin and JavaScript run in tests/models/test_mobile_example.py and tests/serve/test_browser.py.
     assert {block.language for block in blocks_of(path)} <= {"python", "sh", "text", "kotlin", "js"}
 
 

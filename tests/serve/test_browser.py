@@ -19,6 +19,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from ferkit.models.model_folder import find
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box
@@ -162,6 +163,27 @@ def test_the_browser_answers_as_python_does_on_scenes(shared, in_browser, python
     for path in scenes:
         data = path.read_bytes()
         check_same(recognised(in_browser, data), python(data))
+
+
+def test_other_models_answer_as_in_python(in_browser):
+    """Their cards are inside the file; this one knows no sensitivity."""
+    data = sample_picture().read_bytes()
+    model = base64.b64encode(find("fer2013-int8").read_bytes()).decode()
+    found, refused = in_browser(
+        """async ([model, data]) => {
+            const runtime = await import("./static/runtime/ort.wasm.bundle.min.mjs");
+            const { createRecognizer } = await module("recognizer");
+            const other = await createRecognizer({ runtime, model: bytes(model), detector: "static/models/yunet.onnx" });
+            const image = new Blob([bytes(data)]);
+            const found = await other.recognize(image);
+            const refused = await other.recognize(image, { sensitivity: 0.5 }).catch(String);
+            await other.close();
+            return [found, refused];
+        }""",
+        [model, base64.b64encode(data).decode()],
+    )
+    check_same(found, EmotionRecognizer("fer2013-int8", threads=1)(data))
+    assert "no sensitivity" in refused
 
 
 @pytest.mark.parametrize("sensitivity", [0.0, 1.0])
