@@ -286,6 +286,7 @@ def test_the_page_runs_on_the_camera_and_then_without_a_network(open_page, site)
     assert set(labels(page)) == {"1", "2"}
     page.set_input_files("#files", str(sample_picture()))
     until(page, "document.getElementById('status-text').textContent === '1 face'")
+    page.wait_for_selector(".person[data-track='1']")
     assert labels(page) == {"1": "happy"}
     assert not [url for url in asked if not url.startswith(("blob:", "data:"))]
 
