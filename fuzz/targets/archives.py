@@ -7,6 +7,8 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 
+import numpy as np
+
 from dataset_files import fer_tree, png, random_faces
 from ferkit.data.pictures import Shaper
 from ferkit.data.readers import read_source
@@ -49,6 +51,11 @@ def seeds() -> dict[str, bytes]:
         "zip bzip2": b"\0" + zipped(files, zipfile.ZIP_BZIP2),
         "zip lzma": b"\0" + zipped(files, zipfile.ZIP_LZMA),
         "zip with splits": b"\0" + zipped(dict(list(fer_tree(1).items())[:4])),
+        "zip with a list": b"\0" + zipped({"1.png": FACE, "2.png": FACE, "labels.csv": b"filename,label\n1.png,sad\n2.png,happy\n"}),
+        "zip of RAF-DB": b"\0" + zipped({"train_1_aligned.png": FACE, "list_patition_label.txt": b"train_1.png 4\n"}),
+        "zip of AffectNet": b"\0" + zipped({"images/1.jpg": FACE, "annotations/1_exp.npy": _npy(3)}),
+        "zip of FER+": b"\0" + zipped({"FER2013Test/1.png": FACE, "FER2013Test/label.csv": b'1.png,"(0, 0, 4, 4)",9,0,0,0,0,0,0,0,1,0\n'}),
+        "zip of CK+": b"\0" + zipped({"S005_001_00000001.png": FACE, "S005_001_00000001_emotion.txt": b" 3.0e+00\n"}),
         "tar": b"\1" + tar,
         "tar repaired": b"\2" + tar,
         "tar long name": b"\2" + _tar({"happy/" + "a" * 120 + ".png": FACE}, form=tarfile.GNU_FORMAT),
@@ -60,6 +67,12 @@ def seeds() -> dict[str, bytes]:
         "made tar": b"\6" + b"\3" + b"".join(bytes([name, 0, kind, 0]) + sized(b"") for name, kind in ((0, 0), (1, 2), (2, 1))),
         "list": b"\7" + b"a.jpg\n/b/c.png\r\n../d.webp\nfaces.zip\nno.parquet\n",
     }  # fmt: skip
+
+
+def _npy(value: int) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array(str(value)))
+    return stream.getvalue()
 
 
 def look(data: bytes) -> None:

@@ -267,13 +267,20 @@ def _with(path: str, data: bytes, make: Callable[[], Case] = raf_db) -> Files:
     ],
 )  # fmt: skip
 def test_what_is_left_out_is_said(tmp_path, files, said):
-    assert said in " ".join(load_dataset(write_tree(tmp_path, files)).notes)
+    notes = load_dataset(write_tree(tmp_path, files)).notes
+    assert said in " ".join(notes)
+    assert sum("left out" in note or "not used" in note for note in notes) <= 1, "once"
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
         pytest.param(_with("train_set/annotations/9_exp.npy", b"no array", affectnet), "9_exp.npy: no annotation of AffectNet", id="no .npy"),
+        pytest.param(
+            _with("train_set/annotations/9_exp.npy", affectnet().files["train_set/annotations/0_exp.npy"].replace(b"{", b"{(", 1), affectnet),
+            "9_exp.npy: no annotation of AffectNet",
+            id="a header that never ends",
+        ),
         pytest.param(
             _with("train_set/annotations/9_exp.npy", affectnet().files["train_set/annotations/0_exp.npy"].replace(b"(), ", b"(99999999999,), ", 1), affectnet),
             "expected one value",

@@ -91,7 +91,7 @@ def find_layout(source: "Source", notes: list[str]) -> Published | None:
 
 def _named(layout: Layout, source: "Source", placed: list[Placed], notes: list[str]) -> list[Placed]:
     """Pictures under the names of their classes, without those that are of none."""
-    classes = layout.classes
+    classes, listed = layout.classes, {one.name for one in placed}
     numbers = [_whole(one.folder) for one in placed]
     if not classes and None not in numbers:
         placed = [replace(one, folder=str(number)) for one, number in zip(placed, numbers, strict=True)]
@@ -120,8 +120,7 @@ def _named(layout: Layout, source: "Source", placed: list[Placed], notes: list[s
             f"{count(without, 'picture')} of {len(placed):,} name no split, so the splits of the others are not used."
         )
         placed = [replace(one, split="") for one in placed]
-    names = {one.name for one in placed}
-    if unlisted := [name for name in source.pictures if name not in names]:
+    if unlisted := [name for name in source.pictures if name not in listed]:
         notes.append(f"{layout.name}: {count(len(unlisted), 'picture')} without a label not used, {unlisted[0]} first.")
     return placed
 
@@ -222,7 +221,7 @@ def _affectnet(source: "Source") -> Iterator[Placed]:
         number = PurePosixPath(name).name.removesuffix("_exp.npy")
         try:
             label = _only_value(data)
-        except (ValueError, TypeError, EOFError, RecursionError) as problem:
+        except Exception as problem:  # of a damaged header numpy raises what its parser does
             raise DatasetError(f"{source.name}, {name}: no annotation of AffectNet ({problem}).") from problem
         # The same numbers may stand in each split, whose folders of annotations and pictures lie side by side.
         images = PurePosixPath(name).parent.parent / "images" / "x"
@@ -242,7 +241,8 @@ def _only_value(data: bytes) -> str:
 def _affectnet_lists(source: "Source") -> Iterator[Placed]:
     pictures = _Pictures(source.pictures)
     for name, row in _rows(source, r"[^/]+\.csv", {"subdirectory_filepath"}, {"expression"}):
-        yield Placed(pictures.find(row["subdirectory_filepath"], name), row.get("expression", ""), _split_above(name))
+        if path := row.get("subdirectory_filepath"):
+            yield Placed(pictures.find(path, name), row.get("expression", ""), _split_above(name))
 
 
 def _ck_plus(source: "Source") -> Iterator[Placed]:
