@@ -75,7 +75,7 @@ def batch(
     end: End = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON document.")] = False,
 ) -> None:
-    """Process millions of images, or many videos, into a Parquet dataset.
+    """Process many images or videos into a Parquet dataset.
 
     After an interruption the same command resumes. The exit code is 1 if images or videos could not be read.
 
