@@ -24,7 +24,7 @@ import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from ferkit._support.parallel import usable_cores
 from ferkit.errors import FerkitError
@@ -170,12 +170,13 @@ class _TimedHeadProtocol(H11Protocol):
             self.transport.abort()
 
 
-class _TimedCloseProtocol(AutoWebSocketsProtocol):  # type: ignore[misc, valid-type]
+class _TimedCloseProtocol(WebSocketsSansIOProtocol):
     """Closes a connection some time after its stream ended, even if the client does not read, and a flood of messages."""
 
     linger_s = 5.0
+    config: _Config
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.network, self.touched = network_of((self.client or ("unknown",))[0]), self.loop.time()
         self._parts = self.config.parts.setdefault(self.network, _Parts())
