@@ -19,12 +19,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from ferkit.detection import crops, views, yunet
 from ferkit.models.model_folder import find
 from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box
 from ferkit.serve.app import STATIC
 from ferkit.sources.images import read_image
+from ferkit.video import follower, tracking
 from ferkit.video.tracking import FaceTracker, Smoother
 from web import FOUND, labels, until
 
@@ -303,6 +305,27 @@ def test_both_engines_offer_the_same_names():
         for path in (STATIC / "stream.js", WEB / "page" / "engine.js")
     ]
     assert methods[0] <= methods[1]
+
+
+def test_constants_are_those_of_python():
+    """Where no browser is, this still says that one side was changed alone."""
+    given = {}
+    for path in (WEB / "src").glob("*.js"):
+        for names in re.findall(r"^const ([A-Z_]+ = .+);$", path.read_text(), re.MULTILINE):
+            for name, value in re.findall(r"([A-Z_]+) = ([\d._]+)", names):
+                given[path.stem, name] = float(value.replace("_", ""))
+    modules = {"yunet": [yunet, views], "cut": [crops], "follow": [tracking, follower]}
+    twins = {
+        (stem, name): next(
+            float(vars(module)[twin]) for module in modules[stem] for twin in (f"_{name}", name) if twin in vars(module)
+        )
+        for stem, name in given
+        if any(twin in vars(module) for module in modules.get(stem, ()) for twin in (f"_{name}", name))
+    }
+    detector = yunet.YunetDetector
+    twins |= {("yunet", name): getattr(detector, name.lower()) for name in ("MIN_SCORE", "SURE_SCORE", "CLEARLY")}
+    assert len(twins) > 30
+    assert twins == {key: given[key] for key in twins}
 
 
 def test_the_lock_file_has_hashes_and_names_no_registry():
