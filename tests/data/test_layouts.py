@@ -263,6 +263,11 @@ def _with(path: str, data: bytes, make: Callable[[], Case] = raf_db) -> Files:
             "20 pictures of 21 name no split, so the splits of the others are not used",
             id="some splits",
         ),
+        pytest.param(
+            listed(lambda rows: text("filename,label,split,subject", *(f"{name},{label},{'test' if n % 3 else 'train'},{min(n, 12)}" for n, (name, label) in enumerate(rows))))().files,
+            "List of pictures names 13 people, 1 of them in several of its splits: held-out accuracy is too high",
+            id="a person in two splits",
+        ),
         pytest.param({f"{SEVEN[n % 7]}/{n}.png": png(random_faces(1, 12, n)[0]) for n in range(14)} | {"a.csv": b"path,label\nelsewhere.png,sad\n", "b.jsonl": b"{", "c.csv": b'image,label\r"'}, "no splits of its own", id="lists of others"),
     ],
 )  # fmt: skip
