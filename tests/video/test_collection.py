@@ -104,6 +104,7 @@ def test_rows_are_those_of_single_videos(study, tmp_path, suffix):
     if suffix == ".parquet":
         rows = [pq.read_table(path).to_pylist() for path in (table, *alone)]
         assert pq.read_schema(table).names == pq.read_schema(alone[0]).names
+        assert pq.ParquetFile(table).num_row_groups == 1, "small videos share one"
     else:
         head = suffix == ".csv"
         rows = [path.read_text().splitlines()[head:] for path in (table, *alone)]

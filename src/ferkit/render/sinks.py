@@ -239,7 +239,7 @@ class ParquetTable(Table):
     def append(self, part: Path) -> None:
         from ferkit._support.arrow import pq
 
-        self._flush()
+        self._gather()
         with pq.ParquetFile(part) as rows:
             for number in range(rows.num_row_groups):
                 self._parts.append(rows.read_row_group(number).replace_schema_metadata())
@@ -260,12 +260,17 @@ class ParquetTable(Table):
 
     def _write_about(self) -> None: ...
 
-    def _flush(self) -> None:
+    def _gather(self) -> None:
         from ferkit._support.arrow import pa
 
         if self._rows:
             self._parts.append(pa.Table.from_pylist([dict(row) for row in self._rows], self._schema))
             self._rows = []
+
+    def _flush(self) -> None:
+        from ferkit._support.arrow import pa
+
+        self._gather()
         if self._parts:
             self._writer.write_table(pa.concat_tables(self._parts))
             self._parts = []
