@@ -91,12 +91,44 @@ def test_files(ferkit, tmp_path):
     assert (tmp_path / "labels.csv").read_text().splitlines()[0] == "label,faces,share,mean_confidence"
 
 
+def test_a_study(run_ferkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sources = [(f"{film}{n}.jpg", film, n) for film in ("funny", "sad") for n in range(3)]
+    rows = [
+        face(source, "happy" if film == "funny" or n == face_ else "sad")
+        for source, film, n in sources
+        for face_ in range(2)
+    ]
+    write_batch(tmp_path / "out", [*rows, face("other.jpg")])
+    (tmp_path / "who.csv").write_text("source,film,person\n" + "".join(f"{s},{film},P{n}\n" for s, film, n in sources))
+    words = ("summarize", "out", "--conditions", "who.csv", "--by", "film", "--compare", "film")
+    code, out, err = run_ferkit(*words, "--people", "people.csv", "--plot", "p.svg", "--chart", "shares")
+    assert (code, err.splitlines()) == (
+        0,
+        [
+            "Left out: 1 face of sources that who.csv does not name.",
+            "Wrote people.csv",
+            "Wrote p.svg",
+        ],
+    )
+    assert "film: funny and sad\npaired: 3 people in both; so few people give no p below 0.25\n" in out
+    assert (tmp_path / "people.csv").read_text().splitlines()[1].startswith("P0,funny,1,1,2,1.0,")
+    found = json.loads(run_ferkit(*words, "--json")[1])["comparison"]["pairs"][0]
+    happy = next(one for one in found["differences"] if one["measure"] == "share_happy")
+    assert (found["paired"], happy["means"], happy["p"]) == (True, [1.0, pytest.approx(1 / 3)], 0.25)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
         pytest.param(["out", "--by", "week"], 2, "Unknown grouping 'week'", id="grouping"),
         pytest.param(["out", "--depth", "2"], 2, "--depth needs --by folder", id="depth"),
         pytest.param(["out", "--plot", "x.txt"], 2, "Plots cannot be written as x.txt", id="plot"),
+        pytest.param(["out", "--compare", "film"], 2, "--compare needs --conditions", id="no-conditions"),
+        pytest.param(["out", "--chart", "shares"], 2, "need --plot", id="chart-without-plot"),
+        pytest.param(["out", "--unit", "source"], 2, "--unit needs --people", id="unit"),
+        pytest.param(["out", "--plot", "x.png", "--figure-size", "7"], 2, "as in 7x4. Received: 7.", id="size"),
+        pytest.param(["out", "--people", "x.txt"], 2, "ends in .csv or .parquet", id="people"),
         pytest.param(["out", "--csv", "-"], 2, "--csv writes a file", id="standard-output"),
         pytest.param(["out", "--csv", "x.parquet"], 2, "Expected a name that ends in .csv", id="csv-as-parquet"),
         pytest.param(["out", "--csv", "out"], 1, "Cannot write out", id="csv-is-a-folder"),

@@ -73,7 +73,7 @@ def texts_of(figure):
 )
 def test_says_what_it_shows(tmp_path, monkeypatch, summary, expected):
     drawn = []
-    monkeypatch.setattr("ferkit.batch.summary_plot.save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("ferkit.batch.summary_plot.save", lambda figure, path, look: drawn.append(figure))
     plot_summary(summary, tmp_path / "plot.png")
     texts = texts_of(drawn[0])
     assert set(expected) <= set(texts)

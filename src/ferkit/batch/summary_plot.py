@@ -15,7 +15,19 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from ferkit.batch.summary import GROUPINGS, GroupSummary, LabelCount, Summary
 from ferkit.labels import color_of
-from ferkit.render import LIGHT, Theme, check_plot, legend_style, new_figure, percent_tick, plain, save, style_axes
+from ferkit.render import (
+    AS_DRAWN,
+    LIGHT,
+    Look,
+    Theme,
+    check_plot,
+    legend_style,
+    new_figure,
+    percent_tick,
+    plain,
+    save,
+    style_axes,
+)
 from ferkit.results import UNCERTAIN
 
 _GROUND = "neutral"  # at the bottom: what is not neutral rises from what is
@@ -105,7 +117,7 @@ def _span(name: str) -> tuple[date, date]:
     return start, date.fromordinal(end)
 
 
-def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT) -> None:
+def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT, look: Look = AS_DRAWN) -> None:
     """Draw the shares: bars of each emotion, of each folder, or along time, with the number of faces beside them.
 
     path: .png, .svg or .pdf. Of folders the 25 with most faces are drawn. Days that are too many are put together to
@@ -123,7 +135,7 @@ def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT) -> None:
         figure = _time_line(summary, periods_of(groups, summary.by), theme)
     else:
         figure = _folders(summary, groups, theme)
-    save(figure, path)
+    save(figure, path, look)
 
 
 def _labels(summary: Summary, theme: Theme) -> Figure:

@@ -188,7 +188,8 @@ class OpenTables:
 
     @property
     def name(self) -> str:
-        return ", ".join(table.name for table in self.tables)
+        names = [table.name for table in self.tables]
+        return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -37,3 +37,10 @@ from .sensitivity import best as best
 from .sensitivity import curve as curve
 from .sensitivity import prior_of as prior_of
 from .sensitivity import sensitivity_curve as sensitivity_curve
+from .study import StudyComparison as StudyComparison
+from .study import baseline_corrected as baseline_corrected
+from .study import compare_conditions as compare_conditions
+from .study import inter_subject_correlation as inter_subject_correlation
+from .study_figures import CHARTS as CHARTS
+from .study_figures import Chart as Chart
+from .study_figures import plot_study as plot_study

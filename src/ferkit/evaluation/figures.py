@@ -100,6 +100,21 @@ def training_speed(history: Sequence[Mapping[str, float]], path: Path, *, theme:
     save(figure, path)
 
 
+def draw_shares(axes: Axes, rates: npt.NDArray[np.float64], theme: Theme) -> None:
+    """Cells (rows, columns), the first row on top, from paper for 0 to the accent for 1; NaN stays empty."""
+    shades = LinearSegmentedColormap.from_list("share", [theme.paper, theme.accent])
+    axes.set_facecolor(theme.paper)
+    axes.pcolormesh(rates, cmap=shades, vmin=0, vmax=1, linewidth=1.5, edgecolor=theme.paper)
+    axes.set(xlim=(0, rates.shape[1]), ylim=(rates.shape[0], 0))
+    axes.spines[:].set_visible(False)
+
+
+def ink_on(rate: float, theme: Theme) -> str:
+    """Colour of text in such a cell."""
+    # The accent contrasts with the paper as ink does: where it fills the cell, text takes the paper's colour.
+    return theme.paper if rate > 0.62 else theme.ink if rate >= 0.005 else theme.muted
+
+
 def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path: Path, *, theme: Theme = LIGHT) -> None:
     """Share of each true class by prediction, with counts: int (K, K), rows true; no faces, empty row."""
     k = len(classes)
@@ -108,18 +123,14 @@ def confusion_matrix(confusion: metrics.Confusion, classes: Sequence[str], path:
     side = max(WIDTH, 1.6 + 0.62 * k)
     figure = new_figure(theme, width=side, height=side * 0.94)
     axes = figure.subplots()
-    shades = LinearSegmentedColormap.from_list("share", [theme.paper, theme.accent])
-    axes.set_facecolor(theme.paper)
-    axes.pcolormesh(rates, cmap=shades, vmin=0, vmax=1, linewidth=1.5, edgecolor=theme.paper)
-    axes.set(aspect="equal", xlim=(0, k), ylim=(k, 0))
-    axes.spines[:].set_visible(False)
+    draw_shares(axes, rates, theme)
+    axes.set(aspect="equal")
     for row in range(k):
         for column in range(k):
             if totals[row, 0] == 0:
                 continue
             rate = float(rates[row, column])
-            # The accent contrasts with the paper as ink does: where it fills the cell, text takes the paper's colour.
-            color = theme.paper if rate > 0.62 else theme.ink if rate >= 0.005 else theme.muted
+            color = ink_on(rate, theme)
             weight = "bold" if row == column else "normal"
             # Cells are wider than their texts; measuring hundreds of them for the layout would take seconds.
             style: dict[str, Any] = {"ha": "center", "va": "center", "color": color, "in_layout": False}

@@ -46,9 +46,11 @@ from .sinks import Table as Table
 from .sinks import check_ending as check_ending
 from .sinks import check_plot as check_plot
 from .sinks import read_about as read_about
+from .style import AS_DRAWN as AS_DRAWN
 from .style import DARK as DARK
 from .style import LIGHT as LIGHT
 from .style import WIDTH as WIDTH
+from .style import Look as Look
 from .style import Theme as Theme
 from .style import draw_gallery as draw_gallery
 from .style import is_drawable as is_drawable

@@ -1,6 +1,7 @@
 """What all plots share: sizes, the two themes, axes without clutter, names that fit; and a gallery of faces."""
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from ferkit._support.files import write_encoded
+from ferkit.errors import UsageError
 from ferkit.labels import color_of
 from ferkit.render.document import FaceTile
 
@@ -45,6 +47,28 @@ class Theme:
     accent: str
 
 
+@dataclass(frozen=True)
+class Look:
+    """What users choose of a figure. size: width and height in inches. font_size: of an axis in points; titles follow."""
+
+    size: tuple[float, float] | None = None
+    font_size: float | None = None
+
+    @classmethod
+    def of(cls, size: str | None, font_size: float | None) -> "Look":
+        """From words such as `7x4`, inches; `UsageError` for others."""
+        if size is None:
+            return cls(None, font_size)
+        found = re.fullmatch(r"(\d+\.?\d*)x(\d+\.?\d*)", size)
+        inches = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+        if not all(1 <= inch <= 60 for inch in inches):
+            raise UsageError(f"A figure's size is width x height in inches, 1 to 60 each, as in 7x4. Received: {size}.")
+        return cls(inches, font_size)
+
+
+AS_DRAWN = Look()
+_AXIS_SIZE = 10.5  # points of the text along an axis
+
 LIGHT = Theme(paper="#FFFFFF", ink="#1B1F27", muted="#667085", faint="#E4E7EC", accent="#4A3AA7")
 DARK = Theme(paper="#181B22", ink="#E9ECF2", muted="#9AA4B5", faint="#323845", accent="#A99BF5")
 
@@ -60,7 +84,16 @@ def legend_style(theme: Theme) -> dict[str, Any]:
     return {"frameon": False, "labelcolor": theme.ink, "fontsize": 10, "handlelength": 1.0, "handleheight": 1.0}
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, look: Look = AS_DRAWN) -> None:
+    if look.size is not None:
+        figure.set_size_inches(*look.size)
+    if look.font_size is not None:
+        for text in figure.findobj(Text):
+            text.set_fontsize(float(text.get_fontsize()) * look.font_size / _AXIS_SIZE)
+        for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+            # Another size may have more ticks, which are made while it is drawn.
+            if ticks := axis.get_major_ticks():
+                axis.set_tick_params(labelsize=ticks[0].label1.get_fontsize())
     for text in figure.findobj(Text):
         text.set_fontfamily([*text.get_fontfamily(), *_further_fonts()])
     form = Path(path).suffix[1:] or None
