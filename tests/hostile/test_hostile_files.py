@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import pickle
 import struct
 import subprocess
@@ -21,8 +22,9 @@ import pytest
 from dataset_files import png, random_faces, write_zip
 from ferkit.data.cache import load_cached
 from ferkit.data.loading import load_dataset
-from ferkit.errors import DatasetError
-from ferkit.sources import entries, list_container, list_references, open_tree
+from ferkit.errors import DatasetError, FerkitError
+from ferkit.recognizer import EmotionRecognizer
+from ferkit.sources import entries, list_container, list_references, list_sources, open_tree, taken_at
 
 FACE = png(random_faces(1, side=12)[0])
 GOOD = {f"{folder}/{number}.png": FACE for folder in ("happy", "sad") for number in range(2)}
@@ -352,3 +354,15 @@ def test_lists_that_name_what_cannot_be(lines, tmp_path):
     (tmp_path / "list.txt").write_bytes(lines)
     for reference in list_references(str(tmp_path / "list.txt")):
         assert "\n" not in (reference.problem or "")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["a.jpg", "a.zip", "a.tar", "a.tar.gz", "a.parquet", "a.txt"])
+def test_a_pipe_is_not_waited_for(name, tmp_path):
+    """Nobody writes into it, and whoever opens it waits without end."""
+    path = str(tmp_path / name)
+    os.mkfifo(path)
+    found = EmotionRecognizer(threads=1).stream(list_sources([path]), report_failures=True)
+    with pytest.raises(FerkitError, match="pipe, socket or device"):
+        raise FerkitError(str(next(iter(found)).error))
+    assert taken_at(path) is None

@@ -63,6 +63,8 @@ def find(model: str | Path) -> Path:
             f"No model at {path}. Expected a model of the package ({', '.join(PACKAGED)}), a model folder with "
             f"{CARD_FILE}, or a .keras, .h5, .onnx or .tflite file."
         )
+    if not path.is_dir() and not path.is_file():
+        raise ModelError(f"{path} is a pipe, socket or device. Expected a model folder or a file.")
     if path.is_dir() and not (path / CARD_FILE).is_file():
         if (path / "checkpoints").is_dir():
             raise ModelError(

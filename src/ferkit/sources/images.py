@@ -19,6 +19,7 @@ from ferkit.sources.cost import check_cost
 from ferkit.sources.names import printable_name
 from ferkit.sources.pictures import Source, as_array, open_source
 from ferkit.sources.pixels import MAX_PIXELS, STRIP, RgbImage, check_size, from_array, from_file, rgb_of
+from ferkit.sources.stores import refuse_pipe
 
 # Of the channels of an array.
 Order = Literal["rgb", "bgr"]
@@ -333,6 +334,7 @@ def taken_at(source: str | io.BytesIO) -> datetime | None:
                 return _date(source)
             finally:
                 source.seek(0)
+        refuse_pipe(source)
         with open(source, "rb") as file:  # noqa: PTH123 - what is no path raises here, and read_image says why
             return _date(file)
     return None

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from ferkit._support.arrow import pa, pq
 from ferkit.errors import DatasetError, FerkitError
 from ferkit.sources.archives import LARGEST_RATIO, RATIO_FREE_BYTES, bomb
-from ferkit.sources.stores import is_address, open_binary
+from ferkit.sources.stores import is_address, open_binary, refuse_pipe
 
 # In this order: what is asked for first is taken.
 IMAGE = (
@@ -52,6 +52,8 @@ def reading_parquet(what: str) -> Iterator[None]:
 def open_parquet(path: str, content: BinaryIO | None = None) -> pq.ParquetFile:
     """A Parquet file by its path or address, or its content at hand. Raises `DatasetError` where it is none or a bomb."""
     with reading_parquet(f"{path} is no Parquet file that can be read"):
+        if content is None and not is_address(path):
+            refuse_pipe(path)
         # Arrow takes a name that is no text only where it does not open the file itself.
         source = content or (open_binary(path) if is_address(path) else pa.OSFile(os.fsencode(path)))
         try:

@@ -5,9 +5,11 @@ answer, or that no longer takes a key, would fail for the next file too: that is
 """
 
 import difflib
+import errno
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,7 +77,15 @@ def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
     text = os.fsdecode(path)
     if is_address(text):
         return cast(BinaryIO, io.BufferedReader(_Remote(text), 1 << 20))
+    refuse_pipe(text)
     return open(text, "rb")  # noqa: PTH123 - whoever asked for it closes it
+
+
+def refuse_pipe(path: str) -> None:
+    """Raise `OSError` for what is no file: a pipe would wait for somebody to write, a device may never end."""
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.ESPIPE, "it is a pipe, socket or device, not a file")
 
 
 def read_object(address: str, limit: int) -> bytes:
