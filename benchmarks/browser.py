@@ -75,7 +75,7 @@ def main() -> None:
 
             def cpu_seconds() -> float:
                 metrics = session.send("Performance.getMetrics")["metrics"]
-                return next(one["value"] for one in metrics if one["name"] == "TaskDuration")
+                return float(next(one["value"] for one in metrics if one["name"] == "TaskDuration"))
 
             before = cpu_seconds()
             spent = sorted(page.evaluate("(count) => run(count)", FRAMES))
