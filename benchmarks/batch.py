@@ -56,9 +56,9 @@ _HEAD = """# Speed of batch jobs
 
 `{command}`
 
-{processor}, {cores} logical cores. Pictures come from the page cache. Medians over the rounds, least and most in brackets;
-ratios are medians of the rounds' ratios, for neighbours in time met the same noise. *Working*: from the moment when all
-workers are at work; *whole*: with listing, planning and the start of the workers, which weighs the less the longer a job is.
+{processor}, {cores} logical cores. Files are in the page cache. Values are medians over the rounds, with minimum and maximum in
+brackets; ratios are medians of the ratio in each round. *Working* is measured from the moment at which all workers are running;
+*whole* includes listing, planning and starting the workers. The longer a job, the less these matter.
 """
 
 
@@ -134,7 +134,7 @@ def section(one: Measured) -> str:
         f"## {one.title}\n",
         f"{len(one.paths):,} pictures of {size / 1000:.3g} kB with {one.faces:,} faces, detector `{one.detector}`, "
         f"parts of {one.part_size}.\n",
-        "| | pictures/s | times the plain loop | whole, pictures/s |",
+        "| | pictures/s | relative to the plain loop | whole, pictures/s |",
         "|---|---|---|---|",
     ]
     for name, values in one.loops.items():
@@ -146,10 +146,10 @@ def section(one: Measured) -> str:
         lines.append(f"| {title} | {spread(values, '.1f')} | {ratio(values, base):.2f} | {whole:.1f} |")
     packed = io.BytesIO()  # in one file: parts are small here, and the footer of each weighs more than its rows
     pq.write_table(one.rows, packed, compression="zstd")
-    rows = "the same rows, to the last bit" if one.same_rows else "DIFFERENT rows"
+    rows = "bit-identical rows" if one.same_rows else "DIFFERENT rows"
     lines += [
         f"\nAll jobs wrote {rows}: {packed.tell() / len(one.paths):.0f} bytes per picture, all in one file.\n",
-        "| two workers reach | of twice the plain loop | of twice one worker | of two plain loops at once |",
+        "| throughput of two workers | of twice the plain loop | of twice one worker | of two plain loops at once |",
         "|---|---|---|---|",
     ]
     for engine in ENGINES:

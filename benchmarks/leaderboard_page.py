@@ -14,26 +14,26 @@ Record = dict[str, Any]
 
 INTRODUCTION = """# Leaderboard
 
-Every figure was written by `benchmarks/leaderboard.py`, none by hand; the last table of each section has the commands.
-Human agreement on the labels of FER-2013 is 65 +- 5 % (Goodfellow et al. 2013).
+Accuracy, calibration, size and speed of every trained model, with the commands to reproduce each row ([Reproduce](#reproduce)).
+`benchmarks/leaderboard.py` computes all metrics and writes this page. Human agreement with the labels of FER-2013 is 65 ± 5%
+(Goodfellow et al. 2013).
 
-The model that the package carries as `fer2013` is marked; `fer2013-int8` is the same row in eight bits. The packaged `default`
-is another network. It predicts what most of ten people would say, which is another question than that of these
-rows; its figures stand in the second track below and in [its own card](../src/ferkit/models/packaged/README.md).
+The row of the packaged model `fer2013` is marked; `fer2013-int8` is its int8 (quantized) version. The packaged model `default`
+predicts the FER+ majority label instead of the FER-2013 label. Its metrics are in the last section and in its
+[model card](../src/ferkit/models/packaged/README.md).
 """
 
 # What the reader of a split must know about it.
 ABOUT = {
-    "PublicTest": """Everything was chosen on this split: epochs and temperatures, but also recipes, their lengths, teachers, the pixel by
-which `shift` moves, and which seed is packaged. So expect less on unseen faces. The data that these figures were made with has
-no PrivateTest, and so another fingerprint than the full file; who has it measures there with
+    "PublicTest": """These results are optimistic: epochs, temperatures, recipes and their lengths, teachers, the distance of `shift` and the
+packaged seed were all selected on this split. The copy of FER-2013 that was used has no PrivateTest. If yours has it, evaluate there with
 `python benchmarks/leaderboard.py DATA --votes VOTES --split PrivateTest fer2013`.""",
-    "PrivateTest": "Nothing was chosen on this split.",
+    "PrivateTest": "Nothing was selected on this split.",
 }
 
 COMMANDS = """
-From the root of a clone, after `make test` has set up `.venv`. `DATA` is FER-2013 as a file, CSV or any layout that
-`ferkit data` reads; `VOTES` is FER+ (`fer2013new.csv`).
+Run the commands in the root of a clone, with the environment `.venv` of `make test` activated. `DATA` is FER-2013, as CSV or in any
+layout that `ferkit data` reads; `VOTES` is the table of FER+ (`fer2013new.csv`).
 """
 
 
@@ -93,11 +93,15 @@ def is_packaged(record: Record) -> bool:
 
 
 FERPLUS = """
-Faces relabelled by ten people each (Barsoum et al. 2016), in the protocol of the literature: eight classes, contempt among them,
-labelled by the majority; faces without one, or whose majority says unknown or no face, are left out. Papers report PrivateTest:
-VGG13 84.99 % (the authors), ResNet-18 about 87, SCN 88 to 89, networks pretrained on faces 90 to 92. *Accuracy* is over all {n:,} faces
-of {split}, with its 95 % Wilson interval; a model without contempt is wrong on each such face. *Its classes*: over the faces of the classes
-that the model has, as `ferkit evaluate` says; macro-F1 and ECE too. Models were chosen on this split, so expect less on unseen faces.
+In FER+, ten people voted on each face (Barsoum et al. 2016). This section follows the protocol of the literature: eight classes including
+contempt, labelled by majority vote. Faces without a majority, or with the majority "unknown" or "no face", are excluded. Papers report
+accuracy on PrivateTest: 84.99% for VGG13 (Barsoum et al.), about 87% for ResNet-18, 88 to 89% for SCN, 90 to 92% for networks pretrained on
+faces.
+
+- *accuracy*: over all {n:,} faces of {split}, with its 95% Wilson interval. A model without the class contempt is wrong on every such face.
+- *its classes*: accuracy over the faces of the classes that the model has. Macro-F1 and ECE are over the same faces.
+
+The models were selected on this split, so these results are optimistic.
 """
 
 
@@ -117,7 +121,7 @@ def ferplus_section(records: Sequence[Record], split: str) -> str:
     """The second track; a row is a model."""
     here = sorted((one for one in records if one["split"] == split), key=lambda one: -float(one["accuracy"]))
     lines = [
-        "| model | accuracy | its classes | macro-F1 | ECE | parameters | trained with | measured with | date |",
+        "| model | accuracy | its classes | macro-F1 | ECE | parameters | training command | evaluation command | date |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in here:
@@ -162,7 +166,7 @@ def _short(group: Sequence[Record]) -> str:
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    return "-" if share is None else f"{100 * share:.{digits}f} %"
+    return "-" if share is None else f"{100 * share:.{digits}f}%"
 
 
 def plain(value: float | None, style: str = ".3f") -> str:
@@ -182,10 +186,11 @@ def accuracy_table(rows: Sequence[Row]) -> str:
     about = f"""
 ### Accuracy
 
-Over {n:,} faces, the mean of the runs with its 95 % Wilson interval: what remains plausible after so many faces. *Spread*:
-lowest and highest of the runs, their standard deviation, the best run. *Distinct*: over the {distinct or 0:,} faces whose pixels
-stand neither in Training nor earlier in the split. *Surest 80 %*: the least confident fifth left unanswered. *FER+ choice*:
-against what most voters of FER+ saw, over {voted or 0:,} faces with a first choice, a tie or no vote left out.
+- *accuracy*: mean of the runs over {n:,} faces, with its 95% Wilson interval
+- *spread*: lowest and highest accuracy of the runs, their standard deviation, and the best run
+- *distinct*: accuracy over the {distinct or 0:,} faces whose pixels occur neither in Training nor earlier in the split
+- *at 80% coverage*: accuracy without the least confident 20% of the faces
+- *FER+ majority*: accuracy on the FER+ majority label, over {voted or 0:,} faces; ties and faces without votes are excluded
 """
 
     def cells(row: Row) -> list[str]:
@@ -210,16 +215,17 @@ against what most voters of FER+ saw, over {voted or 0:,} faces with a first cho
             percent(row.mean("voters", "accuracy")),
         ]
 
-    return table(about, ("accuracy", "spread", "distinct", "macro-F1", "surest 80 %", "FER+ choice"), cells, rows)
+    return table(about, ("accuracy", "spread", "distinct", "macro-F1", "at 80% coverage", "FER+ majority"), cells, rows)
 
 
 def calibration_table(rows: Sequence[Row]) -> str:
     about = """
 ### Calibration and test-time augmentation
 
-*ECE*: expected calibration error over 15 bins, before and after the temperature; an ensemble, whose members are
-calibrated, has one of its own, fitted on the validation split. *Log loss* in nats, after it. The other columns are accuracy
-with test-time augmentation, what it gains in points, and how many times as long it takes.
+- *ECE*: expected calibration error over 15 bins, before and after temperature scaling. An ensemble of calibrated members has a temperature
+  of its own, fitted on the validation split.
+- *log loss*: in nats, after temperature scaling
+- other columns: accuracy with test-time augmentation, and its gain in percentage points. The heading shows how many times as long it takes.
 """
 
     def cells(row: Row) -> list[str]:
@@ -247,10 +253,9 @@ def size_table(rows: Sequence[Row]) -> str:
     about = """
 ### Size and speed
 
-*ms/face*: median over 200 single faces through ONNX Runtime on one thread, without decoding and detection. The last three
-columns are of the network in eight bits (`ferkit export --format onnx-int8`), where it lies in the folder as
-`model.int8.onnx`. Rows were timed on different days, with other work on the processor: compare the times of one row, for
-networks of one size take the same.
+*ms/face* is the median over 200 single faces in ONNX Runtime on one thread, without decoding and detection. The last three columns are
+for the int8 export (`ferkit export --format onnx-int8`). The rows were timed on different days with different load on the CPU: compare the
+times within a row only. Networks of the same size take the same time.
 """
 
     def cells(row: Row) -> list[str]:
@@ -291,7 +296,7 @@ def command_table(rows: Sequence[Row]) -> str:
         ]
 
     return table(
-        f"### How each row was made\n{COMMANDS}", ("trained with", "measured with", "trained on", "date"), cells, rows
+        f"### Reproduce\n{COMMANDS}", ("training command", "evaluation command", "trained on", "date"), cells, rows
     )
 
 

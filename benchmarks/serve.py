@@ -138,7 +138,7 @@ def browse(server: Served, seconds: float) -> tuple[float, float] | None:
 
 
 def report(seconds: float, browser: bool, options: list[str]) -> str:
-    lines = ["| clients | requests/s | p50 ms | p95 ms | p99 ms | answers | lost |", "|---|---|---|---|---|---|---|"]
+    lines = ["| clients | requests/s | p50 ms | p95 ms | p99 ms | responses | lost |", "|---|---|---|---|---|---|---|"]
     with serving("--limit", "rate=0", *options) as server:
         asyncio.run(ask(server, 2, min(seconds, 2)))  # warm
         before, files = server.memory_mb(), server.open_files()
@@ -153,9 +153,9 @@ def report(seconds: float, browser: bool, options: list[str]) -> str:
         after, most = server.memory_mb(), server.memory_mb("VmHWM")
         lines += [
             "",
-            "Live stream, 640x360, one face, 30 frames a second from the camera:",
+            "Live stream, 640x360, one face, camera with 30 frames per second:",
             "",
-            "| client | answers/s | p50 ms | p95 ms | p99 ms | dropped | lost |",
+            "| client | responses/s | p50 ms | p95 ms | p99 ms | dropped | lost |",
             "|---|---|---|---|---|---|---|",
             f"| Python | {len(stream.seconds) / stream.span:.1f} | {stream.ms(50):.0f} | {stream.ms(95):.0f} | "
             f"{stream.ms(99):.0f} | {dropped} | {stream.lost} |",
@@ -165,9 +165,9 @@ def report(seconds: float, browser: bool, options: list[str]) -> str:
         met = "met" if stream.ms(50) < TARGET_MS else "missed"
         lines += [
             "",
-            f"Target: a median of less than {TARGET_MS} ms from camera to answer: {met}.",
+            f"Target: a median of less than {TARGET_MS} ms from camera to response: {met}.",
             "",
-            f"Memory of the server: {before:.0f} MB after warming up, {after:.0f} MB at the end, {most:.0f} MB at most. "
+            f"Server memory: {before:.0f} MB after warm-up, {after:.0f} MB at the end, {most:.0f} MB maximum. "
             f"Open files: {files} before, {server.open_files()} after.",
         ]
     return "\n".join(lines)
@@ -186,8 +186,8 @@ def main() -> None:
     text = f"""# Speed of the server
 
 `{words}`, {arguments.seconds:g} s each, on {cores} core{"s" * (cores > 1)} ({platform.machine()}, Python {platform.python_version()}),
-clients and server on the same machine. Pictures are the sample portrait, 512x512. Lost are requests and frames
-without an answer that names the face.
+with clients and server on the same machine. All images are the sample portrait, 512x512. *Lost* counts the requests and frames
+without the correct response.
 
 {measured}
 """

@@ -114,7 +114,7 @@ def fer_calls(folder: Path, threads: int) -> dict[str, Call]:
 
 
 def measure(calls: dict[str, Call], faces: npt.NDArray[np.uint8], rounds: int) -> dict[str, dict[str, float]]:
-    """Medians of faces per second and of milliseconds of processor a face."""
+    """Medians of faces per second and of CPU milliseconds per face."""
     repeats = {}
     for name, call in calls.items():
         call(faces)  # compilation and first touch of memory
@@ -150,7 +150,7 @@ def worker(options: argparse.Namespace) -> None:
 
 
 def show(found: dict[str, Any], threads: int, multiply_adds: int) -> None:
-    print(f"\n{threads} thread{'s' * (threads > 1)}: faces per second (milliseconds of processor a face)")
+    print(f"\n{threads} thread{'s' * (threads > 1)}: faces per second (CPU milliseconds per face)")
     print(f"{'':<30}" + "".join(f"{f'batch {batch}':>20}" for batch in BATCHES))
     batches = list(found["batches"].values())
     for name in batches[0]:
@@ -161,7 +161,7 @@ def show(found: dict[str, Any], threads: int, multiply_adds: int) -> None:
             if other in batches[0]:
                 speeds = ", ".join(f"{one[name]['speed'] / one[other]['speed']:.1f}x" for one in batches)
                 work = ", ".join(f"{one[other]['work'] / one[name]['work']:.1f}x" for one in batches)
-                print(f"{name} against {other}: {speeds}; by processor time {work}")
+                print(f"{name} against {other}: {speeds}; by CPU time {work}")
     if threads == 1:  # more of them wait for each other, which is not what is asked here
         rate, peak = 2 * multiply_adds / min(one[ONNX]["work"] for one in batches) * 1000, found["peak"]
         print(f"{ONNX}: {rate / 1e9:.0f} GFLOP a second, {rate / peak:.0%} of a matrix product's {peak / 1e9:.0f}")

@@ -129,12 +129,12 @@ def main() -> None:
     print(f"{PEAK:<36} {peak / 1e9:>6,.0f} GFLOP/s")
     for name in (FLOAT32, BFLOAT16):
         print(
-            f"{name} against the tutorial's way: {speed[name] / speed[TUTORIAL]:.2f}x the faces per second, "
-            f"{cost[TUTORIAL] / cost[name]:.2f}x by processor time (wanted: at least 2)"
+            f"{name} against the tutorial's pipeline: {speed[name] / speed[TUTORIAL]:.2f}x the faces per second, "
+            f"{cost[TUTORIAL] / cost[name]:.2f}x by CPU time (wanted: at least 2)"
         )
     print(
-        f"what augmentation costs: {1 - speed[FLOAT32] / speed[PLAIN]:.1%} of the faces per second, "
-        f"{cost[FLOAT32] / cost[PLAIN] - 1:.1%} by processor time (wanted: at most 15 %)"
+        f"cost of data augmentation: {1 - speed[FLOAT32] / speed[PLAIN]:.1%} of the faces per second, "
+        f"{cost[FLOAT32] / cost[PLAIN] - 1:.1%} by CPU time (wanted: at most 15 %)"
     )
 
 

@@ -112,7 +112,7 @@ def median(runs: list[Figures], name: str) -> float:
 def table(measured: Measured) -> list[str]:
     """Lines of Markdown: a row for each clip, number of cores and contender."""
     lines = [
-        "| clip | cores | contender | frames/s | CPU ms/frame | faces/frame | label changes/s | as fast as fer | by CPU |",
+        "| clip | cores | program | frames/s | CPU ms/frame | faces/frame | label changes/s | as fast as fer | by CPU |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (clip, cores, contender), runs in measured.items():
@@ -138,9 +138,9 @@ def page(measured: Measured, words: str) -> str:
     return "\n".join([
         "# Speed of video",
         "",
-        "From a file to the emotions of everybody in it, in single runs in which the contenders took turns; absolute",
-        "figures mean little elsewhere. `benchmarks/video.py` says what is measured and how. Faces and label changes are",
-        "to be judged by the clips: they show as many faces as their name says, which change their place and nothing else.",
+        "Throughput of `ferkit video`, compared with the package `fer`. The programs run in turns on synthetic clips; compare ratios, not",
+        "absolute values. In each clip, the stated number of faces moves without changing its expression. The correct values are therefore",
+        "this number of *faces/frame*, and 0 *label changes/s*. `benchmarks/video.py` describes the measurement.",
         "",
         f"Command: `{words}`",
         f"Machine: {os.cpu_count()} cores, {processor_name()}; Python {platform.python_version()}.",

@@ -163,7 +163,7 @@ def test_ferplus_is_a_second_track(board):
     one = records["better"]
     assert (one["track"], one["n"], one["known_n"]) == ("ferplus", 60, 57)
     assert one["accuracy"] == pytest.approx(one["known_accuracy"] * 57 / 60)
-    assert tables["FER+, PublicTest"]["`better`"][0].startswith(f"**{100 * one['accuracy']:.2f} %**")
+    assert tables["FER+, PublicTest"]["`better`"][0].startswith(f"**{100 * one['accuracy']:.2f}%**")
     assert tables["Accuracy"] == plain["Accuracy"], "the first track stays"
     with pytest.raises(SystemExit):
         board(model, "--ferplus")
@@ -178,14 +178,14 @@ def test_seeds_are_one_row_and_ensembles_another(board):
     accuracy = tables["Accuracy"]
     assert list(accuracy) == ["`both` (2 models)", "`better`", "`other`"]
     # Of 60 faces 20 and 12 are wrong.
-    assert accuracy["`better`"][0].startswith("**73.33 %** (61.")
-    assert accuracy["`better`"][1] == "66.67 to 80.00 %, sd 9.43, 2 seeds, best `better-s2`"
-    assert accuracy["`other`"][:2] == ["**50.00 %** (37.7 to 62.3)", "one run"]
+    assert accuracy["`better`"][0].startswith("**73.33%** (61.")
+    assert accuracy["`better`"][1] == "66.67 to 80.00%, sd 9.43, 2 seeds, best `better-s2`"
+    assert accuracy["`other`"][:2] == ["**50.00%** (37.7 to 62.3)", "one run"]
     assert records["better-s1"]["voters"]["n"] == 60
     assert records["better-s1"]["voters"]["accuracy"] != records["better-s1"]["accuracy"]
 
     calibration = tables["Calibration and test-time augmentation"]
-    # Stated before the temperature: 0.6; of the second run 80 % are right, of the first 67 %.
+    # Stated before the temperature: 0.6; of the second run 80% are right, of the first 67%.
     assert records["better-s2"]["ece_uncalibrated"] == pytest.approx(0.2, abs=1e-6)
     assert records["both"]["ece"] < records["both"]["ece_uncalibrated"]
     assert len(calibration["`both` (2 models)"]) == 2 + len(TTA)
@@ -193,9 +193,9 @@ def test_seeds_are_one_row_and_ensembles_another(board):
     size = tables["Size and speed"]
     assert size["`better`"][:3] == ["1,000", "2.0 M", "3.0 MB"]
     assert size["`both` (2 models)"][:3] == ["2,000", "4.0 M", "6.0 MB"]
-    assert (size["`better`"][4:6], size["`other`"][4:6]) == (["73.33 %", "1.0 MB"], ["-", "-"])
+    assert (size["`better`"][4:6], size["`other`"][4:6]) == (["73.33%", "1.0 MB"], ["-", "-"])
 
-    made = tables["How each row was made"]
+    made = tables["Reproduce"]
     assert "--seed 1 --out runs/better-s1`<br>`ferkit train DATA --recipe better --seed 2" in made["`better`"][0]
     assert made["`better`"][1] == "`python benchmarks/leaderboard.py DATA --votes VOTES runs/better-s1 runs/better-s2`"
     assert made["`both` (2 models)"][1].endswith("--ensemble both=runs/better-s1,runs/better-s2`")
