@@ -288,3 +288,15 @@ def test_a_host_that_is_none_on_a_server_for_all(host, path):
     settings = Settings(host="0.0.0.0")  # noqa: S104 - nothing listens there
     response = ask("GET", path, settings, headers={"host": host.encode("latin-1")})
     assert response.status_code in (200, 307, 400, 403, 404, 405)
+
+
+def test_a_request_of_two_lengths_hides_no_other_one():
+    """A proxy that goes by the other length takes what follows for somebody else's request."""
+    both = b"Host: 127.0.0.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with running() as one, socket.create_connection(one.listening.getsockname(), timeout=10) as raw:
+        raw.sendall(b"POST /v1/predict HTTP/1.1\r\n" + both + b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        got = b""
+        while piece := raw.recv(4096):
+            got += piece
+    assert got.startswith(b"HTTP/1.1 400 ")
+    assert (got.count(b"HTTP/1.1"), b"two_lengths" in got) == (1, True)

@@ -115,6 +115,10 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         headers, is_http = Headers(scope=scope), scope["type"] == "http"
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy may go by the other one, and take the rest of the body for somebody's next request.
+            message = "Expected either Content-Length or Transfer-Encoding. Received both."
+            raise RequestError(400, "two_lengths", message, headers={"Connection": "close"})
         check_host(headers.get("host", ""), self.settings)
         if not is_http or scope["method"] not in _SAFE_METHODS:
             check_origin(headers.get("origin"), headers.get("host", ""), self.settings.allow_origins)
@@ -210,7 +214,9 @@ def _netloc(origin: str) -> str:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
+    """The name in a Host header, without its port; "" for what is more than these."""
+    if set(host) & set("@/?#\\"):
+        return ""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
