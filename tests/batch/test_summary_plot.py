@@ -67,7 +67,7 @@ def texts_of(figure):
             ["Perceived emotion by day", "2024-01-01 to 2024-01-05"],
             id="day",
         ),
-        pytest.param(summary_of([group("", happy=1)], "day"), ["No picture says when it was taken."], id="undated"),
+        pytest.param(summary_of([group("", happy=1)], "day"), ["No image has a capture time."], id="undated"),
         pytest.param(summary_of([], "folder"), ["No faces to draw."], id="no-faces"),
     ],
 )

@@ -245,7 +245,7 @@ def test_a_picture_bomb_is_refused_before_it_takes_memory(tmp_path):
 def test_an_archive_that_points_outside_is_refused(tmp_path, name, pack):
     write = write_zip if pack.endswith("zip") else write_tar
     path = write(tmp_path / pack, {**pictures({"cats": 2, "dogs": 2}), name: b"x"})
-    with pytest.raises(DatasetError, match="is refused: its member"):
+    with pytest.raises(DatasetError, match="is rejected: its member"):
         load_dataset(path)
 
 

@@ -56,7 +56,7 @@ def test_dropping_duplicates_leaves_no_leak_and_no_repeat_in_training(repeating)
     assert len(dataset.val) == 3
     assert dataset.val.duplicate is not None
     assert dataset.val.duplicate.tolist() == [False, False, True]
-    assert "Dropped 3 duplicates from Training: 3 that also stand in a held-out split, 0 that repeat" in " ".join(
+    assert "Dropped 3 duplicates from Training: 3 that are also in a held-out split, 0 that repeat" in " ".join(
         dataset.notes
     )
 
@@ -363,6 +363,6 @@ def test_the_published_votes_join(shared):
     assert dataset.train.votes is not None
     np.testing.assert_allclose(dataset.train.votes.sum(axis=1), 1, rtol=1e-5)
     assert "162 faces have no vote" in " ".join(dataset.notes)
-    assert "Dropped 1,506 duplicates from Training: 351 that also stand" in " ".join(dataset.notes)
+    assert "Dropped 1,506 duplicates from Training: 351 that are also" in " ".join(dataset.notes)
     ferplus = load_dataset(data / "fer2013.csv.gz", votes=data / "ferplus_votes.csv", truth="ferplus")
     assert {name: len(faces) for name, faces in ferplus.splits.items()} == {"Training": 25_060, "PublicTest": 3_199}

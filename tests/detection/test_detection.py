@@ -133,7 +133,7 @@ def test_the_packaged_network_is_the_published_one():
 def test_a_network_of_the_users_own(monkeypatch, tmp_path):
     own = tmp_path / "own.onnx"
     monkeypatch.setenv("FERKIT_YUNET", str(own))
-    with pytest.raises(MissingDependencyError, match=r"own\.onnx, where no file is\. Name .*, or unset it"):
+    with pytest.raises(MissingDependencyError, match=r"own\.onnx, which is not a file\. Set it to a .*, or unset it"):
         load_detector("auto")
     own.write_bytes(b"no network")
     with pytest.raises(MissingDependencyError, match="no YuNet network"):

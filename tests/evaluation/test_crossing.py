@@ -46,7 +46,7 @@ def test_label_map_in_a_file(tmp_path, text):
         pytest.param("", UsageError, "Received: ''", id="nothing"),
         pytest.param("=angry", UsageError, "like anger=angry", id="no name"),
         pytest.param("a=sad,a=", UsageError, "sends a to 'sad' and to ''", id="two ways"),
-        pytest.param("FILE", DatasetError, "is no label map", id="not JSON"),
+        pytest.param("FILE", DatasetError, "is not a label map", id="not JSON"),
     ],
 )
 def test_label_maps_that_make_no_sense(tmp_path, text, error, said):

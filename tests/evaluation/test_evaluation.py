@@ -206,7 +206,7 @@ def test_the_truth_may_be_what_voters_saw(voted, answers, labels, said):
 
 
 def test_votes_that_are_not_there_or_unknown_truths():
-    with pytest.raises(DatasetError, match="has no votes"):
+    with pytest.raises(DatasetError, match=r"has no FER\+ votes"):
         evaluate(Told(), faces_that_say([0], [0]), truth="votes")
     with pytest.raises(UsageError, match="Choices: labels, votes"):
         evaluate(Told(), faces_that_say([0], [0]), truth="vote")

@@ -180,7 +180,7 @@ def test_an_array_that_the_network_takes_is_a_face():
     [
         pytest.param({"label": "bored"}, UsageError, "'bored' is none of the classes of this model: happy, sad", id="label"),
         pytest.param({"method": "grad"}, UsageError, "Did you mean 'grad-cam'", id="method"),
-        pytest.param({"method": "grad-cam"}, NoGradients, "eye has no model.keras. Take --method occlusion", id="no-keras"),
+        pytest.param({"method": "grad-cam"}, NoGradients, "eye has no model.keras. Use --method occlusion", id="no-keras"),
         pytest.param({"detector": "harr"}, UsageError, "Did you mean 'haar'", id="detector"),
     ],
 )  # fmt: skip
@@ -198,7 +198,7 @@ def test_without_keras_it_is_occlusion_and_says_so(monkeypatch, caplog):
         assert open_method(classifier).name == open_method(classifier).name == "occlusion"
     assert caplog.messages == ["Explained by occlusion: Grad-CAM needs Keras: pip install 'ferkit[train]'."]
     assert available(classifier) == ["occlusion"]
-    with pytest.raises(NoGradients, match=r"pip install .* Take --method occlusion"):
+    with pytest.raises(NoGradients, match=r"pip install .* Use --method occlusion"):
         open_method(classifier, "grad-cam")
 
 

@@ -168,7 +168,7 @@ def way_round():
     ],
 )
 def test_networks_without_a_last_map_are_one_clear_line(build, said):
-    with pytest.raises(ModelError, match=f"{said}.* Take --method occlusion"):
+    with pytest.raises(ModelError, match=f"{said}.* Use --method occlusion"):
         split(build())
 
 

@@ -281,7 +281,7 @@ def test_text_that_is_none_in_a_parquet_file(tmp_path):
         {"image": [FACE, FACE], "label": ["xsadx", "happy"]},
         {b"xsadx": b"\xff\xfe\xfd\xff\xff"},
     )
-    with pytest.raises(DatasetError, match="is no Parquet file that can be read"):
+    with pytest.raises(DatasetError, match="is not a readable Parquet file"):
         load_dataset(path)
 
 

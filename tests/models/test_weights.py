@@ -423,7 +423,9 @@ MANIFESTS = [
     pytest.param(cut_numbers, "cannot be read as a manifest", id="numbers-cut"),
     pytest.param(lambda path: path.with_suffix(".bin").unlink(), "is not there", id="numbers-missing"),
     pytest.param(not_finite, "conv1 has numbers that are not finite", id="nan"),
-    pytest.param(changed_manifest(lambda group: group.update(paths=["../x.bin"])), "no file beside it", id="elsewhere"),
+    pytest.param(
+        changed_manifest(lambda group: group.update(paths=["../x.bin"])), "is not in the same folder", id="elsewhere"
+    ),
     pytest.param(changed_manifest(lambda group: group["weights"].pop()), "bytes of numbers where", id="numbers-left"),
     pytest.param(changed_manifest(lambda group: group.pop("weights")), "'weights'", id="no-weights"),
     pytest.param(changed_manifest(lambda group: first(group).update(name="x")), "no conv1", id="name"),

@@ -154,7 +154,7 @@ def test_min_confidence(ferkit_predict, pictures):
         pytest.param(["x.jpg", "--tta", "flop"], 2, "Did you mean 'flip'", id="unknown tta"),
         pytest.param(["x.jpg", "--detector", "harr"], 2, "Did you mean 'haar'", id="unknown detector"),
         pytest.param(
-            ["x.jpg", "--detector", "none"], 1, "no file x.jpg. Expected the path or address", id="missing file"
+            ["x.jpg", "--detector", "none"], 1, "File not found: x.jpg. Expected the path or URL", id="missing file"
         ),
         pytest.param(["*.xyz", "--detector", "none"], 1, "No picture matches", id="glob without match"),
         pytest.param([".", "--detector", "none"], 1, "holds no pictures", id="folder without pictures"),
@@ -178,7 +178,7 @@ def test_a_table_does_not_replace_a_picture(ferkit_predict, pictures, table):
     before = (pictures / "1.png").read_bytes()
     code, _, err = ferkit_predict(pictures / "1.png", "--detector", "none", table, pictures / "1.png")
     assert code == 2
-    assert "would replace it" in err
+    assert "would overwrite it" in err
     assert (pictures / "1.png").read_bytes() == before
 
 
@@ -276,7 +276,7 @@ def test_a_second_run_leaves_out_what_the_first_one_drew(ferkit_predict, picture
     assert "Skipped 2 images" in second[2]
     code, out, err = ferkit_predict(pictures / "out" / "1.png", "--save", pictures / "out", "--json")
     assert (code, out) == (2, "")
-    assert "annotated pictures would replace it" in err
+    assert "annotated images would overwrite it" in err
 
 
 def test_json_is_whole_when_something_else_fails(ferkit_predict, pictures, monkeypatch):

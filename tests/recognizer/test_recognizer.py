@@ -119,7 +119,7 @@ def test_another_process_has_the_same_recognizer():
 
 
 def test_one_picture_that_cannot_be_read_raises():
-    with pytest.raises(ImageError, match=r"no file gone\.jpg"):
+    with pytest.raises(ImageError, match=r"File not found: gone\.jpg"):
         EmotionRecognizer(BrightnessClassifier(), "none")("gone.jpg")
 
 

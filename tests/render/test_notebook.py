@@ -57,7 +57,7 @@ def test_nothing_from_outside_becomes_markup():
     [
         pytest.param(picture(), "no face", id="no face"),
         pytest.param(picture(pixels=False, faces=[emotion()]), "1 face", id="no pixels"),
-        pytest.param(PictureResult.failed("b.jpg", "There is no file b.jpg."), "There is no file", id="error"),
+        pytest.param(PictureResult.failed("b.jpg", "File not found: b.jpg."), "File not found", id="error"),
         pytest.param(picture(1, 1, [emotion(box=(0, 0, 1, 1))]), "1 \N{MULTIPLICATION SIGN} 1", id="one pixel"),
         pytest.param(picture(3000, 5, [emotion(box=(0, 0, 5, 5))]), "3,000 \N{MULTIPLICATION SIGN} 5", id="a strip"),
         pytest.param(picture(source="é" * 5000), "…éé", id="long name"),

@@ -58,8 +58,8 @@ def test_a_detector_that_cannot_be_used_says_why(capsys, monkeypatch):
     monkeypatch.setenv("FERKIT_YUNET", "/gone.onnx")
     rows, table = listed("detectors", capsys)
     assert (rows["yunet"]["ready"], rows["yunet"]["ms_per_picture"], rows["haar"]["ready"]) == (False, None, True)
-    assert "FERKIT_YUNET is /gone.onnx, where no file is" in rows["yunet"]["problem"]
-    assert "FERKIT_YUNET is /gone.onnx, where no file is" in " ".join(table.split())
+    assert "FERKIT_YUNET is /gone.onnx, which is not a file" in rows["yunet"]["problem"]
+    assert "FERKIT_YUNET is /gone.onnx, which is not a file" in " ".join(table.split())
 
 
 class Slow(EmotionClassifier):

@@ -172,7 +172,7 @@ def test_the_other_sources_go_on_where_one_is_damaged_or_gone(bucket, tmp_path):
             said[str(name_of(one))] = str(error)
     assert list(said)[-6:] == [str(source) for source in sources]
     for source, words in zip(
-        sources, ("not a zip file", "cut off", "not there", "x.tar", "no file", "no pictures"), strict=True
+        sources, ("not a zip file", "cut off", "not there", "x.tar", "File not found", "no pictures"), strict=True
     ):
         assert words in said[str(source)]
         assert "\n" not in said[str(source)]

@@ -97,7 +97,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
     """As root, a rename onto /dev/null or /dev/stdout would succeed."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(ModelError, match="no regular file"), write_atomically(pipe, ModelError):
+    with pytest.raises(ModelError, match="not a regular file"), write_atomically(pipe, ModelError):
         pass
     assert pipe.is_fifo()
 

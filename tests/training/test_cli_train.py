@@ -57,7 +57,7 @@ def test_train_then_export_then_evaluate(table, tmp_path):
         pytest.param(["train", "TABLE", "--out", "nothing", "--resume"], 1, "nothing to resume", id="resume"),
         pytest.param(["train", "TABLE", "--votes", "missing.csv"], 1, "missing.csv", id="votes"),
         pytest.param(["train", "TABLE", "--devices", "none"], 2, "a number from 1, or all", id="devices"),
-        pytest.param(["train", "TABLE", "--devices", "64"], 2, "64 devices were asked for", id="too-many-devices"),
+        pytest.param(["train", "TABLE", "--devices", "64"], 2, "64 devices requested", id="too-many-devices"),
         pytest.param(["export", "default", "x", "--format", "onx"], 2, "Did you mean 'onnx'", id="format"),
         pytest.param(["export", "nowhere", "x.onnx", "--format", "onnx"], 1, "No model at nowhere", id="model"),
     ],
@@ -104,5 +104,5 @@ def test_a_run_no_better_than_one_class_is_warned_of(accuracy, warned, table, tm
     monkeypatch.setattr("ferkit.train", lambda *_, **__: run)
     code, _, err = run_ferkit("train", table)
     assert code == 0
-    assert ("Always answering happy would get 75.00 %" in err) == warned
+    assert ("Always predicting happy would score 75.0%" in err) == warned
     assert f"Next: ferkit evaluate '{tmp_path}/my run' {table}" in err

@@ -113,11 +113,9 @@ def test_more_devices_than_there_are():
     have = len(choose("all"))
     assert choose(have) == choose("all")
     assert len(choose(None)) == 1
-    others = {"jax": rf"{have + 1} devices were asked for; jax sees {have} \([CG]PU\) here"}
+    others = {"jax": rf"{have + 1} devices requested, but jax sees {have} \([CG]PU\) on this machine"}
     backend = keras.backend.backend()
-    words = others.get(
-        backend, rf"{have + 1} devices were asked for, and {backend} trains on one\. Use JAX for several"
-    )
+    words = others.get(backend, rf"{have + 1} devices requested, but {backend} trains on one\. Use JAX for several")
     with pytest.raises(UsageError, match=words):
         choose(have + 1)
 
@@ -144,6 +142,6 @@ def test_a_batch_must_divide(size, count, fitting):
 def test_nothing_is_left_behind(tmp_path):
     from ferkit.training.loop import train
 
-    with pytest.raises(UsageError, match="devices were asked for"):
+    with pytest.raises(UsageError, match="devices requested"):
         train(small_dataset(size=16), out=tmp_path / "run", devices=64)
     assert not (tmp_path / "run").exists()

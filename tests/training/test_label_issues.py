@@ -311,7 +311,7 @@ def test_command_with_predictions(command, fer, tmp_path):
     assert (code, found["among"], found["n"], found["suspects"]) == (0, "PublicTest", 20, 1)
     assert (found["faces"][0]["face"], found["faces"][0]["row"]) == ("row 23", 21)
     assert (found["faces"][0]["label"], found["faces"][0]["suggested"]) == ("happy", "angry")
-    assert "1 face left out, with pixels that stand in the training split" in err
+    assert "1 face left out, with pixels that are also in the training split" in err
     assert (tmp_path / "page" / "index.html").is_file()
     code, out, err = command(fer, "--suspects", "all.csv", "--predictions", "m", "--among", "all")
     assert (code, len((tmp_path / "all.csv").read_text().splitlines())) == (0, 2)

@@ -96,7 +96,7 @@ def test_a_run_that_lost_its_worker_goes_on_elsewhere(played, tmp_path, capfd):
     assert sorted(told) == [(n, epoch) for n in range(1, 5) for epoch in range(1, 3 if n == 3 else 5)], "once each"
     assert (tmp_path / "trial-002" / "sessions").read_text().split() == ["1", "2", "4"]
     assert [one.split(" (")[0] for one in said if "worker" in one] == [
-        "Trial 2 lost its worker and goes on from its last whole epoch"
+        "Trial 2 lost its worker and resumes from its last complete epoch"
     ] * 2
     assert said[0] == "Ray: 2 at once, 1 core each."
     assert capfd.readouterr() == ("", "")
@@ -267,5 +267,5 @@ def test_an_address_where_nobody_answers_is_said_at_once():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-    with pytest.raises(ClusterError, match=rf"Nothing answers at 127.0.0.1:{port}"):
+    with pytest.raises(ClusterError, match=rf"No Ray cluster found at 127.0.0.1:{port}"):
         ray_session._check_reachable(f"127.0.0.1:{port}")

@@ -49,7 +49,7 @@ def test_files_and_summary(ferkit_video, clip, tmp_path):
     assert sorted(found) == ["audio", "video"]
     assert len(found["video"]["times"]) == 20
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert "2.0 s, 20 frames looked at, 1 person, faces in 100% of the frames" in " ".join(out.split())
+    assert "2.0 s, 20 frames processed, 1 person, faces in 100% of the frames" in " ".join(out.split())
     assert next(line for line in out.splitlines() if line.startswith("1 ")).split() == [
         "1",
         "0.0",
@@ -82,7 +82,7 @@ def test_subtitles(ferkit_video, clip, tmp_path):
 
 
 def test_one_frame_is_no_frames(ferkit_video, clip):
-    assert ", 1 frame looked at, " in ferkit_video(clip, "--every", 100)[1]
+    assert ", 1 frame processed, " in ferkit_video(clip, "--every", 100)[1]
 
 
 def test_json_is_one_document(ferkit_video, clip):
@@ -274,7 +274,7 @@ def test_blur_faces(ferkit_video, tmp_path):
     ("words", "message"),
     [
         pytest.param(
-            ["--out", "t.txt"], "is no table that ferkit writes. Expected a name that ends in .csv", id="table"
+            ["--out", "t.txt"], "is not a supported table format. Expected a name that ends in .csv", id="table"
         ),
         pytest.param(["--subtitles", "a.txt"], "Expected a name that ends in .vtt", id="subtitles"),
         pytest.param(["--annotate", "a.avi"], "Expected a name that ends in .mp4", id="clip"),
@@ -303,7 +303,7 @@ def test_the_video_is_not_replaced(ferkit_video, clip):
 def test_no_video(ferkit_video, tmp_path):
     code, out, err = ferkit_video(tmp_path / "gone.mp4", "--json")
     assert (code, out) == (1, "")
-    assert err.startswith("ferkit: There is no video")
+    assert err.startswith("ferkit: Video not found")
 
 
 def test_help_says_what_is_taken(ferkit_video):

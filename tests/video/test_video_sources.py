@@ -281,12 +281,12 @@ def test_what_is_no_video(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     write_clip(tmp_path / "both.mp4", counted(3), sound="aac")
     rows = [
-        (tmp_path / "gone.mp4", "There is no video .*gone.mp4"),
+        (tmp_path / "gone.mp4", "Video not found: .*gone.mp4"),
         (tmp_path / "notes.mp4", "Cannot read .*notes.mp4: invalid data"),
         (tmp_path / "empty", "contains no images"),
         ("-", "cannot be read from standard input"),
         ("ftp://example.org/clip.mp4", "has an unsupported URL scheme. Expected http"),
-        ("concat:a.mp4|b.mp4", "There is no video"),
+        ("concat:a.mp4|b.mp4", "Video not found"),
         (3.5, "Expected a video as a path"),
         (True, "Expected a video as a path"),
     ]
@@ -340,7 +340,7 @@ def test_a_file_that_names_others_leads_nowhere(name, tmp_path):
         port = server.getsockname()[1]
         text = NAMES_OTHERS[name].replace("{address}", f"http://127.0.0.1:{port}/part.ts").replace("{port}", str(port))
         (tmp_path / name).write_text(text)
-        with pytest.raises(VideoError, match=r"^Cannot read [^\n]*: (its format is not that of a video|invalid data)"):
+        with pytest.raises(VideoError, match=r"^Cannot read [^\n]*: (it is not a video|invalid data)"):
             open_video(tmp_path / name)
         with pytest.raises(BlockingIOError):
             server.accept()
@@ -351,7 +351,7 @@ def test_a_pattern_of_pictures_is_no_video(tmp_path):
     for number in range(3):
         PIL.Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
     (tmp_path / "%d.png").write_bytes((tmp_path / "0.png").read_bytes())
-    with pytest.raises(VideoError, match="not that of a video"):
+    with pytest.raises(VideoError, match="it is not a video"):
         open_video(tmp_path / "%d.png")
 
 

@@ -61,12 +61,12 @@ def choose(wanted: int | str | None) -> Devices:
     backend = load_keras().backend.backend()
     if int(number) > 1 and backend != "jax":
         raise UsageError(
-            f"{number} devices were asked for, and {backend} trains on one. Use JAX for several: set KERAS_BACKEND=jax."
+            f"{number} devices requested, but {backend} trains on one. Use JAX for several: set KERAS_BACKEND=jax."
         )
     if int(number) > len(found):
         kind = found[0].partition(":")[0].upper()
         raise UsageError(
-            f"{number} devices were asked for; {backend} sees {len(found)} ({kind}) here. "
+            f"{number} devices requested, but {backend} sees {len(found)} ({kind}) on this machine. "
             f"Choose at most that many, or --devices all."
         )
     return Devices(tuple(found[: int(number)]))

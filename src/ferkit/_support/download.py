@@ -111,7 +111,7 @@ def _body(response: Any, limit: int) -> Iterator[bytes]:
         raise (_PassingError if busy else _ReasonError)(_status(response.status))
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":  # asked for nothing of the kind; and a few bytes may inflate to gigabytes
-        raise _ReasonError(f"it comes compressed ({encoding[:20]}), which ferkit did not ask for")
+        raise _ReasonError(f"the response is compressed ({encoding[:20]}), which ferkit did not request")
     # None where the server does not say.
     told = response.length
     if told is not None and told > limit:

@@ -43,7 +43,7 @@ def drafted(target: str | Path, error: type[FerkitError] = FerkitError) -> Itera
     with blame(target, error):
         if target.exists() and not target.is_file():
             # Renaming onto /dev/null as root would take it from the whole machine.
-            raise error(f"Cannot write {target}: it is there and is no regular file. Choose another name.")
+            raise error(f"Cannot write {target}: it exists and is not a regular file. Choose another name.")
         if target.is_symlink():
             target = target.resolve()
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -112,5 +112,5 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
     except (OSError, OverflowError) as problem:
         raise ClusterError(
-            f"Nothing answers at {address} ({problem}). `ray start --head` on a machine starts a cluster and says its address."
+            f"No Ray cluster found at {address} ({problem}). `ray start --head` on a machine starts a cluster and says its address."
         ) from problem

@@ -159,7 +159,7 @@ def run_batch(
         orientation: "any" also finds faces on their head or on a side, in four times the time.
         part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
         classes: Names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
-        pixel_scale: Pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
+        pixel_scale: Pixel scale that a model file without a card was trained on: "0..1", "-1..1", "0..255" or "mean,std".
         videos: Whether to process the videos of the source rather than its images; None does so where it holds no
             images. Rows are those of `analyze_videos`.
         every: Of videos, as `analyze_video` takes it, like the following.

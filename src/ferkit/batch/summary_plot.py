@@ -127,7 +127,7 @@ def plot_summary(summary: Summary, path: Path, *, theme: Theme = LIGHT, look: Lo
     groups = [group for group in summary.groups if group.faces]
     if not summary.total.faces or (summary.by != "label" and not any(group.name for group in groups)):
         figure = new_figure(theme, width=_WIDTH, height=2.2)
-        words = "No faces to draw." if not summary.total.faces else "No picture says when it was taken."
+        words = "No faces to draw." if not summary.total.faces else "No image has a capture time."
         figure.text(0.5, 0.5, words, ha="center", va="center", color=theme.muted, size=12)
     elif summary.by == "label":
         figure = _labels(summary, theme)

@@ -45,7 +45,7 @@ def compare(
         int | None,
         typer.Option(
             metavar="K",
-            help="Compare recipes: train both on K folds of the training split, and compare the out-of-fold answers.",
+            help="Compare recipes: train both on K folds of the training split, and compare the out-of-fold predictions.",
         ),
     ] = None,
     out: Annotated[

@@ -54,7 +54,7 @@ def explain(
     if method != AUTO:
         METHODS[method]  # a wrong name is said before the model is loaded
     if is_many(picture):
-        raise UsageError(f"{picture} stands for many pictures. One is explained at a time.")
+        raise UsageError(f"{picture} contains several images. Only one image can be explained at a time.")
     with no_native_chatter():
         classifier = open_classifier(model, classes=classes, pixel_scale=pixel_scale)
         found = explain_picture(classifier, picture, face=face, label=label, method=method, detector=detector)

@@ -42,7 +42,8 @@ Sensitivity = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="How readily rare expressions are named: 0 as common as in life, 1 every class alike. [default: the model's]",
+        help="Correction for class imbalance: 0 expects each class as often as in training, 1 all classes equally "
+        "often. [default: the model's]",
         show_default=False,
     ),
 ]
@@ -50,7 +51,7 @@ Classes = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,...",
-        help="Classes of a bare model file, in the order of its outputs. [default: those of FER-2013]",
+        help="Classes of a model file without a card, in the order of its outputs. [default: those of FER-2013]",
         show_default=False,
     ),
 ]
@@ -59,7 +60,7 @@ PixelScaleOption = Annotated[
     typer.Option(
         "--pixel-scale",
         metavar="SCALE",
-        help="Pixels that a bare model file was trained on: 0..1, -1..1, 0..255, or mean,std. [default: 0..1, or 0..255 "
+        help="Pixel scale that a model file without a card was trained on: 0..1, -1..1, 0..255, or mean,std. [default: 0..1, or 0..255 "
         "if it scales them itself]",
         show_default=False,
     ),
@@ -102,7 +103,7 @@ FORMATS = "FER-2013 CSV (.csv, .csv.gz), folders (also as published: RAF-DB, Aff
 Data = Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)]
 Split = Annotated[str, typer.Option(help="official, or random (80/20, as the tutorial does).")]
 DropDuplicates = Annotated[
-    bool, typer.Option("--drop-duplicates", help="Leave out training faces that also stand in a held-out split.")
+    bool, typer.Option("--drop-duplicates", help="Exclude training faces that are also in a held-out split.")
 ]
 Raw = Annotated[
     bool, typer.Option("--raw", help="Keep text in CSV files as it is, even what a spreadsheet runs as a formula.")
@@ -131,7 +132,7 @@ Truth = Annotated[
 LearntTruth = Annotated[
     str,
     typer.Option(
-        "--truth", help="Classes to learn: those of the `labels`, or `ferplus`, the eight of FER+, which needs --votes."
+        "--truth", help="Classes to train on: `labels`, or `ferplus` (the eight classes of FER+; needs --votes)."
     ),
 ]
 

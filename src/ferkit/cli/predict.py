@@ -124,7 +124,9 @@ def _check_tables(csv: Path | None, parquet: Path | None, pictures: "Sequence[st
         if table is not None and str(table) == "-":
             raise UsageError(f"{option} writes a file. For standard output use --json.")
         if table is not None and table.exists() and any(_same_file(table, _file_of(picture)) for picture in pictures):
-            raise UsageError(f"{table} is one of the pictures, and the table would replace it. Name another file.")
+            raise UsageError(
+                f"{table} is one of the input images, and the table would overwrite it. Choose another file."
+            )
     if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
         raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
 

@@ -49,8 +49,8 @@ def train(
         int | None,
         typer.Option(
             metavar="K",
-            help="Train once without each of K folds of the training split, into OUT/fold-N: a teacher that did not see the "
-            "face it answers, and what `ferkit compare` takes.",
+            help="Train once without each of K folds of the training split, into OUT/fold-N: an out-of-fold "
+            "teacher, and an input for `ferkit compare`.",
         ),
     ] = None,
     engine: Engine = "local",
@@ -103,9 +103,7 @@ def train(
         _show_seeds(sweep, data, json_=json_)
         return
     if where != Where():
-        raise UsageError(
-            "One run has one place. --engine, --workers and --address are for several, with --seeds or --folds."
-        )
+        raise UsageError("--engine, --workers and --address need several runs: use them with --seeds or --folds.")
     with epochs_are_kept():
         one = ferkit.train(given.load, recipe, out=out, resume=resume, devices=devices, **changes)
     if report:
@@ -129,7 +127,7 @@ def no_better_than_one_class(scores: Mapping[str, Any]) -> str | None:
     """What to say of a model that is right no more often than the most frequent class would be as the only answer.
 
     >>> no_better_than_one_class({"accuracy": 0.25, "per_class": {"happy": {"n": 3}, "sad": {"n": 1}}})
-    'Warning: it learnt too little. Always answering happy would get 75.00 %. Train longer, or check the labels.'
+    'Warning: the model is no better than a constant prediction. Always predicting happy would score 75.0%. Train longer, or check the labels.'
     """
     counts = {name: one["n"] for name, one in scores["per_class"].items()}
     largest = max(counts, key=lambda name: counts[name])
@@ -137,8 +135,8 @@ def no_better_than_one_class(scores: Mapping[str, Any]) -> str | None:
     if scores["accuracy"] > share:
         return None
     return (
-        f"Warning: it learnt too little. Always answering {largest} would get {100 * share:.2f} %. Train longer, or check "
-        "the labels."
+        f"Warning: the model is no better than a constant prediction. Always predicting {largest} would score {share:.1%}. "
+        "Train longer, or check the labels."
     )
 
 

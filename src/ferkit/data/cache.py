@@ -110,7 +110,7 @@ def _draw(reading: Reading, columns: _Columns, keep: Callable[[Faces], None], pr
         columns.broken += batch.broken
         if len(columns.broken) > _MOST_BROKEN:
             raise DatasetError(
-                f"More than {_MOST_BROKEN:,} rows or pictures cannot be read, so this is no data set of faces."
+                f"More than {_MOST_BROKEN:,} rows or pictures cannot be read: this is not a dataset of faces."
             )
         if len(batch.images):
             keep(batch.images)

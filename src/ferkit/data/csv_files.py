@@ -249,7 +249,9 @@ def _quoted_rows(
             try:
                 fields = next(reader)
             except csv.Error as problem:
-                raise DatasetError(f"{name} is no CSV of faces ({problem}); is a quote never closed?") from None
+                raise DatasetError(
+                    f"{name} is not a valid CSV of faces ({problem}); is a quote never closed?"
+                ) from None
         if fields == [end]:
             yield rows, line - start
             return
@@ -272,7 +274,7 @@ def _blocks_of_rows(stream: Readable, name: str, block_bytes: int) -> Iterator[b
             pieces.append(piece)
             if sum(map(len, pieces)) > LONGEST_ROW_BYTES:
                 raise DatasetError(
-                    f"{name} has a row longer than {LONGEST_ROW_BYTES:,} bytes, so it is no CSV of faces. "
+                    f"{name} has a row longer than {LONGEST_ROW_BYTES:,} bytes, so it is not a CSV of faces. "
                     "Expected rows like '0,70 80 82 ...,Training'."
                 )
             continue

@@ -178,9 +178,7 @@ def _check_level(source: str, rests: Sequence[Folders], notes: list[str]) -> Non
         and len(below[names[0]]) > 1
         and len(set(map(frozenset, below.values()))) == 1
     ):
-        notes.append(
-            f"Classes are {_some(names)}; the folders below ({_some(sorted(below[names[0]]))}) are not told apart."
-        )
+        notes.append(f"Classes are {_some(names)}; the folders below ({_some(sorted(below[names[0]]))}) are merged.")
 
 
 def _emotions(names: Iterable[str]) -> set[str]:
@@ -244,7 +242,7 @@ def _classes(source: str, placed: Sequence[Placed], names: Mapping[str, str], no
         stray = [folder for folder, where in found.items() if where == {train} and names[folder] not in EMOTIONS]
         if len(splits) > 1 and stray and len(emotions) >= 2 and len(stray) < len(emotions):
             raise DatasetError(
-                f"{source} has the class folder {sorted(stray)[0]!r} in {train} only, and it is no emotion of FER-2013 "
+                f"{source} has the class folder {sorted(stray)[0]!r} in {train} only, which is not a class of FER-2013 "
                 f"({', '.join(EMOTIONS)}). Rename or remove it."
             )
     classes = order_classes(sorted(set(names.values())))

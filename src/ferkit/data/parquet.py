@@ -139,7 +139,7 @@ def _pictures(parts: Sequence[Part], classes: Sequence[str], names: Mapping[str,
 
 
 def _none(name: str) -> str:
-    return f"{name} is no Parquet file that can be read"
+    return f"{name} is not a readable Parquet file"
 
 
 def _label(value: object, known: Sequence[str] | None, classes: Sequence[str], names: Mapping[str, str]) -> int | None:

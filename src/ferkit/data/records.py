@@ -124,9 +124,7 @@ class FaceSet:
     def has_first_choice(self) -> npt.NDArray[np.bool_]:
         """Where one class has more votes than any other, bool (N,): the faces that `by_votes` keeps."""
         if self.votes is None:
-            raise DatasetError(
-                f"{self.name} has no votes, so nobody knows what voters saw. Load it with votes= (--votes FILE)."
-            )
+            raise DatasetError(f"{self.name} has no FER+ votes. Load them with votes= (--votes FILE).")
         alone = (self.votes == self.votes.max(axis=1, keepdims=True)).sum(axis=1) == 1
         return np.asarray(alone if self.voted is None else alone & self.voted)
 

@@ -271,7 +271,7 @@ def _without_leaks(table: FaceTable, parts: dict[str, Indices], notes: list[str]
     leaks = np.isin(training, np.concatenate(held_out)) if held_out else np.zeros(len(training), bool)
     again = repeats(training) & ~leaks
     notes.append(
-        f"Dropped {int((leaks | again).sum()):,} duplicates from {name}: {int(leaks.sum()):,} that also stand in a "
+        f"Dropped {int((leaks | again).sum()):,} duplicates from {name}: {int(leaks.sum()):,} that are also in a "
         f"held-out split, {int(again.sum()):,} that repeat an earlier face of {name}."
     )
     return {**parts, name: parts[name][~(leaks | again)]}

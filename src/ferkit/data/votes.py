@@ -136,7 +136,7 @@ def _rows(lines: Sequence[str], path: Path) -> Iterator[list[str]]:
     try:
         yield from csv.reader(lines)
     except csv.Error as problem:  # a field without an end, for instance
-        raise DatasetError(f"{path} is no table of votes ({problem}). {_EXPECTED}.") from problem
+        raise DatasetError(f"{path} is not a table of votes ({problem}). {_EXPECTED}.") from problem
 
 
 def _read(path: Path, classes: Sequence[str]) -> tuple[npt.NDArray[np.float64], list[str]]:

@@ -53,8 +53,7 @@ class YunetDetector(RegisteredDetector):
         path = self.weights()
         if not path.is_file():
             raise MissingDependencyError(
-                f"FERKIT_YUNET is {path}, where no file is. Name a {NAME} that is there, or unset it to take the "
-                "packaged one."
+                f"FERKIT_YUNET is {path}, which is not a file. Set it to a {NAME}, or unset it to use the packaged one."
             )
         self._network = _load(path, path.stat().st_mtime_ns)
 
@@ -206,7 +205,7 @@ def _load(path: Path, changed: int) -> Any:
 
 
 def _not_yunet(path: Path) -> MissingDependencyError:
-    return MissingDependencyError(f"{path} is no YuNet network that can be loaded. Expected {NAME}.")
+    return MissingDependencyError(f"{path} is not a readable YuNet network. Expected {NAME}.")
 
 
 def _any_size(weights: bytes) -> bytes:

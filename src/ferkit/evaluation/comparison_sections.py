@@ -122,8 +122,8 @@ def _tiles(found: Comparison) -> Metrics:
 
 def _context(found: Comparison) -> list[Text]:
     said = [
-        "The test compares these two models on faces like these. It knows nothing of chance in training: another seed of the "
-        "same recipe may end elsewhere (",
+        "The test compares these two models on faces like these. It does not cover the randomness of training: another seed of the "
+        "same recipe gives another model (",
         Code("ferkit train --seeds"),
         ").",
     ]
@@ -132,7 +132,7 @@ def _context(found: Comparison) -> list[Text]:
 
 def _quarters_text(found: Comparison) -> str:
     return (
-        "Faces that both models get right, or both wrong, say nothing about which is better. McNemar's test looks at the "
+        "Faces that both models get right, or both wrong, do not show which model is better. McNemar's test looks at the "
         f"discordant pairs only: A right and B wrong, or the other way round. Counted on {found.judged_name}."
     )
 

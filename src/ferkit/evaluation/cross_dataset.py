@@ -63,7 +63,7 @@ def _read_file(path: Path) -> list[tuple[str, str]]:
         if isinstance(problem, UsageError):
             raise
         raise DatasetError(
-            f"{path} is no label map ({problem}). Expected a JSON object or lines like anger=angry."
+            f"{path} is not a label map ({problem}). Expected a JSON object or lines like anger=angry."
         ) from problem
 
 

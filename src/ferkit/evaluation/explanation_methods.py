@@ -31,7 +31,7 @@ AUTO = "auto"
 # it has to be asked for.
 USUAL: Literal["occlusion"] = "occlusion"
 # What to do where gradients cannot be had.
-INSTEAD = "Take --method occlusion, which needs only the model's answers."
+INSTEAD = "Use --method occlusion, which needs only predictions."
 
 _log = logging.getLogger(__name__)
 

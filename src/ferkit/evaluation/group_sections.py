@@ -23,7 +23,7 @@ from ferkit.render import (
     point_interval,
 )
 
-NEVER_GUESSED = "Groups are those of the table; ferkit never guesses who belongs to which from a face."
+NEVER_GUESSED = "Groups come from the table; ferkit never infers them from a face."
 
 _TEXT = (
     "Accuracies of small groups, and of groups with other emotions, differ by chance. So every metric has its 95% interval, "

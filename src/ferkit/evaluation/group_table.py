@@ -122,9 +122,7 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     try:
         lines = [row for row in reader if row]
     except csv.Error as problem:
-        raise DatasetError(
-            f"{path} is no CSV that can be read ({problem}). Expected a header and a row per face."
-        ) from None
+        raise DatasetError(f"{path} is not a readable CSV ({problem}). Expected a header and a row per face.") from None
     names = _names(path, lines[0] if lines else [])
     for number, row in enumerate(lines[1:], 2):
         if len(row) != len(names):
@@ -138,7 +136,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as problem:
-        raise DatasetError(f"{path} is no Parquet file that can be read ({problem}). Write it again.") from problem
+        raise DatasetError(f"{path} is not a readable Parquet file ({problem}). Write it again.") from problem
     names = _names(path, table.column_names)
     values = [["" if value is None else str(value).strip() for value in column.to_pylist()] for column in table.columns]
     return names, [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
@@ -157,7 +155,7 @@ def _names(path: Path, header: Sequence[str]) -> list[str]:
 
 def _key_column(path: Path, names: Sequence[str], faces: FaceSet, source: str | Path) -> str:
     if faces.rows is None:
-        raise DatasetError(f"Nobody knows where in {source} its faces stand, so no table can be joined to them.")
+        raise DatasetError(f"The position of each face in {source} is unknown, so no table can be joined.")
     # A picture's path says more than its position, which changes with every picture that is added.
     files = [name for name in FILE_COLUMNS if name in names]
     named = files and not places(source, faces.rows[:1])[0].startswith("row ")
@@ -250,7 +248,7 @@ def _check_groups(path: Path, name: str, groups: Sequence[str | None]) -> None:
     if len(different) > MOST_GROUPS:
         raise DatasetError(
             f"{path}: the column {name} has {len(different):,} different values, expected at most {MOST_GROUPS} groups. "
-            "Put them in bands, such as 18-29, or name other columns with --group-column; a column that says who it is, with "
+            "Put them in bands, such as 18-29, or name other columns with --group-column. For a column that identifies people, use "
             "--person-column."
         )
 

@@ -142,7 +142,7 @@ def _use(card: Entries) -> Iterator[Block]:
         "grading, policing, border control, insurance, credit, medical diagnosis or the detection of lies."
     )
     yield Text(
-        "A notice for people who are exposed to it, to be completed and shown before the first picture is taken:"
+        "Notice template for people who are exposed to the model. Complete it and show it before the first image is taken:"
     )
     yield Text(NOTICE, quote=True)
 
@@ -165,7 +165,7 @@ def _metrics(measured: Entries) -> Iterator[Block]:
         yield DataTable(("metric", "value"), tuple(rows))
     if distinct:
         yield Text(
-            f"Without duplicates: on the {distinct['n']:,} faces whose pixels are in no earlier split, nor earlier in this one."
+            f"Without duplicates: only the {distinct['n']:,} faces whose pixels occur neither in an earlier split nor earlier in this one."
         )
     if "note" in measured:
         yield Text(_line(measured["note"]))
@@ -188,7 +188,7 @@ def _classes(measured: Entries) -> Iterator[Block]:
 def _calibration(card: Entries, measured: Entries) -> Iterator[Block]:
     temperature = float(card["temperature"])
     said = (
-        "Probabilities are used as the network gives them (temperature 1)."
+        "Probabilities are not scaled (temperature 1)."
         if temperature == 1
         else f"ferkit divides the network's log-probabilities by a temperature of {number(temperature)}."
     )
@@ -205,7 +205,7 @@ def _sensitivity(card: Entries, measured: Entries) -> Iterator[Block]:
         return
     yield Text(
         f"Sensitivity {card.get('sensitivity', 0):g}: before the temperature, probabilities are divided by the class shares of "
-        "the training faces to that power. 0 predicts classes as often as they are seen in life, 1 counts every class alike. "
+        "the training faces to that power. 0 expects each class as often as in the training data, 1 all classes equally often. "
         "Change it with --sensitivity, or in Python with sensitivity=."
     )
     points = _entries(measured, "sensitivity").get("points", ())[::2]
@@ -215,7 +215,7 @@ def _sensitivity(card: Entries, measured: Entries) -> Iterator[Block]:
     )
     if rows:
         yield DataTable(("sensitivity", "accuracy", "macro recall", "ECE"), rows)
-        yield Text("Each with the temperature that fits it.")
+        yield Text("The temperature is fitted separately for each sensitivity.")
 
 
 def _robustness_of(card: Entries) -> Entries:
@@ -232,7 +232,7 @@ def _robustness(card: Entries) -> Iterator[Block]:
     yield Text(
         f"The same {found['n']:,} faces of {_split(found)}, corrupted. Mean accuracy over all corruptions: "
         f"{percent(found['mean_accuracy'])}; on the clean faces: {percent(found['clean']['accuracy'])}. "
-        f"{_with_interval(found['relative_accuracy'], found['relative_accuracy_ci95'])} of the accuracy is left."
+        f"Relative accuracy (corrupted / clean): {_with_interval(found['relative_accuracy'], found['relative_accuracy_ci95'])}."
     )
     rows = []
     for name, one in found["degradations"].items():
@@ -276,12 +276,12 @@ def _failures(card: Entries, measured: Entries) -> Iterator[Inline]:
         yield f"Duplicates inflate accuracy by {inflated:.1f} percentage points."
     yield from _worst_corruptions(_robustness_of(card))
     yield (
-        "It was not measured by age, gender, skin colour or camera, for lack of data that says so. Measure it on faces like "
-        "those that it will see, and by group (",
+        "It was not evaluated by age, gender, skin colour or camera, because the data does not record them. Before you rely on "
+        "it, evaluate it on faces like yours, and by group (",
         Code("ferkit evaluate --groups"),
-        "), before relying on it.",
+        ").",
     )
-    yield "It always predicts a class, for images without a face too; its probabilities always sum to 1."
+    yield "It always predicts a class, also for images without a face; its probabilities always sum to 1."
 
 
 def _worst_corruptions(found: Entries) -> Iterator[str]:

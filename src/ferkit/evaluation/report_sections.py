@@ -128,7 +128,7 @@ def _sections(report: Report, history: History) -> Iterator[Section]:
     yield Section("Least confident predictions", (least, _least_confident(report)), wide=True)
     if report.card:
         entries = DataTable((), tuple(_entries(report.card)), folded="All entries", detail=True)
-        yield Section("Model card", (Text("What the model says of itself.", detail=True), entries), wide=True)
+        yield Section("Model card", (Text("Statements from the model's card.", detail=True), entries), wide=True)
 
 
 def _metrics(report: Report) -> Metrics:

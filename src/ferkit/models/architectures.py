@@ -139,8 +139,8 @@ def resnet(
     """`compact` at full resolution and wider: six blocks, two each of 64, 128 and 256 filters, as ResNets for CIFAR.
 
     Input: pixels 0..255, (N, 48, 48, 1). Output: probabilities, float32 (N, 7).
-    2,824,247 parameters, 945 M multiply-adds per face at 48x48x1 with seven classes: for a GPU. Papers as for
-    `compact`.
+    2,824,247 parameters, 945 M multiply-adds per face at 48x48x1 with seven classes: for a GPU.
+    Papers as for `compact`.
 
     >>> resnet().count_params()
     2824247

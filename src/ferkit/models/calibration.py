@@ -91,4 +91,4 @@ def check_probabilities(probabilities: Probabilities, labels: Labels) -> None:
     if not 0 <= int(labels.min()) <= int(labels.max()) < probabilities.shape[1]:
         raise FerkitError(f"labels must be 0 to {probabilities.shape[1] - 1}. Received: {np.unique(labels)}.")
     if not np.isfinite(probabilities).all():
-        raise FerkitError("Probabilities must be numbers. Received: NaN or infinity, as a diverged model gives.")
+        raise FerkitError("Probabilities must be numbers. Received: NaN or infinity, as from a diverged model.")

@@ -182,7 +182,7 @@ class EmotionClassifier:
         if engine == "onnx" or (engine == "auto" and serving):
             network = onnx_network(model_folder.check_sum(path, model_folder.ONNX_FILE, card), threads)
         elif serving and model_folder.KERAS_FILE not in card["sha256"]:
-            raise ModelError(f"{path} has no Keras network, only {serving}. Take the model that it was made from.")
+            raise ModelError(f"{path} has no Keras network, only {serving}. Use the model that it was exported from.")
         else:
             network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(
@@ -203,8 +203,8 @@ class EmotionClassifier:
         check_sensitivity(sensitivity)
         if self.sensitivity is None:
             raise UsageError(
-                f"{self.name} has no sensitivity: its card knows no prior, the shares of the classes that it learnt from. "
-                "Leave sensitivity out, or take a model trained on votes, such as 'default'."
+                f"{self.name} has no sensitivity: its card has no prior (the class shares of its training data). "
+                "Omit sensitivity, or use a model trained on votes, such as 'default'."
             )
         other = copy.copy(self)
         other.sensitivity = float(sensitivity)

@@ -57,7 +57,7 @@ def vgg16(
 def faceres(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
-    """MobileNetV1 that learnt to tell people apart on VGGFace2, to fine-tune: thirteen blocks of a depthwise and a 1x1 convolution.
+    """MobileNetV1 pretrained on face recognition (VGGFace2), to fine-tune: thirteen blocks of a depthwise and a 1x1 convolution.
 
     Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
     3,236,039 parameters, 104.3 M multiply-adds per face at 48x48x1 with seven classes. Howard et al. 2017.
@@ -68,7 +68,7 @@ def faceres(
 def dlibresnet(
     num_classes: int = 7, *, input_shape: tuple[int, int, int] = (48, 48, 1), activation: str = "relu"
 ) -> "keras.Model":
-    """ResNet of dlib that learnt to tell people apart, to fine-tune: 29 convolutions, all but the first of 3x3.
+    """ResNet of dlib, pretrained on face recognition, to fine-tune: 29 convolutions, all but the first of 3x3.
 
     Input: pixels 0..255, (N, 48, 48, 1), enlarged to 96x96. Output: probabilities, float32 (N, 7).
     5,587,175 parameters, 103.0 M multiply-adds per face at 48x48x1 with seven classes. King 2017, after He et al. 2016.

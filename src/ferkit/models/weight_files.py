@@ -42,7 +42,7 @@ def _group(folder: Path, group: dict[str, Any]) -> list[tuple[str, npt.NDArray[A
     data, start, found = b"", 0, []
     for name in group["paths"]:
         if Path(name).name != name:
-            raise ValueError(f"{name!r} is no file beside it")
+            raise ValueError(f"{name!r} is not in the same folder")
         data += _content(folder / name, LARGEST_FILE - len(data))
     for weight in group["weights"]:
         name, packed = weight["name"], weight.get("quantization")
@@ -221,7 +221,7 @@ def _sizes(values: Any) -> list[int]:
     """A shape, or strides; whole numbers that NumPy can take."""
     sizes = list(values)
     if len(sizes) > 8 or not all(type(one) is int and 0 <= one < 2**31 for one in sizes):
-        raise ValueError("a shape, stride or offset is no whole number from 0 to 2**31, or one has more than 8 axes")
+        raise ValueError("a shape, stride or offset is not a whole number from 0 to 2**31, or one has more than 8 axes")
     return sizes
 
 

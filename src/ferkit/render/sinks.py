@@ -316,7 +316,7 @@ class AnnotatedPictures:
         if result.error is not None:
             return
         if result.pixels is None:
-            raise FerkitError("Annotated pictures need results with pixels; ask for them with keep_pixels=True.")
+            raise FerkitError("Annotated images need results with pixels: use keep_pixels=True.")
         self._refuse_own(Path(result.source))
         member = member_path(result.source)
         source = member or path_of(result.source)
@@ -338,7 +338,7 @@ class AnnotatedPictures:
         there = os.path.isfile(source)  # noqa: PTH113
         if there and source.parent.resolve().is_relative_to(self.folder.resolve()):
             raise UsageError(
-                f"{source} lies in {self.folder}, where annotated pictures would replace it. Take another."
+                f"{source} lies in {self.folder}, where annotated images would overwrite it. Choose another folder."
             )
 
     def _target(self, folder: Path, stem: str, suffix: str) -> Path:

@@ -25,7 +25,8 @@ Sensitivity = Annotated[
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="How readily rare expressions are predicted: 0 as common as in life, 1 every class alike. Default: the server's.",
+        description="Correction for class imbalance: 0 expects each class as often as in training, 1 all classes equally "
+        "often. Default: the server's.",
     ),
 ]
 

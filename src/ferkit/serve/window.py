@@ -56,7 +56,7 @@ def open_display(pygame: Any) -> None:
     if os.environ.get("SDL_VIDEODRIVER", "") != driver:
         pygame.display.quit()
         raise MissingDependencyError(
-            f"A window needs a display, and there is none here ({driver}). Take the page instead: ferkit live --no-open"
+            f"A window needs a display, and this machine has none ({driver}). Use the page instead: ferkit live --no-open"
         )
 
 

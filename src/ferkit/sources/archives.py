@@ -52,7 +52,7 @@ DAMAGED_HEADER = (
 def bomb(name: object) -> DatasetError:
     """The error for what unpacks to far more than it holds."""
     return DatasetError(
-        f"{name} unpacks to more than {LARGEST_RATIO} times its size, so it is refused as a decompression bomb. "
+        f"{name} unpacks to more than {LARGEST_RATIO} times its size, so it is rejected as a possible decompression bomb. "
         "Unpack it yourself if you trust it."
     )
 

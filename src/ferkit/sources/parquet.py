@@ -51,7 +51,7 @@ def reading_parquet(what: str) -> Iterator[None]:
 
 def open_parquet(path: str, content: BinaryIO | None = None) -> pq.ParquetFile:
     """A Parquet file by its path or address, or its content at hand. Raises `DatasetError` where it is none or a bomb."""
-    with reading_parquet(f"{path} is no Parquet file that can be read"):
+    with reading_parquet(f"{path} is not a readable Parquet file"):
         if content is None and not is_address(path):
             refuse_pipe(path)
         # Arrow takes a name that is no text only where it does not open the file itself.

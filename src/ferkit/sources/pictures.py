@@ -39,7 +39,7 @@ Source: TypeAlias = (
 # The largest picture that we hold has half a gigabyte of pixels; files beyond that are no pictures.
 MAX_FILE_BYTES = 1 << 29
 _PIECE = 1 << 20
-_EXPECTED_FILE = "Expected the path or address of a picture; check its spelling and folder."
+_EXPECTED_FILE = "Expected the path or URL of an image; check spelling and folder."
 
 
 def as_array(source: Any) -> Any:
@@ -131,7 +131,7 @@ def _open_object(address: str, name: str) -> IO[bytes]:
     try:
         data = read_object(address, MAX_COPIED_BYTES)
     except FileNotFoundError as problem:
-        raise ImageError(f"There is no file {name}. {_EXPECTED_FILE}") from problem
+        raise ImageError(f"File not found: {name}. {_EXPECTED_FILE}") from problem
     except FerkitError as problem:
         raise ImageError(str(problem)) from problem
     except OSError as problem:
@@ -186,7 +186,7 @@ def _is_folder(path: str, name: str) -> str:
 
 def _not_there(path: str, name: str, problem: OSError | ValueError) -> str:
     if len(path) > 255 and re.fullmatch(r"[\w+/=-]+", path):
-        return f"Cannot read {name[:40]}...: it is no path. Base64 needs data:image/png;base64, in front of it."
+        return f"Cannot read {name[:40]}...: it is not a path. Base64 needs data:image/png;base64, in front of it."
     if not isinstance(problem, FileNotFoundError):
         return f"Cannot read {name}: {reason(problem)}."
     if lost_a_slash(path):
@@ -195,9 +195,9 @@ def _not_there(path: str, name: str, problem: OSError | ValueError) -> str:
         return f"No picture matches {name}."
     near = near_names(path)
     if near is None:
-        return f"There is no file {name}. There is no folder {printable_name(Path(path).parent)} either."
+        return f"File not found: {name}. There is no folder {printable_name(Path(path).parent)} either."
     meant = f"Did you mean {' or '.join(map(printable_name, near))}?" if near else _EXPECTED_FILE
-    return f"There is no file {name}. {meant}"
+    return f"File not found: {name}. {meant}"
 
 
 def _too_large(name: str, more: str, size: int, limit: int) -> str:

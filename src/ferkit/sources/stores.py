@@ -66,7 +66,7 @@ def filesystem(address: str) -> tuple[Any, str]:
         command = _PACKAGES.get(kind, f"{problem}")
         raise MissingDependencyError(f"Addresses of the kind {kind}:// need a package: {command}.") from problem
     except (ValueError, TypeError) as problem:
-        raise UsageError(f"{address} is no address that fsspec knows ({reason(problem)}).") from problem
+        raise UsageError(f"{address} is not a URL that fsspec supports ({reason(problem)}).") from problem
     except Exception as problem:  # some look for their server, or for Java, at once
         raise FerkitError(f"{address} cannot be reached: {reason(problem)}.") from problem
     return found, str(path)

@@ -144,7 +144,7 @@ def _checked(name: str, archive: str) -> str:
     name = name.replace("\\", "/")
     if name.startswith("/") or PureWindowsPath(name).drive or ".." in name.split("/"):
         raise DatasetError(
-            f"{archive} is refused: its member {name!r} points outside of the archive. Expected relative names; "
+            f"{archive} is rejected: its member {name!r} points outside of the archive. Expected relative names; "
             "do not unpack this file."
         )
     return "/".join(part for part in name.split("/") if part not in ("", "."))

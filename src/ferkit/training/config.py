@@ -45,7 +45,7 @@ class TrainConfig:
     )
     learning_rate: float = value(
         1e-4,
-        "Peak learning rate; the schedule says what becomes of it.",
+        "Peak learning rate of the schedule.",
         above=0,
         option=True,
         search=ByOptimizer(
@@ -81,28 +81,28 @@ class TrainConfig:
     )
     class_weight: float = value(
         0.0,
-        "Power of the inverse class frequency by which faces count: 0 all alike, 1 every class in sum alike.",
+        "Class weights: power of the inverse class frequency. 0 weights all faces equally, 1 gives every class the same total weight.",
         least=0,
     )
     votes_weight: float = value(
         0.0,
-        "Share of the loss of a second head, on FER+ votes; the first one learns the labels. 0 has one head, on the votes "
-        "where the data has them.",
+        "Share of the loss of a second head, on FER+ votes; the first head is trained on the labels. With 0, there is one head, "
+        "trained on the votes if the data has them.",
         least=0,
         below=1,
     )
     teachers: tuple[str, ...] = value(
         (),
         "Teacher for distillation: its prediction for each face is part of the target (Hinton et al. 2015). A model, folds "
-        "(--folds), which answer each face out of fold, or a file of answers. Repeatable; predictions are averaged.",
+        "(--folds), which predict each face out of fold, or a file of predictions. Repeatable; predictions are averaged.",
         option=("--teacher",),
     )
     teacher_tta: str | None = value("flip", "Test-time augmentation of the teachers; none uses one view.", choices=TTA)
     teacher_share: float = value(0.5, "Share of the teachers' prediction in the target.", least=0, most=1)
     teacher_views: int = value(
         0,
-        "Fixed augmented views of each face that teachers predict and the student learns from, each from its own prediction; 0 "
-        "asks about the face alone and augments anew in each epoch.",
+        "Fixed augmented views of each face on which the teachers predict and the student is trained, each view with its own prediction; 0: "
+        "the teachers predict the unaugmented face, and the student gets new augmentations in each epoch.",
         least=0,
     )
     teacher_temperature: float = value(1.0, "Temperature of the teachers' prediction; above 1 it is softer.", above=0)
@@ -122,8 +122,8 @@ class TrainConfig:
     mix_share: float = value(1.0, "Share of batches that are mixed, if `mixup` or `cutmix` is set.", least=0, most=1)
     average: float = value(
         0.0,
-        "Decay per step of the running average of the weights, which is what is measured and kept; 0 keeps none. 0.999 looks "
-        "back about 1,000 steps, or a tenth of a shorter run.",
+        "Decay of the exponential moving average (EMA) of the weights, which is evaluated and saved; 0 disables it. 0.999 averages "
+        "about 1,000 steps, or a tenth of a shorter run.",
         least=0,
         below=1,
         search=OneOf((0.0, 0.99, 0.995, 0.998, 0.999)),
@@ -136,7 +136,7 @@ class TrainConfig:
         option=True,
     )
     recalibrate: bool = value(
-        False, "Whether the statistics of batch normalisation are taken anew from clean faces after each epoch."
+        False, "Recompute the batch-norm statistics on clean faces after each epoch (batch-norm recalibration)."
     )
     patience: int | None = value(
         None,
@@ -162,13 +162,13 @@ class TrainConfig:
     )
     unfreeze: int | None = value(
         None,
-        "Number of backbone layers to unfreeze afterwards; none is all.",
+        "Number of backbone layers to unfreeze afterwards; [default: all]",
         least=1,
         option=("--unfreeze", "--thaw"),
     )
     unfreeze_rate: float | None = value(
         None,
-        "Peak learning rate after unfreezing; none is a tenth of the head's.",
+        "Peak learning rate after unfreezing; [default: a tenth of the head's]",
         above=0,
         option=("--unfreeze-rate", "--thaw-rate"),
     )

@@ -78,8 +78,8 @@ class LabelIssues:
         if self.accuracy > counts[commonest] / len(self.faces):
             return ""
         return (
-            f"The answers agree with {self.accuracy:.1%} of the labels, no more than always answering {commonest}, so these "
-            "label issues mean nothing. Train longer, gather more faces, or name a better model."
+            f"The predictions agree with {self.accuracy:.1%} of the labels, no more than always predicting {commonest}, so these "
+            "label issues are meaningless. Train longer, collect more faces, or use a better model."
         )
 
     @property
@@ -131,7 +131,7 @@ def confident_learning(
     Raises `DatasetError` if there is no face.
     """
     if not len(faces):
-        raise DatasetError(f"{faces.name} holds no face to look at. Expected at least one.")
+        raise DatasetError(f"{faces.name} contains no face. Expected at least one.")
     labels = faces.labels
     seems = confident_classes(probabilities, labels)
     counted = seems >= 0
@@ -288,7 +288,7 @@ def _predicted(
     everything = _wants_training(dataset, among)
     unseen = np.ones(len(wished), np.bool_) if everything else ~_copies_of_training(dataset, wished)
     if not unseen.all():
-        say(f"Note: {count(int((~unseen).sum()), 'face')} left out, with pixels that stand in the training split.")
+        say(f"Note: {count(int((~unseen).sum()), 'face')} left out, with pixels that are also in the training split.")
     answers = []
     for model in models:
         takes = model.face_input
@@ -330,8 +330,8 @@ def _check_unseen(model: EmotionClassifier, dataset: Dataset, among: str | None)
     source = Path(dataset.source).name
     if trained and _wants_training(dataset, among) and is_of(trained, dataset):
         raise DatasetError(
-            f"{model.name} was trained on the training faces of {source}, so its answers there repeat the labels. Leave --among "
-            "out to look at the other splits, or --predictions to train folds."
+            f"{model.name} was trained on the training faces of {source}, so its predictions there repeat the labels. Omit --among "
+            "to search the other splits, or omit --predictions to train folds."
         )
     if trained and may_share_faces(trained, dataset):
         raise DatasetError(

@@ -167,7 +167,7 @@ class _Pool:
             if one.attempt >= ATTEMPTS:
                 return Outcome(one.experiment, f"It lost {ATTEMPTS} workers, the last one so: {_first_line(problem)}")
             self.say(
-                f"{one.experiment.name} lost its worker and goes on from its last whole epoch ({_first_line(problem)})"
+                f"{one.experiment.name} lost its worker and resumes from its last complete epoch ({_first_line(problem)})"
             )
             self._start(_Running(one.experiment, one.attempt + 1))
             return None

@@ -73,8 +73,8 @@ def check_sources(config: TrainConfig, dataset: Dataset) -> str | None:
     if not seen:
         return None
     return (
-        f"Warning: {', '.join(seen)} learnt from {Path(dataset.source).name} in other splits, so faces that are held out here may "
-        "be known already, and the figures too good. Train all with the same --split."
+        f"Warning: {', '.join(seen)} was trained on {Path(dataset.source).name} with other splits, so faces that are held out here may "
+        "be training faces of it, and the metrics too high. Train all models with the same --split."
     )
 
 

@@ -83,7 +83,7 @@ def _smoothed(targets: Targets, share: float) -> Targets:
 
 def _votes(faces: FaceSet) -> Targets:
     if faces.votes is None:
-        raise DatasetError("votes_weight asks for FER+ votes, and the data has none. Give them with --votes.")
+        raise DatasetError("votes_weight needs FER+ votes, but the data has none. Add them with --votes FILE.")
     return faces.votes
 
 
@@ -190,7 +190,7 @@ def stored_answers(file: Path, faces: FaceSet) -> Targets | None:
         return None
     answers: Targets = np.load(file, allow_pickle=False)
     if answers.shape != (len(faces), len(faces.classes)):
-        raise TrainingError(f"{file} holds answers to other faces: {answers.shape}. Start a new run.")
+        raise TrainingError(f"{file} contains predictions for other faces: {answers.shape}. Start a new run.")
     return answers
 
 

@@ -289,11 +289,7 @@ class Stream(FrameSource):
         except (self._av.FFmpegError, OSError, ValueError) as problem:
             self._aside.close()
             refused = isinstance(problem, self._av.error.ArgumentError)
-            why = (
-                "its format is not that of a video, or names other files, as playlists do"
-                if refused
-                else _reason(problem)
-            )
+            why = "it is not a video, or it refers to other files, like a playlist" if refused else _reason(problem)
             raise VideoError(f"Cannot read {name}: {why}. Expected a video that FFmpeg supports.") from problem
         self._stream = self._container.streams.best("video")
         if self._stream is None:

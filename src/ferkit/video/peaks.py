@@ -90,7 +90,7 @@ def check_table(target: Path) -> type[Table]:
     """The kind of that table."""
     kind = TABLES.get(target.suffix.lower())
     if kind is None:
-        raise UsageError(f"{target} is no table that ferkit writes. Expected a name that ends in {', '.join(TABLES)}.")
+        raise UsageError(f"{target} is not a supported table format. Expected a name that ends in {', '.join(TABLES)}.")
     return kind
 
 

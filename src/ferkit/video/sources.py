@@ -268,7 +268,7 @@ def _not_there(path: str) -> str:
         return "Videos cannot be read from standard input. Expected a file, URL, camera number or folder."
     if os.path.exists(path):  # noqa: PTH110
         return f"{name} is neither a file nor a folder. Expected a video."
-    return f"There is no video {name}. Expected a file, URL, camera number or folder of frames."
+    return f"Video not found: {name}. Expected a file, URL, camera number or folder of frames."
 
 
 def _from_bgr(picture: Any) -> RgbImage:

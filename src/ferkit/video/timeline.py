@@ -262,7 +262,7 @@ class Timeline(Printed):
         """Who was seen when, and what they showed; those first who were seen longest."""
         people, end = self.by_presence, self.end_s
         about = (
-            f"{clock(self.seconds, end)}, {count(self.frames, 'frame')} looked at, "
+            f"{clock(self.seconds, end)}, {count(self.frames, 'frame')} processed, "
             f"{len(people)} {'person' if len(people) == 1 else 'people'}, "
             f"faces in {self.frames_with_faces / max(self.frames, 1):.0%} of the frames"
         )
