@@ -73,7 +73,7 @@ class EmotionRecognizer:
             takes the model's own. Only for models whose card has a prior, as `default` has.
         classes: names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
         pixel_scale: pixels that a bare model file was trained on: "0..1", "-1..1", "0..255" or "mean,std".
-        orientation: "any" also finds faces on their head or on a side, in four times the time; `Face.roll` says how a
+        orientation: "any" also detects faces upside down or on a side, and takes four times as long; `Face.roll` says how a
             face leans. "upright" finds what leans by up to 45 degrees, and some of the others.
 
     Example:

@@ -255,7 +255,7 @@ def test_what_cannot_be_compared(b, other, error, said):
 
 def test_data_with_other_classes():
     faces = FaceSet(np.zeros((2, 4, 4, 1), np.uint8), np.array([0, 1]), ("angry", "bored"), "val")
-    with pytest.raises(ModelError, match=r"the data has also bored.*--label-map bored= leaves bored out"):
+    with pytest.raises(ModelError, match=r"the data also has bored.*--label-map: bored= drops bored"):
         compare(Says("a"), Says("b"), faces)
 
 

@@ -156,7 +156,7 @@ def run_batch(
         min_confidence: Faces below it are labelled `uncertain`.
         tta: Test-time augmentation, such as flip.
         sensitivity: How readily rare expressions are named, 0 to 1. None takes the model's own.
-        orientation: "any" also finds faces on their head or on a side, in four times the time.
+        orientation: "any" also detects faces upside down or on a side; takes four times as long.
         part_size: Images per output file, the unit of resuming; None chooses 64 to 1,024.
         classes: Names in the order of the outputs of a bare model file; see `EmotionClassifier.load`.
         pixel_scale: Pixel scale that a model file without a card was trained on: "0..1", "-1..1", "0..255" or "mean,std".

@@ -58,10 +58,10 @@ def compare(
 ) -> None:
     """Compare two models or recipes with a paired test.
 
-    Differences are B minus A. The models must know the same classes; their order and the size of faces may differ.
+    Differences are B minus A. The models must have the same classes; their order and the size of faces may differ.
 
-    With --folds, A and B are recipes with changes. Both are trained out of fold, so that every training face is judged
-    by a network that saw neither it nor a copy of it. The same command continues after an interruption.
+    With --folds, A and B are recipes with changed values. Both are cross-validated: every training face is predicted by a
+    network that was trained neither on it nor on a copy of it. After an interruption, the same command resumes.
 
     Examples: ferkit compare default runs/mine fer2013.csv --split PublicTest --report comparison/
 

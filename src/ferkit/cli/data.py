@@ -86,7 +86,7 @@ def data(
     votes: Annotated[Path | None, typer.Option(help="FER+ votes (CSV) to join to a FER-2013 CSV.")] = None,
     drop_duplicates: DropDuplicates = False,
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Invalid rows are reported but are no failure.")
+        bool, typer.Option("--skip-broken", help="Report invalid rows, but exit with code 0.")
     ] = False,
     sheet: Annotated[Path, typer.Option(help="Where to draw the contact sheet: some faces of every class.")] = Path(
         "contact_sheet.png"
@@ -128,8 +128,8 @@ def data(
 
     Also reports label conflicts and invalid rows, and draws a contact sheet.
 
-    With invalid rows the whole report is printed and the exit code is 1, unless --skip-broken is given. --label-issues
-    trains three networks, each on two thirds of the faces, and keeps them for the next time; with --predictions it
+    If rows are invalid, the exit code is 1 unless you use --skip-broken. --label-issues
+    trains three networks, each on two thirds of the faces, and reuses them the next time; with --predictions it
     trains none.
 
     Example: ferkit data fer2013.csv --sheet faces.png

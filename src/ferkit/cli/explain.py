@@ -21,7 +21,7 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            help="occlusion, as on the page, grad-cam, or auto: grad-cam if Keras and model.keras are available."
+            help="occlusion, grad-cam, or auto: grad-cam if Keras and model.keras are available, else occlusion."
         ),
     ] = "occlusion",
     label: Annotated[
@@ -36,8 +36,8 @@ def explain(
 ) -> None:
     """Explain a prediction with a Grad-CAM or occlusion heatmap.
 
-    The heatmap shows the regions of each face that support its class. It says where the model looked, not why a person
-    looks so, nor whether the prediction is correct. Occlusion needs no Keras.
+    The heatmap shows the regions of each face that support its class. It does not show whether the prediction is correct.
+    Grad-CAM needs Keras; occlusion does not.
 
     Example: ferkit explain default photo.jpg --out heatmap.png
     """

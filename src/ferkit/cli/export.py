@@ -21,7 +21,7 @@ def export(
     ],
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Data set to calibrate onnx-int8 on; default: faces that ship with ferkit."),
+        typer.Option(metavar="DATA", help="Dataset to calibrate onnx-int8 on. [default: synthetic faces]"),
     ] = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
@@ -29,7 +29,7 @@ def export(
 ) -> None:
     """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
 
-    Also makes a model folder of a file from elsewhere. The export is compared with the original on a thousand faces.
+    --format folder makes a model folder from any model file. The export is compared with the original on a thousand faces.
     Prints five lines of Python that use the file without ferkit.
 
     Example: ferkit export default emotions.onnx --format onnx

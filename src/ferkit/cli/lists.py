@@ -14,15 +14,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON list on standard 
 
 
 def models(
-    others: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Your own models to list too.")] = None,
+    others: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Additional models to list.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List packaged models and trainable architectures.
 
-    With the speed of each model on this machine. `ferkit predict` and `ferkit evaluate` take the models, `ferkit
+    Shows the speed of each model on this machine. `ferkit predict` and `ferkit evaluate` take the models, `ferkit
     train` the architectures.
 
-    If one that you name cannot be used, all are listed and the exit code is 1 at the end.
+    If a model that you name cannot be used, the list is complete and the exit code is 1.
 
     Example: ferkit models runs/mine
     """

@@ -67,7 +67,7 @@ PixelScaleOption = Annotated[
 ]
 Orientation = Annotated[
     Literal["upright", "any"],
-    typer.Option(help="any: also find faces on their head or on a side, in four times the time."),
+    typer.Option(help="any: also detect faces upside down or on a side; takes four times as long."),
 ]
 MinConfidence = Annotated[
     float, typer.Option(min=0, max=1, help="Label a face 'uncertain' if its confidence is below this.")
@@ -108,7 +108,7 @@ DropDuplicates = Annotated[
 Raw = Annotated[
     bool, typer.Option("--raw", help="Keep text in CSV files as it is, even what a spreadsheet runs as a formula.")
 ]
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Go on without rows that cannot be read.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Skip unreadable rows instead of stopping.")]
 Votes = Annotated[Path | None, typer.Option(help="FER+ votes (CSV), as targets for training.")]
 EvaluatedSplit = Annotated[
     str, typer.Option(help="Training, PublicTest, PrivateTest, train, val, test or all. Without a test split: val.")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @recipe_values()
 def train(
     data: Data,
-    recipe: Annotated[str, typer.Option(help="How to train; see: ferkit recipes.")] = "tutorial",
+    recipe: Annotated[str, typer.Option(help="Recipe (see `ferkit recipes`).")] = "tutorial",
     settings: Settings = None,
     split: Split = "official",
     drop_duplicates: DropDuplicates = False,

@@ -28,7 +28,9 @@ from ferkit.training import SPACE, USUAL_SEARCH
 @recipe_values("epochs", "model", "precision", "seed")
 def tune(
     data: Data,
-    recipe: Annotated[str | None, typer.Option(help="Where to start; see: ferkit recipes. [default: better]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe to start from (see `ferkit recipes`). [default: better]")
+    ] = None,
     settings: Settings = None,
     search: Annotated[
         str | None,

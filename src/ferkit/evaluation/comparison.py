@@ -274,7 +274,7 @@ def compare(
 
     Args:
         a: a classifier, the path of a model, or the name of a packaged one.
-        b: the model to compare it with. It must know the same classes; their order and the size of faces may differ.
+        b: the model to compare it with. It must have the same classes; their order and the size of faces may differ.
         data: the path of a data set, or faces that both take.
         split: the split of a data set to evaluate on.
         tta: name of a test-time augmentation, for both.
@@ -347,8 +347,8 @@ def _check_data(a: Classifier, faces: FaceSet) -> None:
     known, wanted = ([canonical(name) for name in classes] for classes in (a.classes, faces.classes))
     if strange := [name for name in wanted if name not in known]:
         raise ModelError(
-            f"The models know {', '.join(known)}; the data has also {', '.join(strange)}. Say what becomes of these: "
-            f"--label-map {strange[0]}= leaves {strange[0]} out, {strange[0]}={known[0]} counts it as {known[0]}."
+            f"The models have the classes {', '.join(known)}; the data also has {', '.join(strange)}. Map these with --label-map: "
+            f"{strange[0]}= drops {strange[0]}, {strange[0]}={known[0]} counts it as {known[0]}."
         )
 
 

@@ -69,7 +69,7 @@ def verdict(comparison: Comparison) -> str:
         said.append(f"{kind}: {_over(gap)} (95% interval {point_interval(gap.difference_ci95)}; {p_equals(gap.p)}).")
         if not gap.significant:
             said.append(
-                "It is not statistically significant, which is no proof that the groups are alike: with this sample a gap "
+                "It is not statistically significant. This does not prove that the groups are equal: with this sample, a gap "
                 f"below {_points(gap.detectable)} would often be missed."
             )
     if same_mix is not None:

@@ -256,9 +256,7 @@ def _groups_of(
     if path is None:
         return None
     if isinstance(data, FaceSet):
-        raise UsageError(
-            "groups needs to know where the faces came from. Give the data set or its path, not its faces."
-        )
+        raise UsageError("groups needs the source of the faces. Pass the dataset or its path, not a FaceSet.")
     from ferkit.evaluation.group_table import join_groups
 
     source = data.source if isinstance(data, Dataset) else data

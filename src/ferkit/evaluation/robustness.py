@@ -213,8 +213,8 @@ def _sentence(found: Robustness) -> str:
     worst = sorted(found.levels, key=found.mean_of)[:3]
     return (
         f"The same {count(found.n, 'face')}, corrupted: mean accuracy over all corruptions is {percent(found.mean_accuracy)}, "
-        f"{percent(found.clean.accuracy)} on the clean faces. {percent(found.relative_accuracy)} of the clean accuracy is left "
-        f"(95% interval {interval(found.relative_accuracy_ci95)}; after Hendrycks and Dietterich 2019). Lowest accuracy: "
+        f"{percent(found.clean.accuracy)} on the clean faces. Relative accuracy (corrupted / clean): "
+        f"{percent(found.relative_accuracy)} (95% interval {interval(found.relative_accuracy_ci95)}; after Hendrycks and Dietterich 2019). Lowest accuracy: "
         f"{', '.join(f'{name} ({percent(found.mean_of(name), 0)})' for name in worst)}. Where confidence stays above the "
         "accuracy, the model is overconfident on corrupted images. Below each accuracy is the strength; the mean is over "
         "strengths."

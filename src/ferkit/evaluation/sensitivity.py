@@ -122,8 +122,8 @@ class SensitivityCurve(Printed):
 
     def _sentence(self) -> str:
         return (
-            f"{count(self.n, 'face')} with a FER+ majority label. 0 predicts classes as often as they are seen in life, 1 counts "
-            f"every class alike; a temperature is fitted at each. Evaluated with {self.used:g}. The mean of accuracy and macro "
+            f"{count(self.n, 'face')} with a FER+ majority label. 0 expects each class as often as in training, 1 all "
+            f"classes equally often; a temperature is fitted for each. Evaluated with {self.used:g}. The mean of accuracy and macro "
             f"recall is highest at {self.best.sensitivity:g}."
         )
 

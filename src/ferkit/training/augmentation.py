@@ -34,38 +34,50 @@ class Augmentation:
     Outside the picture the nearest edge pixel is repeated. Values:
     """
 
-    rotation: float = value(0.0, "Degrees, uniform in [-rotation, rotation].", least=0, search=Between(0, 30))
+    rotation: float = value(
+        0.0, "Rotation in degrees, uniform in [-rotation, rotation].", least=0, search=Between(0, 30)
+    )
     # The `shear_range` of Keras' ImageDataGenerator is in degrees too.
-    shear: float = value(0.0, "Degrees of shear, likewise.", least=0, search=Between(0, 20))
+    shear: float = value(0.0, "Shear in degrees, uniform in [-shear, shear].", least=0, search=Between(0, 20))
     zoom: float = value(
         0.0,
-        "Each axis is scaled on its own, uniform in [1 - zoom, 1 + zoom].",
+        "Scaling of each axis separately, uniform in [1 - zoom, 1 + zoom].",
         least=0,
         below=1,
         search=Between(0, 0.3),
     )
-    shift: float = value(0.0, "Fraction of height and of width.", least=0, search=Between(0, 0.2))
-    flip: bool = value(False, "Whether half of the faces are mirrored.", search=OneOf((False, True)))
-    contrast: float = value(
-        0.0, "Factor around the face's mean, uniform in [1 - contrast, 1 + contrast].", least=0, search=Between(0, 0.5)
+    shift: float = value(
+        0.0, "Shift as a fraction of height and width, uniform in [-shift, shift].", least=0, search=Between(0, 0.2)
     )
-    brightness: float = value(0.0, "Added grey levels as a fraction of 255.", least=0, search=Between(0, 0.3))
+    flip: bool = value(False, "Mirror half of the faces horizontally.", search=OneOf((False, True)))
+    contrast: float = value(
+        0.0,
+        "Contrast: factor around the mean of the face, uniform in [1 - contrast, 1 + contrast].",
+        least=0,
+        search=Between(0, 0.5),
+    )
+    brightness: float = value(
+        0.0,
+        "Brightness: added gray levels as a fraction of 255, uniform in [-brightness, brightness].",
+        least=0,
+        search=Between(0, 0.3),
+    )
     erase: float = value(
         0.0,
-        "Share of faces of which a rectangle, 2 to 20 % of the picture, is painted over with one random grey (Zhong et al. 2020).",
+        "Random erasing: share of faces in which a rectangle (2 to 20% of the image) is filled with a random gray (Zhong et al. 2020).",
         **_SHARE,
         search=Between(0, 0.5),
     )
-    blur: float = value(
-        0.0, "Share of faces that are blurred, by a Gaussian with a sigma of up to 2 pixels of 48.", **_SHARE
-    )
+    blur: float = value(0.0, "Share of faces with Gaussian blur, sigma up to 2 pixels of 48.", **_SHARE)
     noise: float = value(
         0.0,
         "Share of faces with Gaussian noise on every pixel and channel, its standard deviation up to 0.12 of 255.",
         **_SHARE,
     )
     coarse: float = value(
-        0.0, "Share of faces seen with fewer pixels, down to a quarter along each side, and enlarged again.", **_SHARE
+        0.0,
+        "Share of faces that are downsampled, to a quarter of each side at the least, and enlarged again.",
+        **_SHARE,
     )
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ _ADAM = Between(1e-4, 1e-2, log=True)
 class TrainConfig:
     """Everything that decides how a run goes; stored in the run folder as `config.json`. Values:"""
 
-    model: str = value("tutorial", "Architecture; see: ferkit models.", choices=ARCHITECTURES, option=True)
+    model: str = value("tutorial", "Architecture (see `ferkit models`).", choices=ARCHITECTURES, option=True)
     activation: str = value("relu", "Activation: relu, leaky_relu, gelu, silu or any other of Keras.", option=True)
     epochs: int = value(50, "Passes over the training faces.", least=1, option=True)
     batch_size: int = value(
@@ -38,7 +38,7 @@ class TrainConfig:
     )
     optimizer: str = value(
         "adam",
-        "Optimizer. SGD has Nesterov momentum 0.9; Lion (Chen et al. 2023) wants a rate 3 to 10 times lower than AdamW's.",
+        "Optimizer. SGD has Nesterov momentum 0.9; Lion (Chen et al. 2023) needs a learning rate 3 to 10 times lower than AdamW.",
         choices=OPTIMIZERS,
         option=True,
         search=OneOf(OPTIMIZERS),
@@ -64,19 +64,19 @@ class TrainConfig:
     )
     accumulate: int = value(
         1,
-        "Batches whose gradients are gathered for one step of the optimizer: a large batch in little memory.",
+        "Gradient accumulation: number of batches per optimizer step, for a large batch in little memory.",
         least=1,
     )
     label_smoothing: float = value(
         0.0,
-        "Share of the target that is spread evenly over all classes (Szegedy et al. 2016).",
+        "Label smoothing: share of the target that is spread evenly over all classes (Szegedy et al. 2016).",
         least=0,
         below=1,
         search=Between(0, 0.2),
     )
     focal: float = value(
         0.0,
-        "Gamma of the focal loss (Lin et al. 2017): faces that are right already count less; 0 is plain cross-entropy.",
+        "Gamma of the focal loss (Lin et al. 2017): correctly classified faces count less; 0 is plain cross-entropy.",
         least=0,
     )
     class_weight: float = value(
@@ -109,13 +109,13 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixup: float = value(
         0.0,
-        "Alpha of the Beta distribution by which faces and targets are mixed (Zhang et al. 2018); 0 is off.",
+        "Mixup: alpha of the Beta distribution by which faces and targets are mixed (Zhang et al. 2018); 0 is off.",
         least=0,
         search=Between(0, 0.5),
     )
     cutmix: float = value(
         0.0,
-        "The same for rectangles of another face (Yun et al. 2019); with `mixup`, one of them at a time.",
+        "CutMix: the same for rectangles of another face (Yun et al. 2019); with `mixup`, one of them at a time.",
         least=0,
         search=Between(0, 1),
     )
@@ -130,8 +130,8 @@ class TrainConfig:
     )
     precision: str = value(
         "float32",
-        "Precision of activations and gradients (Micikevicius et al. 2018). bfloat16 is faster where the processor has it, and "
-        "slower elsewhere; the model is float32 either way.",
+        "Precision of activations and gradients (Micikevicius et al. 2018). bfloat16 is faster on CPUs that support it, and "
+        "slower on others; the saved model is always float32.",
         choices=PRECISIONS,
         option=True,
     )
@@ -162,13 +162,13 @@ class TrainConfig:
     )
     unfreeze: int | None = value(
         None,
-        "Number of backbone layers to unfreeze afterwards; [default: all]",
+        "Number of backbone layers to unfreeze afterwards. [default: all]",
         least=1,
         option=("--unfreeze", "--thaw"),
     )
     unfreeze_rate: float | None = value(
         None,
-        "Peak learning rate after unfreezing; [default: a tenth of the head's]",
+        "Peak learning rate after unfreezing. [default: a tenth of the head's]",
         above=0,
         option=("--unfreeze-rate", "--thaw-rate"),
     )
@@ -264,7 +264,7 @@ RECIPES.register("better")(
             augmentation=Augmentation(rotation=10, zoom=0.1, shift=0.1, flip=True, contrast=0.2),
             recalibrate=True,
         ),
-        "The tutorial's network, trained better: AdamW 1e-3 with warm-up and cosine, label smoothing, milder geometry, clean statistics.",
+        "The tutorial's network, trained better: AdamW 1e-3 with warm-up and cosine, label smoothing, milder geometric augmentation, batch-norm recalibration.",
     )
 )
 
@@ -288,7 +288,7 @@ RECIPES.register("strong")(
             average=0.998,
             recalibrate=True,
         ),
-        "The compact network from scratch: SGD with cosine, averaged weights, erasing, mixup, label smoothing.",
+        "The compact network from scratch: SGD with cosine, EMA of the weights, random erasing, mixup, label smoothing.",
     )
 )
 
@@ -307,7 +307,7 @@ RECIPES.register("fine-tune")(
             label_smoothing=0.1,
             augmentation=Augmentation(rotation=10, zoom=0.1, shift=0.08, flip=True, contrast=0.2),
         ),
-        "For --init or --weights, on data of your own: two epochs for the head alone, then all of it at a tenth of the rate.",
+        "For --init or --weights, on your own data: two epochs for the head alone, then all layers at a tenth of the learning rate.",
     )
 )
 

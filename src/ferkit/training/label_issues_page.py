@@ -34,9 +34,9 @@ _METHOD = (
     "probability of the label minus that of the best other class."
 )
 _BEWARE = (
-    "A label issue is not an error. The model is wrong as well, most of all about rare classes and about people and "
-    "expressions that its data has few of: to delete or relabel all of them unseen makes the data agree with the model. Look "
-    "at each face, and have more than one person judge the doubtful ones."
+    "A label issue is not always a label error. The model makes errors too, mostly for rare classes and for people and "
+    "expressions that are rare in its data. If you relabel all issues without looking, the data only agrees with the model. Look "
+    "at each face, and ask several people about doubtful ones."
 )
 _FACES_TEXT = (
     "The label, then the suggested class, whose colour the strip has; below, the probabilities of both and where the face is. ",
@@ -63,7 +63,7 @@ def issues_document(issues: LabelIssues, listed: int = 0) -> Document:
     table = (Section(f"The {most} most likely label errors", (_listed(issues, most),), wide=True),) if most else ()
     return Document(
         title=f"Label issues in {issues.faces.name}",
-        about=f"{count(len(issues.faces), 'face')}, judged by {issues.by}",
+        about=f"{count(len(issues.faces), 'face')}, predicted by {issues.by}",
         sections=(
             Section("Summary", (*warning, _tiles(issues)), wide=True),
             Section("Method", (Text(f"{issues.how} {_METHOD}".strip(), detail=True),)),
