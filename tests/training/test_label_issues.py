@@ -103,7 +103,7 @@ def test_page(tmp_path):
     found = confident_learning(faces, probabilities, ["<b>.png"] * len(faces), "<i>")
     page = write_page(found, tmp_path).read_text()
     assert page.count("<li><figure>") == len(found)
-    assert "A label issue is not an error" in page
+    assert "A label issue is not always a label error" in page
     assert "<b>.png" not in page
     assert "<i>" not in page
     assert {one.name for one in tmp_path.iterdir()} == {"index.html", "suspects.csv", "suspects.json", "figures"}
@@ -114,13 +114,13 @@ def test_guesses_are_called_guesses():
     good = confident_learning(faces, probabilities, [""] * len(faces), "a model")
     poor = confident_learning(faces, np.roll(probabilities, 1, axis=1), [""] * len(faces), "a model")
     assert good.warning == ""
-    assert "no more than always answering" in poor.warning
+    assert "no more than always predicting" in poor.warning
 
 
 def test_no_faces():
     faces, probabilities, _ = noisy(5)
     none = np.array([], np.int64)
-    with pytest.raises(DatasetError, match="no face to look at"):
+    with pytest.raises(DatasetError, match="contains no face"):
         confident_learning(faces.select(none), probabilities[none], [], "a model")
 
 
