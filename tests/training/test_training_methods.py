@@ -255,9 +255,9 @@ def test_faces_that_a_teacher_or_the_first_weights_may_know_are_warned_of(tmp_pa
     quick = {**QUICK, "epochs": 1}
     first = train(at_random, "tutorial", out=tmp_path / "first", **quick)
     aloud(published, "tutorial", out=tmp_path / "again", init=str(first.folder), **quick)
-    assert "may be training faces of it" in " ".join(capsys.readouterr().err.split())
+    assert "may be training faces, and" in " ".join(capsys.readouterr().err.split())
     same = aloud(at_random, "tutorial", out=tmp_path / "same", teachers=(str(first.folder),), **quick)
-    assert "training faces of it" not in capsys.readouterr().err
+    assert "training faces, and" not in capsys.readouterr().err
     said = first.classifier.card["training"]
     assert "learnt_from" not in said
     assert same.classifier.card["training"]["learnt_from"] == [said["data"]]

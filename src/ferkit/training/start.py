@@ -73,8 +73,8 @@ def check_sources(config: TrainConfig, dataset: Dataset) -> str | None:
     if not seen:
         return None
     return (
-        f"Warning: {', '.join(seen)} was trained on {Path(dataset.source).name} with other splits, so faces that are held out here may "
-        "be training faces of it, and the metrics too high. Train all models with the same --split."
+        f"Warning: {', '.join(seen)}: trained on {Path(dataset.source).name} with other splits, so faces that are held out here may "
+        "be training faces, and the metrics too high. Train all models with the same --split."
     )
 
 
