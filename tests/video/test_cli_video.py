@@ -247,7 +247,7 @@ def test_start_and_end(ferkit_video, clip, tmp_path):
     assert streams["video"]["times"] == pytest.approx([n / 10 for n in range(10)], abs=1e-3)
     assert streams["audio"]["times"][0] < 0.05
     assert 0.9 < streams["audio"]["times"][-1] < 1.05
-    assert "1.0 s, 10 frames looked at" in " ".join(ferkit_video(clip, *words[:4])[1].split())
+    assert "1.0 s, 10 frames processed" in " ".join(ferkit_video(clip, *words[:4])[1].split())
 
 
 def test_seconds(ferkit_video, clip):

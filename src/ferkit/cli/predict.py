@@ -152,7 +152,7 @@ def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[
             left.append(picture)
         elif picture in named:
             raise UsageError(
-                f"{path} lies in {save}, where annotated pictures would replace it. Choose another folder."
+                f"{path} lies in {save}, where annotated images would overwrite it. Choose another folder."
             )
     if len(left) < len(pictures):
         notes.print(
