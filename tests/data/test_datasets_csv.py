@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 
 import numpy as np
 import pytest
@@ -225,6 +226,32 @@ def test_columns_that_no_header_names_are_noted_and_lines_counted_from_the_first
 def test_labels_that_may_count_from_1_are_noted(tmp_path):
     rows = [row(face, i % 6 + 1) for i, face in enumerate(random_faces(12, 8))]
     assert any("No label is 0 (angry)" in note for note in load_dataset(write_csv(tmp_path / "a.csv", rows)).notes)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        pytest.param(lambda line: line.replace(",", "|"), id="pipes"),
+        pytest.param(lambda line: f"sep=,\n{line}" if line == HEADER else line, id="Excel's line in front"),
+        pytest.param(lambda line: re.sub(r"[\d ]{9,}", lambda m: f'"{m[0].replace(" ", ",")}"', line), id="commas"),
+        pytest.param(lambda line: re.sub(r"[\d ]{9,}", lambda m: f'"[{m[0].replace(" ", ", ")}]"', line), id="a list"),
+        pytest.param(lambda line: re.sub(r"[\d ]{9,}", lambda m: m[0].replace(" ", ".0 ") + ".0", line), id="floats"),
+    ],
+)
+def test_other_ways_to_write_the_same_rows(tmp_path, written):
+    plain = load_dataset(write_csv(tmp_path / "plain.csv", rows_of(21, side=8)))
+    lines = list(map(written, [HEADER, *rows_of(21, side=8)]))
+    other = load_dataset(write_csv(tmp_path / "other.csv", lines[1:], header=lines[0]))
+    assert np.array_equal(other.train.images, plain.train.images)
+    assert np.array_equal(other.test.labels, plain.test.labels)
+
+
+def test_splits_are_found_in_a_column_of_any_name_and_said(tmp_path):
+    """Else the faces of the test would be trained on."""
+    plain = load_dataset(write_csv(tmp_path / "plain.csv", rows_of(21, side=8)))
+    other = load_dataset(write_csv(tmp_path / "other.csv", rows_of(21, side=8), header="emotion,pixels,subset"))
+    assert other.splits.keys() == plain.splits.keys()
+    assert [note for note in other.notes if "column 3 as splits" in note]
 
 
 def test_rows_are_numbered_as_an_editor_does_across_blocks_and_blank_lines():

@@ -15,8 +15,10 @@ from ferkit.labels import WITH_CONTEMPT, canonical
 
 # A row of 2048 x 2048 pixels is shorter; a "row" beyond it is no row, and must not fill the memory.
 LONGEST_ROW_BYTES = 1 << 24
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t|"
 CSV_SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz")
+# What Excel writes, and reads, in front of a file to name its delimiter.
+_EXCEL = re.compile(rb'"?sep=.?"?\r?\n', re.IGNORECASE)
 _LABELS = ("emotion", "label", "labels", "class", "expression")
 _SPLITS = ("usage", "split")
 # Columns of a file without a header are told by what stands in these many rows of its head.
@@ -54,6 +56,7 @@ class Utf8:
         # Bytes of UTF-8 stay as they are: what is wrong in them breaks its row only.
         self._decoder = None if encoding == "utf-8" else codecs.getincrementaldecoder(encoding)("replace")
         head = self._recoded(head[len(mark) :])
+        head = head[match.end() :] if (match := _EXCEL.match(head)) else head
         self._old_mac = b"\r" in head and b"\n" not in head
         self.head = self._ahead = head.replace(b"\r", b"\n") if self._old_mac else head
 
@@ -104,7 +107,7 @@ def find_columns(head: bytes) -> Columns | str | None:
     if (columns := parse_header(lines[0])) is not None:
         first = next((split_line(line, columns.delimiter) for line in sampled if line.strip()), [])
         numbered = len(first) != columns.count or bool(_NUMBER.fullmatch(text_of(first[columns.emotion])))
-        return replace(columns, numbered=numbered)
+        return _with_splits(replace(columns, numbered=numbered), [line for line in sampled if line.strip()])
     if b"\0" in head:
         return None
     for header, rows in ((False, lines[:-1] if len(lines) > 1 else lines), (True, sampled)):
@@ -113,6 +116,16 @@ def find_columns(head: bytes) -> Columns | str | None:
             if found is not None:
                 return found
     return None
+
+
+def _with_splits(columns: Columns, sampled: Sequence[bytes]) -> Columns:
+    """The columns with that of the splits, where a column of another name holds nothing but names of splits."""
+    rows = [split_line(line, columns.delimiter) for line in sampled]
+    if columns.usage is not None or not rows or any(len(row) != columns.count for row in rows):
+        return columns
+    found = [place for place in range(columns.count) if all(usage_name(text_of(row[place])) for row in rows)]
+    told = f"The CSV has no column Usage: column {found[0] + 1} as splits." if len(found) == 1 else ""
+    return replace(columns, usage=found[0], found=told) if told else columns
 
 
 def parse_header(line: bytes) -> Columns | None:

@@ -185,6 +185,9 @@ def _pixel_column(header: bytes) -> tuple[int, str] | None:
 
 
 FER_PIXELS = 48 * 48
+# What stands around and between the numbers of a printed list, and behind whole ones.
+_SIGNS = bytes.maketrans(b",;[]()'\"\r\t\n", b" " * 11)
+_NO_FRACTION = re.compile(rb"\.0*(?= |$)")
 # Smaller blocks fit the cache better, but then threads wait for the interpreter's lock more often than they compute.
 BLOCK_BYTES = 1 << 20
 _BLOCKS_AHEAD = 4
@@ -298,7 +301,7 @@ def _usual_pixel_count(lines: Sequence[bytes], columns: Columns) -> int:
     for line in lines:
         fields = split_line(line, columns.delimiter)
         if len(fields) == columns.count:
-            counts[len(fields[columns.pixels].split())] += 1
+            counts[len(_plain(fields[columns.pixels]).split())] += 1
     squares = [count for count, _ in counts.most_common() if count > 1 and math.isqrt(count) ** 2 == count]
     return squares[0] if squares else FER_PIXELS
 
@@ -406,7 +409,13 @@ def _fields(fields: Sequence[bytes], columns: Columns) -> tuple[int, str, bytes,
         if not split:
             came = text_of(fields[columns.usage])
             return 0, "", b"", f"Usage {came!r}, expected Training, PublicTest or PrivateTest"
-    return label, split, fields[columns.pixels].strip(b' "\r\t'), ""
+    return label, split, _plain(fields[columns.pixels]), ""
+
+
+def _plain(pixels: bytes) -> bytes:
+    """Numbers with spaces between, of pixels as programs print a list of them: `[70, 80.0, 82]`."""
+    pixels = pixels.translate(_SIGNS).strip()
+    return _NO_FRACTION.sub(b"", pixels) if b"." in pixels else pixels
 
 
 # The same few labels and splits stand in every row, so what they mean is looked up once.
