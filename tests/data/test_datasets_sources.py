@@ -254,6 +254,15 @@ def test_links_in_an_archive_are_ignored(tmp_path):
     assert sum(counts(load_dataset(path)).values()) == 4
 
 
+def test_what_is_taken_together_and_what_is_left_out_is_said(tmp_path):
+    files = {f"{split}/{one}": data for split in ("train", "augmented_train", "test")
+             for one, data in pictures({"happy": 2, "sad": 2}, prefix=split).items()}  # fmt: skip
+    dataset = load_dataset(write_tree(tmp_path, {**files, "train/sad/a.mp4": b"x", "train/sad/notes.txt": b"x"}))
+    said = " ".join(dataset.notes)
+    assert "augmented_train, train are read together as train." in said
+    assert "Left out: 1 video (for: ferkit video)." in said
+
+
 def test_a_huge_member_is_left_out_by_its_size(tmp_path):
     path = write_zip(tmp_path / "a.zip", {**pictures({"cats": 2, "dogs": 2}), "cats/9.png": bytes(65 << 20)})
     broken = load_dataset(path, skip_broken=True).broken

@@ -152,6 +152,25 @@ def test_code_in_a_file_is_refused_and_named(name, write, tmp_path):
         EmotionClassifier.load(tmp_path / name)
 
 
+def two_outputs(path):
+    pixels = keras.Input((8, 8, 1))
+    flat = keras.layers.Flatten()(pixels)
+    keras.Model(pixels, [keras.layers.Dense(7)(flat), keras.layers.Dense(2)(flat)]).save(path)
+
+
+def own_layer(path):
+    class Own(keras.layers.Layer):
+        __module__ = "__main__"  # as in a notebook: the file names no module then
+
+        def call(self, x):
+            return x
+
+    keras.saving.register_keras_serializable("tests")(Own)
+    pixels = keras.Input((8, 8, 1))
+    keras.Model(pixels, keras.layers.Dense(7)(keras.layers.Flatten()(Own()(pixels)))).save(path)
+    del keras.saving.get_custom_objects()["tests>Own"]
+
+
 def outputs(n, activation="softmax", shape=(48, 48, 1)):
     def write(path):
         layers = [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(n, activation=activation)]
@@ -167,7 +186,11 @@ def outputs(n, activation="softmax", shape=(48, 48, 1)):
         pytest.param("m.keras", lambda p: p.write_bytes(b"PK\x03\x04 nonsense"), "not a Keras model", id="broken-zip"),
         pytest.param("m.pkl", lambda p: p.write_bytes(b"\x80\x04"), "not a model that ferkit reads", id="pickle"),
         pytest.param("m.keras", outputs(3), "3 outputs and names no classes", id="three-classes"),
-        pytest.param("m.keras", outputs(7, shape=(48,)), "must take pictures", id="not-pictures"),
+        pytest.param("m.keras", outputs(7, shape=(48,)), r"must take pictures .*\(None, 48\)\.$", id="not-pictures"),
+        pytest.param("m.keras", outputs(7, shape=(64,)), r"Input\(\(8, 8, 1\)\), keras.layers.Flatten\(\)", id="flat"),
+        pytest.param("m.keras", outputs(7, shape=(3, 8, 9)), r"Input\(\(8, 9, 3\)\), .*Permute", id="channels-first"),
+        pytest.param("m.keras", two_outputs, r"keras\.Model\(model\.inputs, model\.outputs\[0\]\)", id="two-outputs"),
+        pytest.param("m.keras", own_layer, "uses 'Own', whose code is not in it", id="layer-of-its-own"),
     ],
 )
 def test_unusable_files_are_named(name, write, words, tmp_path):
@@ -175,6 +198,12 @@ def test_unusable_files_are_named(name, write, words, tmp_path):
     with pytest.raises(ModelError, match=words) as caught:
         EmotionClassifier.load(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_scale_of_three_channels_is_refused_for_gray_faces(tmp_path):
+    outputs(7)(tmp_path / "m.keras")
+    with pytest.raises(UsageError, match=r"m.keras takes gray faces, so its pixel scale has one mean and one std"):
+        EmotionClassifier.load(tmp_path / "m.keras", pixel_scale="0.4,0.4,0.4,0.2,0.2,0.2")
 
 
 def test_outputs_that_are_no_probabilities_are_refused(faces, tmp_path):

@@ -20,7 +20,7 @@ from ferkit.data.records import Broken, Faces, FaceTable, Progress, Reading, pix
 from ferkit.errors import DatasetError, FerkitError
 
 # Part of every key: raise it when a reader gives other faces, labels or notes for the same source.
-FORMAT_VERSION = 3
+FORMAT_VERSION = 2
 _PROBED_FACES = 64
 # Each is remembered with its reason; a file of nothing else must not fill the memory.
 _MOST_BROKEN = 1_000_000

@@ -12,6 +12,7 @@ from ferkit.data.pictures import Picture, Shaper, shaped
 from ferkit.data.records import Reading
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, order_classes
+from ferkit.sources import is_media, other_files
 
 if TYPE_CHECKING:
     from ferkit.data.readers import Source
@@ -30,6 +31,8 @@ def read_folders(source: "Source", tree: "Tree", shaper: Shaper) -> Reading:
     notes: list[str] = []
     found = place(source, notes)
     placed, classes = name_classes(source.name, found.placed, notes)
+    if others := other_files(name for name in tree.names() if is_media(name)):
+        notes.append(f"Left out: {others}.")
     shaper.cut = found.cut
     names = [one.name for one in placed]
     by_name = {one.name: one for one in placed}
@@ -58,7 +61,7 @@ def place(source: "Source", notes: list[str]) -> Published:
 def _by_folders(source: "Source", notes: list[str]) -> list[Placed]:
     folder_of = {name: tuple(name.split("/")[:-1]) for name in source.pictures}
     folders = sorted(set(folder_of.values()) - {()})
-    said = _with_splits(source.name, folders)
+    said = _with_splits(source.name, folders, notes)
     has_splits = bool(said)
     if not said:
         skip = _shared_folders(folders)
@@ -75,7 +78,7 @@ def _by_folders(source: "Source", notes: list[str]) -> list[Placed]:
     return _fer_splits(placed)
 
 
-def _with_splits(source: str, folders: Sequence[Folders]) -> dict[Folders, _Said]:
+def _with_splits(source: str, folders: Sequence[Folders], notes: list[str]) -> dict[Folders, _Said]:
     """What each folder says where folders are named after splits, which stand above the classes or below them."""
     marks = _marks(folders)
     found: dict[Folders, tuple[int, int]] = {}
@@ -107,6 +110,10 @@ def _with_splits(source: str, folders: Sequence[Folders]) -> dict[Folders, _Said
     known = {folder: spot for folder, spot in known.items() if spot == outermost}
     if not class_first:
         _check_parents(source, [folder[: outermost[0]] for folder in known], [marks[folder] for folder in known])
+    named: dict[str, set[str]] = defaultdict(set)
+    for folder in known:
+        named[marks[folder][outermost[0]]].add(folder[outermost[0]])
+    notes += [f"{_some(sorted(one))} are read together as {split}." for split, one in named.items() if len(one) > 1]
     return {folder: (marks[folder][outermost[0]], rests[folder]) for folder in known}
 
 

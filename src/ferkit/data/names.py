@@ -24,7 +24,7 @@ _SPLIT_WORDS = {
         "валидационная 验证 驗證 検証 검증 validasi تحقق"
     ),
     "test": (
-        "test tests testing tst privatetest holdout heldout teste pruebas prueba testowy testdaten тест тестирование "
+        "test tests testing tst privatetest holdout heldout teste pruebas prueba prufung pruefung testowy testdaten тест тестирование "
         "тестовая тестовый 测试 測試 テスト 테스트 اختبار pengujian uji"
     ),
 }

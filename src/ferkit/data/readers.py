@@ -128,7 +128,7 @@ def _what_came(source: Source) -> str:
 class CsvReader:
     """CSV of pixels as FER-2013's (header emotion,pixels,Usage)"""
 
-    version = 3
+    version = 4
 
     def recognise(self, source: Source) -> bool:
         return bool(self._matching(source))
@@ -214,7 +214,7 @@ class ParquetReader:
 class FolderReader:
     """pictures in class folders (happy/1.jpg, train/happy/1.jpg or happy/train/1.jpg), with a list (labels.csv), or as published (RAF-DB, AffectNet, FER+, CK+, JAFFE, KDEF)"""
 
-    version = 3
+    version = 4
 
     def recognise(self, source: Source) -> bool:
         return source.tree is not None and bool(source.pictures)

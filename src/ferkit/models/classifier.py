@@ -300,6 +300,8 @@ def _read_bare(path: Path, opened: OpenedFile, name: str, told: Told) -> Emotion
     classes, scale, note = assumed(name, opened.outputs, told, opened.usual_scale)
     if opened.takes_bytes and scale != AS_IT_IS:
         raise UsageError(f"{name} takes bytes, so its pixel scale is 0..255. Received: {scale}.")
+    if len(scale.mean) not in (1, shape[2]):
+        raise UsageError(f"{name} takes gray faces, so its pixel scale has one mean and one std. Received: {scale}.")
     face_input = FaceInput(**beside["face_input"]) if beside else FaceInput(*shape)
     _check_sides(path, opened, face_input)
     kind = opened.tell_kind((face_input.height, face_input.width, face_input.channels), scale, path)

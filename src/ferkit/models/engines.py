@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -104,14 +105,34 @@ def _open_keras_file(path: Path) -> OpenedFile:
     model = open_keras(path)
     shape, result = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (1, 3):
-        raise ModelError(f"{path} must take pictures (N, height, width, 1 or 3). Received: {shape}.")
+        raise ModelError(
+            f"{path} must take pictures (N, height, width, 1 or 3). Received: {shape}.{_other_input(shape)}"
+        )
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ModelError(f"{path} must give (N, classes). Received: {result}.")
+        several = isinstance(result, list) and any(isinstance(one, tuple) and len(one) == 2 for one in result)
+        advice = " Keep the one of the emotions: keras.Model(model.inputs, model.outputs[0])." if several else ""
+        raise ModelError(f"{path} must give (N, classes). Received: {result}.{advice}")
     card = model_files.embedded_card(path)
     if card is not None:
         return OpenedFile(KerasNetwork(model), shape[1:], result[-1], card)
     return OpenedFile(
         KerasNetwork(model), shape[1:], result[-1], None, usual_scale(model), kind=outputs_of(model, path)
+    )
+
+
+def _other_input(shape: Any) -> str:
+    """How to turn pictures into what a Keras network takes, where a layer in front of it can."""
+    if not isinstance(shape, tuple) or None in shape[1:] or len(shape) not in (2, 4):
+        return ""
+    first = len(shape) == 4 and shape[1] in (1, 3)
+    side = math.isqrt(shape[1])
+    if not first and (len(shape) == 4 or side**2 != shape[1]):
+        return ""
+    picture = (*shape[2:], shape[1]) if first else (side, side, 1)
+    layer = "Permute((3, 1, 2))" if first else "Flatten()"
+    return (
+        f" Put a layer in front of it and save that: keras.Sequential([keras.Input({picture}), keras.layers.{layer}, "
+        "model])."
     )
 
 
@@ -205,7 +226,16 @@ def _open_onnx(path: Path, threads: int | None) -> OpenedFile:
     inputs, outputs = _ends(session, path)
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         found = f"{[one.shape for one in inputs]} and {[one.shape for one in outputs]}"
-        raise ModelError(f"{path} must take (N, height, width, channels) and give (N, classes). Received: {found}.")
+        advice = ""
+        if len(inputs) == 1 and len(inputs[0].shape) == 4 and len(outputs) > 1:
+            names = ", ".join(one.name for one in outputs)
+            advice = (
+                f" Keep the output of the emotions (of {names}): onnx.utils.extract_model({path.name!r}, 'one.onnx', "
+                f"[{inputs[0].name!r}], [NAME])."
+            )
+        raise ModelError(
+            f"{path} must take (N, height, width, channels) and give (N, classes). Received: {found}.{advice}"
+        )
     try:
         text = session.get_modelmeta().custom_metadata_map.get(model_files.CARD_KEY)
     except UnicodeDecodeError as problem:

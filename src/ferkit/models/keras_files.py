@@ -82,8 +82,10 @@ def open_keras(path: Path) -> Any:
             # Safe mode is Keras' default; it is written out because nothing else may ever stand here.
             model = keras.saving.load_model(file, compile=False, safe_mode=True)
     except Exception as problem:  # layers raise nearly anything for invalid values
-        first = str(problem).strip().split("\n")[0]
-        if match := re.search(r"Unknown layer: '?(\w+)|locate class '(\w+)'|locate function '(\w+)'", first):
+        text = str(problem).strip()
+        first = text.split("\n")[0]
+        # Of a layer inside a network, Keras says so at the end.
+        if match := re.search(r"Unknown layer: '?(\w+)|locate class '(\w+)'|locate function '(\w+)'", text):
             name = next(filter(None, match.groups()))
             raise ModelError(f"{path} uses {name!r}, whose code is not in it. {model_files.TO_ONNX}") from problem
         raise ModelError(f"Keras cannot load {path}: {first or type(problem).__name__}") from problem

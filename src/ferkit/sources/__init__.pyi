@@ -4,8 +4,10 @@ from .archives import reading as reading
 from .cost import check_cost as check_cost
 from .folders import PICTURE_SUFFIXES as PICTURE_SUFFIXES
 from .folders import VIDEO_SUFFIXES as VIDEO_SUFFIXES
+from .folders import is_media as is_media
 from .folders import left_out as left_out
 from .folders import natural_key as natural_key
+from .folders import other_files as other_files
 from .images import FORMATS as FORMATS
 from .images import FaceInput as FaceInput
 from .images import Order as Order

@@ -6,7 +6,7 @@ import posixpath
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
@@ -65,10 +65,24 @@ def left_out(source: str, *, videos: bool = False) -> str:
     >>> left_out("/there/is/none")
     ''
     """
+    return other_files(_names_in(source), videos=videos)
+
+
+def is_media(name: str) -> bool:
+    """Whether a file that is no picture here may be taken for one: a video, a HEIC or raw photo."""
+    return any(name.lower().endswith(endings) for endings in _LEFT_OUT.values() if endings[0] not in PICTURE_SUFFIXES)
+
+
+def other_files(names: Iterable[str], *, videos: bool = False) -> str:
+    """What some files are beside pictures, or beside videos, counted, in words.
+
+    >>> other_files(["a.mp4", "b.mov", "c.txt", "d.jpg"])
+    '2 videos (for: ferkit video) and 1 other file (.txt)'
+    """
     found: Counter[tuple[str, str, str]] = Counter()
     suffixes: Counter[str] = Counter()
     kinds = (_BESIDE_VIDEOS if videos else _LEFT_OUT).items()
-    for name in _names_in(source):
+    for name in names:
         lower = name.lower()
         if lower.endswith(VIDEO_SUFFIXES if videos else PICTURE_SUFFIXES) or is_junk(name):
             continue
