@@ -40,10 +40,11 @@ def escaped(text: str, kept: str = "\n\t") -> str:
     )
 
 
-# As libraries say it that raise no MemoryError: ONNX Runtime, OpenCV, the loader of shared libraries, threads.
+# As libraries say it that raise no MemoryError: ONNX Runtime, OpenCV, Pillow, the loader of shared libraries, threads, and
+# Python itself where there is no memory for the error either.
 _NO_MEMORY = re.compile(
     "failed to allocate|(cannot|unable to) allocate|insufficient memory|out of memory|bad_?alloc|start new thread|"
-    "failed to map segment",
+    "failed to map segment|decoder error -9|error return without exception",
     re.IGNORECASE,
 )
 

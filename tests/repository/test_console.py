@@ -23,6 +23,9 @@ from ferkit.cli.console import command, output
         pytest.param(OSError(28, "No space left"), "Cannot write to standard output: No space left.", id="full disk"),
         pytest.param(MemoryError(), "Not enough memory", id="memory"),
         pytest.param(RuntimeError("BFCArena: Failed to allocate memory"), "Not enough memory", id="arena"),
+        pytest.param(
+            SystemError("error return without exception set"), "Not enough memory", id="not-even-for-an-error"
+        ),
         pytest.param(ImportError("cv2.so: failed to map segment"), "Not enough memory", id="library"),
     ],
 )

@@ -402,9 +402,10 @@ def test_a_table_is_for_the_commands_that_read_data_sets(name, tmp_path):
         read_image(tmp_path / name)
 
 
-def test_no_memory_is_an_error_of_that_picture(monkeypatch):
+@pytest.mark.parametrize("problem", [MemoryError(), OSError("decoder error -9")], ids=["python", "pillow"])
+def test_no_memory_is_an_error_of_that_picture(problem, monkeypatch):
     def full(*_: object) -> None:
-        raise MemoryError
+        raise problem
 
     monkeypatch.setattr("ferkit.sources.images._decode", full)
     with pytest.raises(ImageError, match="do not fit into memory"):

@@ -191,7 +191,10 @@ def run(app: Callable[[], Any]) -> None:
     except Exception as problem:
         if (message := _explained(problem)) is None:
             raise
-        fail(message)
+        try:
+            fail(message)
+        except MemoryError:  # not even for a line of Rich
+            os.write(2, f"ferkit: {message}\n".encode())
         leave(1)
 
 

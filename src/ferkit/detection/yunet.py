@@ -15,7 +15,7 @@ from ferkit._support.parallel import onnx_options
 from ferkit.detection.base import AUTO, DETECTORS, RegisteredDetector, drop_overlaps, left_to_right
 from ferkit.detection.orientation import turned, turned_back
 from ferkit.detection.views import Pixels, View, copies, parts, places
-from ferkit.errors import MissingDependencyError
+from ferkit.errors import MissingDependencyError, lacks_memory
 from ferkit.results import Box, Face
 from ferkit.sources import RgbImage
 
@@ -197,6 +197,8 @@ def _load(path: Path, changed: int) -> Any:
             _any_size(path.read_bytes()), onnx_options(), providers=["CPUExecutionProvider"]
         )
     except Exception as trouble:  # ONNX Runtime's errors share no base but Exception
+        if lacks_memory(trouble):
+            raise MemoryError(str(trouble)) from trouble
         raise _not_yunet(path) from trouble
     names = {output.name for output in network.get_outputs()}
     if not {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in _STRIDES} <= names:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from ferkit._support.parallel import alone_with
-from ferkit.errors import ImageError, UsageError
+from ferkit.errors import ImageError, UsageError, lacks_memory
 from ferkit.sources.cost import check_cost
 from ferkit.sources.names import printable_name
 from ferkit.sources.pictures import Source, as_array, open_source
@@ -135,9 +135,9 @@ def read_image(source: Source, notes: list[str] | None = None, *, order: Order =
         raise ImageError(
             f"Cannot read {name}: it claims more than {MAX_PIXELS:,} pixels. Shrink it first."
         ) from problem
-    except MemoryError as problem:
-        raise ImageError(f"Cannot read {name}: its pixels do not fit into memory. Shrink it first.") from problem
     except Exception as problem:  # decoders meet damaged data with nearly any exception
+        if lacks_memory(problem):
+            raise ImageError(f"Cannot read {name}: its pixels do not fit into memory. Shrink it first.") from problem
         why = " ".join(str(problem).split()) or type(problem).__name__
         raise ImageError(
             f"Cannot read {name}: cut off, damaged or of a rare kind ({why}). Expected {_EXPECTED}."
