@@ -4,19 +4,14 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ferkit.data.layouts import Placed, Published, find_layout
 from ferkit.data.names import class_names, emotion_of, split_of, words_of
 from ferkit.data.pictures import Picture, Shaper, shaped
-from ferkit.data.records import Reading
+from ferkit.data.records import Reading, Source
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, order_classes
-from ferkit.sources import is_media, other_files
-
-if TYPE_CHECKING:
-    from ferkit.data.readers import Source
-    from ferkit.sources import Tree
+from ferkit.sources import Tree, is_media, other_files
 
 # How the pictures of FER-2013 are named after the part of the set they come from.
 _FER_NAMES = ("Training_", "PublicTest_", "PrivateTest_")
@@ -26,7 +21,7 @@ _NAMED = 4  # folders in a message
 Folders = tuple[str, ...]  # the folders that a picture is in
 
 
-def read_folders(source: "Source", tree: "Tree", shaper: Shaper) -> Reading:
+def read_folders(source: Source, tree: Tree, shaper: Shaper) -> Reading:
     """Read the pictures of a tree."""
     notes: list[str] = []
     found = place(source, notes)
@@ -41,7 +36,7 @@ def read_folders(source: "Source", tree: "Tree", shaper: Shaper) -> Reading:
     return Reading("folders", classes, shaped(_pictures(tree, by_name, classes), shaper, notes), len(names), notes)
 
 
-def _pictures(tree: "Tree", by_name: dict[str, Placed], classes: Sequence[str]) -> Iterator[Picture]:
+def _pictures(tree: Tree, by_name: dict[str, Placed], classes: Sequence[str]) -> Iterator[Picture]:
     index = {name: number for number, name in enumerate(classes)}
     for row, (name, data) in enumerate(tree.contents(list(by_name))):
         one = by_name[name]
@@ -53,12 +48,12 @@ LAYOUT = "Expected <class>/<picture>, or train/<class>/<picture> and test/<class
 _Said = tuple[str, Folders]
 
 
-def place(source: "Source", notes: list[str]) -> Published:
+def place(source: Source, notes: list[str]) -> Published:
     """Find class and split of each picture by a published layout, else from its folders; notes say what is left out."""
     return find_layout(source, notes) or Published(_by_folders(source, notes))
 
 
-def _by_folders(source: "Source", notes: list[str]) -> list[Placed]:
+def _by_folders(source: Source, notes: list[str]) -> list[Placed]:
     folder_of = {name: tuple(name.split("/")[:-1]) for name in source.pictures}
     folders = sorted(set(folder_of.values()) - {()})
     said = _with_splits(source.name, folders, notes)

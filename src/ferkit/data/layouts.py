@@ -14,18 +14,16 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import numpy as np
 
 from ferkit.data.csv_columns import DELIMITERS
 from ferkit.data.names import numbered_classes, split_of
+from ferkit.data.records import Source
 from ferkit.data.votes import VOTED, majority
 from ferkit.errors import DatasetError, count
 from ferkit.labels import WITH_CONTEMPT
-
-if TYPE_CHECKING:
-    from ferkit.data.readers import Source
 
 _LONGEST_HEADER = 1 << 16
 _PICTURE = ("file_name", "filename", "image", "image_path", "path", "file", "img", "picture", "name", "pth")
@@ -58,7 +56,7 @@ class Layout:
     """
 
     name: str
-    find: Callable[["Source"], Iterable[Placed]]
+    find: Callable[[Source], Iterable[Placed]]
     classes: Mapping[str, str]
     cut: bool = False
     note: str = ""
@@ -72,7 +70,7 @@ class Published:
     cut: bool = False
 
 
-def find_layout(source: "Source", notes: list[str]) -> Published | None:
+def find_layout(source: Source, notes: list[str]) -> Published | None:
     """The pictures of a source by the layout that it has; None if it has none of these. Notes say what is assumed."""
     known = set(source.pictures)
     for layout in LAYOUTS:
@@ -89,7 +87,7 @@ def find_layout(source: "Source", notes: list[str]) -> Published | None:
     return None
 
 
-def _named(layout: Layout, source: "Source", placed: list[Placed], notes: list[str]) -> list[Placed]:
+def _named(layout: Layout, source: Source, placed: list[Placed], notes: list[str]) -> list[Placed]:
     """Pictures under the names of their classes, without those that are of none."""
     classes, listed = layout.classes, {one.name for one in placed}
     numbers = [_whole(one.folder) for one in placed]
@@ -142,11 +140,11 @@ def _whole(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _by_name(pattern: str) -> Callable[["Source"], Iterator[Placed]]:
+def _by_name(pattern: str) -> Callable[[Source], Iterator[Placed]]:
     """Find pictures by a pattern of their paths, whose groups are `label` and perhaps `split` and `person`."""
     matches = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE).fullmatch
 
-    def find(source: "Source") -> Iterator[Placed]:
+    def find(source: Source) -> Iterator[Placed]:
         found = [(name, match.groupdict("")) for name in source.pictures if (match := matches(name))]
         if len(found) * 2 >= len(source.pictures):
             for name, said in found:
@@ -155,7 +153,7 @@ def _by_name(pattern: str) -> Callable[["Source"], Iterator[Placed]]:
     return find
 
 
-def _beside(source: "Source", pattern: str) -> Iterator[tuple[str, bytes]]:
+def _beside(source: Source, pattern: str) -> Iterator[tuple[str, bytes]]:
     """The small files whose paths match a pattern, one for each picture or sequence, and what they hold."""
     matches = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE).fullmatch
     if source.tree is not None and (names := list(filter(matches, source.tree.names()))):
@@ -165,7 +163,7 @@ def _beside(source: "Source", pattern: str) -> Iterator[tuple[str, bytes]]:
             yield name, data
 
 
-def _lists(source: "Source", pattern: str) -> Iterator[tuple[str, TextIO]]:
+def _lists(source: Source, pattern: str) -> Iterator[tuple[str, TextIO]]:
     """The text files whose paths match a pattern, which may be long."""
     matches = re.compile(rf"(?:.*/)?{pattern}", re.IGNORECASE).fullmatch
     if source.tree is None:
@@ -210,8 +208,8 @@ def _split_above(path: str) -> str:
     return next((split for part in parts if (split := split_of(part))), "")
 
 
-def _raf_db(ending: str) -> Callable[["Source"], Iterator[Placed]]:
-    def find(source: "Source") -> Iterator[Placed]:
+def _raf_db(ending: str) -> Callable[[Source], Iterator[Placed]]:
+    def find(source: Source) -> Iterator[Placed]:
         pictures = _Pictures(source.pictures)
         for _, lines in _lists(source, r"list_patition_label\.txt"):
             for words in map(str.split, lines):
@@ -222,7 +220,7 @@ def _raf_db(ending: str) -> Callable[["Source"], Iterator[Placed]]:
     return find
 
 
-def _affectnet(source: "Source") -> Iterator[Placed]:
+def _affectnet(source: Source) -> Iterator[Placed]:
     pictures = _Pictures(source.pictures)
     for name, data in _beside(source, r"annotations/\w+_exp\.npy"):
         number = PurePosixPath(name).name.removesuffix("_exp.npy")
@@ -245,14 +243,14 @@ def _only_value(data: bytes) -> str:
     return str(np.frombuffer(stream.read(), kind, 1)[0])
 
 
-def _affectnet_lists(source: "Source") -> Iterator[Placed]:
+def _affectnet_lists(source: Source) -> Iterator[Placed]:
     pictures = _Pictures(source.pictures)
     for name, row in _rows(source, r"[^/]+\.csv", {"subdirectory_filepath"}, {"expression"}):
         if path := row.get("subdirectory_filepath"):
             yield Placed(pictures.find(path, name), row.get("expression", ""), _split_above(name))
 
 
-def _ck_plus(source: "Source") -> Iterator[Placed]:
+def _ck_plus(source: Source) -> Iterator[Placed]:
     frames: dict[str, list[str]] = defaultdict(list)
     for name in source.pictures:
         frames[PurePosixPath(name).name[: len("S005_001")]].append(name)
@@ -264,7 +262,7 @@ def _ck_plus(source: "Source") -> Iterator[Placed]:
         yield from (Placed(one, label, person=person) for one in others[-3:])
 
 
-def _fer_plus(source: "Source") -> Iterator[Placed]:
+def _fer_plus(source: Source) -> Iterator[Placed]:
     pictures = _Pictures(source.pictures)
     for name, lines in _lists(source, r"label\.csv"):
         for row in csv.reader(lines):
@@ -275,7 +273,7 @@ def _fer_plus(source: "Source") -> Iterator[Placed]:
                 yield Placed(pictures.find(row[0], name), label, _split_above(name))
 
 
-def _table(source: "Source") -> Iterator[Placed]:
+def _table(source: Source) -> Iterator[Placed]:
     """Any table with a column of pictures and one of labels, as CSV or JSON lines."""
     pictures = _Pictures(source.pictures)
     for name, row in _rows(source, r"[^/]+\.(csv|tsv|jsonl)", _PICTURE, _LABEL):
@@ -292,7 +290,7 @@ def _first(row: Mapping[str, str], names: Collection[str]) -> str:
 
 
 def _rows(
-    source: "Source", pattern: str, pictures: Collection[str], labels: Collection[str]
+    source: Source, pattern: str, pictures: Collection[str], labels: Collection[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of the tables that have such columns, and the table's path; names of columns are in lower case."""
     for name, lines in _lists(source, pattern):

@@ -4,20 +4,17 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ferkit._support.arrow import pa
 from ferkit.data.names import class_names, numbered_classes, split_of
 from ferkit.data.pictures import Picture, Shaper, shaped
-from ferkit.data.records import Reading
+from ferkit.data.records import DataFile, Reading
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, canonical, order_classes
 from ferkit.sources import IMAGE, image_column, open_parquet, picture_bytes, reading_parquet
-
-if TYPE_CHECKING:
-    from ferkit.data.readers import DataFile
 
 _LABEL = ("label", "labels", "emotion", "class", "expression")
 _SPLIT = ("split", "usage")
@@ -38,7 +35,7 @@ class Part:
     names: tuple[str, ...] | None
 
 
-def read_parquet(files: Sequence["DataFile"], source: str, shaper: Shaper) -> Reading:
+def read_parquet(files: Sequence[DataFile], source: str, shaper: Shaper) -> Reading:
     """Read Parquet files as one data set; the split comes from a column, else from a file's name."""
     parts = [_open(one) for one in files]
     notes: list[str] = []
@@ -51,7 +48,7 @@ def read_parquet(files: Sequence["DataFile"], source: str, shaper: Shaper) -> Re
     return Reading("parquet", classes, shaped(_pictures(parts, classes, names), shaper, notes), total, notes)
 
 
-def _open(one: "DataFile") -> Part:
+def _open(one: DataFile) -> Part:
     if one.path is not None:
         file = open_parquet(one.path)
     else:

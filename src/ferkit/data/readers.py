@@ -1,8 +1,8 @@
 """The forms a data set comes in. A reader looks at a source's content, says whether it is its own, and reads it."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,42 +16,12 @@ from ferkit.data.folders import read_folders
 from ferkit.data.layouts import is_list
 from ferkit.data.names import numbered_classes
 from ferkit.data.pictures import Shaper
-from ferkit.data.records import Batch, Faces, Reading
+from ferkit.data.records import Batch, DataFile, Faces, Reading, Source
 from ferkit.errors import DatasetError
 from ferkit.labels import EMOTIONS, WITH_CONTEMPT
-from ferkit.sources import PICTURE_SUFFIXES, Opened, Tree, is_folder, open_binary, open_file, open_tree, reading
+from ferkit.sources import PICTURE_SUFFIXES, is_folder, open_binary, open_file, open_tree, reading
 
 DATA_SUFFIXES = (*CSV_SUFFIXES, ".parquet")
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file that holds many faces, itself the source or inside one.
-
-    open: context manager that yields the unpacked stream and how far the packed bytes are read.
-    size: packed bytes in all.
-    path: its path or address, or None if it is inside an archive.
-    """
-
-    name: str
-    open: Callable[[], Opened]
-    size: int
-    path: str | None = None
-
-    def head(self, count: int = 1 << 16) -> bytes:
-        with self.open() as (stream, _):
-            return stream.read(count)
-
-
-@dataclass(frozen=True)
-class Source:
-    """What readers look at: the files that may hold many faces, and the single pictures."""
-
-    name: str
-    size: int
-    files: Sequence[DataFile]
-    tree: Tree | None = None
-    pictures: Sequence[str] = ()
 
 
 class Reader(Protocol):

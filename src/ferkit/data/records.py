@@ -1,7 +1,4 @@
-"""What a data set is in memory: faces, their labels, and how they are split.
-
-All faces of a source as one table, before they are split: what readers produce and the cache keeps.
-"""
+"""The records of the room: a data set in memory, its splits, and before them what readers look at and produce."""
 
 import hashlib
 import re
@@ -13,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.errors import DatasetError, UsageError
+from ferkit.sources import Opened, Tree
 
 Faces = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
@@ -246,6 +244,36 @@ def concatenate(sets: Sequence[FaceSet], name: str) -> FaceSet:
 
 # What is being done, how much of it is done, and how much there is in all (bytes or pictures).
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file that holds many faces, itself the source or inside one.
+
+    open: context manager that yields the unpacked stream and how far the packed bytes are read.
+    size: packed bytes in all.
+    path: its path or address, or None if it is inside an archive.
+    """
+
+    name: str
+    open: Callable[[], Opened]
+    size: int
+    path: str | None = None
+
+    def head(self, count: int = 1 << 16) -> bytes:
+        with self.open() as (stream, _):
+            return stream.read(count)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What readers look at: the files that may hold many faces, and the single pictures."""
+
+    name: str
+    size: int
+    files: Sequence[DataFile]
+    tree: Tree | None = None
+    pictures: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
