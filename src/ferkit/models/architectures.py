@@ -232,16 +232,5 @@ def _conv(x: Any, filters: int, *, kernel: int = 3, stride: int = 1, name: str) 
     return layers.BatchNormalization(name=f"{name}_norm")(x)
 
 
-for _build in (
-    pretrained.faceres,
-    pretrained.dlibresnet,
-    pretrained.efficientnetlite0,
-    pretrained.efficientnetlite1,
-    pretrained.efficientnetlite2,
-    pretrained.vgg16,
-    pretrained.resnet50,
-    pretrained.mobilenetv3,
-    pretrained.efficientnetv2,
-    pretrained.convnexttiny,
-):
+for _build in pretrained.NETWORKS:
     architecture(_build)
