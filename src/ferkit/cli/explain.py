@@ -43,14 +43,16 @@ def explain(
     """
     import warnings
 
-    from ferkit.evaluation import AUTO, METHODS, save_arrays, save_overlay
+    from ferkit.evaluation import AUTO, METHODS, check_files, save_arrays, save_overlay
     from ferkit.evaluation import explain as explain_picture
     from ferkit.models import open_classifier
     from ferkit.sources import is_many, name_of
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is said anyway.
     warnings.filterwarnings("ignore", module="PIL")
-    _check_files(picture, out, array, as_json)
+    if out is None and array is None and not as_json:
+        raise UsageError("Say where the heatmap goes: --out heatmap.png, --array maps.npz or --json.")
+    check_files(out, array, picture)
     if method != AUTO:
         METHODS[method]  # a wrong name is said before the model is loaded
     if is_many(picture):
@@ -72,20 +74,3 @@ def explain(
         if file is not None:
             write(found, file)
             notes.print(f"Wrote {file}", markup=False)
-
-
-def _check_files(picture: str, out: Path | None, array: Path | None, as_json: bool) -> None:
-    import os
-
-    from ferkit.evaluation import FORMATS
-
-    if out is None and array is None and not as_json:
-        raise UsageError("Say where the heatmap goes: --out heatmap.png, --array maps.npz or --json.")
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise UsageError(f"--out must end in {', '.join(FORMATS)}. Received: {out.name}.")
-    if array is not None and array.suffix.lower() != ".npz":
-        raise UsageError(f"--array must end in .npz. Received: {array.name}.")
-    for file in (out, array):
-        # os.path.exists answers False to what can be no path, such as a data URI, where Path's raises.
-        if file is not None and file.exists() and os.path.exists(picture) and file.samefile(picture):  # noqa: PTH110
-            raise UsageError(f"{file} is the picture itself, and would be replaced. Name another file.")

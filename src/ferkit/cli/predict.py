@@ -1,7 +1,7 @@
 """`ferkit predict`: the expression of every face in images."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,6 @@ from ferkit.models import TTA, help_text
 
 if TYPE_CHECKING:
     from ferkit.results import PictureResult
-    from ferkit.sources import Reference
 
 
 def predict(
@@ -52,7 +51,14 @@ def predict(
 
     from ferkit._support.parallel import usable_cores
     from ferkit.recognizer import EmotionRecognizer
-    from ferkit.render import AnnotatedPictures, CsvTable, FaceTable, ParquetTable
+    from ferkit.render import (
+        AnnotatedPictures,
+        CsvTable,
+        FaceTable,
+        ParquetTable,
+        check_targets,
+        pictures_outside,
+    )
     from ferkit.sources import SHARD, list_sources
 
     # Pillow warns of large pictures and odd metadata; what cannot be read is reported anyway.
@@ -75,9 +81,14 @@ def predict(
             orientation=orientation,
         )
     pictures = list(list_sources(sources))
-    _check_tables(csv, parquet, pictures)
+    for option, table in (("--csv", csv), ("--parquet", parquet)):
+        if str(table) == "-":
+            raise UsageError(f"{option} writes a file. For standard output use --json.")
+    check_targets([csv, parquet], pictures)
     if save is not None:
-        pictures = _outside(save, pictures, sources)
+        found, pictures = len(pictures), pictures_outside(save, pictures, sources)
+        if skipped := found - len(pictures):
+            notes.print(f"Skipped {skipped} images in {save}, where annotated images are written.", markup=False)
     looked_at = unread = faces = 0
     with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
@@ -117,53 +128,6 @@ def predict(
             notes.print(f"Wrote {what}{written}", markup=False)
     if unread:
         raise typer.Exit(1)
-
-
-def _check_tables(csv: Path | None, parquet: Path | None, pictures: "Sequence[str | Reference]") -> None:
-    for option, table in (("--csv", csv), ("--parquet", parquet)):
-        if table is not None and str(table) == "-":
-            raise UsageError(f"{option} writes a file. For standard output use --json.")
-        if table is not None and table.exists() and any(_same_file(table, _file_of(picture)) for picture in pictures):
-            raise UsageError(
-                f"{table} is one of the input images, and the table would overwrite it. Choose another file."
-            )
-    if csv is not None and parquet is not None and csv.resolve() == parquet.resolve():
-        raise UsageError(f"--csv and --parquet both name {csv}, and one would replace the other. Name two files.")
-
-
-def _file_of(picture: "str | Reference") -> str:
-    return picture if isinstance(picture, str) else picture.path
-
-
-def _outside(save: Path, pictures: "Sequence[str | Reference]", named: Sequence[str]) -> "list[str | Reference]":
-    """The pictures that do not lie where annotated ones go: those found there were drawn by the run before."""
-    from ferkit.sources import FILE
-
-    target = os.path.realpath(save)
-    inside: dict[str, bool] = {}  # by folder: many pictures share one
-    left: list[str | Reference] = []
-    for picture in pictures:
-        path = _file_of(picture)
-        member = not isinstance(picture, str) and picture.kind != FILE
-        folder = os.path.dirname(path)  # noqa: PTH120 - also of what can be no path
-        if folder not in inside:
-            inside[folder] = Path(os.path.realpath(folder)).is_relative_to(target)  # never across drives
-        if member or not inside[folder] or not os.path.isfile(path):  # noqa: PTH113
-            left.append(picture)
-        elif picture in named:
-            raise UsageError(
-                f"{path} lies in {save}, where annotated images would overwrite it. Choose another folder."
-            )
-    if len(left) < len(pictures):
-        notes.print(
-            f"Skipped {len(pictures) - len(left)} images in {save}, where annotated images are written.", markup=False
-        )
-    return left
-
-
-def _same_file(table: Path, picture: str) -> bool:
-    # os.path.exists answers False to what can be no path, such as a data URI, where Path's raises.
-    return os.path.exists(picture) and table.samefile(picture)  # noqa: PTH110
 
 
 @contextmanager

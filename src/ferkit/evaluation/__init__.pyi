@@ -2,8 +2,8 @@ from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .comparison_sections import write_comparison as write_comparison
 from .cross_dataset import read_label_map as read_label_map
-from .explanation import FORMATS as FORMATS
 from .explanation import Explanation as Explanation
+from .explanation import check_files as check_files
 from .explanation import class_of as class_of
 from .explanation import explain as explain
 from .explanation import explain_faces as explain_faces

@@ -22,7 +22,7 @@ from ferkit.evaluation.explanation_methods import USUAL, Maps, Method, open_meth
 from ferkit.labels import canonical
 from ferkit.models import Classifier, EmotionClassifier
 from ferkit.recognizer import EmotionRecognizer
-from ferkit.render import annotate
+from ferkit.render import annotate, check_targets
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.sources import RgbImage, Source, read_image
 
@@ -140,8 +140,18 @@ def overlay(explanations: Sequence[Explanation]) -> RgbImage:
     return np.vstack([drawn, _bar(shown, drawn.shape[1])])
 
 
+def check_files(out: Path | None = None, array: Path | None = None, picture: object = None) -> None:
+    """Raise `UsageError` for files that an overlay or arrays cannot be written to, or that would replace the picture."""
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out must end in {', '.join(FORMATS)}. Received: {out.name}.")
+    if array is not None and array.suffix.lower() != ".npz":
+        raise UsageError(f"--array must end in .npz. Received: {array.name}.")
+    check_targets([out, array], [picture])
+
+
 def save_overlay(explanations: Sequence[Explanation], path: Path) -> None:
     """Write `overlay` into a file; its suffix chooses the format (`FORMATS`)."""
+    check_files(path)
     drawn, form = PIL.Image.fromarray(overlay(explanations)), FORMATS[path.suffix.lower()]
     # 4:4:4: coloured lines and letters smear with halved colour resolution.
     write_encoded(path, lambda stream: drawn.save(stream, form, quality=92, subsampling=0), ImageError)
@@ -149,6 +159,7 @@ def save_overlay(explanations: Sequence[Explanation], path: Path) -> None:
 
 def save_arrays(explanations: Sequence[Explanation], path: Path) -> None:
     """Write a `.npz` with a row per face: heatmaps, and the matrices that take them to the picture."""
+    check_files(array=path)
     columns: dict[str, Any] = {
         "heatmaps": np.stack([one.heatmap for one in explanations]),
         "to_picture": np.stack([one.to_picture for one in explanations]),

@@ -45,6 +45,8 @@ from .sinks import ParquetTable as ParquetTable
 from .sinks import Table as Table
 from .sinks import check_ending as check_ending
 from .sinks import check_plot as check_plot
+from .sinks import check_targets as check_targets
+from .sinks import pictures_outside as pictures_outside
 from .sinks import read_about as read_about
 from .style import AS_DRAWN as AS_DRAWN
 from .style import DARK as DARK

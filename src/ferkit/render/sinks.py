@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -22,7 +22,7 @@ from ferkit._support.files import blame, csv_cell, drafted, write_atomically, wr
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, UsageError
 from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
-from ferkit.sources import member_path, path_of
+from ferkit.sources import FILE, Reference, member_path, path_of
 
 # Key of the metadata of Parquet files.
 ABOUT = b"ferkit"
@@ -171,6 +171,24 @@ def check_plot(target: Path) -> None:
         raise UsageError(f"Plots cannot be written as {target}. Expected a name that ends in .png, .svg or .pdf.")
     if target.is_dir():
         raise UsageError(f"{target} is a folder. Expected a file to write.")
+
+
+def check_targets(targets: Iterable[Path | None], pictures: Iterable[object]) -> None:
+    """Raise `UsageError` for a file to write that is a picture to read, or that is named twice."""
+    named = [target for target in targets if target is not None]
+    if len({target.resolve() for target in named}) < len(named):
+        raise UsageError(f"{named[0]} is named twice, and one file would replace the other. Choose two names.")
+    there = [target for target in named if target.exists()]
+    for path in map(_path, pictures) if there else ():
+        # Not Path.exists, which raises for what can be no path, such as a data URI.
+        if isinstance(path, str | Path) and os.path.exists(path):  # noqa: PTH110
+            for target in there:
+                if target.samefile(path):
+                    raise UsageError(f"{target} is the picture itself, and would overwrite it. Choose another file.")
+
+
+def _path(source: object) -> object:
+    return source.path if isinstance(source, Reference) else source
 
 
 class CsvTable(Table):
@@ -361,6 +379,31 @@ class AnnotatedPictures:
             if folder.is_relative_to(root) and ".." not in (below := folder.relative_to(root)).parts:
                 return below
         return Path()
+
+
+def pictures_outside(
+    folder: Path, pictures: Iterable[str | Reference], named: Collection[str] = ()
+) -> list[str | Reference]:
+    """The pictures that do not lie where annotated ones go: those found there were drawn by the run before.
+
+    named: what somebody asked for by name; raises `UsageError` where it lies there.
+    """
+    target = os.path.realpath(folder)
+    inside: dict[str, bool] = {}  # by folder: many pictures share one
+    left: list[str | Reference] = []
+    for picture in pictures:
+        path = picture if isinstance(picture, str) else picture.path
+        member = not isinstance(picture, str) and picture.kind != FILE
+        around = os.path.dirname(path)  # noqa: PTH120 - also of what can be no path
+        if around not in inside:
+            inside[around] = Path(os.path.realpath(around)).is_relative_to(target)  # never across drives
+        if member or not inside[around] or not os.path.isfile(path):  # noqa: PTH113
+            left.append(picture)
+        elif picture in named:
+            raise UsageError(
+                f"{path} lies in {folder}, where annotated images would overwrite it. Choose another folder."
+            )
+    return left
 
 
 def _file_name(part: str) -> str:
