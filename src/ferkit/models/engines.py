@@ -172,7 +172,7 @@ def channels_first(shape: Sequence[Any]) -> bool:
 
 
 def _run_onnx(session: Any, path: Path) -> Network:
-    entry = _ends(session, path)[0][0]
+    entry = _onnx_ends(session, path)[0][0]
     dtype = _ONNX_PIXELS.get(entry.type, np.float32)
     planes = channels_first(entry.shape)
     # Some exporters fix the batch, most often to one.
@@ -208,22 +208,29 @@ class _End:
     shape: list[Any]
 
 
-def _ends(session: Any, path: Path) -> tuple[list[_End], list[_End]]:
+def _ends(read: Callable[[], tuple[Sequence[Any], Sequence[Any]]], path: Path) -> tuple[list[Any], list[Any]]:
+    """What a runtime says of a network's inputs and outputs: at least one of each."""
     try:
-        inputs, outputs = (
-            [_End(one.name, one.type, one.shape or []) for one in ends]
-            for ends in (session.get_inputs(), session.get_outputs())
-        )
-    except UnicodeDecodeError as problem:
+        inputs, outputs = map(list, read())
+    except (ValueError, RuntimeError) as problem:
         raise ModelError(f"{path} is damaged: its inputs and outputs have no names ({problem}).") from problem
     if not inputs or not outputs:
         raise ModelError(f"{path} takes {len(inputs)} inputs and gives {len(outputs)} outputs. Expected one of each.")
     return inputs, outputs
 
 
+def _onnx_ends(session: Any, path: Path) -> tuple[list[_End], list[_End]]:
+    def read() -> tuple[list[_End], list[_End]]:
+        sides = (session.get_inputs(), session.get_outputs())
+        inputs, outputs = ([_End(one.name, one.type, one.shape or []) for one in side] for side in sides)
+        return inputs, outputs
+
+    return _ends(read, path)
+
+
 def _open_onnx(path: Path, threads: int | None) -> OpenedFile:
     session = _onnx_session(path, threads)
-    inputs, outputs = _ends(session, path)
+    inputs, outputs = _onnx_ends(session, path)
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         found = f"{[one.shape for one in inputs]} and {[one.shape for one in outputs]}"
         advice = ""
@@ -264,11 +271,6 @@ _ONNX_KINDS = {
 }
 
 
-def litert_network(path: Path, threads: int | None = None) -> Network:
-    """Run a `.tflite` file with LiteRT, or with the interpreter inside TensorFlow."""
-    return _run_litert(_litert_interpreter(path, threads), path)
-
-
 def _litert_interpreter(path: Path, threads: int | None) -> Any:
     create = _litert()
     check_file_size(path)
@@ -292,7 +294,7 @@ def _litert() -> Any:
 
 
 def _run_litert(interpreter: Any, path: Path) -> Network:
-    (entry, *_), (result, *_) = _litert_ends(interpreter, path)
+    (entry, *_), (result, *_) = _ends(lambda: (interpreter.get_input_details(), interpreter.get_output_details()), path)
     one_at_a_time = threading.Lock()  # an interpreter holds its faces and answers in itself
 
     def run(faces: npt.NDArray[np.uint8]) -> Probabilities:
@@ -314,19 +316,9 @@ def _run_litert(interpreter: Any, path: Path) -> Network:
     return run
 
 
-def _litert_ends(interpreter: Any, path: Path) -> tuple[list[Any], list[Any]]:
-    try:
-        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    except (ValueError, RuntimeError) as problem:
-        raise ModelError(f"{path} is damaged: its inputs and outputs have no names ({problem}).") from problem
-    if not inputs or not outputs:
-        raise ModelError(f"{path} takes {len(inputs)} inputs and gives {len(outputs)} outputs. Expected one of each.")
-    return inputs, outputs
-
-
 def _open_litert(path: Path, threads: int | None) -> OpenedFile:
     interpreter = _litert_interpreter(path, threads)
-    inputs, outputs = _litert_ends(interpreter, path)
+    inputs, outputs = _ends(lambda: (interpreter.get_input_details(), interpreter.get_output_details()), path)
     shape, answer = inputs[0]["shape_signature"].tolist(), outputs[0]["shape_signature"].tolist()
     if len(shape) != 4 or len(answer) != 2 or len(inputs) != 1 or len(outputs) != 1:
         raise ModelError(
