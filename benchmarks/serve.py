@@ -24,7 +24,7 @@ from pathlib import Path
 import websockets
 
 from _shared import HERE, options_of, publish
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from served import Served, as_jpeg, camera_frames, serving
 
 CLIENTS = (1, 8, 32)

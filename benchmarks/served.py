@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.sources.images import read_image
 
 WIDTH, HEIGHT = 640, 360

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from _shared import load_average, options_of, spread, take_turns
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 
 FERKIT = (sys.executable, "-m", "ferkit")
 EMPTY = "empty interpreter"

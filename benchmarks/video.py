@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from _shared import Worker, options_of, processor_name, publish
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.sources.images import read_image
 from ferkit.video.clip import ClipWriter
 

@@ -11,7 +11,7 @@ import PIL.Image
 from ferkit._support.files import write_encoded
 from ferkit.detection.crops import cut_face
 from ferkit.evaluation.figures import probability_bars
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.render.drawing import annotate
 

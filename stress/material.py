@@ -11,8 +11,8 @@ import PIL.ImageEnhance
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from dataset_files import row, write_csv
 from ferkit.data.loading import load_dataset
+from ferkit.models import sample_picture
 from ferkit.models.export_formats import stored_faces
-from ferkit.models.samples import sample_picture
 from ferkit.sources.images import FaceInput
 
 TRAINING, HELD_OUT = 448, 224

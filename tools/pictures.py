@@ -23,8 +23,8 @@ from ferkit._support.files import write_encoded
 from ferkit.detection.crops import cut_face, resize_face
 from ferkit.evaluation.explanation import explain
 from ferkit.evaluation.figures import probability_bars, training_curves
+from ferkit.models import sample_picture
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
 from ferkit.sources.images import read_image

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ferkit.errors import FerkitError
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from s3_server import s3_server
 
 pytest.importorskip("duckdb")

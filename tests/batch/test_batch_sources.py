@@ -19,7 +19,7 @@ from ferkit.batch.engines import ENGINES
 from ferkit.batch.plan import read_part, write_plan
 from ferkit.batch.storage import Folder
 from ferkit.errors import DatasetError, FerkitError, MissingDependencyError, UsageError
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.sources import SHARD, Reference, list_references, network, taken_at
 from recognition import BrightnessClassifier
 

@@ -12,7 +12,7 @@ from ferkit._support.registry import describe
 from ferkit.detection import DETECTORS, drop_overlaps, haar, load_detector, views, yunet
 from ferkit.detection.orientation import find_in_any_orientation
 from ferkit.errors import ImageError, MissingDependencyError, UsageError
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face
 from ferkit.sources.images import read_image

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 from test_explain import EyeClassifier, bright_eye
 
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 
 
 @pytest.fixture

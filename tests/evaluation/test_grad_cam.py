@@ -13,13 +13,13 @@ from test_explain import EyeClassifier, rank_correlation
 from ferkit.errors import ModelError
 from ferkit.evaluation import explain, open_method
 from ferkit.evaluation.explanation_methods import GradCam, split
+from ferkit.models import sample_picture
 from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.classifier import EmotionClassifier, keras_network
 from ferkit.models.export_formats import real_looking_faces
 from ferkit.models.foreign import PixelScale
 from ferkit.models.keras_files import KerasNetwork
 from ferkit.models.layers import recalibrate_normalization
-from ferkit.models.samples import sample_picture
 from ferkit.sources.images import FaceInput
 
 keras = pytest.importorskip("keras")

@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_its_code_runs(name, tmp_path, monkeypatch, capsys):
     from PIL import Image
 
-    from ferkit.models.samples import sample_picture
+    from ferkit.models import sample_picture
 
     whole = shutil.copytree(model_folder.find("default"), tmp_path / "model")
     folder = whole / model_folder.PACKAGED[name]

@@ -11,7 +11,7 @@ from ferkit.evaluation.corruptions import CORRUPTIONS
 from ferkit.evaluation.report import evaluate
 from ferkit.evaluation.robustness import measure_robustness, plot
 from ferkit.labels import EMOTIONS
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.render import Document
 from ferkit.render.page import to_html
 from ferkit.sources.images import FaceInput, read_image

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.results import Box, Face
 from ferkit.sources.images import read_image
 

@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.serve.app import create_app
 from ferkit.serve.server import WebServer

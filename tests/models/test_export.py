@@ -8,11 +8,10 @@ from ferkit.detection.crops import resize_face
 from ferkit.errors import ModelError, UsageError
 from ferkit.models import exporting as export
 from ferkit.models import exporting as parity
-from ferkit.models import model_folder
+from ferkit.models import model_folder, sample_picture
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.export_formats import real_looking_faces, stored_faces
 from ferkit.models.exporting import compare
-from ferkit.models.samples import sample_picture
 from ferkit.sources.images import FaceInput, read_image
 
 CLASSES = ("awake", "tired", "bored")

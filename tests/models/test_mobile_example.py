@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "mobile.md"
 STAND_INS = {

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from ferkit.labels import EMOTIONS
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.render import read_about
 from ferkit.sources import read_image
 from recognition import BrightnessClassifier

@@ -11,7 +11,7 @@ import pytest
 from ferkit.detection.detectors import DETECTORS
 from ferkit.errors import FerkitError, ImageError, ModelError, UsageError
 from ferkit.labels import EMOTIONS
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import UNCERTAIN
 from recognition import BrightnessClassifier, face_at

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.render.drawing import blurred
 from ferkit.results import Box
 from ferkit.sources.images import read_image

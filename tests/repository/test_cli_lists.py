@@ -164,7 +164,7 @@ def test_listing_imports_no_framework():
 @pytest.mark.parametrize("name", model_folder.PACKAGED)
 def test_packaged_models_answer_alike_and_say_their_licence(name):
     """All of them have learnt the faces of FER-2013: on what a portrait plainly shows they agree."""
-    from ferkit.models.samples import sample_picture
+    from ferkit.models import sample_picture
     from ferkit.recognizer import EmotionRecognizer
 
     classifier = EmotionClassifier.load(name)

@@ -33,10 +33,9 @@ from ferkit.data.splits import SPLITS
 from ferkit.detection.detectors import DETECTORS
 from ferkit.evaluation import METHODS
 from ferkit.evaluation.corruptions import CORRUPTIONS
-from ferkit.models import model_folder
+from ferkit.models import model_folder, sample_picture
 from ferkit.models.architectures import ARCHITECTURES
 from ferkit.models.exporting import FORMATS
-from ferkit.models.samples import sample_picture
 from ferkit.models.tta import TTA
 from ferkit.render.sinks import SINKS
 from ferkit.sources.images import read_image

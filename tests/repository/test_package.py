@@ -91,7 +91,7 @@ def test_no_thread_leaves_the_cores_that_the_process_may_use():
     code = (
         "import os; from pathlib import Path\n"
         "one = {min(os.sched_getaffinity(0))}; os.sched_setaffinity(0, one)\n"
-        "from ferkit.recognizer import EmotionRecognizer; from ferkit.models.samples import sample_picture\n"
+        "from ferkit.recognizer import EmotionRecognizer; from ferkit.models import sample_picture\n"
         "recognizer = EmotionRecognizer(detector='haar'); recognizer([sample_picture()] * 3)\n"
         "print(all(os.sched_getaffinity(int(task.name)) == one for task in Path('/proc/self/task').iterdir()))"
     )

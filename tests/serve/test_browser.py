@@ -20,8 +20,8 @@ import PIL.Image
 import pytest
 
 from ferkit.detection import crops, views, yunet
+from ferkit.models import sample_picture
 from ferkit.models.model_folder import find
-from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box
 from ferkit.serve.app import STATIC

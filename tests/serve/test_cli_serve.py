@@ -15,7 +15,7 @@ import websockets.sync.client
 from websockets.exceptions import ConnectionClosed
 
 from ferkit.errors import UsageError
-from ferkit.models.samples import sample_picture
+from ferkit.models import sample_picture
 from ferkit.serve.settings import Limits
 
 command = importlib.import_module("ferkit.cli.serve")  # by this name the package has the function

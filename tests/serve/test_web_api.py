@@ -13,8 +13,8 @@ import pytest
 
 from ferkit.errors import FerkitError, UsageError
 from ferkit.labels import EMOTION_COLORS
+from ferkit.models import sample_picture
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.serve import answers
 from ferkit.serve.app import create_app

@@ -10,8 +10,8 @@ import PIL.Image
 import pytest
 
 from ferkit.labels import EMOTIONS
+from ferkit.models import sample_picture
 from ferkit.models.classifier import EmotionClassifier
-from ferkit.models.samples import sample_picture
 from ferkit.recognizer import EmotionRecognizer
 from ferkit.results import Box, Face, FaceEmotion
 from ferkit.serve.settings import Limits, Settings

@@ -7,8 +7,10 @@ from .architectures import tutorial as tutorial
 from .architectures import vgg as vgg
 from .calibration import Labels as Labels
 from .calibration import Probabilities as Probabilities
+from .calibration import adjust as adjust
 from .calibration import apply_temperature as apply_temperature
 from .calibration import check_probabilities as check_probabilities
+from .calibration import check_sensitivity as check_sensitivity
 from .calibration import fit_temperature as fit_temperature
 from .catalog import list_architectures as list_architectures
 from .catalog import list_models as list_models
@@ -58,8 +60,6 @@ from .pretrained import mobilenetv3 as mobilenetv3
 from .pretrained import resnet50 as resnet50
 from .pretrained import vgg16 as vgg16
 from .samples import sample_picture as sample_picture
-from .sensitivity import adjust as adjust
-from .sensitivity import check_sensitivity as check_sensitivity
 from .tta import TTA as TTA
 from .tta import Augmented as Augmented
 from .tta import augmented as augmented

@@ -16,11 +16,10 @@ from ferkit.data import Faces, FaceSet
 from ferkit.errors import DatasetError, ModelError, UsageError
 from ferkit.labels import canonical
 from ferkit.models import model_folder
-from ferkit.models.calibration import apply_temperature
+from ferkit.models.calibration import adjust, apply_temperature, check_sensitivity
 from ferkit.models.engines import Network, OpenedFile, Probabilities, onnx_network, open_file
 from ferkit.models.foreign import AS_IT_IS, SOFTMAX, PixelScale, Told, assumed
 from ferkit.models.keras_files import keras_network, open_keras
-from ferkit.models.sensitivity import adjust, check_sensitivity
 from ferkit.sources import FaceInput
 
 ENGINES = ("auto", "onnx", "keras")

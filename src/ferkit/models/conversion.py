@@ -37,7 +37,7 @@ def convert(
     """Write a `keras.Model` as `.onnx` or `.tflite`: `faces`, uint8 (N, height, width, channels) -> `probabilities`.
 
     offsets: (classes,), taken from the log-probabilities before the temperature divides them, see
-        `ferkit.models.sensitivity`.
+        `ferkit.models.calibration`.
 
     Raises:
         MissingDependencyError: no TensorFlow. ModelError: the network cannot be written in this format.

@@ -20,14 +20,13 @@ import numpy.typing as npt
 
 from ferkit._support.registry import Registry
 from ferkit.errors import MissingDependencyError, ModelError
+from ferkit.models.calibration import offsets
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.conversion import convert
 from ferkit.models.foreign import AS_IT_IS, SOFTMAX
 from ferkit.models.keras_files import KerasNetwork
 from ferkit.models.model_files import BEFORE_EXPORT, card_text, embed_card
-from ferkit.models.model_folder import INTENDED_USE, KERAS_FILE, ONNX_FILE, write_card
-from ferkit.models.samples import sample_picture
-from ferkit.models.sensitivity import offsets
+from ferkit.models.model_folder import INTENDED_USE, KERAS_FILE, ONNX_FILE, sample_picture, write_card
 from ferkit.sources import FaceInput, read_image
 
 Faces = npt.NDArray[np.uint8]

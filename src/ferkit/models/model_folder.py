@@ -19,9 +19,9 @@ from typing import Any
 
 from ferkit._support.files import write_atomically
 from ferkit.errors import ModelError, UsageError
+from ferkit.models.calibration import check_prior, check_sensitivity
 from ferkit.models.foreign import OUTPUTS, SOFTMAX, PixelScale
 from ferkit.models.inspection import MAX_CARD_BYTES, check_file_size
-from ferkit.models.sensitivity import check_prior, check_sensitivity
 from ferkit.sources import FaceInput
 
 KERAS_FILE, ONNX_FILE, CARD_FILE = "model.keras", "model.onnx", "card.json"
@@ -36,6 +36,16 @@ PACKAGED = {
     "fer2013-int8": f"{FER2013}/{INT8_FILE}",
     "voters": "",
 }
+
+
+def sample_picture() -> Path:
+    """Path of a portrait with one smiling face, 512x512 pixels, that comes with the package; `packaged/README.md` says more.
+
+    >>> sample_picture().name
+    'astronaut.jpg'
+    """
+    return Path(str(resources.files("ferkit.models"))) / "packaged" / "astronaut.jpg"
+
 
 INTENDED_USE = (
     "Recognises the expression that people perceive in a face, not what a person feels. "

@@ -67,7 +67,7 @@ def for_any_face(
         network: `onnx.ModelProto`, uint8 (N, height, width, channels) -> probabilities (N, classes).
         face_input: The faces that the network takes.
         temperature: Divides the log-probabilities.
-        offsets: (classes,), subtracted from the log-probabilities before that; see `ferkit.models.sensitivity`.
+        offsets: (classes,), subtracted from the log-probabilities before that; see `ferkit.models.calibration`.
 
     Returns:
         `onnx.ModelProto`: `faces`, uint8 (N, any height, any width, 1 gray or 3 RGB) -> `probabilities`, calibrated,
