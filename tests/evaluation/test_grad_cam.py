@@ -15,7 +15,7 @@ from ferkit.evaluation import explain, open_method
 from ferkit.evaluation.explanation_methods import GradCam, split
 from ferkit.models import sample_picture
 from ferkit.models.architectures import ARCHITECTURES
-from ferkit.models.classifier import EmotionClassifier, keras_network
+from ferkit.models.classifier import EmotionClassifier
 from ferkit.models.export_formats import real_looking_faces
 from ferkit.models.foreign import PixelScale
 from ferkit.models.keras_files import KerasNetwork
@@ -177,7 +177,7 @@ def test_it_is_the_class_activation_map_of_a_network_with_a_mean(rng):
     keras.utils.set_random_seed(4)
     model = plain()
     face_input = FaceInput(24, 24)
-    classifier = EmotionClassifier(keras_network(model), name="plain", classes=("a", "b", "c"), face_input=face_input)
+    classifier = EmotionClassifier(KerasNetwork(model), name="plain", classes=("a", "b", "c"), face_input=face_input)
     faces = rng.integers(0, 256, (3, *SHAPE), dtype=np.uint8)
     found = GradCam(classifier)(faces, np.array([0, 1, 2]))
     maps = np.asarray(keras.Model(model.inputs[0], model.get_layer("last").output)(faces.astype(np.float32)))
@@ -190,7 +190,7 @@ def test_it_is_the_class_activation_map_of_a_network_with_a_mean(rng):
 def test_channels_are_weighed_by_their_mean_gradient(rng):
     """Equation 1 of the paper, on a network whose gradient differs from place to place."""
     keras.utils.set_random_seed(6)
-    network = keras_network(in_sequence())
+    network = KerasNetwork(in_sequence())
     classifier = EmotionClassifier(network, name="x", classes=("a", "b", "c"), face_input=FaceInput(24, 24))
     faces = rng.integers(0, 256, (2, *SHAPE), dtype=np.uint8)
     maps, gradients = split(network.model).gradients(faces.astype(np.float32), np.array([2, 0]))

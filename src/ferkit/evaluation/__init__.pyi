@@ -4,7 +4,6 @@ from .comparison_sections import write_comparison as write_comparison
 from .cross_dataset import read_label_map as read_label_map
 from .explanation import Explanation as Explanation
 from .explanation import check_files as check_files
-from .explanation import class_of as class_of
 from .explanation import explain as explain
 from .explanation import explain_faces as explain_faces
 from .explanation import overlay as overlay

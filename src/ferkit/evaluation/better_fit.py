@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ferkit.data import FaceSet
+from ferkit.evaluation.metrics import counted
 from ferkit.labels import canonical
 from ferkit.models import SCALES, Classifier, EmotionClassifier, PixelScale, augmented, matched
 from ferkit.render import Section, Text, percent
@@ -110,7 +111,7 @@ def better_fit(
                 scale, best = other, tried
         if scale is not None:
             labels, predicted, chosen = labels[some], predicted[some], best
-    order = best_order(_confusion(labels, chosen, k))
+    order = best_order(counted(labels, chosen, k))
     before, after = chosen == labels, chosen == order[labels]
     if not _far_better(labels, before, after):
         order, after = np.arange(k), before
@@ -135,13 +136,9 @@ def _renamed(outputs: Sequence[str], classes: Sequence[str], order: Indices) -> 
     return tuple(named[canonical(name)] for name in outputs)
 
 
-def _confusion(labels: Indices, predicted: Indices, k: int) -> npt.NDArray[np.int64]:
-    return np.bincount(labels * k + predicted, minlength=k * k).reshape(k, k)
-
-
 def _hits(labels: Indices, predicted: Indices, k: int) -> npt.NDArray[np.bool_]:
     """Which faces are right in the order that suits the predictions best, so that a scale is judged whatever the order."""
-    return np.asarray(predicted == best_order(_confusion(labels, predicted, k))[labels])
+    return np.asarray(predicted == best_order(counted(labels, predicted, k))[labels])
 
 
 def _far_better(labels: Indices, before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> bool:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ferkit.data import FaceSet
 from ferkit.errors import DatasetError, ModelError, count
 from ferkit.evaluation.faces import Data, Progress, check_options, faces_for
+from ferkit.evaluation.metrics import counted
 from ferkit.evaluation.paired_statistics import (
     cohen_kappa,
     holm,
@@ -170,8 +171,7 @@ class Comparison(Printed):
     @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """Faces by the answer of the first model (row) and of the second (column), int64 (K, K)."""
-        k = len(self.a.classes)
-        return np.bincount(self.answers[0] * k + self.answers[1], minlength=k * k).reshape(k, k).astype(np.int64)
+        return counted(*self.answers, len(self.a.classes))
 
     @property
     def agreement(self) -> float:

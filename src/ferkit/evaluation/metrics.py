@@ -171,9 +171,12 @@ def confusion_matrix(probabilities: Probabilities, labels: Labels) -> Confusion:
     [[1, 0], [1, 0]]
     """
     check_probabilities(probabilities, labels)
-    k = probabilities.shape[1]
-    cells = labels.astype(np.int64) * k + probabilities.argmax(axis=1)
-    return np.bincount(cells, minlength=k * k).reshape(k, k).astype(np.int64)
+    return counted(labels, probabilities.argmax(axis=1), probabilities.shape[1])
+
+
+def counted(rows: Labels, columns: Labels, k: int) -> Confusion:
+    """How often each pair of classes comes: int64 (K, K)."""
+    return np.bincount(rows.astype(np.int64) * k + columns, minlength=k * k).reshape(k, k).astype(np.int64)
 
 
 def class_scores(confusion: Confusion) -> tuple[ClassScores, ...]:

@@ -26,7 +26,6 @@ from .foreign import SCALES as SCALES
 from .foreign import PixelScale as PixelScale
 from .foreign import parse_classes as parse_classes
 from .keras_files import KerasNetwork as KerasNetwork
-from .keras_files import keras_network as keras_network
 from .keras_files import open_keras as open_keras
 from .layers import freeze_base as freeze_base
 from .layers import head_layers as head_layers
@@ -35,7 +34,6 @@ from .layers import recalibrate_normalization as recalibrate_normalization
 from .layers import unfreeze as unfreeze
 from .layers import use_fast_depthwise as use_fast_depthwise
 from .layers import use_fused_normalization as use_fused_normalization
-from .model_files import BEFORE_EXPORT as BEFORE_EXPORT
 from .model_folder import CARD_FILE as CARD_FILE
 from .model_folder import INTENDED_USE as INTENDED_USE
 from .model_folder import ONNX_FILE as ONNX_FILE
@@ -59,7 +57,6 @@ from .pretrained import faceres as faceres
 from .pretrained import mobilenetv3 as mobilenetv3
 from .pretrained import resnet50 as resnet50
 from .pretrained import vgg16 as vgg16
-from .samples import sample_picture as sample_picture
 from .tta import TTA as TTA
 from .tta import Augmented as Augmented
 from .tta import augmented as augmented

@@ -23,7 +23,7 @@ Labels = npt.NDArray[np.integer]
 
 _TEMPERATURES = (0.05, 20.0)
 # What a float32 softmax that underflowed to 0 counts as: the smallest normal float32.
-_SMALLEST = np.finfo(np.float32).tiny
+SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.NDArray[np.float32]:
@@ -41,7 +41,7 @@ def apply_temperature(probabilities: Probabilities, temperature: float) -> npt.N
         raise FerkitError(f"A temperature is a number above 0. Received: {temperature}.")
     # As powers, which is the same and takes half the calls: for one face they cost as much as some networks.
     # A row's largest is at least 1 / K, so that none of them vanish in float64.
-    powers = np.power(np.maximum(probabilities, _SMALLEST), 1 / temperature, dtype=np.float64)
+    powers = np.power(np.maximum(probabilities, SMALLEST), 1 / temperature, dtype=np.float64)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
@@ -89,7 +89,7 @@ def fit_temperature(probabilities: Probabilities, labels: Labels) -> float:
 
 def _log(probabilities: Probabilities) -> npt.NDArray[np.float64]:
     """Logarithms in float64."""
-    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
+    return np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
 
 
 def check_probabilities(probabilities: Probabilities, labels: Labels) -> None:
@@ -115,7 +115,7 @@ def adjust(probabilities: Probabilities, prior: npt.ArrayLike, sensitivity: floa
     [[0.3330000042915344, 0.6669999957084656]]
     """
     shares = check_prior(prior, probabilities.shape[1])
-    powers = np.maximum(probabilities, _SMALLEST) / (shares / shares.max()) ** sensitivity
+    powers = np.maximum(probabilities, SMALLEST) / (shares / shares.max()) ** sensitivity
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 

@@ -19,7 +19,7 @@ from ferkit.models import model_folder
 from ferkit.models.calibration import adjust, apply_temperature, check_sensitivity
 from ferkit.models.engines import Network, OpenedFile, Probabilities, onnx_network, open_file
 from ferkit.models.foreign import AS_IT_IS, SOFTMAX, PixelScale, Told, assumed
-from ferkit.models.keras_files import keras_network, open_keras
+from ferkit.models.keras_files import KerasNetwork, open_keras
 from ferkit.sources import FaceInput
 
 ENGINES = ("auto", "onnx", "keras")
@@ -183,7 +183,7 @@ class EmotionClassifier:
         elif serving and model_folder.KERAS_FILE not in card["sha256"]:
             raise ModelError(f"{path} has no Keras network, only {serving}. Use the model that it was exported from.")
         else:
-            network = keras_network(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
+            network = KerasNetwork(open_keras(model_folder.check_sum(path, model_folder.KERAS_FILE, card)))
         return cls(
             network,
             name=name,

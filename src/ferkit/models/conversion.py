@@ -13,15 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ferkit._support.keras_backend import load_keras
 from ferkit.errors import MissingDependencyError, ModelError
+from ferkit.models.calibration import SMALLEST
 
 INPUT, OUTPUT = "faces", "probabilities"
-
-# What a probability of 0 counts as when a temperature divides its logarithm; as `calibration.apply_temperature` has it.
-SMALLEST = float(np.finfo(np.float32).tiny)
 
 # Suffix of the file -> what Keras calls the format, what else it needs.
 _KINDS = {".onnx": ("onnx", "tf2onnx"), ".tflite": ("litert", "tensorflow")}

@@ -29,7 +29,7 @@ from ferkit.models.export_formats import (
     serving_graph,
     stored_faces,
 )
-from ferkit.models.keras_files import KerasNetwork, keras_network, open_keras
+from ferkit.models.keras_files import KerasNetwork, open_keras
 from ferkit.sources import FaceInput
 
 # Maximum difference of a probability between a network and its export (float32 rounding is about 1e-6).
@@ -262,7 +262,7 @@ def to_onnx(model: Any, face_input: FaceInput, path: Path) -> float:
     with write_atomically(path, ModelError) as draft:
         serving_graph(model, draft)
         faces = stored_faces(face_input)
-        found = compare(_answers(keras_network(model), faces), _answers(onnx_network(draft), faces))
+        found = compare(_answers(KerasNetwork(model), faces), _answers(onnx_network(draft), faces))
         return _checked(found, path).max_difference
 
 

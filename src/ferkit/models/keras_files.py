@@ -30,7 +30,7 @@ from ferkit.models.foreign import (
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """Runs a `keras.Model`.
+    """Runs a `keras.Model`, which takes pixels 0..255 and gives probabilities unless it is said otherwise.
 
     Attributes:
         model: It takes what `scale` makes of pixels 0..255, and gives what `outputs` says.
@@ -66,11 +66,6 @@ class KerasNetwork:
             logs = keras.ops.log(keras.ops.maximum(x, 1e-30)) if self.outputs == SIGMOID else x
             x = keras.layers.Softmax(dtype="float32", name="as_probabilities")(logs)
         return keras.Model(pixels, x, name=self.model.name)
-
-
-def keras_network(model: Any) -> KerasNetwork:
-    """Run a `keras.Model` that takes pixels 0..255 and gives probabilities."""
-    return KerasNetwork(model)
 
 
 def open_keras(path: Path) -> Any:

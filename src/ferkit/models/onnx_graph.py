@@ -22,7 +22,8 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper, shape_inference
 
 from ferkit.errors import ModelError
-from ferkit.models.conversion import INPUT, OUTPUT, SMALLEST
+from ferkit.models.calibration import SMALLEST
+from ferkit.models.conversion import INPUT, OUTPUT
 from ferkit.models.engines import channels_first
 from ferkit.models.foreign import AS_IT_IS, SIGMOID, SOFTMAX, PixelScale
 from ferkit.models.model_files import CARD_KEY

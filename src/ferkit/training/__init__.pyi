@@ -1,7 +1,5 @@
-from .config import OPTIMIZERS as OPTIMIZERS
 from .config import RECIPES as RECIPES
 from .config import SPACE as SPACE
-from .config import USUAL_EPOCHS as USUAL_EPOCHS
 from .config import USUAL_SEARCH as USUAL_SEARCH
 from .config import TrainConfig as TrainConfig
 from .config import changes_of as changes_of
@@ -12,7 +10,6 @@ from .experiments import Experiment as Experiment
 from .experiments import Spread as Spread
 from .experiments import Sweep as Sweep
 from .experiments import Where as Where
-from .experiments import check_seeds as check_seeds
 from .experiments import train_seeds as train_seeds
 from .folds import FoldPlan as FoldPlan
 from .folds import FoldRun as FoldRun

@@ -12,10 +12,10 @@ from ferkit.errors import FerkitError, ModelError, TrainingError
 from ferkit.evaluation import best, curve, metrics, model_card
 from ferkit.evaluation import report as evaluation
 from ferkit.models import (
+    KerasNetwork,
     adjust,
     apply_temperature,
     fit_temperature,
-    keras_network,
     model_folder,
     multiply_adds,
     start_of,
@@ -63,7 +63,7 @@ def write_model(
         serving["onnx_missing"] = str(problem)
 
     # Calibration and figures on the split that the best epoch was chosen on: the card says so.
-    run = keras_network(network)
+    run = KerasNetwork(network)
     raw = np.concatenate([run(val.images[i : i + _BATCH]) for i in range(0, len(val), _BATCH)])
     enough = len(val) >= _FEWEST_TO_CALIBRATE
     adjusted, details = raw, {}

@@ -29,7 +29,7 @@ from ferkit.data import (
     places,
 )
 from ferkit.errors import DatasetError, UsageError, count
-from ferkit.evaluation import accuracy, evaluate
+from ferkit.evaluation import accuracy, evaluate, metrics
 from ferkit.models import EmotionClassifier, Labels, Probabilities, model_folder
 from ferkit.training.experiments import HERE, Say, Where
 from ferkit.training.folds import FoldPlan, out_of_fold
@@ -135,8 +135,7 @@ def confident_learning(
     labels = faces.labels
     seems = confident_classes(probabilities, labels)
     counted = seems >= 0
-    k = probabilities.shape[1]
-    joint = np.bincount(labels[counted] * k + seems[counted], minlength=k * k).reshape(k, k)
+    joint = metrics.counted(labels[counted], seems[counted], probabilities.shape[1])
     margins = label_margins(probabilities, labels)
     doubted = np.flatnonzero(counted & (seems != labels))
     order = doubted[np.argsort(margins[doubted], kind="stable")]
@@ -147,7 +146,7 @@ def confident_learning(
         indices=order,
         suggested=seems[order],
         margins=margins[order],
-        joint=joint.astype(np.int64),
+        joint=joint,
         by=by,
         how=how,
     )
