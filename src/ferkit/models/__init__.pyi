@@ -37,6 +37,7 @@ from .layers import use_fused_normalization as use_fused_normalization
 from .model_folder import CARD_FILE as CARD_FILE
 from .model_folder import INTENDED_USE as INTENDED_USE
 from .model_folder import ONNX_FILE as ONNX_FILE
+from .model_folder import sample_picture as sample_picture
 from .model_folder import serving_file as serving_file
 from .out_of_fold import FOLDS_FILE as FOLDS_FILE
 from .out_of_fold import OutOfFold as OutOfFold
