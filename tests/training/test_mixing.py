@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ferkit.training.augmentation import blend, mixed, paste
+from ferkit.training.mixing import blend, mixed, paste
 
 
 def batch(n=64, size=12, classes=7):

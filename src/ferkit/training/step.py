@@ -20,8 +20,9 @@ import numpy.typing as npt
 from ferkit._support.keras_backend import load_keras
 from ferkit.data import Faces, FaceSet
 from ferkit.models import ARCHITECTURES, use_fast_depthwise, use_fused_normalization
-from ferkit.training.augmentation import augmenter, mixed
+from ferkit.training.augmentation import augmenter
 from ferkit.training.config import TrainConfig
+from ferkit.training.mixing import mixed
 from ferkit.training.schedules import SCHEDULES, Span
 from ferkit.training.targets import Targets
 
