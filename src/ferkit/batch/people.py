@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferkit._support.files import csv_cell, write_atomically
+from ferkit._support.files import write_atomically
 from ferkit._support.registry import unknown
 from ferkit.batch.summary_scan import OpenTables, Outs, Progress, label_sql, name, one_line, open_tables, quoted
 from ferkit.errors import DatasetError, UsageError
+from ferkit.render import csv_cell
 from ferkit.sources import printable_name
 
 # ruff: noqa: S608 - what comes from data goes into SQL through `quoted` and `name`

@@ -23,6 +23,7 @@ from .document import to_json as to_json
 from .drawing import Layout as Layout
 from .drawing import annotate as annotate
 from .drawing import blurred as blurred
+from .formats import csv_cell as csv_cell
 from .formats import duration as duration
 from .formats import interval as interval
 from .formats import joined as joined

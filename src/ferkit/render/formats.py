@@ -1,6 +1,9 @@
-"""How numbers are written in reports, tables and cards."""
+"""How numbers are written in reports, tables and cards, and cells in CSV files."""
 
+import re
+import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -84,3 +87,24 @@ def joined(names: Sequence[str]) -> str:
     """
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+# What a spreadsheet takes for a formula, and the wide forms of East Asian keyboards, which it takes as well.
+_FORMULA = re.compile(r"[=+\-@\uff1d\uff0b\uff0d\uff20]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf", re.ASCII)
+
+
+def csv_cell(value: Any, *, raw: bool = False) -> Any:
+    r"""What a CSV file says in place of a value, so that no spreadsheet runs it and no terminal obeys it.
+
+    Text that begins as a formula gets a quotation mark in front, as OWASP advises ("CSV injection"); control characters
+    are written as in Python. Numbers stay as they are, and with `raw` all does.
+
+    >>> csv_cell("=1+1"), csv_cell("-0.5"), csv_cell(-0.5), csv_cell("a\x1b\r.png")
+    ("'=1+1", '-0.5', -0.5, 'a\\x1b\\r.png')
+    """
+    if raw or not isinstance(value, str):
+        return value
+    if not value.isprintable():
+        value = "".join(ascii(one)[1:-1] if unicodedata.category(one) == "Cc" else one for one in value)
+    return f"'{value}" if _FORMULA.match(value) and not _NUMBER.fullmatch(value) else value

@@ -18,9 +18,10 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import PIL.Image
 
-from ferkit._support.files import blame, csv_cell, drafted, write_atomically, write_encoded
+from ferkit._support.files import blame, drafted, write_atomically, write_encoded
 from ferkit._support.registry import Registry
 from ferkit.errors import FerkitError, UsageError
+from ferkit.render.formats import csv_cell
 from ferkit.results import PICTURE_KEYS, Columns, PictureResult, Row, face_rows, parquet_schema, table_columns
 from ferkit.sources import FILE, Reference, member_path, path_of
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ferkit._support.files import csv_cell, write_atomically
+from ferkit._support.files import write_atomically
 from ferkit.data import (
     Dataset,
     FaceSet,
@@ -31,6 +31,7 @@ from ferkit.data import (
 from ferkit.errors import DatasetError, UsageError, count
 from ferkit.evaluation import accuracy, evaluate, metrics
 from ferkit.models import EmotionClassifier, Labels, Probabilities, model_folder
+from ferkit.render import csv_cell
 from ferkit.training.experiments import HERE, Say, Where
 from ferkit.training.folds import FoldPlan, out_of_fold
 from ferkit.training.start import Data, load_data
