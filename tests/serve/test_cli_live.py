@@ -65,7 +65,7 @@ def test_it_serves_on_a_free_port_and_opens_the_page(quick, monkeypatch, capsys,
 def test_where_no_browser_opens_it_says_where_to_go(quick, monkeypatch, capsys):
     told = threading.Event()
     monkeypatch.setattr(webbrowser, "open", lambda page: False)
-    monkeypatch.setattr(command.notes, "print", lambda text, **more: "No browser" in text and told.set())
+    monkeypatch.setattr(command, "say", lambda text: "No browser" in text and told.set())
     monkeypatch.setattr(command, "run_server", lambda recognizer, settings, port, ready: ready("http://127.0.0.1:1/"))
     run()
     assert told.wait(5)

@@ -16,6 +16,7 @@ from ferkit.cli.console import (
     print_json,
     progress_bar,
     read_and_found,
+    say,
 )
 from ferkit.cli.options import (
     Classes,
@@ -123,7 +124,7 @@ def _print_summary(summary: "BatchSummary") -> None:
     new = summary.parts - summary.skipped_parts
     before = f", {summary.skipped_parts:,} of them before" if summary.skipped_parts else ""
     pace = f" in {duration(summary.seconds)}, {summary.pictures_per_second:.1f} {what}s per second" if new else ""
-    notes.print(f"Wrote {count(summary.parts, 'file')} into {summary.out}{before}{pace}.", markup=False)
+    say(f"Wrote {count(summary.parts, 'file')} into {summary.out}{before}{pace}.")
 
 
 @contextmanager

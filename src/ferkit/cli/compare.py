@@ -6,22 +6,23 @@ from typing import Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar
+from ferkit.cli.console import no_native_chatter, output, print_json, reading_bar, say
 from ferkit.cli.options import (
     FORMATS,
+    AsJson,
     Classes,
     EvaluatedSplit,
     EvaluatedVotes,
     LabelMap,
     PixelScaleOption,
+    ReportFolder,
     SkipBroken,
     TrainingData,
     Truth,
+    Tta,
     epochs_are_kept,
-    say,
 )
 from ferkit.errors import UsageError
-from ferkit.models import help_text
 
 
 def compare(
@@ -34,7 +35,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="Model to compare with A.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help=FORMATS)],
     split: EvaluatedSplit = "test",
-    tta: Annotated[str | None, typer.Option(help=help_text())] = None,
+    tta: Tta = None,
     votes: EvaluatedVotes = None,
     truth: Truth = "labels",
     skip_broken: SkipBroken = False,
@@ -51,10 +52,8 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="With --folds: folder of the runs. [default: runs/compare]")
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for a page with metrics, plots and faces.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    report: ReportFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compare two models or recipes with a paired test.
 
@@ -108,4 +107,4 @@ def compare(
         output.print(found, soft_wrap=True)
     # After the results, so that a folder that cannot be written does not cost them.
     if report is not None:
-        notes.print(f"Report: {write_comparison(found, report)}", markup=False)
+        say(f"Report: {write_comparison(found, report)}")

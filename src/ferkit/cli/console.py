@@ -40,6 +40,11 @@ def print_json(document: Any) -> None:
     sys.stdout.write("\n")
 
 
+def say(text: str) -> None:
+    """Tell what happens, on standard error."""
+    notes.print(text, markup=False)
+
+
 def fail(message: str) -> None:
     """Print an error as one line on standard error, without markup."""
     notes.print(f"ferkit: {' '.join(message.split())}", style="red", markup=False)
@@ -87,7 +92,7 @@ class _Notes(logging.Handler):
     """Prints what ferkit logs as notes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        notes.print(record.getMessage(), markup=False)
+        say(record.getMessage())
 
 
 @contextmanager
@@ -280,7 +285,7 @@ def name_left_out(sources: Iterable[str], *, videos: bool = False) -> None:
 
     for source in sources:
         if others := left_out(source, videos=videos):
-            notes.print(f"Note: {printable_name(source)} also holds {others}, left out.", markup=False)
+            say(f"Note: {printable_name(source)} also holds {others}, left out.")
 
 
 @contextmanager

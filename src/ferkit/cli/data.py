@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Data, DropDuplicates, Raw, Split, say
+from ferkit.cli.console import no_native_chatter, output, print_json, say
+from ferkit.cli.options import AsJson, Data, DropDuplicates, Raw, Split
 from ferkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def data(
         Path | None, typer.Option(help="With --label-issues: folder for a report page with the faces.")
     ] = None,
     raw: Raw = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Inspect a dataset: class counts, duplicates, label issues.
 
@@ -166,7 +166,7 @@ def data(
         print_json({**to_json(about), "contact_sheet": str(sheet), **more})
     elif found is not None:
         _show(found, wanted.count)
-    notes.print(f"Contact sheet: {sheet}", markup=False)
+    say(f"Contact sheet: {sheet}")
     if unusable:
         raise broken_error(source, dataset.broken)
     if found is not None:
@@ -203,8 +203,8 @@ def _write(found: "LabelIssues", wanted: _Wanted) -> None:
         from ferkit.training import write_table
 
         write_table(found, wanted.table, raw=wanted.raw)
-        notes.print(f"Label issues: {wanted.table}", markup=False)
+        say(f"Label issues: {wanted.table}")
     if wanted.report is not None:
         from ferkit.training import write_page
 
-        notes.print(f"Report: {write_page(found, wanted.report)}", markup=False)
+        say(f"Report: {write_page(found, wanted.report)}")

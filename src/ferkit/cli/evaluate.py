@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar, said_once
+from ferkit.cli.console import no_native_chatter, notes, output, print_json, reading_bar, said_once, say
 from ferkit.cli.options import (
     FORMATS,
     Classes,
@@ -13,12 +13,13 @@ from ferkit.cli.options import (
     EvaluatedVotes,
     LabelMap,
     PixelScaleOption,
+    ReportFolder,
     Sensitivity,
     SkipBroken,
     Truth,
+    Tta,
 )
 from ferkit.errors import UsageError
-from ferkit.models import help_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ def evaluate(
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Evaluate the mean of the models' predictions, as one model.")
     ] = False,
-    tta: Annotated[str | None, typer.Option(help=help_text())] = None,
+    tta: Tta = None,
     sensitivity: Sensitivity = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
@@ -61,9 +62,7 @@ def evaluate(
         ),
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Evaluate --robustness on a random sample of N faces.")] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for a page with metrics, plots and faces.")
-    ] = None,
+    report: ReportFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document; of several models, a list.")] = False,
 ) -> None:
     """Evaluate models: accuracy, calibration, confusion matrix.
@@ -112,7 +111,7 @@ def evaluate(
     if report is not None:
         # A run's folder is a model folder too, and knows how it was trained.
         page = write_report(reports[0], report, run=None if ensemble else Path(names[0]))
-        notes.print(f"Report: {page}", markup=False)
+        say(f"Report: {page}")
 
 
 def _print(reports: "Sequence[Report]", as_json: bool) -> None:
@@ -121,7 +120,7 @@ def _print(reports: "Sequence[Report]", as_json: bool) -> None:
 
     first = reports[0]
     for note in dict.fromkeys(one.note for one in reports if one.note and (as_json or len(reports) > 1)):
-        notes.print(f"Note: {note}", markup=False)
+        say(f"Note: {note}")
     alike = [one for one in reports if one.faces.classes == first.faces.classes]
     if any(one.faces.labels.tolist() != first.faces.labels.tolist() for one in alike):
         notes.print("Warning: the models were trained on different splits, so they are evaluated on different faces.")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, output, print_json
-from ferkit.cli.options import Classes, Detector, PixelScaleOption
+from ferkit.cli.console import no_native_chatter, output, print_json, say
+from ferkit.cli.options import AsJson, Classes, Detector, PixelScaleOption
 from ferkit.errors import ImageError, UsageError
 
 
@@ -17,7 +17,7 @@ def explain(
         Path | None, typer.Option(metavar="FILE", help="Write the image with heatmaps on its faces: .png, .jpg.")
     ] = None,
     array: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the heatmaps as numbers: .npz.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
     method: Annotated[
         str,
         typer.Option(
@@ -73,4 +73,4 @@ def explain(
     for write, file in ((save_overlay, out), (save_arrays, array)):
         if file is not None:
             write(found, file)
-            notes.print(f"Wrote {file}", markup=False)
+            say(f"Wrote {file}")

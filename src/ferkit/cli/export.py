@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes, print_json
-from ferkit.cli.options import Classes, PixelScaleOption
+from ferkit.cli.console import no_native_chatter, notes, print_json, say
+from ferkit.cli.options import AsJson, Classes, PixelScaleOption
 
 
 def export(
@@ -25,7 +25,7 @@ def export(
     ] = None,
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Export a model to ONNX, int8 ONNX, LiteRT, Keras or HDF5.
 
@@ -41,8 +41,8 @@ def export(
     if as_json:
         print_json(exported.to_dict())
         return
-    notes.print(f"Wrote {out}: {exported.parity} against {model}. To use it without ferkit:", markup=False)
+    say(f"Wrote {out}: {exported.parity} against {model}. To use it without ferkit:")
     if exported.explanation:
-        notes.print(exported.explanation, markup=False)
+        say(exported.explanation)
     # Nothing else on standard output, so that it can be redirected to a file: ferkit export ... > run.py
     typer.echo(exported.instructions)

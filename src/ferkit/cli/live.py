@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import command, notes, print_json
+from ferkit.cli.console import command, print_json, say
 from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Sensitivity
 from ferkit.cli.serve import announce, load_recognizer, run_server
 
@@ -69,9 +69,7 @@ def _show_window(
     open_display(load_pygame())  # what is missing is said before the model is loaded
     with open_video(source) as frames:
         recognizer = load()
-        window = LiveWindow(
-            frames, recognizer, blur_faces=blur_faces, folder=save, say=lambda text: notes.print(text, markup=False)
-        )
+        window = LiveWindow(frames, recognizer, blur_faces=blur_faces, folder=save, say=say)
         window.show()
     if as_json:
         print_json({"source": frames.name, "frames": window.frames})
@@ -92,7 +90,7 @@ def _show_page(blur_faces: bool, load: "Callable[[], EmotionRecognizer]", open_p
 
     def _open(page: str) -> None:
         if not webbrowser.open(page):
-            notes.print(f"No browser opened; go to {page}", markup=False)
+            say(f"No browser opened; go to {page}")
 
     # Without a limit of the rate: the only client is the one who started it.
     run_server(load(), Settings(limits=Limits(rate=0)), 0, show)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ferkit.cli.console import no_native_chatter, notes
+from ferkit.cli.console import no_native_chatter, say
+from ferkit.models import help_text
 from ferkit.training import Declared, TrainConfig, declared
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ Orientation = Annotated[
     Literal["upright", "any"],
     typer.Option(help="any: also detect faces upside down or on a side; takes four times as long."),
 ]
+Tta = Annotated[str | None, typer.Option(help=help_text())]
 MinConfidence = Annotated[
     float, typer.Option(min=0, max=1, help="Label a face 'uncertain' if its confidence is below this.")
 ]
@@ -137,6 +139,12 @@ LearntTruth = Annotated[
 ]
 
 
+ReportFolder = Annotated[
+    Path | None, typer.Option("--report", metavar="DIR", help="Folder for a page with metrics, plots and faces.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """What those options said."""
@@ -162,7 +170,7 @@ class TrainingData:
             skip_broken=self.skip_broken,
         )
         for note in dataset.notes:
-            notes.print(f"Note: {note}", markup=False)
+            say(f"Note: {note}")
         with no_native_chatter():
             load_keras()
         return dataset
@@ -178,11 +186,6 @@ class TrainingData:
             words += ["--truth", self.truth]
         flags = {"--drop-duplicates": self.drop_duplicates, "--skip-broken": self.skip_broken}
         return words + [name for name, given in flags.items() if given]
-
-
-def say(text: str) -> None:
-    """Tell what happens, on standard error."""
-    notes.print(text, markup=False)
 
 
 @contextmanager

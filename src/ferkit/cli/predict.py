@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ferkit.cli.console import fail, name_left_out, no_native_chatter, notes, output, progress_bar, read_and_found
-from ferkit.cli.options import Classes, Detector, MinConfidence, Model, Orientation, PixelScaleOption, Raw, Sensitivity
+from ferkit.cli.console import fail, name_left_out, no_native_chatter, notes, output, progress_bar, read_and_found, say
+from ferkit.cli.options import (
+    Classes,
+    Detector,
+    MinConfidence,
+    Model,
+    Orientation,
+    PixelScaleOption,
+    Raw,
+    Sensitivity,
+    Tta,
+)
 from ferkit.errors import UsageError
-from ferkit.models import TTA, help_text
+from ferkit.models import TTA
 
 if TYPE_CHECKING:
     from ferkit.results import PictureResult
@@ -39,7 +49,7 @@ def predict(
     classes: Classes = None,
     pixel_scale: PixelScaleOption = None,
     orientation: Orientation = "upright",
-    tta: Annotated[str | None, typer.Option(help=help_text())] = None,
+    tta: Tta = None,
 ) -> None:
     """Recognise the expression of every face in images.
 
@@ -88,7 +98,7 @@ def predict(
     if save is not None:
         found, pictures = len(pictures), pictures_outside(save, pictures, sources)
         if skipped := found - len(pictures):
-            notes.print(f"Skipped {skipped} images in {save}, where annotated images are written.", markup=False)
+            say(f"Skipped {skipped} images in {save}, where annotated images are written.")
     looked_at = unread = faces = 0
     with no_native_chatter(), ExitStack() as opened:
         writers: list[Callable[[PictureResult], None]] = []
@@ -113,7 +123,7 @@ def predict(
             if result.error is not None:
                 fail(result.error)
             for note in result.notes:
-                notes.print(f"Note: {result.source}: {note}.", markup=False)
+                say(f"Note: {result.source}: {note}.")
             looked_at += 1
             unread += result.error is not None
             faces += len(result)
@@ -125,7 +135,7 @@ def predict(
         notes.print(read_and_found(looked_at, faces, unread))
     for what, written in (("", csv), ("", parquet), ("annotated images into the folder ", save)):
         if written is not None and written.exists():
-            notes.print(f"Wrote {what}{written}", markup=False)
+            say(f"Wrote {what}{written}")
     if unread:
         raise typer.Exit(1)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ferkit.cli.console import command, notes, output, print_json
+from ferkit.cli.console import command, notes, output, print_json, say
 from ferkit.cli.options import (
     Address,
     Data,
@@ -21,7 +21,6 @@ from ferkit.cli.options import (
     Workers,
     epochs_are_kept,
     recipe_values,
-    say,
 )
 from ferkit.errors import TrainingError, UsageError
 
@@ -120,7 +119,7 @@ def train(
     if warning := no_better_than_one_class(scores):
         notes.print(warning, style="yellow", markup=False)
     asked = () if truth == "labels" else ("--votes", votes, "--truth", truth)
-    notes.print(f"Model folder: {one.folder}\nNext: {command('evaluate', one.folder, data, *asked)}", markup=False)
+    say(f"Model folder: {one.folder}\nNext: {command('evaluate', one.folder, data, *asked)}")
 
 
 def no_better_than_one_class(scores: Mapping[str, Any]) -> str | None:
@@ -162,7 +161,7 @@ def _report(run: "Run", load: "Callable[[], Any]") -> None:
 
     measured = evaluate(run.classifier, load().val)
     page = write_report(measured, run.folder / "report", run.history)
-    notes.print(f"Report: {page}", markup=False)
+    say(f"Report: {page}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ferkit.cli.console import notes, output, print_json
+from ferkit.cli.console import output, print_json, say
 from ferkit.cli.options import (
     Address,
     Data,
@@ -20,7 +20,6 @@ from ferkit.cli.options import (
     Workers,
     epochs_are_kept,
     recipe_values,
-    say,
 )
 from ferkit.training import SPACE, USUAL_SEARCH
 
@@ -87,7 +86,5 @@ def tune(
         print_json({"folder": str(result.folder), **result.to_dict(words)})
         return
     output.print(result, soft_wrap=True)
-    notes.print(
-        f"\nTo train with the best values:\n{result.plan.command(result.ranked[0].values, words)}", markup=False
-    )
-    notes.print(f"\n{result.caveat}", markup=False)
+    say(f"\nTo train with the best values:\n{result.plan.command(result.ranked[0].values, words)}")
+    say(f"\n{result.caveat}")
