@@ -136,7 +136,7 @@ def test_a_network_of_the_users_own(monkeypatch, tmp_path):
     with pytest.raises(MissingDependencyError, match=r"own\.onnx, which is not a file\. Set it to a .*, or unset it"):
         load_detector("auto")
     own.write_bytes(b"no network")
-    with pytest.raises(MissingDependencyError, match="no YuNet network"):
+    with pytest.raises(MissingDependencyError, match="not a readable YuNet network"):
         load_detector("yunet")
     own.write_bytes(Path(yunet.__file__).with_name(yunet.NAME).read_bytes())
     assert len(load_detector("yunet")(read_image(sample_picture()))) == 1

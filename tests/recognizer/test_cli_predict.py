@@ -186,7 +186,7 @@ def test_saving_over_the_source_is_refused(ferkit_predict, pictures):
     before = (pictures / "10.jpg").read_bytes()
     code, _, err = ferkit_predict(pictures / "10.jpg", "--detector", "none", "--save", pictures)
     assert (code, (pictures / "10.jpg").read_bytes()) == (2, before)
-    assert "would replace" in err
+    assert "would overwrite it" in err
 
 
 def onnx_model(folder):
