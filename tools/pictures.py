@@ -17,12 +17,16 @@ import tempfile
 import threading
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 
 from ferkit._support.files import write_encoded
+from ferkit.batch import People
 from ferkit.detection.crops import cut_face, resize_face
+from ferkit.evaluation import compare_conditions, plot_study
 from ferkit.evaluation.explanation import explain
 from ferkit.evaluation.figures import probability_bars, training_curves
+from ferkit.labels import EMOTIONS
 from ferkit.models import sample_picture
 from ferkit.models.classifier import EmotionClassifier
 from ferkit.recognizer import EmotionRecognizer
@@ -44,6 +48,7 @@ def main() -> None:
         curves(run)
         whole_and_cut(run)
     heatmaps()
+    study()
     if TRY.is_dir():
         browser()
 
@@ -84,6 +89,23 @@ def heatmaps() -> None:
     face = Face(Box(40, 40, 40 + right - left, 40 + bottom - top), 1.0)
     drawn = PIL.Image.fromarray(explain("fer2013", near, faces=[face], method="occlusion")[0].overlay())
     write_encoded(IMAGES / "heatmaps.jpg", lambda file: drawn.save(file, "JPEG", quality=88, subsampling=0))
+
+
+def study() -> None:
+    """study.png: shares in two films that twelve simulated people watch."""
+    rng, rows = np.random.default_rng(7), []
+    for person in range(12):
+        disposition = rng.dirichlet((0.5, 0.15, 0.4, 2, 1, 0.6, 4))
+        for film, emotion in (("funny", "happy"), ("sad", "sad")):
+            mood = np.array([0.25 * (label == emotion) for label in EMOTIONS])
+            shares = rng.dirichlet(25 * (0.75 * disposition + mood) + 0.02)
+            shown = {f"share_{label}": share for label, share in zip(EMOTIONS, shares.tolist(), strict=True)}
+            rows.append({"person": str(person), "film": film, **shown})
+    people = People(tuple(rows), "person", ("film",), EMOTIONS, EMOTIONS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "study.png"
+        plot_study(people, "shares", path, column="film", comparison=compare_conditions(rows, "film"))
+        _small(PIL.Image.open(path), "study.png")
 
 
 def _small(picture: PIL.Image.Image, name: str) -> None:

@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -348,10 +348,12 @@ def _set_up(connection: Any, spill: str) -> None:
         # Nothing is fetched: all that is needed is in DuckDB's package.
         "autoinstall_known_extensions = false",
         "autoload_known_extensions = false",
-        "enable_progress_bar = false",
         "TimeZone = 'UTC'",
     ):
         connection.execute(f"SET {setting}")
+    # In a notebook without ipywidgets DuckDB has no bar, and refuses to turn it off.
+    with suppress(load_duckdb().InvalidInputException):
+        connection.execute("SET enable_progress_bar = false")
 
 
 def _columns(connection: Any, table: FaceTable) -> list[str]:
