@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from face_tables import empty, face, write_batch
-from ferkit.batch import people, summarize
+from ferkit.batch import find_people, summarize
 from ferkit.errors import DatasetError, UsageError
 from ferkit.labels import EMOTIONS
 from ferkit.results import Box, Face, FaceEmotion
@@ -65,7 +65,7 @@ def videos(tmp_path):
 )
 def test_agrees_with_the_timeline(tmp_path, suffix, frames, times, problem):
     timeline = write_video(tmp_path / f"t{suffix}", "clip.mp4", *frames, times=times, problem=problem)
-    found = people(tmp_path / f"t{suffix}")
+    found = find_people(tmp_path / f"t{suffix}")
     assert found.unit == "track"
     for row, track in zip(found.rows, timeline.summary()["tracks"], strict=True):
         assert row["person"] == f"clip.mp4 #{track['track']}"
@@ -87,20 +87,20 @@ def test_agrees_with_the_timeline(tmp_path, suffix, frames, times, problem):
 
 
 def test_a_person_in_several_videos_has_a_row_for_each_condition(videos, tmp_path):
-    found = people(videos, conditions=tmp_path / "who.csv")
+    found = find_people(videos, conditions=tmp_path / "who.csv")
     assert (found.unit, found.conditions, found.left_out) == ("person", ("film",), 0)
     told = [(row["person"], row["film"], row["videos"], row["faces"], row["share_happy"]) for row in found.rows]
     assert told == [("Ann", "funny", 1, 4, 1.0), ("Ann", "sad", 1, 2, 0.5), ("Bob", "sad", 1, 4, 0.0)]
-    both = people(videos, conditions=tmp_path / "who.csv", unit="film").rows
+    both = find_people(videos, conditions=tmp_path / "who.csv", unit="film").rows
     assert [(row["person"], row["videos"], row["frames"]) for row in both] == [("funny", 1, 4), ("sad", 2, 6)]
-    assert [row["person"] for row in people(videos, unit="source").rows] == [
+    assert [row["person"] for row in find_people(videos, unit="source").rows] == [
         f"clips/{n}.mp4" for n in ("a1", "a2", "b1")
     ]
 
 
 def test_sources_that_the_conditions_do_not_name_are_counted(videos, tmp_path):
     (tmp_path / "who.csv").write_text("source,track,film\nclips/b1.mp4,1,sad\nclips/b1.mp4,3,\n")
-    found = people(videos, conditions=tmp_path / "who.csv")
+    found = find_people(videos, conditions=tmp_path / "who.csv")
     assert [(row["person"], row["film"]) for row in found.rows] == [
         ("clips/b1.mp4 #1", "sad"),
         ("clips/b1.mp4 #3", None),
@@ -109,7 +109,7 @@ def test_sources_that_the_conditions_do_not_name_are_counted(videos, tmp_path):
 
 
 def test_courses(videos):
-    found = people(videos[:2], step_s=0.2).courses
+    found = find_people(videos[:2], step_s=0.2).courses
     assert [(row["person"], row["time_s"]) for row in found] == [
         ("clips/a1.mp4 #1", 0.0),
         ("clips/a1.mp4 #1", pytest.approx(0.2)),
@@ -120,7 +120,7 @@ def test_courses(videos):
 
 def test_pictures_have_shares_of_faces(tmp_path):
     rows = [face("a.jpg", "happy"), face("a.jpg", "sad", 0.5), empty("b.jpg"), face("c.jpg", "happy")]
-    found = people(write_batch(tmp_path / "out", rows), min_confidence=0.6)
+    found = find_people(write_batch(tmp_path / "out", rows), min_confidence=0.6)
     assert (found.unit, found.labels) == ("source", (*EMOTIONS, "uncertain"))
     a, c = found.rows
     assert (a["person"], a["faces"], a["share_happy"], a["share_uncertain"]) == ("a.jpg", 2, 0.5, 0.5)
@@ -129,7 +129,7 @@ def test_pictures_have_shares_of_faces(tmp_path):
 
 
 def test_files(videos, tmp_path):
-    found = people(videos, conditions=tmp_path / "who.csv")
+    found = find_people(videos, conditions=tmp_path / "who.csv")
     for name in ("p.csv", "p.parquet"):
         found.write(tmp_path / name)
     with (tmp_path / "p.csv").open(newline="") as file:
@@ -154,12 +154,12 @@ def test_files(videos, tmp_path):
 def test_conditions_that_make_no_sense(videos, tmp_path, conditions, options, error, says):
     (tmp_path / "odd.csv").write_text(conditions)
     with pytest.raises(error, match=says):
-        people(videos, conditions=tmp_path / "odd.csv", **options)
+        find_people(videos, conditions=tmp_path / "odd.csv", **options)
 
 
 def test_a_source_in_two_tables(videos):
     with pytest.raises(DatasetError, match=r"clips/a1\.mp4 is in several"):
-        people([videos[0], videos[0]])
+        find_people([videos[0], videos[0]])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from .job import Job as Job
 from .job import Settings as Settings
 from .people import People as People
 from .people import check_people as check_people
-from .people import people as people
+from .people import find_people as find_people
 from .running import BatchSummary as BatchSummary
 from .running import Progress as Progress
 from .running import run as run

@@ -80,7 +80,7 @@ def _rounded(cell: Any) -> Any:
     return round(cell, 6) if isinstance(cell, float) else cell
 
 
-def people(
+def find_people(
     out: Outs,
     *,
     conditions: str | os.PathLike[str] | None = None,

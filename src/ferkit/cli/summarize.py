@@ -74,8 +74,7 @@ def summarize(
 
     Example: ferkit summarize out/ --by month --plot months.png
     """
-    from ferkit.batch import check_people, summarize, summary_document
-    from ferkit.batch import people as find_people
+    from ferkit.batch import check_people, find_people, summarize, summary_document
     from ferkit.cli.console import reading_bar
     from ferkit.render import Look, Terminal, check_plot
 

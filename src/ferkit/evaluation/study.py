@@ -1,6 +1,6 @@
 """Studies: differences between conditions with people as the unit, and what people show over time.
 
-Takes plain rows, such as those of `ferkit.batch.people`, and plain arrays.
+Takes plain rows, such as those of `ferkit.batch.find_people`, and plain arrays.
 """
 
 import itertools

@@ -69,7 +69,7 @@ def plot_study(
     """Draw a study.
 
     Args:
-        study: People, as `ferkit.batch.people` finds them.
+        study: People, as `ferkit.batch.find_people` finds them.
         chart: `shares` of each emotion with 95 % intervals over people; the `timeline` of mean probabilities, for which
             the study has courses; `transitions` from one emotion to another; or the shares of all `people`.
         path: .png, .svg or .pdf.
