@@ -1,4 +1,4 @@
-"""Train a row of the leaderboard again, and before it whatever it learnt from: its teachers, the model that it began as.
+"""Train a row of the leaderboard or a run behind `default` again, and before it whatever it learnt from: its teachers, the model that it began as.
 
     python benchmarks/retrain.py long fer2013.csv.gz --votes fer2013new.csv
 
@@ -26,6 +26,22 @@ from ferkit.training.run_folder import CONFIG_FILE
 ROWS = HERE / "leaderboard.json"
 # How commands of the leaderboard name what is not theirs.
 RUNS, DATA, VOTES = "runs/", "DATA", "VOTES"
+# The runs behind the packaged `default`, which has no row in the first section of the leaderboard.
+_SHARED = (
+    "--votes VOTES --recipe better --batch-size 64 --precision bfloat16 --set weight_decay=0.05 --set mixup=0.2 --set mix_share=0.3 "
+    "--set augmentation.rotation=15 --set augmentation.zoom=0.15 --set augmentation.shift=0.1 --set augmentation.erase=0.3 "
+)
+_SOFT = _SHARED + "--set label_smoothing=0 --set votes_weight=0.5 --set teacher_share=0.6 --set average=0.999 "
+BEHIND_DEFAULT = {
+    "faceres": "--weights faceres-deep --teacher fer2013 --epochs 10 --learning-rate 0.001 --set warmup_epochs=0.5 "
+    "--set teacher_share=0.5 --set votes_weight=0.65 --set average=0.998 --set augmentation.contrast=0.25 "
+    f"--set augmentation.brightness=0.1 {_SHARED}",
+    "faceres-2": "--init runs/faceres --teacher runs/faceres/answers.npz --epochs 14 --learning-rate 0.0006 --set warmup_epochs=0.5 "
+    f"--set augmentation.contrast=0.25 --set augmentation.brightness=0.1 {_SOFT}",
+    "faceres-3": "--init runs/faceres-2 --teacher runs/faceres-2/answers.npz --epochs 19 --learning-rate 0.0008 --set warmup_epochs=1 "
+    "--set augmentation.contrast=0.6 --set augmentation.brightness=0.15 --set augmentation.noise=0.25 --set augmentation.blur=0.2 "
+    f"{_SOFT}",
+}
 # Soft labels, in the folder of the run whose answers are part of them, and how they are made.
 ANSWERS = "answers.npz"
 SOFT_LABELS = [str(HERE.parent / "tools" / "label_teacher.py"), DATA, VOTES, "faceres-deep"]
@@ -33,9 +49,13 @@ SOFT_LABELS_FROM = "fer2013"
 
 
 def known_commands() -> dict[str, list[str]]:
-    """The words of each row's command, by the name of its run; ensembles have none."""
+    """The words of each command, by the name of its run: those of rows, ensembles having none, and those behind `default`."""
     rows = json.loads(ROWS.read_text(encoding="utf-8"))
-    return {row["name"]: shlex.split(row["train_command"]) for row in rows if row.get("train_command")}
+    behind = {
+        name: ["ferkit", "train", DATA, *options.split(), "--out", RUNS + name]
+        for name, options in BEHIND_DEFAULT.items()
+    }
+    return behind | {row["name"]: shlex.split(row["train_command"]) for row in rows if row.get("train_command")}
 
 
 def needs(words: list[str]) -> list[str]:

