@@ -28,7 +28,7 @@ SETTINGS = {
 class _AtOnce(Workers):
     """Work done in the event loop: the fuzzer sees what it does, and no thread is in between."""
 
-    async def _run(self, pool: Any, work: Callable[[], T]) -> T:
+    async def _run(self, pool: Any, client: str, work: Callable[[], T]) -> T:
         return work()
 
 

@@ -9,6 +9,7 @@ from faces import face_set
 from ferkit.evaluation import better_fit as module
 from ferkit.evaluation import evaluate
 from ferkit.evaluation.better_fit import best_order
+from ferkit.evaluation.metrics import counted
 from ferkit.labels import EMOTIONS
 from ferkit.sources import FaceInput
 
@@ -73,5 +74,5 @@ def test_weak_models_are_no_wrong_orders(strength, bias, n, k):
         rng = np.random.default_rng(seed)
         labels = rng.choice(k, n, p=rng.dirichlet(np.full(k, 0.7)))
         predicted = answers(labels, strength=strength, k=k, seed=seed, bias=bias).argmax(axis=1)
-        order = best_order(module._confusion(labels, predicted, k))
+        order = best_order(counted(labels, predicted, k))
         assert not module._far_better(labels, predicted == labels, predicted == order[labels]), seed

@@ -464,7 +464,7 @@ def test_the_page_and_the_json_carry_the_groups(tmp_path, source):
     text = page.read_text()
     assert "Performance by group" in text
     assert evil not in text
-    assert "never guesses who belongs to which" in text
+    assert "never infers them from a face" in text
     column = json.loads((tmp_path / "page" / "report.json").read_text())["groups"]["columns"]["g"]
     assert column["groups"]["b"]["n"] == 40
     assert column["gap"]["p"] > LEVEL

@@ -321,7 +321,7 @@ def test_a_damaged_download_is_refused(network, keras_home, monkeypatch):
 
 
 def test_imagenet_is_refused_where_there_is_none():
-    with pytest.raises(UsageError, match="no ImageNet weights for layered, only for vgg16"):
+    with pytest.raises(UsageError, match="No ImageNet weights exist for layered, only for vgg16"):
         take_weights(layered_network(), "imagenet")
 
 

@@ -161,7 +161,7 @@ def test_min_confidence(ferkit_predict, pictures):
         pytest.param(["x.jpg", "--detector", "none", "--csv", "."], 2, "is a folder", id="csv is a folder"),
         pytest.param(["x.jpg", "--detector", "none", "--csv", "f.Parquet"], 2, "ends in .csv.", id="csv as parquet"),
         pytest.param(["x.jpg", "--detector", "none", "--parquet", "f.csv"], 2, "in .parquet.", id="parquet as csv"),
-        pytest.param(["x.jpg", "--csv", "t", "--parquet", "./t"], 2, "Name two files", id="two tables in one file"),
+        pytest.param(["x.jpg", "--csv", "t", "--parquet", "./t"], 2, "Choose two names", id="two tables in one file"),
         pytest.param(["x.jpg", "--detector", "none", "--csv", "/proc/x/f.csv"], 1, "Cannot write", id="unwritable"),
     ],
 )

@@ -403,7 +403,7 @@ def test_pictures_never_replace_their_sources(place, tmp_path, results):
     source.write_bytes(b"precious")
     result = PictureResult(str(source), 100, 80, pixels=results[0].pixels)
     with (
-        pytest.raises(UsageError, match="would replace"),
+        pytest.raises(UsageError, match="would overwrite"),
         AnnotatedPictures(tmp_path, EMOTIONS, roots=[tmp_path]) as sink,
     ):
         sink.write(result)

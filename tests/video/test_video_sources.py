@@ -363,7 +363,7 @@ def test_frames_beyond_the_limit_are_not_decoded(tmp_path, monkeypatch):
 
 def test_a_frame_that_takes_without_end_ends_its_video(tmp_path, monkeypatch):
     """A megabyte of it held `ferkit video` for an hour, and Ctrl-C waited for the decoder."""
-    monkeypatch.setattr(stream, "_FRAME_S", 0.05)
+    monkeypatch.setattr(stream, "_FRAME_S", 0)
     import av
 
     path, picture = tmp_path / "scans.mov", many_scans(640, 480, 2000)
@@ -374,7 +374,7 @@ def test_a_frame_that_takes_without_end_ends_its_video(tmp_path, monkeypatch):
         packet.stream, packet.pts, packet.dts = track, 0, 0
         container.mux(packet)
     frames, found = read(path)
-    assert (found, frames.problem) == ([], "a frame takes longer than 0.05 seconds to decode")
+    assert (found, frames.problem) == ([], "a frame takes longer than 0 seconds to decode")
     frames.close()  # without touching what the decoder works on
 
 

@@ -245,6 +245,10 @@ def _load(image: PIL.Image.Image) -> OSError | None:
             raise
         image.tile = []  # type: ignore[attr-defined] # there is no more to come
         image.load()
+        # Before room is made for all the pixels that a file of a few bytes may claim.
+        _, first, _, end = image.getbbox(alpha_only=False) or (0, image.height, 0, 0)
+        if (image.height - first if image.format == "BMP" else end) < (1 - _MOST_MISSING) * image.height:
+            raise
         return problem
     return None
 
