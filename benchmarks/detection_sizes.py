@@ -25,7 +25,8 @@ from ferkit.detection import FaceDetector, load_detector
 from ferkit.detection.orientation import face_turned_back, find_in_any_orientation, turned
 from ferkit.detection.yunet import YunetDetector
 from ferkit.results import Box, Face
-from ferkit.sources.images import RgbImage, read_image
+from ferkit.sources import RgbImage
+from ferkit.sources.images import read_image
 
 # 0.3, 2, 12, 48 and 100 megapixels.
 PICTURES = ((640, 480), (1600, 1200), (4000, 3000), (8000, 6000), (11_600, 8_700))

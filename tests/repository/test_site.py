@@ -106,10 +106,10 @@ def test_the_settings_name_the_tool_that_uses_them():
 
 def test_every_picture_is_shown_and_has_its_command():
     shown = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *DOCS.rglob("*.md")])
-    made = (ROOT / "tools" / "pictures.py").read_text(encoding="utf-8")
+    made = (ROOT / "tools" / "figures.py").read_text(encoding="utf-8")
     for picture in (DOCS / "images").iterdir():
         assert picture.name in shown
-        # Made by tools/pictures.py, or by a command that the page shows.
+        # Made by tools/figures.py, or by a command that the page shows.
         assert picture.name in made or f"docs/images/{picture.name}" in shown
         assert picture.stat().st_size < 300_000
 

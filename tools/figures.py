@@ -1,6 +1,6 @@
 """Make the pictures of the documentation, in docs/images.
 
-    python tools/pictures.py runs/tutorial
+    python tools/figures.py runs/tutorial
 
 The argument is the folder of the tutorial's run, as `ferkit train fer2013.csv --recipe tutorial --out runs/tutorial` makes it;
 without it the pictures that need one are left as they are. browser.jpg wants the page that `make web` builds, and Chromium;
