@@ -200,7 +200,9 @@ def test_the_curve_is_that_of_the_network_whatever_the_model_answered_with():
         found = sensitivity_curve(model, evaluate(model, faces))
         assert (found.n, found.used) == (n, at)
         curves.append([(one.accuracy, one.macro_recall, round(one.nll, 3)) for one in found.points])
-    assert curves[0] == curves[1] == curves[2]
+    # Rounding to 32 bits decides where two classes are alike: one face of the 300 may change.
+    for other in curves[1:]:
+        assert (np.abs(np.subtract(other, curves[0])) <= [1.01 / n, 0.01, 0.0011]).all()
     plain = EmotionClassifier.load("fer2013")
     assert sensitivity_curve(plain, evaluate(plain, faces)) is None, "no prior"
     unvoted = replace(faces, votes=None)
