@@ -296,6 +296,15 @@ def test_faces_cut_by_the_edge_of_a_part_are_left_to_another(yunet_detector, mon
     assert {face.box.x1 for face in yunet_detector(image)} == {0}
 
 
+def test_faces_of_a_crowd_are_found_once(yunet_detector):
+    """Too many faces are refused, so those that several copies show must not count several times."""
+    portrait = np.ascontiguousarray(read_image(sample_picture())[40:200, 150:300])
+    crowd = np.tile(cv2.resize(portrait, (60, 60), interpolation=cv2.INTER_AREA), (12, 16, 1))
+    rows = np.concatenate(list(yunet_detector._looked_through(crowd)))
+    assert len(yunet_detector(crowd)) == 12 * 16
+    assert len(rows) < 1.25 * 12 * 16
+
+
 def hint(x, y, side):
     return [x - side / 2, y - side / 2, x + side / 2, y + side / 2]
 

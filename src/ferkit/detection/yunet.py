@@ -16,7 +16,7 @@ from ferkit.detection.base import AUTO, DETECTORS, RegisteredDetector, drop_over
 from ferkit.detection.orientation import turned, turned_back
 from ferkit.detection.views import Pixels, View, copies, parts, places
 from ferkit.errors import MissingDependencyError, lacks_memory
-from ferkit.results import Box, Face
+from ferkit.results import Box, Face, overlaps
 from ferkit.sources import RgbImage
 
 NAME = "face_detection_yunet_2023mar.onnx"
@@ -100,10 +100,13 @@ class YunetDetector(RegisteredDetector):
             return
         hinted, *rest = smaller
         rows = np.concatenate([self._search(view, _HINT) for view in parts(hinted, rest[0] if rest else None)])
-        yield rows[rows[:, 14] >= self.min_score]
         wanted = self._hints_at_small_faces(rows[:, 14], (rows[:, 3] - rows[:, 1]) * hinted.scale[1])
-        for view in places(largest, hinted, rows[wanted, :4]):
-            yield self._search(view, self.min_score)
+        near = [self._search(view, self.min_score) for view in places(largest, hinted, rows[wanted, :4])]
+        again = np.concatenate([*near, np.empty((0, _ROW))])
+        yield again
+        # In a crowd nearly all are found again, and who is found too often counts as too many.
+        found = rows[rows[:, 14] >= self.min_score]
+        yield found[~_repeated(found, again)]
         for copy, less in itertools.zip_longest(rest, rest[1:]):
             for view in parts(copy, less):
                 yield self._search(view, self.min_score)
@@ -125,6 +128,12 @@ class YunetDetector(RegisteredDetector):
     @staticmethod
     def weights() -> Path:
         return Path(os.environ.get("FERKIT_YUNET") or Path(__file__).with_name(NAME))
+
+
+def _repeated(rows: npt.NDArray[np.float64], again: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which rows are among others, with a score at least as high: `drop_overlaps` would keep the other."""
+    same = (overlaps(rows[:, :4], again[:, :4]) > 0.3) & (again[:, 14] >= rows[:, 14, None])
+    return np.asarray(same.any(axis=1), np.bool_)
 
 
 def _around(face: Face, image: RgbImage) -> View:
