@@ -351,7 +351,7 @@ def test_a_pattern_of_pictures_is_no_video(tmp_path):
     for number in range(3):
         PIL.Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
     (tmp_path / "%d.png").write_bytes((tmp_path / "0.png").read_bytes())
-    with pytest.raises(VideoError, match="it is not a video"):
+    with pytest.raises(VideoError, match=r"it is not a video but, by its name, an image \(use: ferkit predict\)"):
         open_video(tmp_path / "%d.png")
 
 

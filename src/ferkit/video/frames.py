@@ -15,7 +15,7 @@ import numpy as np
 
 from ferkit._support.parallel import Aside, usable_cores
 from ferkit.errors import ImageError, MissingDependencyError, UsageError, VideoError
-from ferkit.sources import RgbImage
+from ferkit.sources import PICTURE_SUFFIXES, RgbImage
 
 # For sources that do not state their frame rate.
 DEFAULT_FPS = 25.0
@@ -288,8 +288,12 @@ class Stream(FrameSource):
             self._container = open_container(target, self._aside)
         except (self._av.FFmpegError, OSError, ValueError) as problem:
             self._aside.close()
-            refused = isinstance(problem, self._av.error.ArgumentError)
-            why = "it is not a video, or it refers to other files, like a playlist" if refused else _reason(problem)
+            if not isinstance(problem, self._av.error.ArgumentError):
+                why = _reason(problem)
+            elif target.lower().endswith(PICTURE_SUFFIXES):
+                why = "it is not a video but, by its name, an image (use: ferkit predict)"
+            else:
+                why = "it is not a video, or it refers to other files, like a playlist"
             raise VideoError(f"Cannot read {name}: {why}. Expected a video that FFmpeg supports.") from problem
         self._stream = self._container.streams.best("video")
         if self._stream is None:
