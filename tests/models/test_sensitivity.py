@@ -192,7 +192,10 @@ def test_the_curve_is_that_of_the_network_whatever_the_model_answered_with():
     rng = np.random.default_rng(3)
     classes, n = EmotionClassifier.load("default").classes, 300
     votes = rng.dirichlet(np.full(len(classes), 0.3), n).astype(np.float32)
-    pictures = stored_faces(FaceInput(), n)
+    pictures = stored_faces(FaceInput(), n + 20)
+    # Where two classes are alike, rounding to 32 bits decides.
+    likely = np.sort(EmotionClassifier.load("default", sensitivity=0.0).predict_proba(pictures), axis=1)
+    pictures = pictures[likely[:, -1] - likely[:, -2] > 1e-5][:n]
     faces = FaceSet(pictures, rng.integers(0, len(classes), n), classes, "val", votes=votes)
     curves = []
     for at in (0.0, 0.6, 1.0):
@@ -200,9 +203,7 @@ def test_the_curve_is_that_of_the_network_whatever_the_model_answered_with():
         found = sensitivity_curve(model, evaluate(model, faces))
         assert (found.n, found.used) == (n, at)
         curves.append([(one.accuracy, one.macro_recall, round(one.nll, 3)) for one in found.points])
-    # Rounding to 32 bits decides where two classes are alike: one face of the 300 may change.
-    for other in curves[1:]:
-        assert (np.abs(np.subtract(other, curves[0])) <= [1.01 / n, 0.01, 0.0011]).all()
+    assert curves[0] == curves[1] == curves[2]
     plain = EmotionClassifier.load("fer2013")
     assert sensitivity_curve(plain, evaluate(plain, faces)) is None, "no prior"
     unvoted = replace(faces, votes=None)

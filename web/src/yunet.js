@@ -7,7 +7,7 @@ const STRIDES = [8, 16, 32];
 const MIN_SCORE = 0.8, SURE_SCORE = 0.92, CLEARLY = 0.02, FACE = 80, LEAST = 0.5;
 const HINT = 0.05, LIKELY = 0.3, SMALL = 64, REFINED = 40;
 const FULL = 1280, FINEST = 0.7, MOST_PIXELS = 12_000_000, PART = 1600, SMALLEST_FACE = 28, MOST_ENLARGED = 4;
-const COPY = 320, FIRST_STEP = 1.75, STEP = 4, MARGIN = 1.25, LEAST_PLACE = 128, WHOLE = 0.5;
+const COPY = 320, FIRST_STEP = 1.9, STEP = 4, MARGIN = 1.25, LEAST_PLACE = 128, WHOLE = 0.5;
 
 /** network: an ONNX Runtime session of YuNet. Tensor: the class of its inputs. */
 export function createDetector(network, Tensor) {

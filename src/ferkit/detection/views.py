@@ -29,7 +29,7 @@ _PART = 1600
 _SMALLEST_FACE = 28
 # The second copy is smaller by the first step, each further one a quarter of the one before, down to this longest side: here faces
 # that fill the picture are found best.
-_COPY, _FIRST_STEP, _STEP = 320, 1.75, 4
+_COPY, _FIRST_STEP, _STEP = 320, 1.9, 4
 # What is looked at around a hint: its size to each side, at least so many pixels in all; beyond this share of a copy, all of it.
 _MARGIN, _LEAST_PLACE, _WHOLE = 1.25, 128, 0.5
 # A smaller picture is enlarged to that, but not more than so many times.

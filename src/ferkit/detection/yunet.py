@@ -41,8 +41,7 @@ class YunetDetector(RegisteredDetector):
     """
 
     licence = "MIT"
-    # On our scenes, at all sizes, faces score 0.83 and above, what is none 0.67 and below, and a person from the side,
-    # far behind, 0.81 at most.
+    # On our scenes, at all sizes, faces score 0.83 and above, what is none, or a person from the side far behind, 0.79 at most.
     min_score = 0.8
     # Of faces on their head or on a side three in ten are taken for upright ones, and then they score 0.91 at most; the
     # same face turned upright scores more by 0.03 and above, and one that is upright never more (`benchmarks/DETECTION.md`).
